@@ -1,0 +1,81 @@
+"""Input checks with one wording: "<name>: expected ..., got ...".
+
+Every error of phasetrack that is the caller's to mend is an `ExpectedError`; it names what was
+given, what is allowed and, where there is one, the mend. The command line turns it into one line
+and exit code 2, naming the option after `ExpectedError.name`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+
+class PhasetrackError(Exception):
+    """Base class of every exception that phasetrack raises on purpose."""
+
+
+class ExpectedError(PhasetrackError, ValueError):
+    """A value is not what was expected.
+
+    Attributes:
+        name: the argument or option at fault, such as ``"d"``.
+        expected: what is allowed, in words.
+        got: what was given, in words.
+        mend: how to put it right; empty where `expected` already says so.
+    """
+
+    def __init__(self, name: str, expected: str, got: object, mend: str = "") -> None:
+        self.name, self.expected, self.got, self.mend = name, expected, got, mend
+        super().__init__(name, expected, got, mend)
+
+    def __str__(self) -> str:
+        """The one line that a person reads."""
+        line = f"{self.name}: expected {self.expected}, got {self.got}"
+        return f"{line}; {self.mend}" if self.mend else line
+
+
+def check_int(name: str, value: object, *, minimum: int, maximum: int | None = None) -> int:
+    """Return `value` if it is an integer in [minimum, maximum]; raise ExpectedError otherwise."""
+    allowed = f"an integer >= {minimum}"
+    if maximum is not None:
+        allowed += f" and <= {maximum}"
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ExpectedError(name, allowed, repr(value))
+    if value < minimum or (maximum is not None and value > maximum):
+        raise ExpectedError(name, allowed, value)
+    return value
+
+
+def check_float(
+    name: str,
+    value: object,
+    *,
+    above: float = -math.inf,
+    minimum: float = -math.inf,
+    maximum: float = math.inf,
+) -> float:
+    """Return `value` as a finite float with above < value, minimum <= value <= maximum.
+
+    Raises:
+        ExpectedError: if it is no number, not finite or out of range.
+    """
+    bounds = [
+        f"{sign} {bound:g}"
+        for sign, bound in ((">", above), (">=", minimum), ("<=", maximum))
+        if math.isfinite(bound)
+    ]
+    allowed = "a finite number" + (" " + " and ".join(bounds) if bounds else "")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ExpectedError(name, allowed, repr(value))
+    number = float(value)
+    if not math.isfinite(number) or number <= above or not minimum <= number <= maximum:
+        raise ExpectedError(name, allowed, f"{number:g}")
+    return number
+
+
+def check_choice(name: str, value: str, choices: Collection[str]) -> str:
+    """Return `value` if it is one of `choices`; raise ExpectedError naming them all otherwise."""
+    if value not in choices:
+        raise ExpectedError(name, "one of " + ", ".join(choices), repr(value))
+    return value

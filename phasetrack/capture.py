@@ -1,0 +1,237 @@
+"""The only file that registers hooks: from a training loop to one Snapshot an optimizer step.
+
+The hooks look and never touch: they return None, draw no random numbers, and keep references or
+copies of detached tensors. Steps that the schedule leaves out cost two dictionary look-ups.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from phasetrack._checks import ExpectedError
+from phasetrack.geometry import ClusterGeometry, Neurons
+from phasetrack.losses import Loss
+from phasetrack.network import TwoLayerView
+from phasetrack.schedules import Schedule
+from phasetrack.snapshot import Batch, Snapshot, StepSizes
+
+# Seed of the random span that serves as negative control: fixed, so that runs can be compared.
+CONTROL_SEED = 20230915
+
+
+class _Hook:
+    """A hook that pickles and copies as one that does nothing, so that models stay saveable."""
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        self.function = function
+
+    def __call__(self, *args: Any) -> None:
+        self.function(*args)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_Hook, (_nothing,))
+
+
+def _nothing(*_: Any) -> None:
+    """What a copied or unpickled hook does."""
+
+
+class Capture:
+    """Watches a model, its loss and its optimizer, and hands each scheduled state to `receive`.
+
+    Args:
+        model: the model in training.
+        optimizer: its optimizer; states are counted by its steps, not by forward passes.
+        loss: the loss as the training loop calls it; a module is watched by a hook, a plain
+            function has to be called through `observe_loss`.
+        view: the model's two layers.
+        geometry: the clusters.
+        schedule: which steps are captured.
+        receive: called with each snapshot before its optimizer step is taken.
+
+    Raises:
+        ExpectedError: if the optimizer is tracked already, or trains neither layer.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        loss: Loss,
+        view: TwoLayerView,
+        geometry: ClusterGeometry,
+        schedule: Schedule,
+        receive: Callable[[Snapshot], None],
+    ) -> None:
+        hooks = optimizer._optimizer_step_pre_hooks.values()
+        if any(isinstance(hook, _Hook) for hook in hooks):
+            raise ExpectedError(
+                "optimizer",
+                "one that is not tracked",
+                "one with a tracker attached",
+                "call detach() on that tracker first",
+            )
+        self.view, self.geometry, self.optimizer = view, geometry, optimizer
+        self._model, self._schedule, self._receive = model, schedule, receive
+        # evaluated on host tensors in float64; copied before our own hook is on it
+        self._host_loss = (
+            copy.deepcopy(loss).cpu().double() if isinstance(loss, nn.Module) else loss
+        )
+        self._step, self._time, self._armed = 0, 0.0, schedule(0)
+        self._inputs: Tensor | None = None
+        self._pieces: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        self._control = _random_span(geometry)
+        self._bases: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+        self._handles = ExitStack()
+        self._places: dict[int, int] = {}  # parameter id to group number: looked up every step
+        if self.step_sizes().eta == 0:
+            raise ExpectedError(
+                "optimizer",
+                f"one that trains {view.names[0]} or {view.names[1]}",
+                "one that does not",
+            )
+        with ExitStack() as attaching:
+            for register, function in self._hooks(loss):
+                attaching.callback(register(_Hook(function)).remove)
+            self._handles = attaching.pop_all()
+
+    def _hooks(self, loss: Loss) -> list[tuple[Callable[[Any], Any], Callable[..., None]]]:
+        hooks: list[tuple[Callable[[Any], Any], Callable[..., None]]] = [
+            (self.view.first.register_forward_hook, self._see_inputs),
+            (self.optimizer.register_step_pre_hook, self._before_step),
+        ]
+        if isinstance(loss, nn.Module):
+            hooks.append((loss.register_forward_hook, self._see_loss))
+        return hooks
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps counted so far."""
+        return self._step
+
+    def close(self) -> None:
+        """Remove every hook of this capture and no other; may be called again."""
+        self._handles.close()
+        self._pieces.clear()
+        self._inputs = None
+
+    def observe_loss(self, outputs: Tensor, targets: Tensor) -> None:
+        """Note one loss call's arguments, if this step is to be captured."""
+        if not self._armed or not outputs.requires_grad or self._inputs is None:
+            return
+        inputs = self._inputs.reshape(-1, self._inputs.shape[-1])
+        # a copy: an in-place operation further on would overwrite what detach() shares
+        seen = outputs.detach().reshape(-1).clone()
+        if len(inputs) != len(seen) or targets.numel() != len(seen):
+            return
+        clusters = self.geometry.assign(inputs)
+        self._pieces.append((inputs, seen, targets.detach().reshape(-1).to(seen), clusters))
+
+    def step_sizes(self) -> StepSizes:
+        """Length of the coming step for each layer, from the optimizer's own groups."""
+        scale = 1.0 if self.view.scale is None else self.view.scale
+        groups = [self._group(layer.weight) for layer in (self.view.first, self.view.second)]
+        first, second = (float(group["lr"]) * scale if group else 0.0 for group in groups)
+        options = ("momentum", "weight_decay")
+        plain = type(self.optimizer) is torch.optim.SGD and not any(
+            group.get(option, 0) for group in groups if group for option in options
+        )
+        return StepSizes(first, second, plain)
+
+    def _group(self, parameter: nn.Parameter) -> dict[str, Any] | None:
+        """The optimizer's group that trains a parameter; None if none does."""
+        if not parameter.requires_grad:
+            return None
+        groups = self.optimizer.param_groups
+        place = self._places.get(id(parameter))
+        if place is None:
+            for place, group in enumerate(groups):
+                if any(candidate is parameter for candidate in group["params"]):
+                    self._places[id(parameter)] = place
+                    return group
+            return None
+        return groups[place]
+
+    def _see_inputs(self, _: nn.Module, args: tuple[Any, ...], __: Tensor) -> None:
+        if self._armed and args and torch.is_grad_enabled():
+            self._inputs = args[0].detach()
+
+    def _see_loss(self, _: nn.Module, args: tuple[Any, ...], __: Tensor) -> None:
+        if self._armed and len(args) >= 2:
+            self.observe_loss(args[0], args[1])
+
+    def _before_step(self, *_: Any) -> None:
+        sizes = self.step_sizes()
+        try:
+            if self._armed:
+                self._receive(self._snapshot(sizes))
+        finally:
+            self._pieces.clear()
+            self._inputs = None
+            self._step += 1
+            self._time += sizes.eta
+            self._armed = self._schedule(self._step)
+
+    @torch.no_grad()
+    def _snapshot(self, sizes: StepSizes) -> Snapshot:
+        if self._pieces and self.view.scale is None:
+            inputs, outputs, _, _ = self._pieces[0]
+            self.view = self.view.calibrated(inputs, outputs)
+            sizes = self.step_sizes()
+        geometry, W, k = self.geometry, self.view.W, self.geometry.signal_dim
+        basis = self._basis(W)
+        coordinates = W @ basis  # the signal span's k columns, then the control's
+        perp = torch.linalg.vector_norm(
+            torch.addmm(W, coordinates[:, :k], basis[:, :k].T, alpha=-1), dim=1
+        )
+        control = coordinates[:, k:].square().sum() / W.square().sum()
+        first_bias, output_bias = self.view.first.bias, self.view.second.bias
+        parts = [coordinates[:, :k], perp, self.view.a, control]
+        parts += [bias.detach() for bias in (first_bias, output_bias) if bias is not None]
+        columns = [torch.cat(column) for column in list(zip(*self._pieces, strict=True))[1:]]
+        hosted = _to_host([*parts, *columns])
+        biases = iter(hosted[4 : len(parts)])
+        neurons = Neurons(
+            geometry,
+            *hosted[:3],
+            bias=None if first_bias is None else next(biases),
+            output_bias=None if output_bias is None else next(biases)[0],
+            scale=self.view.scale,
+            activation=self.view.activation,
+        )
+        batch = None
+        if columns:
+            outputs, targets, clusters = hosted[len(parts) :]
+            inputs = tuple(piece[0] for piece in self._pieces)
+            batch = Batch(outputs, targets, clusters.long(), self._host_loss, inputs)
+        return Snapshot(self._step, self._time, sizes, neurons, float(hosted[3]), batch, self.view)
+
+    def _basis(self, like: Tensor) -> Tensor:
+        key = (like.device, like.dtype)
+        if key not in self._bases:
+            self._bases[key] = torch.cat([self.geometry.basis, self._control], dim=1).to(like)
+        return self._bases[key]
+
+
+def _to_host(tensors: list[Tensor]) -> list[Tensor]:
+    """The same tensors as float64 on the host, in one transfer."""
+    if all(tensor.device.type == "cpu" for tensor in tensors):
+        return [tensor.to(torch.float64, copy=True) for tensor in tensors]
+    wide = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+    packed = torch.cat([tensor.reshape(-1).to(wide) for tensor in tensors]).cpu().double()
+    pieces = packed.split([tensor.numel() for tensor in tensors])
+    return [piece.view(t.shape) for piece, t in zip(pieces, tensors, strict=True)]
+
+
+def _random_span(geometry: ClusterGeometry) -> Tensor:
+    """Orthonormal basis of a random span of the signal's dimension, float64 (d, k)."""
+    generator = torch.Generator().manual_seed(CONTROL_SEED)
+    shape = (geometry.dim, geometry.signal_dim)
+    basis, _ = torch.linalg.qr(torch.randn(shape, generator=generator, dtype=torch.float64))
+    return basis

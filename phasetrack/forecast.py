@@ -1,0 +1,261 @@
+"""The forecast: a whole run predicted before training, at a cost that does not depend on d.
+
+Integrates the mean-field law of theory.md 6b, O(width) a step, from freshly drawn neurons. Several
+draws run side by side as a leading dimension and give the band.
+
+The sampling noise of a minibatch differs from theory.md's independent kicks (numbered deviations):
+
+1. The number of samples in each cluster is drawn from the multinomial distribution of the batch
+   and is the same for all neurons, so that clusters lead or lag together as they do in training.
+2. Given those numbers, each neuron's firing on a cluster varies with variance firing (1 - firing),
+   independently between neurons; so does its mean activity, which moves a.
+
+Onset at d = 512, m = 1024 then is 52.2 where training gives 52.1 (independent kicks: 51.3).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from phasetrack._checks import check_int
+from phasetrack.geometry import ClusterGeometry, Neurons
+from phasetrack.measures import heaviness, margins
+from phasetrack.measures.mean_field import Law, activity_variance, law, mean_margins
+from phasetrack.phases import Phase, Verdict, first_crossing, relabel
+from phasetrack.settings import RunSettings
+
+DRAWS = 8
+# The band: these quantiles over the draws (chosen here; with 8 draws all but the two extremes).
+BAND = (0.1, 0.9)
+# The forecast goes on until every draw's loss is under this share of the target, so that its
+# curves reach past the end of the run that they are drawn beside (chosen here).
+OVERSHOOT = 0.5
+
+METRICS = (
+    "heaviness/zeta_star",
+    "heaviness/heavy_mass",
+    "loss/train",
+    "margin/min",
+    "margin/max",
+    "linearization/value_error",
+    "linearization/slope_drift",
+)
+
+
+@dataclass(frozen=True)
+class Band:
+    """A predicted step: median over the draws, and the `BAND` quantiles. NaN: not reached."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The predicted run.
+
+    Attributes:
+        settings: what was predicted.
+        draws: metric name (`METRICS`) to its value, float64 (draws, steps); step t is column t.
+    """
+
+    settings: RunSettings
+    draws: dict[str, NDArray[np.float64]]
+
+    @property
+    def steps(self) -> int:
+        """Number of predicted steps."""
+        return int(self.draws["loss/train"].shape[1])
+
+    def median(self, metric: str) -> NDArray[np.float64]:
+        """Median over the draws, float64 (steps,)."""
+        return np.asarray(np.median(self.draws[metric], axis=0))
+
+    def band(self, metric: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Lower and upper `BAND` quantile over the draws, float64 (steps,) each."""
+        low, high = np.quantile(self.draws[metric], BAND, axis=0)
+        return low, high
+
+    @property
+    def signal_heavy_onset(self) -> Band:
+        """Where zeta* crosses 1."""
+        return self._boundary("heaviness/zeta_star", self.settings.thresholds().zeta_exit)
+
+    @property
+    def linear_exit(self) -> Band:
+        """Where the value error crosses its threshold, leaving the linear regime."""
+        # a falling reading is what _boundary looks for: negate both
+        level = self.settings.thresholds().linear_exit
+        return self._boundary("linearization/value_error", -level, sign=-1.0)
+
+    @property
+    def loss_halving_step(self) -> Band:
+        """Where the loss passes half of l(0) = 2 log 2."""
+        return self._boundary("loss/train", math.log(2))
+
+    @property
+    def fitted(self) -> Band:
+        """Where the loss meets the target."""
+        return self._boundary("loss/train", self.settings.target)
+
+    def summary(self) -> dict[str, Band]:
+        """The predicted boundaries under the names of ``summary.json``."""
+        return {
+            "signal_heavy_onset": self.signal_heavy_onset,
+            "linear_exit": self.linear_exit,
+            "loss_halving_step": self.loss_halving_step,
+            "fitted": self.fitted,
+        }
+
+    def verdicts(self) -> list[tuple[int, Verdict]]:
+        """The median trajectory, labelled by the same classifier as a run."""
+        medians = {metric: self.median(metric).tolist() for metric in METRICS}
+        rows = (
+            (step, {metric: values[step] for metric, values in medians.items()})
+            for step in range(self.steps)
+        )
+        return list(relabel(rows, self.settings.thresholds()))
+
+    @property
+    def phase(self) -> Phase:
+        """The label of the last predicted step."""
+        return self.verdicts()[-1][1].phase
+
+    def at(self, step: int) -> dict[str, float]:
+        """What is shown beside a run at `step`: forecast/zeta_star, .../loss, .../margin_min."""
+        shown = {
+            "zeta_star": "heaviness/zeta_star",
+            "loss": "loss/train",
+            "margin_min": "margin/min",
+        }
+        return {
+            f"forecast/{name}": float(np.median(self.draws[metric][:, step]))
+            if step < self.steps
+            else math.nan
+            for name, metric in shown.items()
+        }
+
+    def _boundary(self, metric: str, level: float, sign: float = 1.0) -> Band:
+        crossed = [first_crossing(enumerate(sign * draw), level) for draw in self.draws[metric]]
+        # a draw that never gets there counts as infinitely late, so that it moves the band
+        late = np.nan_to_num(np.array(crossed), nan=np.inf)
+        low, middle, high = np.quantile(late, (BAND[0], 0.5, BAND[1]), method="nearest")
+        return Band(*(float(v) if np.isfinite(v) else math.nan for v in (middle, low, high)))
+
+
+def forecast(geometry: ClusterGeometry, settings: RunSettings, draws: int = DRAWS) -> Forecast:
+    """Predict the run that `settings` describe on the clusters of `geometry` (theory.md 6b).
+
+    The neurons are drawn from a stream of their own, never those of the run with the same seed.
+
+    Args:
+        geometry: equally likely clusters with unit noise, as XOR's.
+        settings: the run; `steps` fixes the length, otherwise it ends with the slowest draw.
+        draws: how many initialisations are integrated side by side.
+    """
+    check_int("draws", draws, minimum=1)
+    rng = np.random.default_rng([settings.seed, 0xF02ECA57])
+    neurons = draw_neurons(geometry, settings.width, settings.theta, draws, rng)
+    table: dict[str, list[Tensor]] = {metric: [] for metric in METRICS}
+    for _ in range(settings.step_limit):
+        shares = rng.multinomial(settings.batch_size, _even(geometry), size=draws)
+        counts = torch.from_numpy(shares / settings.batch_size)
+        gamma, slopes, motion = _state(neurons, counts)
+        readings = _readings(neurons, gamma)
+        for metric, value in readings.items():
+            table[metric].append(value)
+        loss = readings["loss/train"]
+        settled = (loss <= OVERSHOOT * settings.target) | ~loss.isfinite()
+        if settings.steps is None and bool(settled.all()):
+            break
+        neurons = _step(neurons, motion, slopes, counts, settings, rng)
+    return Forecast(settings, {m: torch.stack(v, dim=1).numpy() for m, v in table.items()})
+
+
+def draw_neurons(
+    geometry: ClusterGeometry, width: int, theta: float, draws: int, rng: np.random.Generator
+) -> Neurons:
+    """Neurons on the sphere of radius theta in R^d with a = +-theta, without drawing R^d.
+
+    Returns:
+        A table of shape (draws, width), float64.
+    """
+    k, d = geometry.signal_dim, geometry.dim
+    coordinates = rng.standard_normal((draws, width, k))
+    perp = np.sqrt(rng.chisquare(d - k, (draws, width))) if d > k else np.zeros((draws, width))
+    radius = np.sqrt((coordinates**2).sum(axis=-1) + perp**2)
+    signs = rng.choice([-1.0, 1.0], (draws, width))
+    return Neurons(
+        geometry,
+        torch.from_numpy(theta * coordinates / radius[..., None]),
+        torch.from_numpy(theta * perp / radius),
+        torch.from_numpy(theta * signs),
+    )
+
+
+def _even(geometry: ClusterGeometry) -> list[float]:
+    return [1 / len(geometry.labels)] * len(geometry.labels)
+
+
+def _state(neurons: Neurons, shares: Tensor) -> tuple[Tensor, Tensor, Law]:
+    """Margins, slopes and the law of this step, given each cluster's share of the batch."""
+    # margins need the activity and the slopes need the margins: activity does not depend on slopes
+    ones = torch.ones_like(shares)
+    gamma = mean_margins(neurons, law(neurons, ones, shares).activity)
+    slopes = 2 * torch.sigmoid(-gamma)
+    return gamma, slopes, law(neurons, slopes, shares)
+
+
+def _readings(neurons: Neurons, gamma: Tensor) -> dict[str, Tensor]:
+    clean = margins.clean_margins_of(neurons)
+    loss = 2 * torch.nn.functional.softplus(-gamma)
+    change = loss - 2 * math.log(2)
+    size = change.abs().mean(dim=-1)
+    return {
+        "heaviness/zeta_star": heaviness.certificate_of(neurons),
+        "heaviness/heavy_mass": heaviness.heavy_mass_of(neurons),
+        "loss/train": loss.mean(dim=-1),
+        "margin/min": clean.amin(dim=-1),
+        "margin/max": clean.amax(dim=-1),
+        "linearization/value_error": torch.where(
+            size == 0, 0.0, (change + gamma).abs().mean(dim=-1) / size
+        ),
+        "linearization/slope_drift": torch.tanh(gamma.abs() / 2).mean(dim=-1),
+    }
+
+
+def _step(
+    neurons: Neurons,
+    motion: Law,
+    slopes: Tensor,
+    shares: Tensor,
+    settings: RunSettings,
+    rng: np.random.Generator,
+) -> Neurons:
+    """One step of the law, with the batch's sampling noise (module docstring, 1 and 2)."""
+    eta, batch, geometry = settings.eta, settings.batch_size, neurons.geometry
+    a = neurons.second_layer
+
+    def noise(variance: Tensor) -> Tensor:
+        return torch.from_numpy(rng.standard_normal(tuple(variance.shape))) * variance.sqrt()
+
+    coordinates, perp, second = neurons.coordinates, neurons.perp, a
+    pull = (slopes * geometry.labels).unsqueeze(-2)
+    per_sample = (shares / batch).unsqueeze(-2)
+    if settings.train != "second":
+        fired = noise(per_sample * motion.firing * (1 - motion.firing)) * pull
+        kicks = a.unsqueeze(-1) * (fired @ (geometry.centres @ geometry.basis))
+        coordinates = coordinates + eta * (motion.coordinates + kicks)
+        spread = eta**2 * a.square() * motion.noise * (geometry.dim - geometry.signal_dim) / batch
+        perp = ((perp + eta * motion.perp).square() + spread).sqrt()
+    if settings.train != "first":
+        varied = noise(per_sample * activity_variance(neurons, motion)) * pull
+        second = a + eta * (motion.second_layer + varied.sum(dim=-1))
+    return Neurons(geometry, coordinates, perp, second)

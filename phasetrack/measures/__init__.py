@@ -1,0 +1,1 @@
+"""Pure tensor functions: no hooks, no files, no state. All broadcast over leading dimensions."""

@@ -1,0 +1,102 @@
+"""Growth rates of groups of neurons, measured and predicted (theory.md 6).
+
+A rate is d(log r)/dt with r the root mean square of a part over a group of neurons, and t the time
+unit of the paper: one step lasts eta. Per step the factor 1 + eta * rate shows up as
+log(1 + eta * rate) / eta, and the prediction is reported in that same form.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from phasetrack.geometry import Neurons
+from phasetrack.measures.mean_field import law
+
+PARTS = ("signal", "opposing", "perp", "second_layer")
+
+
+class Squares(NamedTuple):
+    """Squared size of each part of each neuron, (..., p) each, in the order of `PARTS`."""
+
+    signal: Tensor
+    opposing: Tensor
+    perp: Tensor
+    second_layer: Tensor
+
+
+def squares(neurons: Neurons) -> Squares:
+    """Squared size of each part of each neuron."""
+    return Squares(
+        neurons.sig.square(),
+        neurons.opp.square(),
+        neurons.perp.square(),
+        neurons.second_layer.square(),
+    )
+
+
+def rate(before: Tensor, after: Tensor, group: Tensor, elapsed: float) -> Tensor:
+    """Growth rate of one part's root mean square over a group, per unit time: (...).
+
+    Args:
+        before: squared sizes before, (..., p).
+        after: squared sizes after, (..., p).
+        group: which neurons count, bool (..., p).
+        elapsed: time between the two, steps times eta.
+
+    Returns:
+        NaN for an empty group, or where the part is zero before or after.
+
+    Example:
+        >>> rate(torch.tensor([1.0]), torch.tensor([4.0]), torch.tensor([True]), elapsed=2.0)
+        tensor(0.3466)
+    """
+    start, end = (before * group).sum(dim=-1), (after * group).sum(dim=-1)
+    value = (end / start).log() / (2 * elapsed)
+    return torch.where((start > 0) & (end > 0), value, torch.nan)
+
+
+def predicted_squares(
+    neurons: Neurons, slopes: Tensor, shares: Tensor, steps: tuple[float, float], batch: int
+) -> Squares:
+    """Expected squared sizes one step later, by the mean-field law.
+
+    Args:
+        neurons: the network now, bias-free and ReLU.
+        slopes: g_c = |dl/df| on each cluster now, (..., K).
+        shares: share of the samples in each cluster, (..., K).
+        steps: eta of the first and of the second layer; 0 for one that is not trained.
+        batch: samples a step, whose sampling noise adds to each squared size.
+    """
+    motion = law(neurons, slopes, shares)
+    a, geometry = neurons.second_layer, neurons.geometry
+    eta, second_eta = steps
+    kick = eta**2 * a.square() * motion.noise / batch  # variance per coordinate of w
+    moved = Neurons(
+        geometry,
+        neurons.coordinates + eta * motion.coordinates,
+        neurons.perp + eta * motion.perp,
+        # the split into sig and opp goes by the sign of a now, as the measured rates do
+        a,
+    )
+    positive_dim, k = geometry.positive_dim, geometry.signal_dim
+    sig_dim = torch.where(a >= 0, positive_dim, k - positive_dim) if geometry.splits else k
+    return Squares(
+        moved.sig.square() + kick * sig_dim,
+        moved.opp.square() + kick * (k - sig_dim),
+        moved.perp.square() + kick * (geometry.dim - k),
+        (a + second_eta * motion.second_layer).square(),
+    )
+
+
+def layer_balance(neurons: Neurons, group: Tensor) -> Tensor:
+    """|a| / |w|, root mean squares over a group of neurons: (...).
+
+    Under gradient flow a^2 - |w|^2 of each neuron is conserved, so this tends to 1 as both grow.
+    NaN for an empty group.
+    """
+    return (
+        (neurons.second_layer.square() * group).sum(dim=-1) / (neurons.mass * group).sum(dim=-1)
+    ).sqrt()

@@ -1,0 +1,167 @@
+"""How signal-heavy a network is (arXiv 2309.15111 as operationalised in theory.md 3).
+
+Per neuron ``needed_zeta = (exp(6H) |perp| + |opp|) / |sig|``. A network is (zeta, H)-signal-heavy
+if some set S of neurons has needed_zeta <= zeta throughout, while the neurons outside S are small
+beside the margin that S makes on its own:
+``(1/p) sum_{j not in S} |w_j|^2 <= zeta * min_c (1/p) sum_{j in S} s_c a_j act(w_j . c)``.
+`certificate` is the smallest such zeta. The functions that end in ``_of`` take a `Neurons` table;
+their namesakes take weights.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from phasetrack.geometry import ClusterGeometry, Neurons
+
+# A neuron is heavy once its needed_zeta is at most this (theory.md 3).
+HEAVY_ZETA = 0.5
+
+# How many (subset, neuron) pairs the exhaustive part of `certificate` may look at. Chosen here:
+# enough for every subset of 13 neurons, and 2 ms of work.
+SEARCH_BUDGET = 2**17
+
+
+def needed_zeta(W: Tensor, a: Tensor, geometry: ClusterGeometry, H: float = 0.0) -> Tensor:
+    """The zeta that each neuron needs: (exp(6H) |perp| + |opp|) / |sig|.
+
+    Args:
+        W: first-layer weights (..., p, d).
+        a: second-layer weights (..., p).
+        geometry: the clusters.
+        H: the paper's H, a parameter here (default 0).
+
+    Returns:
+        (..., p), in [0, inf]; infinite for a neuron with no signal part, zero neurons included.
+
+    Example:
+        >>> xor = ClusterGeometry([[1, -1, 0], [-1, 1, 0], [1, 1, 0], [-1, -1, 0]], [1, 1, -1, -1])
+        >>> needed_zeta(torch.tensor([[2.0, -2.0, 0.5]]), torch.ones(1), xor)
+        tensor([0.1768])
+    """
+    return needed_zeta_of(Neurons.of(W, a, geometry), H)
+
+
+def needed_zeta_of(neurons: Neurons, H: float = 0.0) -> Tensor:
+    """`needed_zeta` of a table of neurons."""
+    needed = (math.exp(6 * H) * neurons.perp + neurons.opp) / neurons.sig
+    return torch.where(neurons.sig == 0, torch.inf, needed)
+
+
+def heavy_mass(W: Tensor, a: Tensor, geometry: ClusterGeometry, H: float = 0.0) -> Tensor:
+    """Share of sum |w|^2 held by heavy neurons (needed_zeta <= 1/2); NaN for a zero network."""
+    return heavy_mass_of(Neurons.of(W, a, geometry), H)
+
+
+def heavy_mass_of(neurons: Neurons, H: float = 0.0, heavy_zeta: float = HEAVY_ZETA) -> Tensor:
+    """`heavy_mass` of a table of neurons: (...)."""
+    heavy = needed_zeta_of(neurons, H) <= heavy_zeta
+    return (neurons.mass * heavy).sum(dim=-1) / neurons.mass.sum(dim=-1)
+
+
+def signal_share_of(neurons: Neurons) -> Tensor:
+    """Share of sum |w|^2 that lies in the signal span: (...); k/d for random directions."""
+    signal = neurons.coordinates.square().sum(dim=(-2, -1))
+    return signal / neurons.mass.sum(dim=-1)
+
+
+def certificate(W: Tensor, a: Tensor, geometry: ClusterGeometry, H: float = 0.0) -> Tensor:
+    """zeta*: the smallest zeta for which the network is (zeta, H)-signal-heavy.
+
+    For a threshold set S = {needed_zeta <= z} both conditions follow from prefix sums over the
+    sorted neurons, O(p log p). Adding a neuron to S can only hurt if it is *contested*: if it
+    lowers some cluster's margin by more than its own |w|^2 / zeta. Without contested neurons the
+    best threshold set is the best of all 2^p sets (proof: then every neuron allowed by (i) helps
+    or leaves (ii) as it is). A few contested neurons are settled by trying their subsets; where
+    they are too many for `SEARCH_BUDGET` the value is that of the best threshold set, an upper
+    bound. In the canonical run none is contested from zeta* of about 10 downwards, so both
+    boundaries are exact.
+
+    Args:
+        W: first-layer weights (..., p, d).
+        a: second-layer weights (..., p).
+        geometry: the clusters.
+        H: the paper's H, a parameter here (default 0).
+
+    Returns:
+        (...), in [0, inf]; infinite if no set S classifies every cluster, NaN if a weight is NaN.
+    """
+    return certificate_of(Neurons.of(W, a, geometry), H)
+
+
+def certificate_of(neurons: Neurons, H: float = 0.0) -> Tensor:
+    """`certificate` of a table of neurons: (...)."""
+    needed = needed_zeta_of(neurons, H)
+    mass, gains = neurons.mass, neurons.contributions
+    zeta = _best_threshold_set(needed, mass, gains)
+    contested = _contested(zeta, needed, mass, gains)
+    # rows of the flattened batch in which few enough neurons are contested to try all subsets
+    counts = contested.sum(dim=-1).flatten()
+    count_limit = math.floor(math.log2(SEARCH_BUDGET / (needed.shape[-1] + 1)))
+    rows = ((counts > 0) & (counts <= count_limit)).nonzero().flatten().tolist()
+    if not rows:
+        return zeta
+    exact = zeta.flatten().clone()
+    tables = [part.reshape(-1, part.shape[-1]) for part in (needed, mass, contested)]
+    gains = gains.reshape(-1, *gains.shape[-2:])
+    for row in rows:
+        exact[row] = _best_of_subsets(*(table[row] for table in tables), gains[row])
+    return exact.reshape(zeta.shape)
+
+
+def _best_threshold_set(needed: Tensor, mass: Tensor, gains: Tensor) -> Tensor:
+    """Smallest max(needed_k, rest_k / margin_k) over the prefixes of the sorted neurons."""
+    needed, order = needed.sort(dim=-1)
+    mass = mass.gather(-1, order)
+    gains = gains.gather(-2, order.unsqueeze(-1).expand_as(gains))
+    margin = gains.cumsum(dim=-2).amin(dim=-1)
+    zeta = torch.maximum(needed, _ratio(_mass_after(mass), margin)).amin(dim=-1)
+    finite = mass.isfinite().all(dim=-1) & gains.isfinite().flatten(-2).all(dim=-1)
+    return torch.where(finite, zeta, torch.nan)
+
+
+def _mass_after(mass: Tensor) -> Tensor:
+    """Sum of the entries behind each one, added up from the far end so that small sums stay exact."""
+    return (mass.flip(-1).cumsum(dim=-1).flip(-1) - mass).clamp_min(0)
+
+
+def _ratio(rest: Tensor, margin: Tensor) -> Tensor:
+    """The zeta that condition (ii) asks for; infinite where S leaves a cluster unclassified."""
+    return torch.where(margin > 0, rest / margin, torch.inf)
+
+
+def _contested(zeta: Tensor, needed: Tensor, mass: Tensor, gains: Tensor) -> Tensor:
+    """Neurons that condition (i) allows at zeta and that condition (ii) might do without."""
+    harm = -gains.amin(dim=-1)
+    bound = zeta.unsqueeze(-1)
+    # where zeta is infinite, any harm counts; harm > 0 keeps inf * 0 = NaN out
+    return (needed <= bound) & needed.isfinite() & (harm > 0) & (harm * bound > mass)
+
+
+def _best_of_subsets(needed: Tensor, mass: Tensor, contested: Tensor, gains: Tensor) -> Tensor:
+    """The exact zeta* of one network: every subset of the contested neurons, with every threshold
+    set of the others. Shapes (p,), (p,), (p,), (p, K); the result is a scalar."""
+    count = int(contested.sum())
+    chosen = (
+        torch.arange(2**count, device=mass.device).unsqueeze(1)
+        >> torch.arange(count, device=mass.device)
+    ) & 1
+    chosen = chosen.to(mass)  # (2^q, q)
+    subset_needed = (chosen * needed[contested]).amax(dim=1)
+    subset_left_out = (1 - chosen) @ mass[contested]
+    subset_gain = chosen @ gains[contested]
+
+    needed, order = needed[~contested].sort()
+    mass, gains = mass[~contested][order], gains[~contested][order]
+    # the empty threshold set comes first
+    needed = torch.cat([needed.new_zeros(1), needed])
+    left_out = torch.cat([mass.sum().unsqueeze(0), _mass_after(mass)])
+    gain = torch.cat([gains.new_zeros(1, gains.shape[1]), gains.cumsum(dim=0)])
+    margin = (subset_gain.unsqueeze(1) + gain).amin(dim=-1)
+    rest = subset_left_out.unsqueeze(1) + left_out
+    return torch.maximum(
+        torch.maximum(subset_needed.unsqueeze(1), needed), _ratio(rest, margin)
+    ).amin()

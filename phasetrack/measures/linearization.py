@@ -1,0 +1,86 @@
+"""How far the loss is from its first-order approximation at output 0 (theory.md 5).
+
+``l_lin(f, y) = l(0, y) + dl/df(0, y) f``. Every error is 0 at exactly f = 0: 0/0 counts as 0 here,
+since no output means no deviation.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from phasetrack.losses import Loss, value_and_slope
+
+
+def value_error(outputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
+    """mean |l - l_lin| / mean |l - l(0)| over the batch, a scalar.
+
+    Args:
+        outputs: network outputs f (m,).
+        targets: targets as the loss takes them (m,).
+        loss: any loss of (outputs, targets), whatever its reduction (see `losses.pointwise`).
+
+    Example:
+        >>> from phasetrack.losses import LogisticLoss
+        >>> value_error(torch.zeros(2), torch.ones(2), LogisticLoss())
+        tensor(0.)
+    """
+    return errors_of(first_order(outputs, targets, loss))[0]
+
+
+def slope_drift(outputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
+    """mean |dl/df(f) - dl/df(0)| / mean |dl/df(0)|, a scalar; arguments as in `value_error`.
+
+    For the logistic loss this is mean tanh(|f| / 2).
+    """
+    return errors_of(first_order(outputs, targets, loss))[1]
+
+
+class FirstOrder(NamedTuple):
+    """A batch's losses and loss slopes, at the outputs and at output 0; (m,) each."""
+
+    outputs: Tensor
+    values: Tensor
+    slopes: Tensor
+    start_values: Tensor
+    start_slopes: Tensor
+
+
+def first_order(outputs: Tensor, targets: Tensor, loss: Loss) -> FirstOrder:
+    """Evaluate the loss of each sample and its slope, at the outputs and at 0."""
+    return FirstOrder(
+        outputs,
+        *value_and_slope(loss, outputs, targets),
+        *value_and_slope(loss, torch.zeros_like(outputs), targets),
+    )
+
+
+def errors_of(batch: FirstOrder) -> tuple[Tensor, Tensor]:
+    """`value_error` and `slope_drift` of an evaluated batch."""
+    change = batch.values - batch.start_values
+    deviation = (change - batch.start_slopes * batch.outputs).abs().mean()
+    drift = (batch.slopes - batch.start_slopes).abs().mean()
+    return (
+        _relative(deviation, change.abs().mean()),
+        _relative(drift, batch.start_slopes.abs().mean()),
+    )
+
+
+def gradient_error(
+    gradients: tuple[Tensor, ...], first_order: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    """|grad L - grad L_0| / |grad L_0| for each layer (Frobenius norms), scalars.
+
+    Args:
+        gradients: gradient of the mean loss, one tensor a layer.
+        first_order: gradient of the mean of l_lin, in the same order and shapes.
+    """
+    return tuple(
+        _relative((g - g0).norm(), g0.norm()) for g, g0 in zip(gradients, first_order, strict=True)
+    )
+
+
+def _relative(error: Tensor, size: Tensor) -> Tensor:
+    return torch.where((error == 0) & (size == 0), torch.zeros_like(error), error / size)

@@ -1,0 +1,74 @@
+"""Cluster margins (theory.md 4): how far each cluster is on the right side."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from phasetrack.geometry import ClusterGeometry, Neurons
+
+# Which quantile of y f is reported beside its mean. Chosen here: the worst twentieth of a cluster.
+LOW_QUANTILE = 0.05
+
+
+def clean_margins(
+    W: Tensor, a: Tensor, geometry: ClusterGeometry, scale: float | None = None
+) -> Tensor:
+    """Margin of each cluster at its centre: gamma_c = s_c f(c), f = scale sum_j a_j relu(w_j . c).
+
+    Args:
+        W: first-layer weights (..., p, d).
+        a: second-layer weights (..., p).
+        geometry: the clusters.
+        scale: factor on the sum over neurons; None means the paper's 1/p.
+
+    Returns:
+        (..., K), in the order of `geometry.names`.
+
+    Example:
+        >>> xor = ClusterGeometry([[1, -1], [-1, 1], [1, 1], [-1, -1]], [1, 1, -1, -1])
+        >>> clean_margins(torch.tensor([[1.0, -1.0], [1.0, 1.0]]), torch.tensor([1.0, -1.0]), xor)
+        tensor([1., 0., 1., 0.])
+    """
+    margins = clean_margins_of(Neurons.of(W, a, geometry))
+    return margins if scale is None else margins * (scale * W.shape[-2])
+
+
+def clean_margins_of(neurons: Neurons) -> Tensor:
+    """`clean_margins` of a table of neurons, biases included: (..., K)."""
+    margins = neurons.contributions.sum(dim=-2) * neurons.output_scale
+    if neurons.output_bias is None:
+        return margins
+    return margins + neurons.geometry.labels.to(margins) * neurons.output_bias.unsqueeze(-1)
+
+
+def empirical_margins(
+    outputs: Tensor, targets: Tensor, clusters: Tensor, count: int
+) -> tuple[Tensor, Tensor]:
+    """Mean and low quantile (`LOW_QUANTILE`) of y f over the batch's samples in each cluster.
+
+    Args:
+        outputs: network outputs (m,).
+        targets: labels in {-1, +1}, (m,).
+        clusters: index of each sample's cluster, int64 (m,).
+        count: number of clusters K.
+
+    Returns:
+        Two tensors (K,); NaN for a cluster without samples.
+    """
+    margins = outputs * targets
+    means, lows = margins.new_full((count,), torch.nan), margins.new_full((count,), torch.nan)
+    for cluster in range(count):
+        members = margins[clusters == cluster]
+        if len(members):
+            means[cluster] = members.mean()
+            # the order statistic itself: torch.quantile's interpolation needs a full sort
+            rank = max(1, round(LOW_QUANTILE * len(members)))
+            lows[cluster] = members.kthvalue(rank).values
+    return means, lows
+
+
+def balance(margins: Tensor) -> Tensor:
+    """min / max over clusters, (..., K) to (...); NaN unless the largest margin is positive."""
+    largest = margins.amax(dim=-1)
+    return torch.where(largest > 0, margins.amin(dim=-1) / largest, torch.nan)

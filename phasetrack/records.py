@@ -1,0 +1,107 @@
+"""What is known about a run, step by step, in plain Python and numpy: no torch, no files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from phasetrack.phases import Alert, Boundary, Phase, Transition
+
+
+class Undefined(float):
+    """A reading that cannot be made: NaN, with the reason.
+
+    >>> reading = Undefined("no neuron is heavy")
+    >>> reading, reading.reason
+    (nan, 'no neuron is heavy')
+    """
+
+    reason: str
+
+    def __new__(cls, reason: str) -> Undefined:
+        """NaN that says why."""
+        reading = super().__new__(cls, "nan")
+        reading.reason = reason
+        return reading
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that one recorded step says; what every sink is given.
+
+    Attributes:
+        step: optimizer steps taken before the state that was measured.
+        readings: metric name to value; NaN where a reading could not be made.
+        distributions: metric name to one value per neuron, float64 (p,).
+        phase: the label of this step.
+        reason: why the label is UNDETERMINED; empty otherwise.
+        transition: the change of label at this step, if it changed.
+        boundaries: the boundaries detected at this step.
+        alerts: the alerts raised at this step.
+    """
+
+    step: int
+    readings: Mapping[str, float]
+    phase: Phase
+    reason: str = ""
+    transition: Transition | None = None
+    boundaries: tuple[Boundary, ...] = ()
+    alerts: tuple[Alert, ...] = ()
+    distributions: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+
+class History(Mapping[str, NDArray[np.float64]]):
+    """Readings of a run as columns: ``history["loss/train"]`` is float64, one value a step.
+
+    Example:
+        >>> history = History([(0, {"loss/train": 1.5}), (2, {"loss/train": 1.0})])
+        >>> history.steps.tolist(), history["loss/train"].tolist()
+        ([0, 2], [1.5, 1.0])
+    """
+
+    def __init__(self, rows: Iterable[tuple[int, Mapping[str, float]]] = ()) -> None:
+        self._steps: list[int] = []
+        self._columns: dict[str, list[float]] = {}
+        for step, readings in rows:
+            self.append(step, readings)
+
+    def append(self, step: int, readings: Mapping[str, float]) -> None:
+        """Add one step; a metric that other steps have and this one lacks becomes NaN."""
+        count = len(self._steps)
+        for name, value in readings.items():
+            column = self._columns.setdefault(name, [])
+            column.extend([np.nan] * (count - len(column)))
+            column.append(value)
+        self._steps.append(step)
+
+    @property
+    def steps(self) -> NDArray[np.int64]:
+        """The recorded steps, int64, ascending."""
+        return np.array(self._steps, dtype=np.int64)
+
+    def __getitem__(self, name: str) -> NDArray[np.float64]:
+        """One metric, float64, as long as `steps`; KeyError names the metrics there are."""
+        if name not in self._columns:
+            raise KeyError(f"no metric {name!r}; this history has {sorted(self._columns)}")
+        column = self._columns[name]
+        column.extend([np.nan] * (len(self._steps) - len(column)))
+        return np.array(column, dtype=np.float64)
+
+    def __iter__(self) -> Iterator[str]:
+        """Metric names, in the order in which they first appeared."""
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        """How many metrics there are; `len(history.steps)` counts the steps."""
+        return len(self._columns)
+
+    def rows(self) -> Iterator[tuple[int, dict[str, float]]]:
+        """Step and readings, one recorded step after the other."""
+        columns = {name: self[name].tolist() for name in self._columns}
+        for index, step in enumerate(self._steps):
+            yield step, {name: column[index] for name, column in columns.items()}

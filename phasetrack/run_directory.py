@@ -1,0 +1,170 @@
+"""What a run is on disk, written safely and read back without torch.
+
+A run directory holds ``config.json`` (every setting, versions), ``history.jsonl`` (one object a
+recorded step: ``step``, then flat metric names), ``summary.json``, ``checkpoint.pt`` and TensorBoard's
+``events.out.tfevents.*``. JSON numbers that are not finite are written as Python's json does, as
+``NaN`` and ``Infinity``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from phasetrack._checks import ExpectedError
+from phasetrack.phases import Phase, Thresholds, Verdict, relabel
+from phasetrack.records import History
+
+CONFIG, HISTORY, SUMMARY, CHECKPOINT = (
+    "config.json",
+    "history.jsonl",
+    "summary.json",
+    "checkpoint.pt",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run read from disk.
+
+    Attributes:
+        path: its directory.
+        config: what ``config.json`` holds.
+        history: every recorded step; ``run.history["loss/train"]`` is a float64 array.
+        summary: what ``summary.json`` holds; empty while the run goes on or if it was killed.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    history: History
+    summary: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The directory's name."""
+        return self.path.name
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end and wrote a summary."""
+        return bool(self.summary)
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """The thresholds that the run was labelled with."""
+        return Thresholds(**self.config.get("thresholds", {}))
+
+    def relabel(self, thresholds: Thresholds | None = None) -> list[tuple[int, Verdict]]:
+        """Label every recorded step, with the run's own thresholds or others."""
+        escape = self.config.get("escape_steps")
+        return list(relabel(self.history.rows(), thresholds or self.thresholds, escape))
+
+    def phases(self) -> list[Phase]:
+        """The label that the run gave each recorded step."""
+        return [Phase(int(number)) for number in self.history["phase/id"]]
+
+
+def create_run_directory(out: Path, name: str) -> Path:
+    """Make OUT/NAME for a new run and return it.
+
+    Raises:
+        ExpectedError: naming `out` or `name`, if the name is no plain file name, the directory
+            exists and is not empty, or it cannot be written. Nothing is left behind.
+    """
+    if not name or name in (".", "..") or Path(name).name != name or "\0" in name:
+        raise ExpectedError("name", "a plain directory name, without /", repr(name))
+    path = out / name
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ExpectedError(
+            "name",
+            "a new or empty run directory",
+            f"{path}, which is not empty",
+            "choose another --name or --out",
+        )
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        for folder in made:
+            if folder.is_dir():
+                folder.rmdir()
+        raise ExpectedError(
+            "out", "a directory that can be written", f"{path} ({error.strerror})"
+        ) from None
+    return path
+
+
+def read_run(path: str | os.PathLike[str]) -> Run:
+    """Read a run directory, finished or not.
+
+    A last history line that is cut off (the run was killed, or is writing it now) is left out.
+
+    Raises:
+        ExpectedError: if it is no run directory, or a file in it is damaged; the message says
+            which file and line.
+    """
+    directory = Path(path)
+    if not (directory / CONFIG).is_file():
+        raise ExpectedError(
+            "run",
+            f"a run directory with a {CONFIG}",
+            str(directory),
+            "`phasetrack list` shows the runs",
+        )
+    summary = directory / SUMMARY
+    return Run(
+        path=directory,
+        config=_read_object(directory / CONFIG),
+        history=_read_history(directory / HISTORY),
+        summary=_read_object(summary) if summary.exists() else {},
+    )
+
+
+def find_runs(out: Path) -> list[Path]:
+    """Run directories directly in `out`, oldest first."""
+    if not out.is_dir():
+        return []
+    found = [folder for folder in out.iterdir() if (folder / CONFIG).is_file()]
+    return sorted(found, key=lambda folder: ((folder / CONFIG).stat().st_mtime, folder.name))
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write an object as JSON so that a reader sees the old file or the new one, never a part."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    scratch.replace(path)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ExpectedError("run", f"JSON in {path}", f"a damaged file ({error})") from None
+    if not isinstance(content, dict):
+        raise ExpectedError("run", f"a JSON object in {path}", type(content).__name__)
+    return content
+
+
+def _read_history(path: Path) -> History:
+    history = History()
+    if not path.exists():
+        return history
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.endswith("\n"):
+                break
+            try:
+                row = json.loads(line)
+                history.append(int(row.pop("step")), {k: float(v) for k, v in row.items()})
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                raise ExpectedError(
+                    "run", f"one JSON object a line in {path}", f"line {number}: {error!r}"
+                ) from None
+    return history

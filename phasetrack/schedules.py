@@ -1,0 +1,41 @@
+"""Which steps are recorded: plain functions from step to bool."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from phasetrack._checks import check_float, check_int
+
+Schedule = Callable[[int], bool]
+
+
+def every(n: int) -> Schedule:
+    """Steps 0, n, 2n, ...
+
+    >>> [step for step in range(7) if every(3)(step)]
+    [0, 3, 6]
+    """
+    check_int("every", n, minimum=1)
+    return lambda step: step % n == 0
+
+
+def log_spaced(per_decade: int = 20, base: float = 10.0) -> Schedule:
+    """Step 0 and then about `per_decade` steps per factor of `base`; every step while they crowd.
+
+    >>> [step for step in range(200) if log_spaced(per_decade=2)(step)]
+    [0, 1, 4, 10, 32, 100]
+    """
+    check_int("per_decade", per_decade, minimum=1)
+    check_float("base", base, above=1.0)
+
+    def bucket(step: int) -> int:
+        # The small offset keeps exact powers of the base in their own bucket despite rounding.
+        return math.floor(per_decade * math.log(step, base) + 1e-9)
+
+    return lambda step: step <= 1 or bucket(step) != bucket(step - 1)
+
+
+def as_schedule(schedule: int | Schedule) -> Schedule:
+    """An integer n means every(n); a callable is taken as it is."""
+    return schedule if callable(schedule) else every(schedule)

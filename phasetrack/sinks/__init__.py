@@ -1,0 +1,1 @@
+"""Where records go: history file, TensorBoard, terminal."""

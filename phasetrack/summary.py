@@ -1,0 +1,94 @@
+"""What is left to say of a run at its end: the content of ``summary.json``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from phasetrack.phases import Alert, Boundary, Phase, first_crossing
+from phasetrack.records import History
+
+if TYPE_CHECKING:
+    from phasetrack.forecast import Forecast
+
+
+def summarise(
+    history: History,
+    *,
+    phase: Phase,
+    reason: str,
+    boundaries: Sequence[Boundary],
+    alerts: Sequence[Alert],
+    undefined: Mapping[str, str],
+    steps: int,
+    forecast: Forecast | None = None,
+) -> dict[str, Any]:
+    """Boundaries, alerts, final readings and the forecast, as JSON knows them.
+
+    Numbers that are not finite stay so here (``NaN``, ``Infinity`` in the file).
+    """
+    final = {name: float(history[name][-1]) for name in history} if len(history.steps) else {}
+    return {
+        "phase": phase.name,
+        "reason": reason,
+        "steps": steps,
+        "boundaries": [asdict(boundary) for boundary in boundaries],
+        "alerts": [{**asdict(alert), "evidence": dict(alert.evidence)} for alert in alerts],
+        "timeline": timeline(history),
+        "loss_halving_step": loss_halving_step(history),
+        "growth": growth_by_phase(history),
+        "final": final,
+        "forecast": {}
+        if forecast is None
+        else {name: asdict(band) for name, band in forecast.summary().items()},
+        "undefined": dict(undefined),
+    }
+
+
+def timeline(history: History) -> list[dict[str, Any]]:
+    """Stretches of one label: phase name, first and last recorded step."""
+    stretches: list[dict[str, Any]] = []
+    if "phase/id" not in history:
+        return stretches
+    for step, number in zip(history.steps.tolist(), history["phase/id"].tolist(), strict=True):
+        name = Phase(int(number)).name
+        if stretches and stretches[-1]["phase"] == name:
+            stretches[-1]["end"] = step
+        else:
+            stretches.append({"phase": name, "start": step, "end": step})
+    return stretches
+
+
+def loss_halving_step(history: History) -> float:
+    """Interpolated step at which the training loss passes half of its first value; NaN if never."""
+    if "loss/train" not in history:
+        return math.nan
+    losses = history["loss/train"]
+    return first_crossing(zip(history.steps.tolist(), losses.tolist(), strict=True), losses[0] / 2)
+
+
+def growth_by_phase(history: History) -> dict[str, dict[str, float]]:
+    """Median growth rate of the signal in each phase, measured and predicted (theory.md 6).
+
+    In SIGNAL_FINDING over all neurons; in SIGNAL_HEAVY over the heavy ones.
+    """
+    groups = {Phase.SIGNAL_FINDING: "", Phase.SIGNAL_HEAVY: "_heavy"}
+    rates: dict[str, dict[str, float]] = {}
+    for phase, group in groups.items():
+        name = f"growth/signal_rate{group}"
+        if name not in history or f"{name}_predicted" not in history:
+            continue
+        during = history["phase/id"] == phase.id
+        pairs = np.stack([history[name], history[f"{name}_predicted"]])[:, during]
+        known = pairs[:, np.isfinite(pairs).all(axis=0)]
+        if known.size:
+            measured, predicted = np.median(known, axis=1)
+            rates[phase.name.lower()] = {
+                "measured": float(measured),
+                "predicted": float(predicted),
+            }
+    return rates

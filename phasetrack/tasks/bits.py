@@ -1,0 +1,59 @@
+"""Random bits by counter: sample i of step t is a pure function of (seed, stream, t, i).
+
+Philox 4x64 (Salmon et al. 2011, numpy's implementation) turns a 256-bit counter and a 128-bit key
+into bits, so that any part of any batch can be made anywhere, in any order.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+WORDS_PER_COUNT = 4  # one Philox counter value yields four 64-bit words
+
+
+def signs(
+    rows: int,
+    columns: int,
+    *,
+    seed: int,
+    stream: int,
+    step: int,
+    start: int = 0,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Independent fair signs, (rows, columns), each -1 or +1.
+
+    Args:
+        rows: how many rows, from row `start` on.
+        columns: signs in a row.
+        seed: the key.
+        stream: what the bits are for; different streams are independent.
+        step: the optimizer step.
+        start: number of the first row within the step.
+        device: where the result is made; bits travel packed, 64 to a word.
+        dtype: of the result.
+    """
+    row_words = -(-columns // 64)
+    first = start * row_words
+    counter = np.array([first // WORDS_PER_COUNT, stream, step, 0], dtype=np.uint64)
+    generator = np.random.Philox(counter=counter, key=np.array([seed, 0], dtype=np.uint64))
+    skipped = first % WORDS_PER_COUNT
+    words = generator.random_raw(skipped + rows * row_words)[skipped:]
+    packed = torch.from_numpy(words.astype("<u8", copy=False).view(np.uint8))
+    # a table of all 256 bytes unpacks eight signs at a time
+    index = packed.to(device).to(torch.int32)
+    table = _byte_table(torch.device(device), dtype)
+    unpacked = torch.nn.functional.embedding(index, table)
+    return unpacked.view(rows, row_words * 64)[:, :columns]
+
+
+@cache
+def _byte_table(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Signs of the eight bits of each byte, lowest bit first: (256, 8)."""
+    bits = (torch.arange(256).unsqueeze(1) >> torch.arange(8)) & 1
+    return (1 - 2 * bits).to(device=device, dtype=dtype)

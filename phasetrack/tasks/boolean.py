@@ -1,0 +1,75 @@
+"""Boolean functions on the hypercube {-1, +1}^d."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from phasetrack._checks import check_int
+from phasetrack.geometry import ClusterGeometry
+from phasetrack.tasks.bits import signs
+
+INPUTS, LABELS = 0, 1  # streams of random bits
+
+
+@dataclass(frozen=True)
+class XOR:
+    """x uniform on {-1, +1}^d with label y = -x_1 x_2 (arXiv 2309.15111).
+
+    Args:
+        d: input dimension, >= 2.
+        shuffle_labels: give each sample a label that is drawn independently of it. In a stream of
+            fresh samples this is what shuffling labels amounts to.
+    """
+
+    d: int
+    shuffle_labels: bool = False
+
+    def __post_init__(self) -> None:
+        """Check d."""
+        check_int("d", self.d, minimum=2)
+
+    @cached_property
+    def geometry(self) -> ClusterGeometry:
+        """Clusters +-mu1 = +-(e1 - e2) with label +1 and +-mu2 = +-(e1 + e2) with label -1."""
+        centres = torch.zeros(4, self.d, dtype=torch.float64)
+        centres[:, :2] = torch.tensor([[1, -1], [-1, 1], [1, 1], [-1, -1]])
+        return ClusterGeometry(centres, [1, 1, -1, -1], ["mu1", "-mu1", "mu2", "-mu2"])
+
+    def sample(
+        self,
+        count: int,
+        *,
+        seed: int,
+        step: int,
+        start: int = 0,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> tuple[Tensor, Tensor]:
+        """Samples start .. start + count - 1 of the batch of `step` (see `Task.sample`)."""
+        x = signs(
+            count,
+            self.d,
+            seed=seed,
+            stream=INPUTS,
+            step=step,
+            start=start,
+            device=device,
+            dtype=dtype,
+        )
+        if not self.shuffle_labels:
+            return x, -x[:, 0] * x[:, 1]
+        y = signs(
+            count,
+            1,
+            seed=seed,
+            stream=LABELS,
+            step=step,
+            start=start,
+            device=device,
+            dtype=dtype,
+        )
+        return x, y[:, 0]
