@@ -27,8 +27,9 @@ def clean_margins(
 
     Example:
         >>> xor = ClusterGeometry([[1, -1], [-1, 1], [1, 1], [-1, -1]], [1, 1, -1, -1])
-        >>> clean_margins(torch.tensor([[1.0, -1.0], [1.0, 1.0]]), torch.tensor([1.0, -1.0]), xor)
-        tensor([1., 0., 1., 0.])
+        >>> W, a = torch.tensor([[1.0, -1.0], [1.0, 1.0]]), torch.tensor([1.0, -1.0])
+        >>> [abs(round(float(margin), 6)) for margin in clean_margins(W, a, xor)]
+        [1.0, 0.0, 1.0, 0.0]
     """
     margins = clean_margins_of(Neurons.of(W, a, geometry))
     return margins if scale is None else margins * (scale * W.shape[-2])
