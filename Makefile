@@ -15,6 +15,7 @@ test: $(VENV)/.test
 lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check phasetrack cli tests
 	$(VENV)/bin/ruff format --check phasetrack cli tests
+	$(VENV)/bin/mypy
 
 format: $(VENV)/.lint
 	$(VENV)/bin/ruff check --fix phasetrack cli tests

@@ -144,7 +144,7 @@ class Capture:
         )
         return StepSizes(first, second, plain)
 
-    def _group(self, parameter: nn.Parameter) -> dict[str, Any] | None:
+    def _group(self, parameter: Tensor) -> dict[str, Any] | None:
         """The optimizer's group that trains a parameter; None if none does."""
         if not parameter.requires_grad:
             return None
@@ -199,7 +199,9 @@ class Capture:
         biases = iter(hosted[4 : len(parts)])
         neurons = Neurons(
             geometry,
-            *hosted[:3],
+            coordinates=hosted[0],
+            perp=hosted[1],
+            second_layer=hosted[2],
             bias=None if first_bias is None else next(biases),
             output_bias=None if output_bias is None else next(biases)[0],
             scale=self.view.scale,
@@ -208,8 +210,8 @@ class Capture:
         batch = None
         if columns:
             outputs, targets, clusters = hosted[len(parts) :]
-            inputs = tuple(piece[0] for piece in self._pieces)
-            batch = Batch(outputs, targets, clusters.long(), self._host_loss, inputs)
+            seen = tuple(piece[0] for piece in self._pieces)
+            batch = Batch(outputs, targets, clusters.long(), self._host_loss, seen)
         return Snapshot(self._step, self._time, sizes, neurons, float(hosted[3]), batch, self.view)
 
     def _basis(self, like: Tensor) -> Tensor:
@@ -225,7 +227,7 @@ def _to_host(tensors: list[Tensor]) -> list[Tensor]:
         return [tensor.to(torch.float64, copy=True) for tensor in tensors]
     wide = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
     packed = torch.cat([tensor.reshape(-1).to(wide) for tensor in tensors]).cpu().double()
-    pieces = packed.split([tensor.numel() for tensor in tensors])
+    pieces = torch.split(packed, [tensor.numel() for tensor in tensors])
     return [piece.view(t.shape) for piece, t in zip(pieces, tensors, strict=True)]
 
 
@@ -233,5 +235,6 @@ def _random_span(geometry: ClusterGeometry) -> Tensor:
     """Orthonormal basis of a random span of the signal's dimension, float64 (d, k)."""
     generator = torch.Generator().manual_seed(CONTROL_SEED)
     shape = (geometry.dim, geometry.signal_dim)
-    basis, _ = torch.linalg.qr(torch.randn(shape, generator=generator, dtype=torch.float64))
+    directions = torch.randn(shape, generator=generator, dtype=torch.float64)
+    basis: Tensor = torch.linalg.qr(directions).Q
     return basis

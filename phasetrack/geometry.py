@@ -239,7 +239,7 @@ def _checked_centres(centres: Tensor | Sequence[Sequence[float]]) -> Tensor:
         raise ExpectedError("centres", "a (K, d) table of K >= 2 centres", tuple(table.shape))
     if not table.isfinite().all():
         raise ExpectedError("centres", "finite values", "NaN or infinity")
-    if len(table.unique(dim=0)) != len(table):
+    if len({tuple(row) for row in table.tolist()}) != len(table):
         raise ExpectedError("centres", "distinct rows", "a centre that repeats")
     return table
 
@@ -269,4 +269,5 @@ def _orthonormal(vectors: Tensor) -> Tensor:
     """Orthonormal basis (d, rank) of the span of the rows of `vectors`."""
     _, sizes, rows = torch.linalg.svd(vectors, full_matrices=False)
     rank = int((sizes > ORTHOGONALITY_TOLERANCE * sizes.max()).sum())
-    return rows[:rank].T.contiguous()
+    basis: Tensor = rows[:rank].T.contiguous()
+    return basis

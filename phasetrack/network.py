@@ -40,8 +40,12 @@ class TwoLayerNet(nn.Module):
         check_int("width", width, minimum=1)
         check_float("theta", theta, above=0.0)
         # skip_init: nn.Linear's own initialisation would advance the global random state
-        self.first = nn.utils.skip_init(nn.Linear, d, width, bias=False)
-        self.second = nn.utils.skip_init(nn.Linear, width, 1, bias=False)
+        self.first = nn.utils.skip_init(  # type: ignore[no-untyped-call]
+            nn.Linear, d, width, bias=False
+        )
+        self.second = nn.utils.skip_init(  # type: ignore[no-untyped-call]
+            nn.Linear, width, 1, bias=False
+        )
         self.scale = 1 / width
         generator = torch.Generator().manual_seed(seed)
         directions = torch.randn(width, d, generator=generator, dtype=torch.float64)
@@ -178,10 +182,11 @@ def _two_linear_names(model: nn.Module) -> tuple[str, str]:
 
 def _linear(model: nn.Module, name: str) -> nn.Linear:
     modules = dict(model.named_modules())
-    if not isinstance(modules.get(name), nn.Linear):
+    layer = modules.get(name)
+    if not isinstance(layer, nn.Linear):
         linear = [n for n, module in modules.items() if isinstance(module, nn.Linear)]
         raise ExpectedError("layers", f"names of nn.Linear layers, of {linear}", repr(name))
-    return modules[name]  # type: ignore[return-value]
+    return layer
 
 
 def _between(

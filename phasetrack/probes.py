@@ -157,8 +157,9 @@ def gradient_errors(snapshot: Snapshot) -> Measurement:
     """|grad L - grad L_0| / |grad L_0| of each layer, by two backward passes (theory.md 5)."""
     batch, view = _batch(snapshot), snapshot.view
     W, a = view.W.clone().requires_grad_(True), view.a.clone().requires_grad_(True)
-    targets = batch.targets.to(W).split([len(piece) for piece in batch.inputs])
-    slopes = batch.first_order.start_slopes.to(W).split([len(piece) for piece in batch.inputs])
+    sizes = [len(piece) for piece in batch.inputs]
+    targets = torch.split(batch.targets.to(W), sizes)
+    slopes = torch.split(batch.first_order.start_slopes.to(W), sizes)
     exact = [torch.zeros_like(W), torch.zeros_like(a)]
     linear = [torch.zeros_like(W), torch.zeros_like(a)]
     with torch.enable_grad():

@@ -6,9 +6,10 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -212,7 +213,7 @@ class Tracker:
         self._capture.close()
         summary = {**self.summary(), **(extra or {})}
         for sink in self._sinks:
-            self._guard(lambda sink=sink: sink.close(summary), f"closing {type(sink).__name__}")
+            self._guard(partial(sink.close, summary), f"closing {type(sink).__name__}")
 
     def __enter__(self) -> Self:
         """The tracker itself."""
@@ -256,7 +257,7 @@ class Tracker:
             {name: values.numpy() for name, values in distributions.items()},
         )
         for sink in list(self._sinks):
-            if not self._guard(lambda sink=sink: sink.write(record), type(sink).__name__):
+            if not self._guard(partial(sink.write, record), type(sink).__name__):
                 self._sinks.remove(sink)
 
     def _measure(self, snapshot: Snapshot) -> tuple[dict[str, float], dict[str, Tensor]]:
@@ -265,9 +266,8 @@ class Tracker:
             if missing := _missing(probe, snapshot):
                 self.undefined.setdefault(probe.name, missing)
                 continue
-            if not self._guard(
-                lambda probe=probe: measured.update(probe.measure(snapshot)), probe.name
-            ):
+            read = partial(_measure_into, measured, probe, snapshot)
+            if not self._guard(read, probe.name):
                 self._probes.remove(probe)
         distributions = {
             name: value
@@ -304,6 +304,10 @@ class Tracker:
         return True
 
 
+def _measure_into(measured: dict[str, Tensor | float], probe: Probe, snapshot: Snapshot) -> None:
+    measured.update(probe.measure(snapshot))
+
+
 def _numbers(measured: Mapping[str, Tensor | float]) -> dict[str, float]:
     """All readings as floats, with one transfer for those that are tensors."""
     tensors = [value.double() for value in measured.values() if isinstance(value, Tensor)]
@@ -329,9 +333,10 @@ def _missing(probe: Probe, snapshot: Snapshot) -> str:
 def _probes(
     probes: Sequence[Probe | Callable[[Snapshot], Measurement]] | None, forecast: Forecast | None
 ) -> list[Probe]:
-    chosen = [
-        probe if hasattr(probe, "measure") else FunctionProbe(probe)
-        for probe in (default_probes() if probes is None else probes)
+    given = default_probes() if probes is None else probes
+    chosen: list[Probe] = [
+        FunctionProbe(probe) if not hasattr(probe, "measure") else cast(Probe, probe)
+        for probe in given
     ]
     return chosen if forecast is None else [*chosen, ForecastProbe(forecast)]
 

@@ -105,10 +105,10 @@ def certificate_of(neurons: Neurons, H: float = 0.0) -> Tensor:
     if not rows:
         return zeta
     exact = zeta.flatten().clone()
-    tables = [part.reshape(-1, part.shape[-1]) for part in (needed, mass, contested)]
+    needed, mass, contested = (t.reshape(-1, t.shape[-1]) for t in (needed, mass, contested))
     gains = gains.reshape(-1, *gains.shape[-2:])
     for row in rows:
-        exact[row] = _best_of_subsets(*(table[row] for table in tables), gains[row])
+        exact[row] = _best_of_subsets(needed[row], mass[row], contested[row], gains[row])
     return exact.reshape(zeta.shape)
 
 
