@@ -54,6 +54,19 @@ class Record:
     alerts: tuple[Alert, ...] = ()
     distributions: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
+    def news(self) -> list[str]:
+        """What is new at this step, a line of words for each transition, boundary and alert."""
+        lines = []
+        if self.transition:
+            before, after = self.transition.before.name, self.transition.after.name
+            lines.append(f"step {self.step}: {before} to {after}")
+        for boundary in self.boundaries:
+            lines.append(f"step {self.step}: boundary {boundary.name}, onset {boundary.onset:.1f}")
+        for alert in self.alerts:
+            numbers = ", ".join(f"{name} {value:.4g}" for name, value in alert.evidence.items())
+            lines.append(f"step {self.step}: alert {alert.name} ({numbers})")
+        return lines
+
 
 class History(Mapping[str, NDArray[np.float64]]):
     """Readings of a run as columns: ``history["loss/train"]`` is float64, one value a step.

@@ -213,7 +213,7 @@ class Tracker:
         self._capture.close()
         summary = {**self.summary(), **(extra or {})}
         for sink in self._sinks:
-            self._guard(partial(sink.close, summary), f"closing {type(sink).__name__}")
+            self._guard(partial(sink.close, summary, self.history), f"closing {type(sink).__name__}")
 
     def __enter__(self) -> Self:
         """The tracker itself."""

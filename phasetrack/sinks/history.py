@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from phasetrack.records import Record
+from phasetrack.records import History, Record
 
 
 class HistorySink:
@@ -25,6 +25,6 @@ class HistorySink:
         self._file.write(json.dumps({"step": record.step, **record.readings}) + "\n")
         self._file.flush()
 
-    def close(self, summary: Mapping[str, Any]) -> None:  # noqa: ARG002
+    def close(self, summary: Mapping[str, Any], history: History) -> None:  # noqa: ARG002
         """Close the file."""
         self._file.close()

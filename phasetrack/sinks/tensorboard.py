@@ -23,7 +23,7 @@ from tensorboard.plugins.text import metadata as text_metadata
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from tensorboard.util import tensor_util
 
-from phasetrack.records import Record
+from phasetrack.records import History, Record
 
 TIMELINE = "timeline"
 
@@ -52,12 +52,11 @@ class TensorBoardSink:
         if before and record.step > 0:
             self._write_summary(record.step - 1, _scalars(before))
         self._write_summary(record.step, _scalars(values))
-        news = _news(record)
-        if news:
-            self._timeline += news
+        if news := record.news():
+            self._timeline += [f"* {item}" for item in news]
             self._write_summary(record.step, _text(TIMELINE, "\n".join(self._timeline)))
 
-    def close(self, summary: Mapping[str, Any]) -> None:
+    def close(self, summary: Mapping[str, Any], history: History) -> None:
         """Flush and close the file; further calls do nothing."""
         if self._writer is not None:
             self._writer.close()
@@ -77,20 +76,6 @@ def _text(tag: str, markdown: str) -> Summary:
     tensor = tensor_util.make_tensor_proto([markdown.encode()])
     metadata = text_metadata.create_summary_metadata(display_name=tag, description="")
     return Summary(value=[Summary.Value(tag=tag, metadata=metadata, tensor=tensor)])
-
-
-def _news(record: Record) -> list[str]:
-    """One Markdown list item for each transition, boundary and alert of a step."""
-    step, items = record.step, []
-    if record.transition:
-        change = record.transition
-        items.append(f"* step {step}: {change.before.name} to {change.after.name}")
-    for boundary in record.boundaries:
-        items.append(f"* step {step}: boundary {boundary.name}, onset {boundary.onset:.1f}")
-    for alert in record.alerts:
-        numbers = ", ".join(f"{name} {value:.4g}" for name, value in alert.evidence.items())
-        items.append(f"* step {step}: alert {alert.name} ({numbers})")
-    return items
 
 
 def _layout_summary(clusters: Sequence[str]) -> Summary:

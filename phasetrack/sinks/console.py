@@ -1,0 +1,149 @@
+"""The terminal: a live view while the run goes on, plain lines where nobody watches."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from phasetrack.phases import Phase
+from phasetrack.records import History, Record
+
+REFRESH_PER_SECOND = 8
+# Off a terminal: a line at least so often, and whenever something happens (chosen here).
+PLAIN_LINE_SECONDS = 2.0
+
+PHASE_STYLES = {
+    Phase.UNDETERMINED: "black on bright_black",
+    Phase.SIGNAL_FINDING: "black on cyan",
+    Phase.SIGNAL_HEAVY: "black on yellow",
+    Phase.FITTED: "black on green",
+}
+
+# Measured reading, its name for people, and the forecast beside it.
+ROWS = (
+    ("heaviness/zeta_star", "zeta*", "forecast/zeta_star"),
+    ("heaviness/heavy_mass", "heavy mass", ""),
+    ("margin/min", "margin, min", "forecast/margin_min"),
+    ("margin/max", "margin, max", ""),
+    ("loss/train", "loss", "forecast/loss"),
+    ("error/train", "error", ""),
+    ("linearization/value_error", "first-order error", ""),
+    ("growth/signal_rate", "signal growth", "growth/signal_rate_predicted"),
+)
+
+
+class ConsoleSink:
+    """Shows a run as it goes.
+
+    On a terminal one panel is redrawn in place; elsewhere a line is printed every
+    `PLAIN_LINE_SECONDS` and at each transition, boundary and alert.
+
+    Args:
+        console: where to write.
+        title: the run's name.
+        steps: how many steps the run takes at most.
+        expected: predicted number of steps, for the progress bar and the time left; None means
+            `steps`.
+    """
+
+    def __init__(
+        self, console: Console, *, title: str, steps: int, expected: float | None = None
+    ) -> None:
+        known = expected is not None and math.isfinite(expected)
+        self._console, self._title, self._steps = console, title, steps
+        self._expected = min(float(steps), expected) if known and expected else float(steps)
+        self._news: list[str] = []
+        self._started = time.monotonic()
+        self._last_line = -math.inf
+        self._live: Live | None = None
+
+    def write(self, record: Record) -> None:
+        """Show one recorded step."""
+        news = record.news()
+        self._news += news
+        if self._console.is_terminal:
+            self._draw(record)
+            return
+        now = time.monotonic()
+        if not news and now - self._last_line < PLAIN_LINE_SECONDS:
+            return
+        self._last_line = now
+        self._console.print(self._line(record), highlight=False, soft_wrap=True, markup=False)
+        for item in news:
+            self._console.print(f"  {item}", highlight=False, soft_wrap=True, markup=False)
+
+    def close(self, summary: Mapping[str, Any], history: History) -> None:
+        """Take the live view down; what is left to say is printed by the command."""
+        if self._live is not None:
+            self._live.stop()
+        self._live = None
+
+    def _draw(self, record: Record) -> None:
+        if self._live is None:
+            self._live = Live(
+                console=self._console, refresh_per_second=REFRESH_PER_SECOND, transient=True
+            )
+            self._live.start()
+        self._live.update(self._view(record))
+
+    def _view(self, record: Record) -> RenderableType:
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="dim")
+        table.add_column(justify="right", min_width=10)
+        table.add_column(justify="right", style="dim")
+        for name, label, predicted in ROWS:
+            if name in record.readings:
+                beside = f"predicted {number(record.readings.get(predicted, math.nan))}"
+                table.add_row(
+                    label, number(record.readings[name]), beside if predicted else ""
+                )
+        news = Text("\n".join(self._news[-4:]), style="bold")
+        return Panel(
+            Group(self._progress(record), self._phase(record), table, news),
+            title=Text(self._title),
+            width=min(78, self._console.width),
+        )
+
+    def _progress(self, record: Record) -> RenderableType:
+        row = Table.grid(padding=(0, 2))
+        row.add_row(
+            f"step {record.step}",
+            ProgressBar(total=self._expected, completed=record.step, width=30),
+            self._remaining(record.step),
+        )
+        return row
+
+    def _phase(self, record: Record) -> Text:
+        line = Text(f" {record.phase.name} ", style=PHASE_STYLES[record.phase])
+        return line.append(f" {record.reason}", style="dim") if record.reason else line
+
+    def _remaining(self, step: int) -> str:
+        """Time left until the predicted end, at the pace so far."""
+        passed = time.monotonic() - self._started
+        if step == 0:
+            return f"of about {self._expected:.0f}"
+        left = max(0.0, passed / step * (self._expected - step))
+        beyond = " (past the prediction)" if step > self._expected else ""
+        return f"of about {self._expected:.0f}, {passed:.0f} s, {left:.0f} s to go{beyond}"
+
+    def _line(self, record: Record) -> str:
+        shown = (
+            f"{label} {number(record.readings[name])}"
+            for name, label, _ in ROWS
+            if label in ("zeta*", "margin, min", "loss") and name in record.readings
+        )
+        return f"step {record.step:>5}  {record.phase.name:<14}  {'  '.join(shown)}"
+
+
+def number(value: float) -> str:
+    """A reading for people: three digits, and a dash for what could not be read."""
+    return "-" if math.isnan(value) else f"{value:.3g}"
