@@ -55,21 +55,20 @@ END_MARGIN = 0.04  # of the run, drawn behind its last step
 SMALL = 8  # points, for everything that is not a title
 
 
-def run_figure(
-    history: History, summary: Mapping[str, Any], thresholds: Thresholds, *, title: str = ""
-) -> Figure:
+def run_figure(history: History, summary: Mapping[str, Any], *, title: str = "") -> Figure:
     """The run on one page: six panels over the steps, phases shaded, boundaries at their onsets.
 
     Args:
         history: every recorded step; metrics that it lacks leave their curve out.
-        summary: what ``summary.json`` holds (`boundaries`, `alerts`, `forecast` are drawn).
-        thresholds: the levels that are drawn as dotted lines.
+        summary: what ``summary.json`` holds: `boundaries`, `alerts` and `forecast` are drawn, and
+            `thresholds` as dotted lines.
         title: usually the run's name.
 
     Returns:
         A matplotlib Figure, 12 by 7 inches. Dashed curves are predictions; a bar at the foot of a
         boundary is the band in which it was forecast.
     """
+    thresholds = Thresholds(**summary.get("thresholds", {}))
     figure = Figure(figsize=(12, 7), layout="constrained")
     grid = figure.subplots(2, 3, sharex=True)
     panels: Sequence[Axes] = list(grid.flat)

@@ -114,7 +114,7 @@ class HeavinessProbe:
             "heaviness/signal_share": heaviness.signal_share_of(neurons),
             "heaviness/chance": snapshot.geometry.chance,
             "heaviness/control": snapshot.control_share,
-            "neurons/needed_zeta": heaviness.needed_zeta_of(neurons, self.H),
+            "neurons/log10_needed_zeta": heaviness.needed_zeta_of(neurons, self.H).log10(),
             "neurons/second_layer": neurons.second_layer.abs(),
         }
 

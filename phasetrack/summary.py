@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from phasetrack.phases import Alert, Boundary, Phase, first_crossing
+from phasetrack.phases import Alert, Boundary, Phase, Thresholds, first_crossing
 from phasetrack.records import History
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def summarise(
     alerts: Sequence[Alert],
     undefined: Mapping[str, str],
     steps: int,
+    thresholds: Thresholds,
     forecast: Forecast | None = None,
 ) -> dict[str, Any]:
     """Boundaries, alerts, final readings and the forecast, as JSON knows them.
@@ -46,6 +47,7 @@ def summarise(
         if forecast is None
         else {name: asdict(band) for name, band in forecast.summary().items()},
         "undefined": dict(undefined),
+        "thresholds": asdict(thresholds),
     }
 
 

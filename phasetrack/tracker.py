@@ -57,6 +57,7 @@ def attach(
     thresholds: Thresholds | None = None,
     forecast: Forecast | None = None,
     escape_steps: float | None = None,
+    hparams: Mapping[str, object] | None = None,
     layers: tuple[str, str] | None = None,
     scale: float | None = None,
     activation: Activation | None = None,
@@ -78,6 +79,7 @@ def attach(
         forecast: a predicted run, whose values are recorded beside the measured ones.
         escape_steps: predicted steps until the loss halves, which the SADDLE alert needs; taken
             from `forecast` if that is given.
+        hparams: hyperparameters of the run, for TensorBoard's HParams dashboard.
         layers: names of the two layers, where the model has others.
         scale: factor between the second layer's output and the model's (see `TwoLayerView.of`).
         activation: the activation, where the model shows none as a module and it is not ReLU.
@@ -114,7 +116,7 @@ def attach(
         geometry,
         schedule=as_schedule(every),
         probes=_probes(probes, forecast),
-        sinks=(*sinks, *_file_sinks(logdir, geometry)),
+        sinks=(*sinks, *_file_sinks(logdir, geometry, hparams)),
         classifier=PhaseClassifier(
             thresholds or Thresholds(), _escape_steps(escape_steps, forecast)
         ),
@@ -198,6 +200,7 @@ class Tracker:
             alerts=self.alerts,
             undefined=self.undefined,
             steps=self._capture.step,
+            thresholds=self.thresholds,
             forecast=self._forecast,
         )
 
@@ -213,7 +216,9 @@ class Tracker:
         self._capture.close()
         summary = {**self.summary(), **(extra or {})}
         for sink in self._sinks:
-            self._guard(partial(sink.close, summary, self.history), f"closing {type(sink).__name__}")
+            self._guard(
+                partial(sink.close, summary, self.history), f"closing {type(sink).__name__}"
+            )
 
     def __enter__(self) -> Self:
         """The tracker itself."""
@@ -348,12 +353,14 @@ def _escape_steps(given: float | None, forecast: Forecast | None) -> float | Non
     return forecast.settings.escape_steps if math.isnan(predicted) else predicted
 
 
-def _file_sinks(logdir: str | Path | None, geometry: ClusterGeometry) -> list[Sink]:
+def _file_sinks(
+    logdir: str | Path | None, geometry: ClusterGeometry, hparams: Mapping[str, object] | None
+) -> list[Sink]:
     if logdir is None:
         return []
     folder = Path(logdir)
     folder.mkdir(parents=True, exist_ok=True)
     return [
         HistorySink(folder / "history.jsonl"),
-        TensorBoardSink(folder, clusters=geometry.names),
+        TensorBoardSink(folder, clusters=geometry.names, hparams=hparams),
     ]

@@ -80,6 +80,7 @@ def train(
         thresholds=settings.thresholds(),
         forecast=predicted,
         escape_steps=settings.escape_steps,
+        hparams=_hparams(settings),
     )
     extra: dict[str, Any] = {"directory": str(directory), "stopped": "failed"}
     try:
@@ -151,6 +152,12 @@ def _checked_device(device: str) -> torch.device:
         found = f"{torch.cuda.device_count()} CUDA devices here"
         raise ExpectedError("device", "a CUDA device that is present", f"{device} ({found})")
     return where
+
+
+def _hparams(settings: RunSettings) -> dict[str, object]:
+    """What differs between runs, for TensorBoard; options left to their meaning are not shown."""
+    values: dict[str, object] = {**asdict(settings), "batch": settings.batch_size}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _config(settings: RunSettings, predicted: Forecast) -> dict[str, Any]:

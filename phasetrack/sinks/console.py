@@ -103,9 +103,7 @@ class ConsoleSink:
         for name, label, predicted in ROWS:
             if name in record.readings:
                 beside = f"predicted {number(record.readings.get(predicted, math.nan))}"
-                table.add_row(
-                    label, number(record.readings[name]), beside if predicted else ""
-                )
+                table.add_row(label, number(record.readings[name]), beside if predicted else "")
         news = Text("\n".join(self._news[-4:]), style="bold")
         return Panel(
             Group(self._progress(record), self._phase(record), table, news),

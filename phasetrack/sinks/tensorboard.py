@@ -8,8 +8,8 @@ not finite cannot be drawn and are left out; the history file is the lossless re
 
 from __future__ import annotations
 
+import io
 import math
-import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,15 +17,26 @@ from typing import Any
 
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.plugins.custom_scalar import layout_pb2
-from tensorboard.plugins.custom_scalar import metadata as layout_metadata
-from tensorboard.plugins.text import metadata as text_metadata
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
-from tensorboard.util import tensor_util
 
 from phasetrack.records import History, Record
+from phasetrack.sinks import _summaries
 
-TIMELINE = "timeline"
+TIMELINE, FIGURE = "timeline", "run"
+FLUSH_SECONDS = 5
+# Histograms are drawn at every so many-th recorded step (chosen here: TensorBoard keeps 500 of
+# them, and they are the largest part of the file), and at the last.
+HISTOGRAM_EVERY = 10
+FIGURE_DPI = 100
+
+# Columns of the HParams dashboard: scalar tag to title.
+METRICS = {
+    "boundary/signal_heavy_onset": "onset of signal-heaviness",
+    "boundary/linear_exit_onset": "exit from the linear regime",
+    "boundary/fitted_onset": "loss target met",
+    "loss/train": "loss",
+    "heaviness/zeta_star": "zeta*",
+}
 
 
 class TensorBoardSink:
@@ -34,12 +45,27 @@ class TensorBoardSink:
     Args:
         logdir: the directory.
         clusters: cluster names, for the layout of the margin charts.
+        hparams: hyperparameters for the HParams dashboard; none, no row there.
     """
 
-    def __init__(self, logdir: Path, *, clusters: Sequence[str] = ()) -> None:
-        self._writer: EventFileWriter | None = EventFileWriter(str(logdir), flush_secs=5)
+    def __init__(
+        self,
+        logdir: Path,
+        *,
+        clusters: Sequence[str] = (),
+        hparams: Mapping[str, object] | None = None,
+    ) -> None:
+        self._writer: EventFileWriter | None = EventFileWriter(
+            str(logdir), flush_secs=FLUSH_SECONDS
+        )
+        self._name = logdir.resolve().name
         self._timeline: list[str] = []
-        self._write_summary(0, _layout_summary(clusters))
+        self._records = 0
+        self._pending: Record | None = None  # the last record, if its histograms are not written
+        self._write(0, _summaries.layout(clusters))
+        if hparams:
+            for summary in _summaries.hyperparameters(hparams, METRICS):
+                self._write(0, summary)
 
     def write(self, record: Record) -> None:
         """Write all finite readings as one event, and what is new at this step."""
@@ -50,68 +76,45 @@ class TensorBoardSink:
             values[f"boundary/{boundary.name}"] = 1.0
             values[f"boundary/{boundary.name}_onset"] = boundary.onset
         if before and record.step > 0:
-            self._write_summary(record.step - 1, _scalars(before))
-        self._write_summary(record.step, _scalars(values))
+            self._write(record.step - 1, _summaries.scalars(before))
+        self._write(record.step, _summaries.scalars(values))
         if news := record.news():
             self._timeline += [f"* {item}" for item in news]
-            self._write_summary(record.step, _text(TIMELINE, "\n".join(self._timeline)))
+            # the whole list each time: of text, only the last few events are kept
+            self._write(record.step, _summaries.text(TIMELINE, "\n".join(self._timeline)))
+        self._pending = record
+        if self._records % HISTOGRAM_EVERY == 0:
+            self._write_histograms()
+        self._records += 1
 
     def close(self, summary: Mapping[str, Any], history: History) -> None:
-        """Flush and close the file; further calls do nothing."""
-        if self._writer is not None:
+        """Write the last histograms and a figure of the whole run, and close the file."""
+        if self._writer is None:
+            return
+        try:
+            self._write_histograms()
+            if len(history.steps):
+                self._write_figure(summary, history)
+        finally:
             self._writer.close()
-        self._writer = None
+            self._writer = None
 
-    def _write_summary(self, step: int, summary: Summary) -> None:
+    def _write_histograms(self) -> None:
+        if self._pending is not None:
+            for tag, values in self._pending.distributions.items():
+                self._write(self._pending.step, _summaries.histogram(tag, values))
+        self._pending = None
+
+    def _write_figure(self, summary: Mapping[str, Any], history: History) -> None:
+        from phasetrack.plots import run_figure  # matplotlib takes a second to import
+
+        figure, png = run_figure(history, summary, title=self._name), io.BytesIO()
+        figure.savefig(png, format="png", dpi=FIGURE_DPI)
+        width, height = (round(inches * FIGURE_DPI) for inches in figure.get_size_inches())
+        step = int(history.steps[-1])
+        self._write(step, _summaries.image(FIGURE, png.getvalue(), width, height))
+
+    def _write(self, step: int, summary: Summary) -> None:
         if self._writer is None:
             raise ValueError("this TensorBoard sink is closed")
         self._writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))
-
-
-def _scalars(values: Mapping[str, float]) -> Summary:
-    return Summary(value=[Summary.Value(tag=k, simple_value=v) for k, v in values.items()])
-
-
-def _text(tag: str, markdown: str) -> Summary:
-    tensor = tensor_util.make_tensor_proto([markdown.encode()])
-    metadata = text_metadata.create_summary_metadata(display_name=tag, description="")
-    return Summary(value=[Summary.Value(tag=tag, metadata=metadata, tensor=tensor)])
-
-
-def _layout_summary(clusters: Sequence[str]) -> Summary:
-    tensor = tensor_util.make_tensor_proto(_layout(clusters).SerializeToString())
-    metadata = layout_metadata.create_summary_metadata()
-    tag = layout_metadata.CONFIG_SUMMARY_TAG
-    return Summary(value=[Summary.Value(tag=tag, metadata=metadata, tensor=tensor)])
-
-
-def _layout(clusters: Sequence[str]) -> layout_pb2.Layout:
-    """The Custom Scalars dashboard: measured beside predicted, margins as a band."""
-    lines = {
-        "Signal-heaviness": ("heaviness/zeta_star", "forecast/zeta_star"),
-        "Loss": ("loss/train", "forecast/loss"),
-        "Clean margin of each cluster": tuple(f"margin/clean/{name}" for name in clusters),
-        "Signal growth, measured and predicted": (
-            "growth/signal_rate",
-            "growth/signal_rate_predicted",
-        ),
-        "Second layer, heavy neurons and the rest": (
-            "growth/second_layer_rate_heavy",
-            "growth/second_layer_rate_rest",
-        ),
-        "First-order errors": ("linearization/value_error", "linearization/slope_drift"),
-    }
-    charts = [
-        layout_pb2.Chart(
-            title=title,
-            multiline=layout_pb2.MultilineChartContent(tag=[f"^{re.escape(t)}$" for t in tags]),
-        )
-        for title, tags in lines.items()
-        if tags
-    ]
-    band = layout_pb2.MarginChartContent.Series(
-        value="margin/mean", lower="margin/min", upper="margin/max"
-    )
-    margin = layout_pb2.MarginChartContent(series=[band])
-    charts.append(layout_pb2.Chart(title="Cluster margins, min to max", margin=margin))
-    return layout_pb2.Layout(category=[layout_pb2.Category(title="phasetrack", chart=charts)])

@@ -1,0 +1,116 @@
+"""TensorBoard's Summary messages, made without TensorFlow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.custom_scalar import metadata as layout_metadata
+from tensorboard.plugins.histogram import metadata as histogram_metadata
+from tensorboard.plugins.hparams import summary_v2 as hparams_summary
+from tensorboard.plugins.image import metadata as image_metadata
+from tensorboard.plugins.text import metadata as text_metadata
+from tensorboard.util import tensor_util
+
+HISTOGRAM_BINS = 30  # what TensorBoard's own writer makes
+
+
+def scalars(values: Mapping[str, float]) -> Summary:
+    """Many scalars in one message."""
+    return Summary(value=[Summary.Value(tag=k, simple_value=v) for k, v in values.items()])
+
+
+def text(tag: str, markdown: str) -> Summary:
+    """A Markdown text."""
+    metadata = text_metadata.create_summary_metadata(display_name=tag, description="")
+    return _tensor(tag, metadata, [markdown.encode()])
+
+
+def histogram(tag: str, values: NDArray[np.float64]) -> Summary:
+    """A histogram of one value per neuron; infinite ones are counted in the outermost bin.
+
+    Args:
+        tag: its name.
+        values: (p,); NaN is left out.
+    """
+    finite = values[np.isfinite(values)]
+    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
+    shown = np.nan_to_num(values[~np.isnan(values)], posinf=high, neginf=low)
+    counts, edges = np.histogram(shown, bins=HISTOGRAM_BINS if high > low else 1)
+    bins = np.stack([edges[:-1], edges[1:], counts], axis=1)  # (bins, [left, right, count])
+    metadata = histogram_metadata.create_summary_metadata(display_name=tag, description="")
+    return _tensor(tag, metadata, bins)
+
+
+def image(tag: str, png: bytes, width: int, height: int) -> Summary:
+    """A picture that is encoded already."""
+    metadata = image_metadata.create_summary_metadata(
+        display_name=tag, description="", converted_to_tensor=False
+    )
+    return _tensor(tag, metadata, [str(width).encode(), str(height).encode(), png])
+
+
+def hyperparameters(values: Mapping[str, object], metrics: Mapping[str, str]) -> list[Summary]:
+    """The HParams dashboard's row for this run, in the run's own file: no sub-run appears.
+
+    Args:
+        values: hyperparameter to value; numbers and booleans stay so, all else becomes text.
+        metrics: scalar tag to the name of its column.
+    """
+    known = {
+        name: value if isinstance(value, bool | int | float) else str(value)
+        for name, value in values.items()
+    }
+    columns = [hparams_summary.HParam(name) for name in known]
+    shown = [hparams_summary.Metric(tag, display_name=name) for tag, name in metrics.items()]
+    return [
+        hparams_summary.hparams_config_pb(columns, shown),
+        hparams_summary.hparams_pb(known),
+    ]
+
+
+def layout(clusters: Sequence[str]) -> Summary:
+    """The Custom Scalars dashboard: measured beside predicted, margins as a band."""
+    lines = {
+        "Signal-heaviness": ("heaviness/zeta_star", "forecast/zeta_star"),
+        "Loss": ("loss/train", "forecast/loss"),
+        "Clean margin of each cluster": tuple(f"margin/clean/{name}" for name in clusters),
+        "Signal growth, measured and predicted": (
+            "growth/signal_rate",
+            "growth/signal_rate_predicted",
+        ),
+        "Second layer, heavy neurons and the rest": (
+            "growth/second_layer_rate_heavy",
+            "growth/second_layer_rate_rest",
+        ),
+        "First-order errors": ("linearization/value_error", "linearization/slope_drift"),
+    }
+    charts = [
+        layout_pb2.Chart(
+            title=title,
+            multiline=layout_pb2.MultilineChartContent(tag=[f"^{re.escape(t)}$" for t in tags]),
+        )
+        for title, tags in lines.items()
+        if tags
+    ]
+    band = layout_pb2.MarginChartContent.Series(
+        value="margin/mean", lower="margin/min", upper="margin/max"
+    )
+    margin = layout_pb2.MarginChartContent(series=[band])
+    charts.append(layout_pb2.Chart(title="Cluster margins, min to max", margin=margin))
+    category = layout_pb2.Category(title="phasetrack", chart=charts)
+    # by hand: custom_scalar.summary.pb would import TensorFlow
+    return _tensor(
+        layout_metadata.CONFIG_SUMMARY_TAG,
+        layout_metadata.create_summary_metadata(),
+        layout_pb2.Layout(category=[category]).SerializeToString(),
+    )
+
+
+def _tensor(tag: str, metadata: SummaryMetadata, content: object) -> Summary:
+    tensor = tensor_util.make_tensor_proto(content)
+    return Summary(value=[Summary.Value(tag=tag, metadata=metadata, tensor=tensor)])
