@@ -1,4 +1,4 @@
-"""The `phasetrack` command."""
+"""The `phasetrack` command: parse, call phasetrack, show. No mathematics, and no torch at import."""
 
 from __future__ import annotations
 
@@ -11,57 +11,52 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import options as opt
+
 if TYPE_CHECKING:
-    from phasetrack.forecast import Forecast
-    from phasetrack.settings import RunSettings
+    from rich.console import Console
+
+    from phasetrack.phases import Thresholds
+    from phasetrack.run_directory import Run
 
 app = typer.Typer(
     help="Phase diagnostics for two-layer neural networks (arXiv 2309.15111).",
+    epilog="First: phasetrack run xor --d 512. Then: phasetrack list, phasetrack tensorboard.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-Task = Annotated[str, typer.Argument(help="The task: xor.")]
-Dim = Annotated[int, typer.Option("--d", help="Input dimension, >= 2.")]
-Width = Annotated[int, typer.Option(help="Number of neurons p (512: theory.md 7).")]
-Batch = Annotated[int | None, typer.Option(help="Fresh samples a step; default 4 d.")]
-Eta = Annotated[float, typer.Option(help="Step of each neuron; lr is eta * width.")]
-Theta = Annotated[float, typer.Option(help="Radius of the initial sphere.")]
-Steps = Annotated[
-    int | None,
-    typer.Option(help="Exactly so many steps; default: to the target or a predicted limit."),
-]
-Seed = Annotated[int, typer.Option(help="Seed of weights and samples.")]
-Train = Annotated[str, typer.Option(help="Which layers: both, first or second.")]
-Target = Annotated[float, typer.Option(help="Loss at which the run is FITTED.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+INTERRUPTED = 130  # what a shell reports after Ctrl-C
+# Errors of phasetrack name what was wrong; these are called otherwise on the command line.
+OPTION_OF = {"task": "TASK", "run": "RUN", "zeta_enter": "--zeta", "loss_target": "--target"}
 
 
 @app.command()
 def run(
-    task: Task,
-    d: Dim = 512,
-    width: Width = 512,
-    batch: Batch = None,
-    eta: Eta = 0.2,
-    theta: Theta = 0.1,
-    steps: Steps = None,
-    seed: Seed = 0,
-    train: Train = "both",
-    target: Target = 0.05,
-    every: Annotated[int, typer.Option(help="Record every n-th step.")] = 1,
-    micro_batch: Annotated[int | None, typer.Option(help="Samples in memory at once.")] = None,
-    shuffle_labels: Annotated[bool, typer.Option("--shuffle-labels", help="No signal.")] = False,
-    gradient_error: Annotated[
-        bool, typer.Option("--gradient-error", help="Also read the gradient error.")
-    ] = False,
-    device: Annotated[str, typer.Option(help="cpu or cuda[:index].")] = "cpu",
-    threads: Annotated[int | None, typer.Option(help="Threads of torch.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
-    name: Annotated[str | None, typer.Option(help="The run's directory in it.")] = None,
+    task: opt.Task,
+    d: opt.Dim = 512,
+    width: opt.Width = 512,
+    batch: opt.Batch = None,
+    eta: opt.Eta = 0.2,
+    theta: opt.Theta = 0.1,
+    steps: opt.Steps = None,
+    seed: opt.Seed = 0,
+    train: opt.Train = "both",
+    target: opt.Target = 0.05,
+    every: opt.Every = 1,
+    micro_batch: opt.MicroBatch = None,
+    shuffle_labels: opt.ShuffleLabels = False,
+    gradient_error: opt.GradientError = False,
+    device: opt.Device = "cpu",
+    threads: opt.Threads = None,
+    out: opt.Out = Path("runs"),
+    name: opt.Name = None,
 ) -> None:
-    """Train on a task with the probes attached and write OUT/NAME."""
+    """Train on a task with the probes attached and write the run to OUT/NAME.
+
+    Exit code 0: the run came to its end; 1: it diverged; 130: interrupted, and readable.
+    """
     from phasetrack.settings import RunSettings
 
     settings = RunSettings(
@@ -80,30 +75,36 @@ def run(
         shuffle_labels=shuffle_labels,
         gradient_error=gradient_error,
     )
-    from phasetrack.training import train as run_training
+    from phasetrack import training
+    from phasetrack.sinks.console import ConsoleSink
 
-    summary = run_training(settings, out=out, name=name, device=device, threads=threads)
-    _print_summary(summary)
+    title, console = name or training.run_name(settings), _console()
+    expected = settings.steps or settings.predicted_steps
+    with ConsoleSink(console, title=title, expected=expected) as sink:
+        summary = training.train(
+            settings, out=out, name=title, device=device, threads=threads, sinks=[sink]
+        )
+    _print_summary(console, summary, title)
     if summary["stopped"] == "diverged":
         typer.echo(f"run: {summary['reason']}", err=True)
-    raise typer.Exit({"diverged": 1, "interrupted": 130}.get(summary["stopped"], 0))
+    raise typer.Exit({"diverged": 1, "interrupted": INTERRUPTED}.get(summary["stopped"], 0))
 
 
 @app.command()
 def forecast(
-    task: Task,
-    d: Dim = 512,
-    width: Width = 512,
-    batch: Batch = None,
-    eta: Eta = 0.2,
-    theta: Theta = 0.1,
-    steps: Steps = None,
-    seed: Seed = 0,
-    train: Train = "both",
-    target: Target = 0.05,
-    as_json: Json = False,
+    task: opt.Task,
+    d: opt.Dim = 512,
+    width: opt.Width = 512,
+    batch: opt.Batch = None,
+    eta: opt.Eta = 0.2,
+    theta: opt.Theta = 0.1,
+    steps: opt.Steps = None,
+    seed: opt.Seed = 0,
+    train: opt.Train = "both",
+    target: opt.Target = 0.05,
+    as_json: opt.Json = False,
 ) -> None:
-    """Predict a run without training."""
+    """Predict a whole run, boundaries and band, without training."""
     from phasetrack.settings import RunSettings
 
     settings = RunSettings(
@@ -118,59 +119,118 @@ def forecast(
         train=train,
         target=target,
     )
-    summary = _forecast_summary(settings)
-    if as_json:
-        typer.echo(json.dumps(summary, indent=2))
-    else:
-        _print_summary(summary)
+    from phasetrack.forecast import forecast as predict
+    from phasetrack.tasks import XOR
+
+    summary = predict(XOR(settings.d).geometry, settings).as_summary()
+    _show(summary, as_json, f"forecast of {task}, d = {d}")
 
 
 @app.command()
 def show(
-    run: Annotated[Path, typer.Argument(help="A run directory.")],
-    as_json: Json = False,
-    zeta: Annotated[float | None, typer.Option(help="Label again: entry threshold.")] = None,
-    zeta_exit: Annotated[float | None, typer.Option(help="... exit threshold.")] = None,
-    linear_exit: Annotated[float | None, typer.Option(help="... value error.")] = None,
+    run: opt.RunPath,
+    as_json: opt.Json = False,
+    zeta: Annotated[
+        float | None,
+        typer.Option(help="Label again: SIGNAL_HEAVY begins at zeta* <= this.", show_default=False),
+    ] = None,
+    zeta_exit: Annotated[
+        float | None,
+        typer.Option(help="... and ends, and has its onset, here.", show_default=False),
+    ] = None,
+    linear_exit: Annotated[
+        float | None,
+        typer.Option(help="... value error that ends the linear regime.", show_default=False),
+    ] = None,
+    target: Annotated[
+        float | None,
+        typer.Option(help="... loss at which the run is FITTED.", show_default=False),
+    ] = None,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="... any other threshold; repeatable.", show_default=False
+        ),
+    ] = None,
 ) -> None:
-    """Show a run, labelled as it was or again with other thresholds."""
-    from phasetrack.run_directory import read_run
-
-    recorded = read_run(run)
-    changed = {"zeta_enter": zeta, "zeta_exit": zeta_exit, "linear_exit": linear_exit}
-    chosen: dict[str, Any] = {k: v for k, v in changed.items() if v is not None}
-    summary = dict(recorded.summary)
-    if chosen or not summary:
-        verdicts = recorded.relabel(replace(recorded.thresholds, **chosen))
-        boundaries = [asdict(b) for _, verdict in verdicts for b in verdict.boundaries]
-        phase = verdicts[-1][1].phase.name if verdicts else "UNDETERMINED"
-        summary |= {"phase": phase, "boundaries": boundaries}
-    if as_json:
-        typer.echo(json.dumps(summary, indent=2))
-    else:
-        _print_summary(summary)
+    """Show a run, as it was labelled or labelled again with other thresholds."""
+    recorded = _read(run)
+    chosen = {
+        "zeta_enter": zeta,
+        "zeta_exit": zeta_exit,
+        "linear_exit": linear_exit,
+        "loss_target": target,
+    }
+    changes: dict[str, Any] = {k: v for k, v in chosen.items() if v is not None}
+    for text in threshold or ():
+        changes |= _threshold(text)
+    thresholds = _with_changes(recorded.thresholds, changes)
+    summary = recorded.summary
+    if changes or not recorded.finished:
+        summary = {**summary, **recorded.summarise(thresholds)}
+    _show(summary | {"directory": str(run)}, as_json, recorded.name)
 
 
 @app.command("list")
-def list_runs(
-    out: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
-) -> None:
+def list_runs(out: opt.Out = Path("runs"), as_json: opt.Json = False) -> None:
     """List the runs in a folder, oldest first."""
-    from phasetrack.run_directory import find_runs, read_run
+    from phasetrack.run_directory import find_runs
 
-    for path in find_runs(out):
-        summary = read_run(path).summary
-        typer.echo(f"{path}  {summary.get('phase', 'not finished')}")
+    from .panels import run_table
+
+    runs = [_read(path) for path in find_runs(out)]
+    if as_json:
+        typer.echo(json.dumps({str(run.path): run.summary for run in runs}, indent=2))
+    elif runs:
+        _console().print(run_table(runs), highlight=False)
+    else:
+        typer.echo(f"no runs in {out}; make one with: phasetrack run xor --out {out}")
+
+
+@app.command()
+def plot(
+    run: opt.RunPath,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where to; the ending decides: .png, .pdf, .svg [default: RUN/run.png].",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Draw a run on one page: phases shaded, boundaries, measured beside predicted."""
+    recorded = _read(run)
+    from phasetrack.plots import run_figure, save_figure
+
+    path = file or run / "run.png"
+    summary = recorded.summary or recorded.summarise()
+    save_figure(run_figure(recorded.history, summary, title=recorded.name), path)
+    typer.echo(str(path))
 
 
 @app.command()
 def tensorboard(
-    out: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
-    port: Annotated[int, typer.Option(help="Port on localhost.")] = 6006,
+    out: opt.Out = Path("runs"),
+    port: Annotated[
+        int, typer.Option(help="Port on localhost, 0 for any free one (6006: TensorBoard's own).")
+    ] = 6006,
 ) -> None:
-    """Open TensorBoard on the runs, on localhost."""
+    """Open TensorBoard on the runs in a folder, on localhost only."""
+    from phasetrack._checks import ExpectedError, check_int
+
+    check_int("port", port, minimum=0, maximum=65535)
+    if not out.is_dir():
+        raise ExpectedError("out", "a folder of runs", str(out), "`phasetrack run xor` makes one")
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(out)]
-    raise typer.Exit(subprocess.call([*command, "--host", "localhost", "--port", str(port)]))
+    command += ["--host", "localhost", "--port", str(port)]
+    try:
+        raise typer.Exit(subprocess.call(command))
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None  # how a server is stopped
+
+
+# click's error for wrong usage, which typer may bring along under a private name
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 def main() -> None:
@@ -178,44 +238,85 @@ def main() -> None:
     from phasetrack._checks import ExpectedError
 
     try:
-        app()
+        code = app(standalone_mode=False)
     except ExpectedError as error:
-        typer.echo(f"--{error.name.replace('_', '-')}{str(error)[len(error.name) :]}", err=True)
-        sys.exit(2)
+        code = _complain(_option(error.name), str(error).removeprefix(f"{error.name}: "))
+    except UsageError as error:
+        code = _complain_of_usage(error)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    sys.exit(code)
 
 
-def _forecast_summary(settings: RunSettings) -> dict[str, Any]:
-    from phasetrack.forecast import METRICS
-    from phasetrack.forecast import forecast as predict
-    from phasetrack.tasks import XOR
-
-    predicted: Forecast = predict(XOR(settings.d).geometry, settings)
-    verdicts = predicted.verdicts()
-    return {
-        "phase": verdicts[-1][1].phase.name,
-        "boundaries": [asdict(b) for _, verdict in verdicts for b in verdict.boundaries],
-        "alerts": [],
-        "final": {metric: float(predicted.median(metric)[-1]) for metric in METRICS},
-        "forecast": {name: asdict(band) for name, band in predicted.summary().items()},
-    }
+def _complain(name: str, message: str) -> int:
+    # one line, whatever the message quotes
+    typer.echo(f"{name}: {' '.join(message.split())}", err=True)
+    return 2
 
 
-def _print_summary(summary: dict[str, Any]) -> None:
-    """Phase, boundaries, forecast and alerts, a line each."""
-    if "directory" in summary:
-        typer.echo(f"run       {summary['directory']}")
-    typer.echo(f"phase     {summary.get('phase')}  {summary.get('reason', '')}".rstrip())
-    for boundary in summary.get("boundaries", []):
-        line = f"boundary  {boundary['name']}: onset {boundary['onset']:.1f}"
-        typer.echo(f"{line}, detected at step {boundary['detected']}")
-    if "loss_halving_step" in summary:
-        typer.echo(f"loss      halved at step {summary['loss_halving_step']:.1f}")
-    for name, band in summary.get("forecast", {}).items():
-        numbers = f"{band['value']:.1f} [{band['low']:.1f}..{band['high']:.1f}]"
-        typer.echo(f"forecast  {name} {numbers}")
-    for phase, rates in summary.get("growth", {}).items():
-        numbers = f"measured {rates['measured']:.3f}, predicted {rates['predicted']:.3f}"
-        typer.echo(f"growth    {phase}: {numbers}")
-    for alert in summary.get("alerts", []):
-        numbers = ", ".join(f"{key} {value:.4g}" for key, value in alert["evidence"].items())
-        typer.echo(f"alert     {alert['name']} at step {alert['step']} ({numbers})")
+def _complain_of_usage(error: Any) -> int:
+    parameter = getattr(error, "param", None)
+    if parameter is not None:
+        name = parameter.opts[0] if parameter.param_type_name == "option" else parameter.metavar
+        return _complain(name, error.message or "expected a value, got none")
+    if error.ctx is not None and not sys.argv[1:]:  # no command: the help text is the message
+        error.show()
+        return 2
+    command = error.ctx.command_path if error.ctx else "phasetrack"
+    return _complain(command, f"{error.format_message().rstrip('.')}; see {command} --help")
+
+
+def _option(name: str) -> str:
+    return OPTION_OF.get(name, f"--{name.replace('_', '-')}")
+
+
+def _read(path: Path) -> Run:
+    from phasetrack.run_directory import read_run
+
+    return read_run(path)
+
+
+def _threshold(text: str) -> dict[str, Any]:
+    """NAME=VALUE as one changed threshold."""
+    from phasetrack._checks import ExpectedError
+    from phasetrack.phases import Thresholds
+
+    kinds: dict[str, type] = {name: type(value) for name, value in asdict(Thresholds()).items()}
+    name, _, value = text.partition("=")
+    if name not in kinds:
+        raise ExpectedError("threshold", f"NAME=VALUE, NAME one of {', '.join(kinds)}", repr(text))
+    try:
+        return {name: kinds[name](value)}
+    except ValueError:
+        raise ExpectedError("threshold", f"{name}=NUMBER", repr(text)) from None
+
+
+def _with_changes(thresholds: Thresholds, changes: dict[str, Any]) -> Thresholds:
+    from phasetrack._checks import ExpectedError
+
+    try:
+        return replace(thresholds, **changes)
+    except ExpectedError as error:
+        direct = error.name in ("zeta_enter", "zeta_exit", "linear_exit", "loss_target")
+        if direct:
+            raise
+        raise ExpectedError("threshold", f"{error.name}={error.expected}", error.got) from None
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console()
+
+
+def _show(summary: dict[str, Any], as_json: bool, title: str) -> None:
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
+    else:
+        _print_summary(_console(), summary, title)
+
+
+def _print_summary(console: Console, summary: dict[str, Any], title: str) -> None:
+    from .panels import print_summary
+
+    print_summary(console, summary, title)

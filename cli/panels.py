@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
@@ -14,7 +14,17 @@ from rich.text import Text
 from phasetrack.phases import Phase
 from phasetrack.sinks.console import PHASE_STYLES, number
 
+if TYPE_CHECKING:
+    from phasetrack.run_directory import Run
+
 TIMELINE_WIDTH = 60
+# Different marks, so that the timeline can be read without colours.
+PHASE_MARKS = {
+    Phase.UNDETERMINED: ("\u2591", "bright_black"),
+    Phase.SIGNAL_FINDING: ("\u2592", "cyan"),
+    Phase.SIGNAL_HEAVY: ("\u2593", "yellow"),
+    Phase.FITTED: ("\u2588", "green"),
+}
 # Boundary (or reading) for people, its name in `boundaries`, its name in `forecast`.
 STEPS = (
     ("onset of signal-heaviness", "signal_heavy", "signal_heavy_onset"),
@@ -25,7 +35,9 @@ STEPS = (
 
 
 def print_summary(console: Console, summary: Mapping[str, Any], title: str) -> None:
-    """The panel of one run or forecast: timeline, boundaries beside the forecast, alerts.
+    """One run or forecast: timeline, boundaries beside the forecast, alerts.
+
+    A panel on a terminal; elsewhere a line for each fact, easy to search.
 
     Args:
         console: where to print.
@@ -45,8 +57,58 @@ def print_summary(console: Console, summary: Mapping[str, Any], title: str) -> N
         )
     if "directory" in summary:
         parts += [Text(), Text(summary["directory"], "dim", overflow="fold")]
+    if not console.is_terminal:
+        _print_lines(console, summary)
+        return
     width = min(78, console.width)
     console.print(Panel(Group(*parts), title=Text(title), width=width), highlight=False)
+
+
+def run_table(runs: Sequence[Run]) -> Table:
+    """One row a run: name, phase, steps, boundaries, alerts."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column("run", overflow="fold")
+    for header in ("phase", "steps", "onset", "linear exit", "fitted"):
+        table.add_column(header, justify="left" if header == "phase" else "right")
+    table.add_column("alerts", style="red")
+    for run in runs:
+        summary = run.summary
+        onsets = {b["name"]: b["onset"] for b in summary.get("boundaries", ())}
+        table.add_row(
+            str(run.path),
+            summary.get("phase", "not finished"),
+            str(summary.get("steps", "-")),
+            *(
+                _step(onsets.get(name, math.nan))
+                for name in ("signal_heavy", "linear_exit", "fitted")
+            ),
+            ", ".join(alert["name"] for alert in summary.get("alerts", ())),
+        )
+    return table
+
+
+def _print_lines(console: Console, summary: Mapping[str, Any]) -> None:
+    """Phase, boundaries, forecast and alerts, a line each."""
+    lines = [f"run       {summary['directory']}"] if "directory" in summary else []
+    lines.append(f"phase     {summary.get('phase')}  {summary.get('reason', '')}".rstrip())
+    for boundary in summary.get("boundaries", ()):
+        onset = f"onset {_step(boundary['onset'])}"
+        lines.append(
+            f"boundary  {boundary['name']}: {onset}, detected at step {boundary['detected']}"
+        )
+    if "loss_halving_step" in summary:
+        lines.append(f"loss      halved at step {_step(summary['loss_halving_step'])}")
+    for name, band in summary.get("forecast", {}).items():
+        low, value, high = (_step(band[key]) for key in ("low", "value", "high"))
+        lines.append(f"forecast  {name} {value} [{low}..{high}]")
+    for phase, rates in summary.get("growth", {}).items():
+        pair = f"measured {rates['measured']:.3f}, predicted {rates['predicted']:.3f}"
+        lines.append(f"growth    {phase}: {pair}")
+    for alert in summary.get("alerts", ()):
+        numbers = ", ".join(f"{key} {number(value)}" for key, value in alert["evidence"].items())
+        lines.append(f"alert     {alert['name']} at step {alert['step']} ({numbers})")
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _phase(summary: Mapping[str, Any]) -> Text:
@@ -71,10 +133,11 @@ def _timeline(stretches: Sequence[Mapping[str, Any]], width: int) -> RenderableT
     for stretch, following in zip(stretches, [*stretches[1:], {"start": last}], strict=True):
         phase = Phase[stretch["phase"]]
         edge = max(drawn + 1, round(width * following["start"] / last))
-        bar.append(" " * (edge - drawn), PHASE_STYLES[phase])
+        mark, colour = PHASE_MARKS[phase]
+        bar.append(mark * (edge - drawn), colour)
         drawn = edge
         span = f"{stretch['start']}-{stretch['end']}"
-        legend.append(" ", PHASE_STYLES[phase]).append(f" {phase.name} {span}  ", "dim")
+        legend.append(mark, colour).append(f" {phase.name} {span}  ", "dim")
     return Group(Text(), bar, legend)
 
 

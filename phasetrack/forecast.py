@@ -16,7 +16,9 @@ Onset at d = 512, m = 1024 then is 52.2 where training gives 52.1 (independent k
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +30,9 @@ from phasetrack.geometry import ClusterGeometry, Neurons
 from phasetrack.measures import heaviness, margins
 from phasetrack.measures.mean_field import Law, activity_variance, law, mean_margins
 from phasetrack.phases import Phase, Verdict, first_crossing, relabel
+from phasetrack.records import History
 from phasetrack.settings import RunSettings
+from phasetrack.summary import summarise_again
 
 DRAWS = 8
 # The band: these quantiles over the draws (chosen here; with 8 draws all but the two extremes).
@@ -43,6 +47,7 @@ METRICS = (
     "loss/train",
     "margin/min",
     "margin/max",
+    "margin/balance",
     "linearization/value_error",
     "linearization/slope_drift",
 )
@@ -76,7 +81,7 @@ class Forecast:
 
     def median(self, metric: str) -> NDArray[np.float64]:
         """Median over the draws, float64 (steps,)."""
-        return np.asarray(np.median(self.draws[metric], axis=0))
+        return _nan_median(self.draws[metric])
 
     def band(self, metric: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Lower and upper `BAND` quantile over the draws, float64 (steps,) each."""
@@ -105,23 +110,25 @@ class Forecast:
         """Where the loss meets the target."""
         return self._boundary("loss/train", self.settings.target)
 
-    def summary(self) -> dict[str, Band]:
-        """The predicted boundaries under the names of ``summary.json``."""
-        return {
+    def bands(self) -> dict[str, dict[str, float]]:
+        """The predicted boundaries as ``summary.json`` holds them: `value`, `low` and `high`."""
+        bands = {
             "signal_heavy_onset": self.signal_heavy_onset,
             "linear_exit": self.linear_exit,
             "loss_halving_step": self.loss_halving_step,
             "fitted": self.fitted,
         }
+        return {name: asdict(band) for name, band in bands.items()}
+
+    def as_summary(self) -> dict[str, Any]:
+        """The predicted run under the keys of ``summary.json``, as JSON knows them."""
+        return summarise_again(
+            History(self._rows()), self.settings.thresholds(), forecast=self.bands()
+        )
 
     def verdicts(self) -> list[tuple[int, Verdict]]:
         """The median trajectory, labelled by the same classifier as a run."""
-        medians = {metric: self.median(metric).tolist() for metric in METRICS}
-        rows = (
-            (step, {metric: values[step] for metric, values in medians.items()})
-            for step in range(self.steps)
-        )
-        return list(relabel(rows, self.settings.thresholds()))
+        return list(relabel(self._rows(), self.settings.thresholds()))
 
     @property
     def phase(self) -> Phase:
@@ -141,6 +148,12 @@ class Forecast:
             else math.nan
             for name, metric in shown.items()
         }
+
+    def _rows(self) -> Iterator[tuple[int, dict[str, float]]]:
+        """The median trajectory, step by step."""
+        medians = {metric: self.median(metric).tolist() for metric in METRICS}
+        for step in range(self.steps):
+            yield step, {metric: values[step] for metric, values in medians.items()}
 
     def _boundary(self, metric: str, level: float, sign: float = 1.0) -> Band:
         crossed = [first_crossing(enumerate(sign * draw), level) for draw in self.draws[metric]]
@@ -200,6 +213,13 @@ def draw_neurons(
     )
 
 
+def _nan_median(draws: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Median over the draws that have a value; NaN where none has (numpy would warn)."""
+    known = ~np.isnan(draws)
+    filled = np.where(known.any(axis=0), draws, 0.0)
+    return np.where(known.any(axis=0), np.nanmedian(filled, axis=0), np.nan)
+
+
 def _even(geometry: ClusterGeometry) -> list[float]:
     return [1 / len(geometry.labels)] * len(geometry.labels)
 
@@ -224,6 +244,7 @@ def _readings(neurons: Neurons, gamma: Tensor) -> dict[str, Tensor]:
         "loss/train": loss.mean(dim=-1),
         "margin/min": clean.amin(dim=-1),
         "margin/max": clean.amax(dim=-1),
+        "margin/balance": margins.balance(clean),
         "linearization/value_error": torch.where(
             size == 0, 0.0, (change + gamma).abs().mean(dim=-1) / size
         ),

@@ -319,6 +319,8 @@ class PhaseClassifier:
         if len(self._recent) < limits.patience:
             return {}
         masses = [_get(r, "heaviness/heavy_mass") for r in self._recent]
+        if "margin/balance" not in self._recent[-1]:
+            return {}
         # an unserved network has no positive margin at all, and balance NaN: as bad as 0
         balances = [_get(r, "margin/balance", 0.0) for r in self._recent]
         if not all(mass > limits.imbalance_mass for mass in masses):

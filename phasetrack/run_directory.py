@@ -18,6 +18,7 @@ from typing import Any
 from phasetrack._checks import ExpectedError
 from phasetrack.phases import Phase, Thresholds, Verdict, relabel
 from phasetrack.records import History
+from phasetrack.summary import summarise_again
 
 CONFIG, HISTORY, SUMMARY, CHECKPOINT = (
     "config.json",
@@ -62,6 +63,20 @@ class Run:
         """Label every recorded step, with the run's own thresholds or others."""
         escape = self.config.get("escape_steps")
         return list(relabel(self.history.rows(), thresholds or self.thresholds, escape))
+
+    def summarise(self, thresholds: Thresholds | None = None) -> dict[str, Any]:
+        """What ``summary.json`` would hold at the last recorded step, labelled again.
+
+        For a run that goes on or was killed, and for other thresholds than its own.
+        """
+        return summarise_again(
+            self.history,
+            thresholds or self.thresholds,
+            escape_steps=self.config.get("escape_steps"),
+            undefined=self.summary.get("undefined"),
+            steps=self.summary.get("steps"),
+            forecast=self.config.get("forecast"),
+        )
 
     def phases(self) -> list[Phase]:
         """The label that the run gave each recorded step."""

@@ -126,12 +126,16 @@ class RunSettings:
         return escape_time(self.d, self.theta) / self.eta
 
     @property
+    def predicted_steps(self) -> float:
+        """Predicted steps until the loss meets the target, in closed form (theory.md 4 and 6)."""
+        return (escape_time(self.d, self.theta) + tail_time(self.target)) / self.eta
+
+    @property
     def step_limit(self) -> int:
-        """Steps after which the run stops: `steps`, or derived from the predicted escape time."""
+        """Steps after which the run stops: `steps`, or derived from the predicted number."""
         if self.steps is not None:
             return self.steps
-        predicted = escape_time(self.d, self.theta) + tail_time(self.target)
-        return max(LEAST_STEP_LIMIT, math.ceil(STEP_LIMIT_FACTOR * predicted / self.eta))
+        return max(LEAST_STEP_LIMIT, math.ceil(STEP_LIMIT_FACTOR * self.predicted_steps))
 
     def thresholds(self) -> Thresholds:
         """The thresholds with this run's loss target."""

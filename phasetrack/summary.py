@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from phasetrack.phases import Alert, Boundary, Phase, Thresholds, first_crossing
+from phasetrack.phases import Alert, Boundary, Phase, Thresholds, Verdict, first_crossing, relabel
 from phasetrack.records import History
-
-if TYPE_CHECKING:
-    from phasetrack.forecast import Forecast
 
 
 def summarise(
@@ -26,11 +23,22 @@ def summarise(
     undefined: Mapping[str, str],
     steps: int,
     thresholds: Thresholds,
-    forecast: Forecast | None = None,
+    forecast: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Boundaries, alerts, final readings and the forecast, as JSON knows them.
 
     Numbers that are not finite stay so here (``NaN``, ``Infinity`` in the file).
+
+    Args:
+        history: every recorded step, ``phase/id`` included.
+        phase: the last label.
+        reason: why it is UNDETERMINED; empty otherwise.
+        boundaries: those detected.
+        alerts: those raised.
+        undefined: metric or probe name to the reason why it could not be read.
+        steps: optimizer steps taken.
+        thresholds: what the labels go by.
+        forecast: predicted boundaries, each with `value`, `low` and `high`.
     """
     final = {name: float(history[name][-1]) for name in history} if len(history.steps) else {}
     return {
@@ -43,12 +51,40 @@ def summarise(
         "loss_halving_step": loss_halving_step(history),
         "growth": growth_by_phase(history),
         "final": final,
-        "forecast": {}
-        if forecast is None
-        else {name: asdict(band) for name, band in forecast.summary().items()},
+        "forecast": dict(forecast or {}),
         "undefined": dict(undefined),
         "thresholds": asdict(thresholds),
     }
+
+
+def summarise_again(
+    history: History,
+    thresholds: Thresholds,
+    *,
+    escape_steps: float | None = None,
+    undefined: Mapping[str, str] | None = None,
+    steps: int | None = None,
+    forecast: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """`summarise` for readings that carry no labels, or other ones than `thresholds` give."""
+    rows = list(history.rows())
+    verdicts = [verdict for _, verdict in relabel(rows, thresholds, escape_steps)]
+    labelled = History(
+        (step, {**readings, "phase/id": float(verdict.phase.id)})
+        for (step, readings), verdict in zip(rows, verdicts, strict=True)
+    )
+    last = verdicts[-1] if verdicts else Verdict(Phase.UNDETERMINED, "no step was recorded")
+    return summarise(
+        labelled,
+        phase=last.phase,
+        reason=last.reason,
+        boundaries=[boundary for verdict in verdicts for boundary in verdict.boundaries],
+        alerts=[alert for verdict in verdicts for alert in verdict.alerts],
+        undefined=undefined or {},
+        steps=len(rows) and rows[-1][0] + 1 if steps is None else steps,
+        thresholds=thresholds,
+        forecast=forecast,
+    )
 
 
 def timeline(history: History) -> list[dict[str, Any]]:

@@ -201,7 +201,7 @@ class Tracker:
             undefined=self.undefined,
             steps=self._capture.step,
             thresholds=self.thresholds,
-            forecast=self._forecast,
+            forecast=None if self._forecast is None else self._forecast.bands(),
         )
 
     def detach(self, extra: Mapping[str, Any] | None = None) -> None:

@@ -61,7 +61,11 @@ def train(
     directory = create_run_directory(Path(out), name or run_name(settings))
     task = XOR(settings.d, shuffle_labels=settings.shuffle_labels)
     started = time.perf_counter()
-    predicted = predicted or forecast(task.geometry, settings)
+    try:
+        predicted = predicted or forecast(task.geometry, settings)
+    except BaseException:
+        directory.rmdir()  # nothing is in it yet
+        raise
     write_json(directory / CONFIG, _config(settings, predicted))
     net = TwoLayerNet(settings.d, settings.width, theta=settings.theta, seed=settings.seed)
     net.to(where)
@@ -166,7 +170,7 @@ def _config(settings: RunSettings, predicted: Forecast) -> dict[str, Any]:
         "thresholds": asdict(settings.thresholds()),
         "escape_steps": settings.escape_steps,
         "step_limit": settings.step_limit,
-        "forecast": {key: asdict(band) for key, band in predicted.summary().items()},
+        "forecast": predicted.bands(),
         "versions": {
             "phasetrack": __version__,
             "torch": torch.__version__,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -17,7 +17,9 @@ from rich.text import Text
 from phasetrack.phases import Phase
 from phasetrack.records import History, Record
 
-REFRESH_PER_SECOND = 8
+# On a terminal: the view is redrawn at most so often (chosen here: smooth, and under 1 percent of
+# a run's time).
+LIVE_SECONDS = 0.1
 # Off a terminal: a line at least so often, and whenever something happens (chosen here).
 PLAIN_LINE_SECONDS = 2.0
 
@@ -42,7 +44,7 @@ ROWS = (
 
 
 class ConsoleSink:
-    """Shows a run as it goes.
+    """Shows a run as it goes; a context manager, so that the terminal is given back in any case.
 
     On a terminal one panel is redrawn in place; elsewhere a line is printed every
     `PLAIN_LINE_SECONDS` and at each transition, boundary and alert.
@@ -50,50 +52,47 @@ class ConsoleSink:
     Args:
         console: where to write.
         title: the run's name.
-        steps: how many steps the run takes at most.
-        expected: predicted number of steps, for the progress bar and the time left; None means
-            `steps`.
+        expected: predicted number of steps, for the progress bar and the time left.
     """
 
-    def __init__(
-        self, console: Console, *, title: str, steps: int, expected: float | None = None
-    ) -> None:
-        known = expected is not None and math.isfinite(expected)
-        self._console, self._title, self._steps = console, title, steps
-        self._expected = min(float(steps), expected) if known and expected else float(steps)
+    def __init__(self, console: Console, *, title: str, expected: float) -> None:
+        self._console, self._title, self._expected = console, title, expected
         self._news: list[str] = []
-        self._started = time.monotonic()
-        self._last_line = -math.inf
+        self._started = self._shown = -math.inf
         self._live: Live | None = None
 
-    def write(self, record: Record) -> None:
-        """Show one recorded step."""
-        news = record.news()
-        self._news += news
+    def __enter__(self) -> Self:
+        """Start the live view, if this is a terminal."""
         if self._console.is_terminal:
-            self._draw(record)
-            return
-        now = time.monotonic()
-        if not news and now - self._last_line < PLAIN_LINE_SECONDS:
-            return
-        self._last_line = now
-        self._console.print(self._line(record), highlight=False, soft_wrap=True, markup=False)
-        for item in news:
-            self._console.print(f"  {item}", highlight=False, soft_wrap=True, markup=False)
+            # no refresh thread: the view is redrawn by write(), when it is due
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+            self._live.update(Text("forecasting the run ...", "dim"), refresh=True)
+        return self
 
-    def close(self, summary: Mapping[str, Any], history: History) -> None:
+    def __exit__(self, *_: object) -> None:
         """Take the live view down; what is left to say is printed by the command."""
         if self._live is not None:
             self._live.stop()
         self._live = None
 
-    def _draw(self, record: Record) -> None:
-        if self._live is None:
-            self._live = Live(
-                console=self._console, refresh_per_second=REFRESH_PER_SECOND, transient=True
-            )
-            self._live.start()
-        self._live.update(self._view(record))
+    def write(self, record: Record) -> None:
+        """Show one recorded step, if it is due or brings news."""
+        now, news = time.monotonic(), record.news()
+        if math.isinf(self._started):
+            self._started = now
+        self._news += news
+        if not news and now - self._shown < (LIVE_SECONDS if self._live else PLAIN_LINE_SECONDS):
+            return
+        self._shown = now
+        if self._live is not None:
+            self._live.update(self._view(record), refresh=True)
+            return
+        for line in (self._line(record), *(f"  {item}" for item in news)):
+            self._console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+    def close(self, summary: Mapping[str, Any], history: History) -> None:
+        """Nothing is left to do: the command prints the summary."""
 
     def _view(self, record: Record) -> RenderableType:
         table = Table.grid(padding=(0, 2))
@@ -131,7 +130,7 @@ class ConsoleSink:
             return f"of about {self._expected:.0f}"
         left = max(0.0, passed / step * (self._expected - step))
         beyond = " (past the prediction)" if step > self._expected else ""
-        return f"of about {self._expected:.0f}, {passed:.0f} s, {left:.0f} s to go{beyond}"
+        return f"of about {self._expected:.0f}, {left:.0f} s to go{beyond}"
 
     def _line(self, record: Record) -> str:
         shown = (

@@ -1,0 +1,84 @@
+"""The options that commands share, each with its default's origin in the help text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Task = Annotated[str, typer.Argument(help="The distribution to learn: xor.", metavar="TASK")]
+Dim = Annotated[int, typer.Option("--d", help="Input dimension, >= 2 (512: chosen here).")]
+Width = Annotated[
+    int,
+    typer.Option(help="Number of neurons p (512: chosen here; from 32 on it hardly matters)."),
+]
+Batch = Annotated[
+    int | None,
+    typer.Option(
+        help="Fresh samples a step, m [default: 4 d, chosen here: the paper asks for d polylog(d)].",
+        show_default=False,
+    ),
+]
+Eta = Annotated[
+    float,
+    typer.Option(
+        help="Step of each neuron; SGD's lr is eta * width (0.2: chosen here; paper: eta <= theta, "
+        "which works too and takes more steps)."
+    ),
+]
+Theta = Annotated[
+    float,
+    typer.Option(
+        help="Radius of the initial sphere and |a| at the start (0.1: chosen here; paper: "
+        "1 / polylog(d))."
+    ),
+]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        help="Take exactly so many steps [default: until the loss target, at most 3 times the "
+        "predicted number of steps].",
+        show_default=False,
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Of the weights and the samples (0: chosen here).")]
+Train = Annotated[
+    str, typer.Option(help="Which layers move: both, first or second (both: the paper).")
+]
+Target = Annotated[float, typer.Option(help="Loss at which a run is FITTED (0.05: chosen here).")]
+Every = Annotated[
+    int, typer.Option(help="Record every n-th step (1: the whole run is in the history).")
+]
+MicroBatch = Annotated[
+    int | None,
+    typer.Option(
+        help="Samples in memory at once; the result stays the same up to rounding [default: the "
+        "whole batch].",
+        show_default=False,
+    ),
+]
+ShuffleLabels = Annotated[
+    bool, typer.Option("--shuffle-labels", help="Labels without signal: a run that must fail.")
+]
+GradientError = Annotated[
+    bool,
+    typer.Option(
+        "--gradient-error",
+        help="Also read the gradient's first-order error (two backward passes a record).",
+    ),
+]
+Device = Annotated[str, typer.Option(help="cpu or cuda[:index]; samples do not depend on it.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(help="Threads of torch [default: torch's choice].", show_default=False),
+]
+Out = Annotated[Path, typer.Option(help="Folder of runs.")]
+Name = Annotated[
+    str | None,
+    typer.Option(
+        help="The run's directory in OUT [default: task, d, seed and time].", show_default=False
+    ),
+]
+RunPath = Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, with the keys of summary.json.")]
