@@ -3,23 +3,35 @@ PYTHON ?= python3
 VENV := .venv
 # isolated builds read their pins from the environment
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_BUILD_CONSTRAINT := $(PIP_CONSTRAINT)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+CHECKED := phasetrack cli tests
 
-.PHONY: run test lint format clean
-run: $(VENV)/.installed
+.PHONY: help run test test-long lint format hooks clean
+help: ## list these commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+run: $(VENV)/.installed ## install, then run the canonical experiment
 	$(VENV)/bin/phasetrack run xor --d 512
 
-test: $(VENV)/.test
+test: $(VENV)/.test ## install, then run the whole test suite (minutes)
 	$(VENV)/bin/python -m pytest
 
-lint: $(VENV)/.lint
-	$(VENV)/bin/ruff check phasetrack cli tests
-	$(VENV)/bin/ruff format --check phasetrack cli tests
-	$(VENV)/bin/mypy
+test-long: $(VENV)/.test ## whole experiments over seeds, and an install from a wheel
+	$(VENV)/bin/python -m pytest -m long
 
-format: $(VENV)/.lint
-	$(VENV)/bin/ruff check --fix phasetrack cli tests
-	$(VENV)/bin/ruff format phasetrack cli tests
+lint: $(VENV)/.lint ## linter, formatter, types, import arrows
+	$(VENV)/bin/ruff check $(CHECKED)
+	$(VENV)/bin/ruff format --check $(CHECKED)
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache
+
+format: $(VENV)/.lint ## mend what linter and formatter can mend
+	$(VENV)/bin/ruff check --fix $(CHECKED)
+	$(VENV)/bin/ruff format $(CHECKED)
+
+hooks: $(VENV)/.lint ## lint before every commit
+	$(VENV)/bin/pre-commit install
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -36,5 +48,5 @@ $(VENV)/.lint: $(VENV)/.installed
 	$(VENV)/bin/pip install -q -e '.[lint]'
 	touch $@
 
-clean:
-	rm -rf $(VENV) build *.egg-info
+clean: ## remove everything that these commands made, runs excepted
+	rm -rf $(VENV) build dist *.egg-info

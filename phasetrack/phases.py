@@ -6,6 +6,7 @@ The same classifier labels a run while it goes on, a recorded history with other
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -326,7 +327,7 @@ class PhaseClassifier:
         if not all(mass > limits.imbalance_mass for mass in masses):
             return {}
         unserved = max(balances) < limits.imbalance_balance
-        falling = all(later < sooner for sooner, later in zip(balances, balances[1:], strict=False))
+        falling = all(later < sooner for sooner, later in itertools.pairwise(balances))
         if not unserved and not (falling and balances[-1] < limits.imbalance_fall * balances[0]):
             return {}
         return {

@@ -169,10 +169,10 @@ def gradient_errors(snapshot: Snapshot) -> Measurement:
             for total, part in zip(
                 exact, torch.autograd.grad(losses, (W, a), retain_graph=True), strict=True
             ):
-                total += part
+                total.add_(part)
             first_order = (slope * outputs).sum()
             for total, part in zip(linear, torch.autograd.grad(first_order, (W, a)), strict=True):
-                total += part
+                total.add_(part)
     first, second = gradient_error(tuple(exact), tuple(linear))
     return {
         "linearization/gradient_error_first": first,

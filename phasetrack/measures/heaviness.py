@@ -142,8 +142,10 @@ def _contested(zeta: Tensor, needed: Tensor, mass: Tensor, gains: Tensor) -> Ten
 
 
 def _best_of_subsets(needed: Tensor, mass: Tensor, contested: Tensor, gains: Tensor) -> Tensor:
-    """The exact zeta* of one network: every subset of the contested neurons, with every threshold
-    set of the others. Shapes (p,), (p,), (p,), (p, K); the result is a scalar."""
+    """The exact zeta* of one network, a scalar; shapes (p,), (p,), (p,), (p, K).
+
+    Tries every subset of the contested neurons with every threshold set of the others.
+    """
     count = int(contested.sum())
     chosen = (
         torch.arange(2**count, device=mass.device).unsqueeze(1)

@@ -15,7 +15,7 @@ from phasetrack.losses import Loss, value_and_slope
 
 
 def value_error(outputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
-    """mean |l - l_lin| / mean |l - l(0)| over the batch, a scalar.
+    """Mean |l - l_lin| / mean |l - l(0)| over the batch, a scalar.
 
     Args:
         outputs: network outputs f (m,).
@@ -31,7 +31,7 @@ def value_error(outputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
 
 
 def slope_drift(outputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
-    """mean |dl/df(f) - dl/df(0)| / mean |dl/df(0)|, a scalar; arguments as in `value_error`.
+    """Mean |dl/df(f) - dl/df(0)| / mean |dl/df(0)|, a scalar; arguments as in `value_error`.
 
     For the logistic loss this is mean tanh(|f| / 2).
     """

@@ -70,6 +70,6 @@ def empirical_margins(
 
 
 def balance(margins: Tensor) -> Tensor:
-    """min / max over clusters, (..., K) to (...); NaN unless the largest margin is positive."""
+    """Min / max over clusters, (..., K) to (...); NaN unless the largest margin is positive."""
     largest = margins.amax(dim=-1)
     return torch.where(largest > 0, margins.amin(dim=-1) / largest, torch.nan)
