@@ -1,0 +1,116 @@
+"""Signal-heaviness against its definition: a search over every set of neurons."""
+
+import math
+
+import naive
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phasetrack.measures import heaviness
+from phasetrack.measures.heaviness import certificate, heavy_mass, needed_zeta
+
+READINGS = (certificate, heavy_mass)
+XOR6 = naive.xor(6)
+
+
+def mostly_served(p, seed, log_a, log_perp):
+    """A random network with a neuron of the right sign near each centre: often a finite zeta*."""
+    W, a = naive.network(p, 6, seed, perp=10**log_perp)
+    W[:4, :2] = naive.centres(6)[:, :2] + 0.3 * W[:4, :2]
+    a = 10**log_a * np.abs(a)
+    a[2:4] *= -1
+    return W, a
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    st.integers(4, 7),
+    st.integers(0, 2**31),
+    st.floats(-1.5, 1.5),
+    st.floats(-1, 1),
+    st.sampled_from([0.0, 0.1]),
+)
+def test_certificate_is_the_best_of_all_sets(p, seed, log_a, log_perp, H):
+    W, a = mostly_served(p, seed, log_a, log_perp)
+    measured = certificate(*naive.tensors(W, a), XOR6, H).item()
+    assert measured == pytest.approx(naive.certificate(W, a, H), rel=1e-9)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.integers(0, 2**31), st.permutations(range(4)), st.permutations(range(9)))
+@pytest.mark.parametrize("reading", READINGS, ids=lambda f: f.__name__)
+def test_invariant_under_the_symmetries_of_the_problem(reading, seed, columns, rows):
+    W, a = mostly_served(9, seed, 0.5, -0.5)
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], 4)
+    moved = W[rows].copy()
+    moved[:, 2:] = moved[:, 2:][:, columns] * signs  # a signed permutation without signal
+    one = reading(*naive.tensors(W, a), XOR6)
+    other = reading(*naive.tensors(moved, a[list(rows)]), XOR6)
+    torch.testing.assert_close(one, other)
+
+
+def test_needed_zeta_by_hand():
+    W = torch.tensor([[1.0, -1.0, 3.0, 4.0], [1.0, 2.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]])
+    geometry = naive.xor(4)
+    expected = [5 / math.sqrt(2), 1 / 3, math.inf]
+    assert needed_zeta(W, torch.tensor([1.0, -1.0, 1.0]), geometry).tolist() == pytest.approx(
+        expected
+    )
+    # H weighs perp by exp(6H); a zero second layer counts as positive
+    (heavier,) = needed_zeta(W[:1], torch.zeros(1), geometry, H=0.5).tolist()
+    assert heavier == pytest.approx(math.exp(3) * 5 / math.sqrt(2))
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(st.integers(0, 2**31), st.floats(-2, 0))
+def test_heavy_mass_is_the_share_of_squared_length(seed, log_perp):
+    W, a = naive.network(20, 6, seed, perp=10**log_perp)
+    heavy = [naive.needed_zeta(w, second) <= 0.5 for w, second in zip(W, a, strict=True)]
+    expected = sum((w**2).sum() for w, h in zip(W, heavy, strict=True) if h) / (W**2).sum()
+    assert heavy_mass(*naive.tensors(W, a), XOR6).item() == pytest.approx(expected)
+
+
+def test_a_cluster_without_neurons_makes_zeta_infinite():
+    W, a = mostly_served(4, 0, 0.0, -1.0)
+    assert certificate(*naive.tensors(W, a), XOR6).isfinite()
+    assert certificate(*naive.tensors(W[1:], a[1:]), XOR6) == math.inf
+
+
+def test_zero_and_undefined_networks():
+    zero = torch.zeros(3, 6), torch.zeros(3)
+    assert certificate(*zero, XOR6) == math.inf
+    assert heavy_mass(*zero, XOR6).isnan()
+    W, a = naive.tensors(*naive.network(5, 6, 0))
+    W[2, 3] = math.nan
+    assert certificate(W, a, XOR6).isnan()
+
+
+def test_a_perfect_network_needs_almost_nothing():
+    W = torch.from_numpy(naive.centres(6))
+    a = torch.tensor([1.0, 1.0, -1.0, -1.0], dtype=torch.float64)
+    assert certificate(W, a, XOR6) == 0
+
+
+def test_broadcasts_over_leading_dimensions():
+    W, a = naive.tensors(*naive.network(36, 6, 1))
+    W, a = W.reshape(3, 2, 6, 6), a.reshape(3, 2, 6)
+    for reading in (*READINGS, needed_zeta):
+        together = reading(W, a, XOR6)
+        apart = torch.stack([reading(w, b, XOR6) for w, b in zip(W[1], a[1], strict=True)])
+        torch.testing.assert_close(together[1], apart)
+
+
+def test_float32_weights_are_close_to_float64():
+    W, a = naive.tensors(*mostly_served(8, 3, 0.5, -1.0))
+    wide, narrow = certificate(W, a, XOR6), certificate(W.float(), a.float(), XOR6)
+    assert narrow.item() == pytest.approx(wide.item(), rel=1e-5)
+
+
+def test_over_budget_the_best_threshold_set_is_an_upper_bound(monkeypatch):
+    W, a = naive.tensors(*mostly_served(8, 5, 1.0, 0.0))
+    exact = certificate(W, a, XOR6)
+    monkeypatch.setattr(heaviness, "SEARCH_BUDGET", 1)
+    assert certificate(W, a, XOR6) >= exact

@@ -1,0 +1,93 @@
+"""First-order errors against the formulas of theory.md 5."""
+
+import math
+
+import naive
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phasetrack.losses import LogisticLoss
+from phasetrack.measures.linearization import gradient_error, slope_drift, value_error
+
+BATCH = st.lists(st.floats(-20, 20), min_size=1, max_size=30)
+
+
+def by_definition(f, loss, slope):
+    """Both errors, from loss(f) and slope(f) of each sample."""
+    zero = np.zeros_like(f)
+    linear = loss(zero) + slope(zero) * f
+    change = np.abs(loss(f) - loss(zero)).mean()
+    return (
+        np.abs(loss(f) - linear).mean() / change,
+        np.abs(slope(f) - slope(zero)).mean() / np.abs(slope(zero)).mean(),
+    )
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(BATCH.filter(lambda f: max(map(abs, f)) > 1e-3), st.integers(0, 2**31))
+def test_logistic_loss(f, seed):
+    f = np.array(f)
+    y = np.random.default_rng(seed).choice([-1.0, 1.0], len(f))
+    expected = by_definition(f, lambda g: naive.loss(g, y), lambda g: naive.loss_slope(g, y))
+    measured = [e(*naive.tensors(f, y), LogisticLoss()).item() for e in (value_error, slope_drift)]
+    assert measured == pytest.approx(expected, rel=1e-6)
+    assert measured[1] == pytest.approx(np.tanh(np.abs(f) / 2).mean())
+
+
+@pytest.mark.parametrize(
+    "loss, values, slopes, targets",
+    [
+        (torch.nn.MSELoss(), lambda f, y: (f - y) ** 2, lambda f, y: 2 * (f - y), [-1.0, 1.0]),
+        (
+            torch.nn.BCEWithLogitsLoss(),
+            lambda f, y: np.log1p(np.exp(f)) - y * f,
+            lambda f, y: 1 / (1 + np.exp(-f)) - y,
+            [0.0, 1.0],
+        ),
+        (
+            lambda f, y: (f - y).pow(4).mean(),
+            lambda f, y: (f - y) ** 4,
+            lambda f, y: 4 * (f - y) ** 3,
+            [-1.0, 1.0],
+        ),
+        (
+            torch.nn.MSELoss(reduction="sum"),
+            lambda f, y: (f - y) ** 2,
+            lambda f, y: 2 * (f - y),
+            [-1.0, 1.0],
+        ),
+    ],
+    ids=["mse", "bce", "plain function", "summed"],
+)
+def test_any_loss(loss, values, slopes, targets):
+    rng = np.random.default_rng(0)
+    f, y = rng.standard_normal(50), rng.choice(targets, 50)
+    expected = by_definition(f, lambda g: values(g, y), lambda g: slopes(g, y))
+    measured = [e(*naive.tensors(f, y), loss).item() for e in (value_error, slope_drift)]
+    assert measured == pytest.approx(expected)
+
+
+def test_no_output_is_no_error():
+    zero, y = torch.zeros(4), torch.tensor([1.0, -1.0, 1.0, 1.0])
+    assert value_error(zero, y, LogisticLoss()) == 0
+    assert slope_drift(zero, y, LogisticLoss()) == 0
+
+
+def test_small_outputs_have_the_errors_of_a_second_order_expansion():
+    # log(1 + exp(-f)) = log 2 - f/2 + f^2/8: value error f/4, slope drift f/2
+    f, y = torch.full((1,), 1e-3, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    assert value_error(f, y, LogisticLoss()).item() == pytest.approx(1e-3 / 4, rel=1e-3)
+    assert slope_drift(f, y, LogisticLoss()).item() == pytest.approx(1e-3 / 2, rel=1e-6)
+
+
+def test_gradient_error_is_relative_in_frobenius_norm():
+    exact = torch.tensor([[3.0, 0.0], [0.0, 4.0]]), torch.zeros(2)
+    first_order = torch.tensor([[3.0, 0.0], [0.0, 0.0]]), torch.zeros(2)
+    first, second = gradient_error(exact, first_order)
+    assert first.item() == pytest.approx(4 / 3)
+    assert second.item() == 0  # 0/0: nothing differs
+    (missed,) = gradient_error((torch.ones(2),), (torch.zeros(2),))
+    assert missed.item() == math.inf

@@ -1,0 +1,120 @@
+"""Geometry: the signal span, the three parts of a neuron, clusters of samples."""
+
+import itertools
+import math
+
+import naive
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phasetrack import ClusterGeometry, ExpectedError
+from phasetrack.geometry import Neurons
+
+AND = ClusterGeometry([[1, 1, 0], [1, -1, 0], [-1, 1, 0], [-1, -1, 0]], [1, -1, -1, -1])
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(st.integers(0, 2**31), st.integers(1, 6), st.integers(2, 9), st.booleans())
+def test_decomposition_is_orthogonal_and_sums_to_w(seed, p, d, rotated):
+    W, a = naive.tensors(*naive.network(p, d, seed))
+    geometry = naive.xor(d)
+    if rotated:  # a signal along no axis
+        turn = np.linalg.qr(np.random.default_rng(seed).standard_normal((d, d)))[0]
+        geometry = ClusterGeometry(naive.tensors(naive.centres(d) @ turn)[0], naive.LABELS)
+    parts = geometry.decompose(W, a)
+    torch.testing.assert_close(sum(parts), W)
+    for one, other in itertools.combinations(parts, 2):
+        assert (one * other).sum(dim=1).abs().max() < 1e-12 * max(1, W.square().sum().item())
+
+
+@pytest.mark.parametrize(
+    "second, sig, opp",
+    [
+        (1.0, [1.5, -1.5], [0.5, 0.5]),
+        (0.0, [1.5, -1.5], [0.5, 0.5]),
+        (-1.0, [0.5, 0.5], [1.5, -1.5]),
+    ],
+    ids=["positive", "zero", "negative"],
+)
+def test_signal_lies_along_the_clusters_that_the_neuron_votes_for(second, sig, opp):
+    W = torch.tensor([[2.0, -1.0, 7.0]])
+    parts = naive.xor(3).decompose(W, torch.tensor([second]))
+    assert parts.sig[0].tolist() == pytest.approx([*sig, 0])
+    assert parts.opp[0].tolist() == pytest.approx([*opp, 0])
+    assert parts.perp[0].tolist() == pytest.approx([0, 0, 7])
+
+
+def test_classes_that_share_directions_have_no_opposing_part():
+    assert not AND.splits
+    parts = AND.decompose(torch.tensor([[2.0, -1.0, 7.0]]), torch.tensor([-1.0]))
+    assert parts.sig[0].tolist() == pytest.approx([2, -1, 0])
+    assert not parts.opp.any()
+    neurons = Neurons.of(torch.tensor([[2.0, -1.0, 7.0]]), torch.tensor([-1.0]), AND)
+    assert neurons.sig.item() == pytest.approx(math.sqrt(5)) and neurons.opp.item() == 0
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.integers(0, 2**31), st.integers(3, 40))
+def test_neurons_are_what_the_weights_say(seed, d):
+    W, a = naive.network(5, d, seed)
+    neurons = Neurons.of(*naive.tensors(W, a), naive.xor(d))
+    rows = zip(W, a, neurons.sig, neurons.opp, neurons.perp, neurons.mass, strict=True)
+    for w, second, *measured in rows:
+        expected = [*naive.parts(w, second), (w**2).sum()]
+        assert [m.item() for m in measured] == pytest.approx(expected)
+
+
+def test_a_tiny_perp_beside_a_large_signal_keeps_its_digits():
+    W = torch.tensor([[1e4, -1e4, 1e-3, 0.0]], dtype=torch.float64)
+    assert Neurons.of(W, torch.ones(1), naive.xor(4)).perp.item() == pytest.approx(1e-3, rel=1e-6)
+
+
+@pytest.mark.parametrize("d", [2, 5, 30])
+def test_samples_go_to_the_nearest_centre(d):
+    inputs = np.random.default_rng(d).choice([-1.0, 1.0], (64, d))
+    nearest = [int(np.argmin(((naive.centres(d) - x) ** 2).sum(axis=1))) for x in inputs]
+    assert naive.xor(d).assign(*naive.tensors(inputs)).tolist() == nearest
+
+
+def test_second_layer_may_come_as_linear_holds_it():
+    W, a = naive.tensors(*naive.network(4, 6, 0))
+    torch.testing.assert_close(
+        naive.xor(6).decompose(W, a), naive.xor(6).decompose(W, a.unsqueeze(0))
+    )
+
+
+def test_chance_is_the_share_of_a_random_direction():
+    W = torch.randn(20000, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    neurons = Neurons.of(W, torch.ones(20000), naive.xor(8))
+    share = (neurons.sig.square() + neurons.opp.square()) / neurons.mass
+    assert share.mean().item() == pytest.approx(naive.xor(8).chance, abs=5 * share.std() / 141)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (([[1, 0]], [1]), r"centres: expected a \(K, d\) table of K >= 2 centres, got \(1, 2\)"),
+        (([[1, 0], [1, 0]], [1, -1]), "centres: expected distinct rows, got a centre that repeats"),
+        (([[1, 0], [math.nan, 0]], [1, -1]), "centres: expected finite values, got NaN"),
+        (([[1, 0], [0, 1]], [1]), "labels: expected one label for each of 2 centres"),
+        (([[1, 0], [0, 1]], [1, 1]), r"labels: expected both classes.*got \[1.0\]"),
+        (([[1, 0], [0, 1]], [1, 2]), r"labels: expected both classes.*got \[1.0, 2.0\]"),
+        (([[1, 0], [0, 1]], [1, -1], ["a", "a"]), "names: expected 2 distinct names"),
+    ],
+)
+def test_wrong_clusters_are_explained(arguments, message):
+    with pytest.raises(ExpectedError, match=message):
+        ClusterGeometry(*arguments)
+
+
+def test_weights_that_do_not_fit_are_explained():
+    geometry = naive.xor(4)
+    with pytest.raises(ExpectedError, match=r"W: expected shape \(\.\.\., p, 4\), got \(3, 5\)"):
+        geometry.decompose(torch.zeros(3, 5), torch.zeros(3))
+    with pytest.raises(ExpectedError, match=r"a: expected shape \(3,\), got \(2,\)"):
+        geometry.decompose(torch.zeros(3, 4), torch.zeros(2))
+    with pytest.raises(ExpectedError, match=r"inputs: expected last dimension 4, got \(9, 5\)"):
+        geometry.assign(torch.zeros(9, 5))
