@@ -40,7 +40,7 @@ def test_decomposition_is_orthogonal_and_sums_to_w(seed, p, d, rotated):
     ids=["positive", "zero", "negative"],
 )
 def test_signal_lies_along_the_clusters_that_the_neuron_votes_for(second, sig, opp):
-    W = torch.tensor([[2.0, -1.0, 7.0]])
+    W = torch.tensor([[2.0, -1.0, 7.0]], dtype=torch.float64)
     parts = naive.xor(3).decompose(W, torch.tensor([second]))
     assert parts.sig[0].tolist() == pytest.approx([*sig, 0])
     assert parts.opp[0].tolist() == pytest.approx([*opp, 0])
@@ -90,7 +90,9 @@ def test_chance_is_the_share_of_a_random_direction():
     W = torch.randn(20000, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     neurons = Neurons.of(W, torch.ones(20000), naive.xor(8))
     share = (neurons.sig.square() + neurons.opp.square()) / neurons.mass
-    assert share.mean().item() == pytest.approx(naive.xor(8).chance, abs=5 * share.std() / 141)
+    assert share.mean().item() == pytest.approx(
+        naive.xor(8).chance, abs=5 * share.std().item() / 141
+    )
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def fitted(tmp_path_factory):
 
 
 def test_healthy_run_finds_then_tunes(fitted):
-    summary, path = fitted
+    summary, _ = fitted
     labels = [stretch["phase"] for stretch in summary["timeline"]]
     assert labels == ["SIGNAL_FINDING", "SIGNAL_HEAVY", "FITTED"]
     assert summary["stopped"] == "fitted" and summary["alerts"] == []
@@ -122,7 +122,7 @@ def test_samples_do_not_depend_on_the_pieces():
 )
 def test_wrong_options_are_one_line_and_exit_code_2(options, named, tmp_path):
     command = [COMMAND, "run", "xor", *options, "--out", str(tmp_path / "runs")]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stderr.startswith(named + ":")
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "runs").exists()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from phasetrack.geometry import Neurons
-from phasetrack.measures.mean_field import law
+from phasetrack.measures.mean_field import Law, activity_variance, law
 
 PARTS = ("signal", "opposing", "perp", "second_layer")
 
@@ -87,8 +87,16 @@ def predicted_squares(
         moved.sig.square() + kick * sig_dim,
         moved.opp.square() + kick * (k - sig_dim),
         moved.perp.square() + kick * (geometry.dim - k),
-        (a + second_eta * motion.second_layer).square(),
+        (a + second_eta * motion.second_layer).square()
+        + second_eta**2 * _second_layer_noise(neurons, motion, slopes, shares) / batch,
     )
+
+
+def _second_layer_noise(neurons: Neurons, motion: Law, slopes: Tensor, shares: Tensor) -> Tensor:
+    """Variance of what one sample adds to the drift of a, (..., p)."""
+    second_moment = activity_variance(neurons, motion) + motion.activity.square()
+    weights = (shares * slopes.square()).unsqueeze(-2)
+    return (weights * second_moment).sum(dim=-1) - motion.second_layer.square()
 
 
 def layer_balance(neurons: Neurons, group: Tensor) -> Tensor:

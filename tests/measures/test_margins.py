@@ -29,7 +29,9 @@ def test_clean_margins_are_label_times_output_at_the_centres(seed, p, d):
 def test_by_hand():
     W, a = torch.tensor([[1.0, -1.0, 5.0], [0.5, 0.5, 0.0]]), torch.tensor([2.0, -4.0])
     # w1 . mu1 = 2, w2 . mu2 = 1; f = (2 * 2) / 2 at mu1, (-4 * 1) / 2 at mu2, 0 at the others
-    assert margins.clean_margins(W, a, naive.xor(3)).tolist() == [2.0, 0.0, 2.0, 0.0]
+    assert margins.clean_margins(W, a, naive.xor(3)).tolist() == pytest.approx(
+        [2.0, 0.0, 2.0, 0.0], abs=1e-6
+    )
 
 
 def test_biases_count():
