@@ -44,10 +44,10 @@ def test_squares_and_balance_are_what_the_weights_say():
 
 def test_first_phase_rate_per_step():
     """log(1 + eta * 0.399) / eta = 0.384 at eta = 0.2 (theory.md 6)."""
-    W, a = naive.network(4000, 512, 0, signal=1e-6)
+    W, a = naive.network(4000, 512, 0, signal=1e-3)
     W /= np.linalg.norm(W, axis=1, keepdims=True)
     neurons = table(W, np.sign(a), 512)
-    later = growth.predicted_squares(neurons, torch.ones(4), QUARTERS, (0.2, 0.2), 10**30)
+    later = growth.predicted_squares(neurons, torch.ones(4), QUARTERS, (0.2, 0.2), 10**15)
     everyone = torch.ones(4000, dtype=torch.bool)
     now = growth.squares(neurons)
     rate = growth.rate(now.signal, later.signal, everyone, 0.2)

@@ -1,0 +1,60 @@
+"""Histories, schedules and the wording of errors."""
+
+import math
+
+import numpy as np
+import pytest
+
+from phasetrack import ExpectedError, History, every, log_spaced
+from phasetrack._checks import check_choice, check_float, check_int
+from phasetrack.records import Undefined
+
+
+def test_a_metric_that_comes_late_or_goes_early_is_nan_elsewhere():
+    history = History([(0, {"a": 1.0}), (5, {"a": 2.0, "b": 3.0}), (7, {"b": 4.0})])
+    assert history.steps.tolist() == [0, 5, 7]
+    np.testing.assert_array_equal(history["a"], [1, 2, math.nan])
+    np.testing.assert_array_equal(history["b"], [math.nan, 3, 4])
+    assert list(history) == ["a", "b"] and len(history) == 2
+    assert [(step, row["b"]) for step, row in history.rows()][1:] == [(5, 3.0), (7, 4.0)]
+
+
+def test_an_unknown_metric_names_the_known_ones():
+    with pytest.raises(KeyError, match=r"no metric 'c'; this history has \['a'\]"):
+        History([(0, {"a": 1.0})])["c"]
+
+
+def test_undefined_is_nan_with_a_reason():
+    assert math.isnan(Undefined("why")) and Undefined("why").reason == "why"
+
+
+def test_every_and_log_spaced():
+    assert [s for s in range(20) if every(7)(s)] == [0, 7, 14]
+    chosen = [s for s in range(10001) if log_spaced(per_decade=10)(s)]
+    assert chosen[:4] == [0, 1, 2, 3]
+    ratios = np.diff(np.log10(chosen[10:]))
+    assert ratios.max() < 0.2 and {10, 100, 1000, 10000} <= set(chosen)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: every(0), "every: expected an integer >= 1, got 0"),
+        (lambda: log_spaced(base=1.0), "base: expected a finite number > 1, got 1"),
+        (lambda: check_int("n", "3", minimum=1), "n: expected an integer >= 1, got '3'"),
+        (
+            lambda: check_int("n", 9, minimum=1, maximum=5),
+            "n: expected an integer >= 1 and <= 5, got 9",
+        ),
+        (lambda: check_float("x", None), "x: expected a finite number, got None"),
+        (lambda: check_choice("c", "z", ("a", "b")), "c: expected one of a, b, got 'z'"),
+    ],
+)
+def test_errors_say_what_was_given_and_what_is_allowed(call, message):
+    with pytest.raises(ExpectedError) as caught:
+        call()
+    assert str(caught.value) == message
+
+
+def test_a_mend_is_appended():
+    assert str(ExpectedError("x", "1", 2, "use 1")) == "x: expected 1, got 2; use 1"
