@@ -66,8 +66,3 @@ def test_wrong_options_are_explained(option, value, allowed):
         RunSettings(**{option: value})
     assert caught.value.name == option
     assert allowed in caught.value.expected
-    assert str(caught.value.got) in (
-        str(value),
-        repr(value),
-        f"{value:g}" if option != "task" and option != "train" else "",
-    )

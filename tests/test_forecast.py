@@ -1,0 +1,95 @@
+"""The forecast: its drawing of neurons, its bands, and theory.md's fixed points."""
+
+import math
+
+import naive
+import numpy as np
+import pytest
+
+from phasetrack import ExpectedError, RunSettings, forecast
+from phasetrack.forecast import draw_neurons
+
+SMALL = RunSettings(d=64, width=128, batch=1024)
+
+
+@pytest.fixture(scope="module")
+def small():
+    return forecast(naive.xor(64), SMALL)
+
+
+def test_neurons_are_drawn_from_the_sphere_without_drawing_it():
+    neurons = draw_neurons(naive.xor(50), 20000, 0.3, 1, np.random.default_rng(0))
+    np.testing.assert_allclose(neurons.mass.numpy(), 0.09)
+    np.testing.assert_allclose(neurons.second_layer.abs().numpy(), 0.3)
+    assert abs(neurons.second_layer.sign().mean().item()) < 5 / math.sqrt(20000)
+    # each squared coordinate is Beta(1/2, (d - 1)/2): mean 1/d, variance 2 (d - 1)/(d^2 (d + 2))
+    shares = neurons.coordinates.square().numpy() / 0.09
+    error = math.sqrt(2 * 49 / (2500 * 52) / shares.size)
+    assert shares.mean() == pytest.approx(1 / 50, abs=5 * error)
+
+
+def test_two_dimensions_leave_no_noise():
+    neurons = draw_neurons(naive.xor(2), 10, 0.1, 1, np.random.default_rng(0))
+    assert not neurons.perp.any()
+
+
+def test_fixed_points(small):
+    """theory.md 6b: onset at 32.3 and half of the loss at 72 for d = 64, m = 1024."""
+    assert small.signal_heavy_onset.value == pytest.approx(32.3, rel=0.08)
+    assert small.loss_halving_step.value == pytest.approx(72, rel=0.05)
+    assert small.phase.name == "FITTED"
+
+
+def test_bands_are_ordered(small):
+    for band in small.bands().values():
+        assert band["low"] <= band["value"] <= band["high"]
+    low, high = small.band("loss/train")
+    median = small.median("loss/train")
+    assert (low <= median).all() and (median <= high).all()
+
+
+def test_the_start_is_the_first_step_of_a_run(small):
+    first = small.at(0)
+    assert first["forecast/loss"] == pytest.approx(2 * math.log(2), rel=1e-3)
+    assert math.isnan(small.at(small.steps)["forecast/loss"])
+
+
+def test_a_seed_gives_one_forecast_and_another_seed_another(small):
+    again = forecast(naive.xor(64), SMALL)
+    other = forecast(naive.xor(64), RunSettings(d=64, width=128, batch=1024, seed=1))
+    assert all(
+        (again.draws[name] == draws).all()
+        for name, draws in small.draws.items()
+        if not np.isnan(draws).any()
+    )
+    assert other.draws["loss/train"][0, 5] != small.draws["loss/train"][0, 5]
+
+
+def test_a_quarter_of_the_step_takes_four_times_as_long(small):
+    slow = forecast(naive.xor(64), RunSettings(d=64, width=128, batch=1024, eta=0.05))
+    ratio = slow.loss_halving_step.value / small.loss_halving_step.value
+    assert ratio == pytest.approx(4, rel=0.06)
+
+
+def test_steps_fix_the_length():
+    assert forecast(naive.xor(16), RunSettings(d=16, width=32, steps=9)).steps == 9
+
+
+def test_a_frozen_first_layer_is_never_heavy():
+    settings = RunSettings(d=64, width=128, train="second", steps=150)
+    frozen = forecast(naive.xor(64), settings)
+    assert math.isnan(frozen.signal_heavy_onset.value)
+    assert frozen.median("heaviness/zeta_star").min() > 1
+
+
+def test_a_summary_has_the_keys_of_a_run(small):
+    summary = small.as_summary()
+    assert [s["phase"] for s in summary["timeline"]] == ["SIGNAL_FINDING", "SIGNAL_HEAVY", "FITTED"]
+    assert summary["alerts"] == []
+    assert set(summary["forecast"]) >= {"signal_heavy_onset", "loss_halving_step"}
+    assert {b["name"] for b in summary["boundaries"]} == {"signal_heavy", "linear_exit", "fitted"}
+
+
+def test_no_draws_is_a_mistake():
+    with pytest.raises(ExpectedError, match="draws: expected an integer >= 1, got 0"):
+        forecast(naive.xor(16), SMALL, draws=0)
