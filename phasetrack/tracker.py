@@ -108,7 +108,7 @@ def attach(
         >>> tracker.phase.name, tracker.history.steps.tolist()
         ('SIGNAL_FINDING', [0, 1, 2])
     """
-    return Tracker(
+    tracker = Tracker(
         model,
         optimizer,
         loss,
@@ -116,13 +116,20 @@ def attach(
         geometry,
         schedule=as_schedule(every),
         probes=_probes(probes, forecast),
-        sinks=(*sinks, *_file_sinks(logdir, geometry, hparams)),
+        sinks=sinks,
         classifier=PhaseClassifier(
             thresholds or Thresholds(), _escape_steps(escape_steps, forecast)
         ),
         forecast=forecast,
         strict=strict,
     )
+    # files come last: a mistake in the other arguments leaves none behind
+    try:
+        tracker.add_sinks(_file_sinks(logdir, geometry, hparams))
+    except BaseException:
+        tracker.detach()
+        raise
+    return tracker
 
 
 class Tracker:
@@ -203,6 +210,10 @@ class Tracker:
             thresholds=self.thresholds,
             forecast=None if self._forecast is None else self._forecast.bands(),
         )
+
+    def add_sinks(self, sinks: Sequence[Sink]) -> None:
+        """Give further sinks every record from now on; they are closed by `detach`."""
+        self._sinks += sinks
 
     def detach(self, extra: Mapping[str, Any] | None = None) -> None:
         """Remove all hooks and close all sinks; further calls do nothing.
@@ -359,8 +370,11 @@ def _file_sinks(
     if logdir is None:
         return []
     folder = Path(logdir)
-    folder.mkdir(parents=True, exist_ok=True)
-    return [
-        HistorySink(folder / "history.jsonl"),
-        TensorBoardSink(folder, clusters=geometry.names, hparams=hparams),
-    ]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        history = HistorySink(folder / "history.jsonl")
+    except OSError as error:
+        raise ExpectedError(
+            "logdir", "a directory to write to, without a run in it", f"{error}"
+        ) from None
+    return [history, TensorBoardSink(folder, clusters=geometry.names, hparams=hparams)]

@@ -1,0 +1,147 @@
+"""What a run is on disk: refusals that leave nothing behind, and damaged files."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from phasetrack import ExpectedError, Thresholds, read_run
+from phasetrack.phases import Phase
+from phasetrack.records import History, Record
+from phasetrack.run_directory import create_run_directory, find_runs, write_json
+from phasetrack.sinks.history import HistorySink
+
+# No arithmetic was done on these: they must come back to the bit.
+ODD = [math.nan, math.inf, -math.inf, 5e-324, 0.1 + 0.2, -0.0, 1.7976931348623157e308]
+
+
+def write_run(path, rows, **config):
+    path.mkdir(parents=True, exist_ok=True)
+    write_json(path / "config.json", config)
+    sink = HistorySink(path / "history.jsonl")
+    for step, readings in rows:
+        sink.write(Record(step, readings, Phase.UNDETERMINED))
+    sink.close({}, History())
+    return path
+
+
+def test_history_is_lossless(tmp_path):
+    rows = [(step, {"a": value, "b/c": -value}) for step, value in enumerate(ODD)]
+    run = read_run(write_run(tmp_path, rows))
+    assert run.history.steps.tolist() == list(range(len(ODD)))
+    np.testing.assert_array_equal(
+        run.history["a"].view(np.int64)[1:], np.array(ODD).view(np.int64)[1:]
+    )
+    assert math.isnan(run.history["a"][0]) and not run.finished
+
+
+def test_a_line_that_is_cut_off_is_left_out(tmp_path):
+    write_run(tmp_path, [(0, {"a": 1.0}), (1, {"a": 2.0})])
+    with (tmp_path / "history.jsonl").open("a") as file:
+        file.write('{"step": 2, "a"')
+    assert read_run(tmp_path).history.steps.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["nonsense", "[1]", '{"a": 1.0}', '{"step": 1, "a": "x"}'],
+    ids=["text", "list", "no step", "no number"],
+)
+def test_a_damaged_line_is_named(tmp_path, line):
+    write_run(tmp_path, [(0, {"a": 1.0})])
+    with (tmp_path / "history.jsonl").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(ExpectedError, match=r"run: expected one JSON object a line.*got line 2"):
+        read_run(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["config.json", "summary.json"])
+def test_a_damaged_file_is_named(tmp_path, file):
+    write_run(tmp_path, [])
+    (tmp_path / file).write_text("{")
+    with pytest.raises(ExpectedError, match=f"run: expected JSON in .*{file}, got a damaged file"):
+        read_run(tmp_path)
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    with pytest.raises(ExpectedError, match=r"run: expected a run directory with a config.json"):
+        read_run(tmp_path)
+
+
+def test_an_unfinished_run_can_be_summarised(tmp_path):
+    def row(step):
+        gamma = 1e-3 * math.exp(0.1 * step)
+        return {
+            "heaviness/zeta_star": math.exp(5 - 0.1 * step),
+            "linearization/slope_drift": math.tanh(gamma / 2),
+            "linearization/value_error": gamma / 4,
+            "loss/train": 2 * math.log1p(math.exp(-gamma)),
+        }
+
+    run = read_run(write_run(tmp_path, [(step, row(step)) for step in range(70)]))
+    summary = run.summarise()
+    assert summary["phase"] == "SIGNAL_HEAVY" and summary["steps"] == 70
+    assert summary["boundaries"][0]["onset"] == pytest.approx(50)
+    boundaries = run.summarise(Thresholds(zeta_enter=0.3))["boundaries"]
+    (later,) = (b for b in boundaries if b["name"] == "signal_heavy")
+    assert later["onset"] == pytest.approx(50)
+    assert later["detected"] == math.ceil(50 + 10 * math.log(1 / 0.3))
+    assert run.summarise(Thresholds(zeta_enter=0.01))["phase"] == "SIGNAL_FINDING"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "a\0b"], ids=repr)
+def test_names_that_are_no_directory_names(tmp_path, name):
+    with pytest.raises(ExpectedError, match="name: expected a plain directory name"):
+        create_run_directory(tmp_path / "runs", name)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_existing_run_is_kept(tmp_path):
+    write_run(tmp_path / "run", [])
+    with pytest.raises(ExpectedError, match="name: expected a new or empty run directory"):
+        create_run_directory(tmp_path, "run")
+    assert (tmp_path / "run" / "config.json").exists()
+    (tmp_path / "empty").mkdir()
+    assert create_run_directory(tmp_path, "empty").is_dir()
+
+
+def test_a_file_in_the_way(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ExpectedError, match="out: expected a directory that can be written"):
+        create_run_directory(tmp_path / "file", "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_runs_are_found_oldest_first(tmp_path):
+    for name in ("b", "a", "c"):
+        write_run(tmp_path / name, [])
+    (tmp_path / "other").mkdir()
+    for age, name in enumerate(("c", "a", "b")):
+        os.utime(tmp_path / name / "config.json", (age, age))
+    assert [path.name for path in find_runs(tmp_path)] == ["c", "a", "b"]
+    assert find_runs(tmp_path / "none") == []
+
+
+def test_json_is_replaced_in_one_piece(tmp_path):
+    write_json(tmp_path / "x.json", {"a": 1})
+    write_json(tmp_path / "x.json", {"a": math.nan})
+    assert math.isnan(json.loads((tmp_path / "x.json").read_text())["a"])
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+def _modules_after(code):
+    code += "\nimport sys; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.split()[-1]
+
+
+def test_runs_are_read_without_torch(tmp_path):
+    path = write_run(tmp_path, [(0, {"loss/train": 1.0})])
+    code = f"import phasetrack; phasetrack.read_run({str(path)!r}).summarise()"
+    assert _modules_after(code) == "False"
+    # and the check can fail
+    assert _modules_after("import phasetrack; phasetrack.TwoLayerNet") == "True"
