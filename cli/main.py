@@ -193,7 +193,7 @@ def plot(
     file: Annotated[
         Path | None,
         typer.Option(
-            help="Where to; the ending decides: .png, .pdf, .svg [default: RUN/run.png].",
+            help="Where to; the ending decides: .png, .pdf, .svg (default: RUN/run.png).",
             show_default=False,
         ),
     ] = None,

@@ -16,7 +16,7 @@ Width = Annotated[
 Batch = Annotated[
     int | None,
     typer.Option(
-        help="Fresh samples a step, m [default: 4 d, chosen here: the paper asks for d polylog(d)].",
+        help="Fresh samples a step, m (default: 4 d, chosen here: the paper asks for d polylog(d)).",
         show_default=False,
     ),
 ]
@@ -37,8 +37,8 @@ Theta = Annotated[
 Steps = Annotated[
     int | None,
     typer.Option(
-        help="Take exactly so many steps [default: until the loss target, at most 3 times the "
-        "predicted number of steps].",
+        help="Take exactly so many steps (default: until the loss target, at most 3 times the "
+        "predicted number of steps).",
         show_default=False,
     ),
 ]
@@ -53,8 +53,8 @@ Every = Annotated[
 MicroBatch = Annotated[
     int | None,
     typer.Option(
-        help="Samples in memory at once; the result stays the same up to rounding [default: the "
-        "whole batch].",
+        help="Samples in memory at once; the result stays the same up to rounding (default: the "
+        "whole batch).",
         show_default=False,
     ),
 ]
@@ -71,13 +71,13 @@ GradientError = Annotated[
 Device = Annotated[str, typer.Option(help="cpu or cuda[:index]; samples do not depend on it.")]
 Threads = Annotated[
     int | None,
-    typer.Option(help="Threads of torch [default: torch's choice].", show_default=False),
+    typer.Option(help="Threads of torch (default: torch's choice).", show_default=False),
 ]
 Out = Annotated[Path, typer.Option(help="Folder of runs.")]
 Name = Annotated[
     str | None,
     typer.Option(
-        help="The run's directory in OUT [default: task, d, seed and time].", show_default=False
+        help="The run's directory in OUT (default: task, d, seed and time).", show_default=False
     ),
 ]
 RunPath = Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")]

@@ -174,9 +174,10 @@ class Capture:
         finally:
             self._pieces.clear()
             self._inputs = None
-            self._step += 1
-            self._time += sizes.eta
-            self._armed = self._schedule(self._step)
+        # an exception (Ctrl-C, say) keeps the optimizer from taking this step: it is not counted
+        self._step += 1
+        self._time += sizes.eta
+        self._armed = self._schedule(self._step)
 
     @torch.no_grad()
     def _snapshot(self, sizes: StepSizes) -> Snapshot:

@@ -170,14 +170,15 @@ def forecast(geometry: ClusterGeometry, settings: RunSettings, draws: int = DRAW
 
     Args:
         geometry: equally likely clusters with unit noise, as XOR's.
-        settings: the run; `steps` fixes the length, otherwise it ends with the slowest draw.
+        settings: the run. The forecast ends with the slowest draw, and never goes on for more
+            than `steps` or `predicted_limit` steps.
         draws: how many initialisations are integrated side by side.
     """
     check_int("draws", draws, minimum=1)
     rng = np.random.default_rng([settings.seed, 0xF02ECA57])
     neurons = draw_neurons(geometry, settings.width, settings.theta, draws, rng)
     table: dict[str, list[Tensor]] = {metric: [] for metric in METRICS}
-    for _ in range(settings.step_limit):
+    for _ in range(min(settings.step_limit, settings.predicted_limit)):
         shares = rng.multinomial(settings.batch_size, _even(geometry), size=draws)
         counts = torch.from_numpy(shares / settings.batch_size)
         gamma, slopes, motion = _state(neurons, counts)
@@ -186,7 +187,7 @@ def forecast(geometry: ClusterGeometry, settings: RunSettings, draws: int = DRAW
             table[metric].append(value)
         loss = readings["loss/train"]
         settled = (loss <= OVERSHOOT * settings.target) | ~loss.isfinite()
-        if settings.steps is None and bool(settled.all()):
+        if bool(settled.all()):
             break
         neurons = _step(neurons, motion, slopes, counts, settings, rng)
     return Forecast(settings, {m: torch.stack(v, dim=1).numpy() for m, v in table.items()})

@@ -83,8 +83,8 @@ class Thresholds:
             (chosen here: healthy runs pass 0.1 before their heavy mass passes 1/2).
         imbalance_fall: IMBALANCED too if the balance falls without a break to under this
             share of itself (chosen here).
-        patience: recorded steps in a row that IMBALANCED and NON_SIGNAL_GROWTH must last
-            (chosen here).
+        patience: recorded steps in a row that IMBALANCED and NON_SIGNAL_GROWTH must last, and
+            that SADDLE waits for at least (chosen here).
         saddle_patience: escape times without growth before SADDLE (chosen here: "several").
         saddle_growth: growth of the signal share under which it "has not grown" (chosen here).
         non_signal_ratio: NON_SIGNAL_GROWTH from this ratio of perp rate to signal rate
@@ -307,6 +307,8 @@ class PhaseClassifier:
         if self.escape_steps is None or step < limits.saddle_patience * self.escape_steps:
             return {}
         share, start = (_get(r, "heaviness/signal_share") for r in (readings, self._first))
+        if len(self._recent) < limits.patience:
+            return {}
         if self._heavy or self._fitted or not share < limits.saddle_growth * start:
             return {}
         return {

@@ -178,9 +178,14 @@ def _curve(
         linewidth=1.0 if dashed else 1.6,
         linestyle="--" if dashed else "-",
         marker="." if len(values) <= FEW_STEPS and not dashed else "",
-        label=label or "_",
+        label=_plain(label) or "_",
         zorder=2.5 if dashed else 2,
     )
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib does not take for mathematics."""
+    return text.replace("$", r"\$")
 
 
 def _level(axes: Axes, value: float) -> None:
@@ -274,7 +279,7 @@ def _last_edge(history: History) -> float:
 def _header(figure: Figure, history: History, summary: Mapping[str, Any], title: str) -> None:
     label = summary.get("phase", "")
     parts = [title, label and f"{label} at step {history.steps[-1] if len(history.steps) else 0}"]
-    figure.suptitle("   ".join(part for part in parts if part), fontsize=SMALL + 3)
+    figure.suptitle(_plain("   ".join(part for part in parts if part)), fontsize=SMALL + 3)
     seen = list(dict.fromkeys(phase for phase, _, _ in _stretches(history)))
     handles: list[Patch] = [
         Patch(color=PHASE_COLOURS[phase], alpha=0.3, label=phase.name) for phase in seen

@@ -133,8 +133,11 @@ class RunSettings:
     @property
     def step_limit(self) -> int:
         """Steps after which the run stops: `steps`, or derived from the predicted number."""
-        if self.steps is not None:
-            return self.steps
+        return self.predicted_limit if self.steps is None else self.steps
+
+    @property
+    def predicted_limit(self) -> int:
+        """Steps after which a run that went as predicted is long over."""
         return max(LEAST_STEP_LIMIT, math.ceil(STEP_LIMIT_FACTOR * self.predicted_steps))
 
     def thresholds(self) -> Thresholds:

@@ -71,8 +71,14 @@ def test_a_quarter_of_the_step_takes_four_times_as_long(small):
     assert ratio == pytest.approx(4, rel=0.06)
 
 
-def test_steps_fix_the_length():
-    assert forecast(naive.xor(16), RunSettings(d=16, width=32, steps=9)).steps == 9
+def test_a_forecast_is_no_longer_than_needed():
+    def length(steps, **options):
+        return forecast(naive.xor(16), RunSettings(d=16, width=32, steps=steps, **options)).steps
+
+    assert length(9) == 9
+    assert length(10**6) == length(None) < 200
+    limit = RunSettings(d=16).predicted_limit
+    assert length(10**6, train="second") == limit
 
 
 def test_a_frozen_first_layer_is_never_heavy():

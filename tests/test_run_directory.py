@@ -90,7 +90,8 @@ def test_an_unfinished_run_can_be_summarised(tmp_path):
     (later,) = (b for b in boundaries if b["name"] == "signal_heavy")
     assert later["onset"] == pytest.approx(50)
     assert later["detected"] == math.ceil(50 + 10 * math.log(1 / 0.3))
-    assert run.summarise(Thresholds(zeta_enter=0.01))["phase"] == "SIGNAL_FINDING"
+    strict = run.summarise(Thresholds(zeta_enter=0.01, finding_drift=1.0))
+    assert strict["phase"] == "SIGNAL_FINDING"
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "a\0b"], ids=repr)

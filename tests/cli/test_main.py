@@ -1,0 +1,223 @@
+"""The installed command: what it prints, its exit codes, and what it leaves behind."""
+
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import phasetrack
+
+COMMAND = str(Path(sys.executable).with_name("phasetrack"))
+RUN = ["run", "xor", "--d", "32", "--width", "64"]
+
+
+def call(*arguments, **options):
+    command = [COMMAND, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs")
+    return call(*RUN, "--out", out, "--name", "mine"), out
+
+
+def test_a_run_tells_its_phases_off_a_terminal(made):
+    done, out = made
+    assert done.returncode == 0 and done.stderr == ""
+    assert "\x1b" not in done.stdout
+    for line in (
+        r"step +\d+: SIGNAL_FINDING to SIGNAL_HEAVY",
+        r"phase +FITTED",
+        r"boundary +signal_heavy: onset [\d.]+, detected at step \d+",
+        r"forecast +signal_heavy_onset [\d.]+ \[[\d.]+\.\.[\d.]+\]",
+        r"growth +signal_finding: measured 0\.\d+, predicted 0\.\d+",
+    ):
+        assert re.search(line, done.stdout), line
+    assert phasetrack.read_run(out / "mine").summary["phase"] == "FITTED"
+
+
+def test_show_prints_the_summary(made):
+    _, out = made
+    plain, as_json = call("show", out / "mine"), call("show", out / "mine", "--json")
+    assert "phase     FITTED" in plain.stdout
+    shown, kept = json.loads(as_json.stdout), phasetrack.read_run(out / "mine").summary
+    assert shown["boundaries"] == kept["boundaries"] and set(shown) == set(kept)
+
+
+def test_show_labels_again(made):
+    _, out = made
+    zeta = phasetrack.read_run(out / "mine").history["heaviness/zeta_star"]
+    options = [
+        "--zeta",
+        0.2,
+        "--threshold",
+        "patience=3",
+        "--threshold",
+        "linear_exit=0.01",
+        "--json",
+    ]
+    shown = json.loads(call("show", out / "mine", *options).stdout)
+    found = {b["name"]: b for b in shown["boundaries"]}
+    assert found["signal_heavy"]["detected"] == next(i for i, z in enumerate(zeta) if z <= 0.2)
+    before = {b["name"]: b for b in phasetrack.read_run(out / "mine").summary["boundaries"]}
+    assert found["linear_exit"]["onset"] < before["linear_exit"]["onset"]
+    assert shown["thresholds"]["patience"] == 3
+    assert shown["timeline"][0]["end"] + 1 == found["signal_heavy"]["detected"]
+
+
+def test_forecast_prints_the_same_keys(made):
+    _, out = made
+    done = call("forecast", "xor", "--d", 32, "--width", 64, "--json")
+    predicted, kept = json.loads(done.stdout), phasetrack.read_run(out / "mine").summary
+    assert set(predicted) <= set(kept)
+    assert predicted["forecast"] == kept["forecast"]  # the one that the run showed
+    assert math.isfinite(predicted["forecast"]["signal_heavy_onset"]["value"])
+
+
+def test_list_and_plot(made, tmp_path):
+    _, out = made
+    assert re.search(
+        r"mine +FITTED +\d+", call("list", "--out", out, env=os.environ | {"COLUMNS": "200"}).stdout
+    )
+    assert json.loads(call("list", "--out", out, "--json").stdout)[str(out / "mine")]
+    assert "make one with" in call("list", "--out", tmp_path).stdout
+    for ending in ("png", "pdf"):
+        file = tmp_path / f"figure.{ending}"
+        assert call("plot", out / "mine", "--file", file).stdout.strip() == str(file)
+        assert file.stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    "arguments, complaint",
+    [
+        (["run", "xor", "--d", "1"], "--d: expected an integer >= 2"),
+        (["run", "xor", "--d", "many"], "--d: "),
+        (["run", "xor", "--width", "0"], "--width: expected an integer >= 1"),
+        (["run", "xor", "--batch", "0"], "--batch: expected an integer >= 1"),
+        (["run", "xor", "--eta", "-1"], "--eta: expected a finite number > 0, got -1"),
+        (["run", "xor", "--theta", "nan"], "--theta: expected a finite number > 0, got nan"),
+        (["run", "xor", "--steps", "0"], "--steps: expected an integer >= 1"),
+        (["run", "xor", "--train", "none"], "--train: expected one of both, first, second"),
+        (["run", "xor", "--every", "0"], "--every: expected an integer >= 1"),
+        (["run", "xor", "--device", "cuda:99"], "--device: expected a CUDA device that is present"),
+        (["run", "xor", "--device", "abacus"], "--device: expected cpu or cuda"),
+        (["run", "xor", "--threads", "0"], "--threads: expected an integer >= 1"),
+        (["run", "xor", "--name", "a/b"], "--name: expected a plain directory name"),
+        (
+            ["run", "xor", "--micro-batch", "9999"],
+            "--micro-batch: expected at most the batch, 2048",
+        ),
+        (["run", "nor"], "TASK: expected one of xor, got 'nor'"),
+        (["run"], "TASK: expected a value, got none"),
+        (["run", "xor", "--wide", "3"], "phasetrack run: No such option: --wide"),
+        (["walk"], "phasetrack: No such command 'walk'"),
+        (["forecast", "xor", "--target", "3"], "--target: expected a finite number"),
+        (["show", "nowhere"], "RUN: expected a run directory"),
+        (["plot", "nowhere"], "RUN: expected a run directory"),
+        (["tensorboard", "--port", "99999"], "--port: expected an integer >= 0 and <= 65535"),
+        (["tensorboard", "--out", "nowhere"], "--out: expected a folder of runs, got nowhere"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(arguments, complaint, tmp_path):
+    done = call(*arguments, cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith(complaint) and len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "options, complaint",
+    [
+        (["--zeta", "0"], "--zeta: expected a finite number > 0, got 0"),
+        (["--zeta", "2"], "--zeta-exit: expected a finite number >= 2, got 1"),
+        (["--target", "-1"], "--target: expected a finite number > 0, got -1"),
+        (["--threshold", "nonsense"], "--threshold: expected NAME=VALUE, NAME one of zeta_enter"),
+        (["--threshold", "patience=x"], "--threshold: expected patience=NUMBER, got 'patience=x'"),
+        (["--threshold", "patience=0"], "--threshold: expected patience=an integer >= 1, got 0"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_thresholds_are_one_line_too(made, options, complaint):
+    done = call("show", made[1] / "mine", *options)
+    assert done.returncode == 2 and done.stderr.startswith(complaint)
+
+
+def test_an_existing_run_is_not_touched(made):
+    _, out = made
+    before = {path: path.stat().st_mtime_ns for path in (out / "mine").iterdir()}
+    done = call(*RUN, "--out", out, "--name", "mine")
+    assert done.returncode == 2
+    assert done.stderr.startswith("--name: expected a new or empty run directory")
+    assert before == {path: path.stat().st_mtime_ns for path in (out / "mine").iterdir()}
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    done = call(*RUN, "--out", tmp_path / "file")
+    assert done.returncode == 2 and done.stderr.startswith(
+        "--out: expected a directory that can be"
+    )
+
+
+def test_a_diverging_run_says_when_and_why(tmp_path):
+    done = call(*RUN, "--eta", "50", "--out", tmp_path, "--name", "far")
+    assert done.returncode == 1
+    assert re.match(r"run: diverged at step \d+: loss [\d.e+]+, 1.3\d+ at the first", done.stderr)
+    run = phasetrack.read_run(tmp_path / "far")
+    assert [a["name"] for a in run.summary["alerts"]] == ["DIVERGED"]
+    assert len(run.history.steps) > 1
+
+
+def test_ctrl_c_leaves_a_readable_run(tmp_path):
+    arguments = [*RUN, "--steps", "100000", "--out", tmp_path, "--name", "long"]
+    with subprocess.Popen(
+        [COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        history = tmp_path / "long" / "history.jsonl"
+        while process.poll() is None and not (history.exists() and history.stat().st_size > 10_000):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+    assert process.returncode == 130 and "Traceback" not in errors
+    run = phasetrack.read_run(tmp_path / "long")
+    assert run.summary["stopped"] == "interrupted"
+    assert len(run.history.steps) in (run.summary["steps"], run.summary["steps"] + 1)
+    assert (tmp_path / "long" / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["list"]], ids=" ".join)
+def test_help_imports_no_torch(arguments, tmp_path):
+    code = (
+        f"import sys; sys.argv = ['phasetrack', *{arguments!r}]\n"
+        "from phasetrack_cli.main import main\n"
+        "try: main()\nexcept SystemExit as end: assert not end.code\n"
+        "assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=tmp_path)
+
+
+def test_help_names_the_origin_of_every_default():
+    shown = call("run", "--help", env=os.environ | {"COLUMNS": "200", "NO_COLOR": "1"}).stdout
+    for option in (
+        "d",
+        "width",
+        "batch",
+        "eta",
+        "theta",
+        "steps",
+        "seed",
+        "train",
+        "every",
+        "target",
+    ):
+        (line,) = re.findall(rf"--{option}\s.*", shown)
+        assert re.search(r"chosen here|paper|predicted|history", line), line
