@@ -159,9 +159,10 @@ def _checked_device(device: str) -> torch.device:
 
 
 def _hparams(settings: RunSettings) -> dict[str, object]:
-    """What differs between runs, for TensorBoard; options left to their meaning are not shown."""
-    values: dict[str, object] = {**asdict(settings), "batch": settings.batch_size}
-    return {name: value for name, value in values.items() if value is not None}
+    """The settings that decide a run, for TensorBoard's table."""
+    names = ("task", "d", "width", "batch", "eta", "theta", "train", "shuffle_labels", "seed")
+    values = {**asdict(settings), "batch": settings.batch_size}
+    return {name: values[name] for name in names}
 
 
 def _config(settings: RunSettings, predicted: Forecast) -> dict[str, Any]:

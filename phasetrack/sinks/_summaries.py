@@ -54,22 +54,25 @@ def image(tag: str, png: bytes, width: int, height: int) -> Summary:
     return _tensor(tag, metadata, [str(width).encode(), str(height).encode(), png])
 
 
-def hyperparameters(values: Mapping[str, object], metrics: Mapping[str, str]) -> list[Summary]:
+def hyperparameters(
+    name: str, values: Mapping[str, object], metrics: Mapping[str, str]
+) -> list[Summary]:
     """The HParams dashboard's row for this run, in the run's own file: no sub-run appears.
 
     Args:
+        name: what the row is called.
         values: hyperparameter to value; numbers and booleans stay so, all else becomes text.
         metrics: scalar tag to the name of its column.
     """
     known = {
-        name: value if isinstance(value, bool | int | float) else str(value)
-        for name, value in values.items()
+        key: value if isinstance(value, bool | int | float) else str(value)
+        for key, value in values.items()
     }
-    columns = [hparams_summary.HParam(name) for name in known]
-    shown = [hparams_summary.Metric(tag, display_name=name) for tag, name in metrics.items()]
+    columns = [hparams_summary.HParam(key) for key in known]
+    shown = [hparams_summary.Metric(tag, display_name=title) for tag, title in metrics.items()]
     return [
         hparams_summary.hparams_config_pb(columns, shown),
-        hparams_summary.hparams_pb(known),
+        hparams_summary.hparams_pb(known, trial_id=name),
     ]
 
 

@@ -64,7 +64,7 @@ class TensorBoardSink:
         self._pending: Record | None = None  # the last record, if its histograms are not written
         self._write(0, _summaries.layout(clusters))
         if hparams:
-            for summary in _summaries.hyperparameters(hparams, METRICS):
+            for summary in _summaries.hyperparameters(self._name, hparams, METRICS):
                 self._write(0, summary)
 
     def write(self, record: Record) -> None:
