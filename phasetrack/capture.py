@@ -54,6 +54,7 @@ class Capture:
         geometry: the clusters.
         schedule: which steps are captured.
         receive: called with each snapshot before its optimizer step is taken.
+        keep_inputs: hold on to the inputs of all micro-batches until then, which costs their memory.
 
     Raises:
         ExpectedError: if the optimizer is tracked already, or trains neither layer.
@@ -68,6 +69,8 @@ class Capture:
         geometry: ClusterGeometry,
         schedule: Schedule,
         receive: Callable[[Snapshot], None],
+        *,
+        keep_inputs: bool = False,
     ) -> None:
         hooks = optimizer._optimizer_step_pre_hooks.values()
         if any(isinstance(hook, _Hook) for hook in hooks):
@@ -85,7 +88,9 @@ class Capture:
         )
         self._step, self._time, self._armed = 0, 0.0, schedule(0)
         self._inputs: Tensor | None = None
-        self._pieces: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        self._pieces: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._kept: list[Tensor] = []  # inputs of the first micro-batch, or of all
+        self._keep_inputs = keep_inputs
         self._control = _random_span(geometry)
         self._bases: dict[tuple[torch.device, torch.dtype], Tensor] = {}
         self._handles = ExitStack()
@@ -118,7 +123,11 @@ class Capture:
     def close(self) -> None:
         """Remove every hook of this capture and no other; may be called again."""
         self._handles.close()
+        self._forget()
+
+    def _forget(self) -> None:
         self._pieces.clear()
+        self._kept.clear()
         self._inputs = None
 
     def observe_loss(self, outputs: Tensor, targets: Tensor) -> None:
@@ -131,7 +140,9 @@ class Capture:
         if len(inputs) != len(seen) or targets.numel() != len(seen):
             return
         clusters = self.geometry.assign(inputs)
-        self._pieces.append((inputs, seen, targets.detach().reshape(-1).to(seen), clusters))
+        if self._keep_inputs or not self._pieces:
+            self._kept.append(inputs)
+        self._pieces.append((seen, targets.detach().reshape(-1).to(seen), clusters))
 
     def step_sizes(self) -> StepSizes:
         """Length of the coming step for each layer, from the optimizer's own groups."""
@@ -172,8 +183,7 @@ class Capture:
             if self._armed:
                 self._receive(self._snapshot(sizes))
         finally:
-            self._pieces.clear()
-            self._inputs = None
+            self._forget()
         # an exception (Ctrl-C, say) keeps the optimizer from taking this step: it is not counted
         self._step += 1
         self._time += sizes.eta
@@ -182,8 +192,7 @@ class Capture:
     @torch.no_grad()
     def _snapshot(self, sizes: StepSizes) -> Snapshot:
         if self._pieces and self.view.scale is None:
-            inputs, outputs, _, _ = self._pieces[0]
-            self.view = self.view.calibrated(inputs, outputs)
+            self.view = self.view.calibrated(self._kept[0], self._pieces[0][0])
             sizes = self.step_sizes()
         geometry, W, k = self.geometry, self.view.W, self.geometry.signal_dim
         basis = self._basis(W)
@@ -195,7 +204,7 @@ class Capture:
         first_bias, output_bias = self.view.first.bias, self.view.second.bias
         parts = [coordinates[:, :k], perp, self.view.a, control]
         parts += [bias.detach() for bias in (first_bias, output_bias) if bias is not None]
-        columns = [torch.cat(column) for column in list(zip(*self._pieces, strict=True))[1:]]
+        columns = [torch.cat(column) for column in zip(*self._pieces, strict=True)]
         hosted = _to_host([*parts, *columns])
         biases = iter(hosted[4 : len(parts)])
         neurons = Neurons(
@@ -211,8 +220,8 @@ class Capture:
         batch = None
         if columns:
             outputs, targets, clusters = hosted[len(parts) :]
-            seen = tuple(piece[0] for piece in self._pieces)
-            batch = Batch(outputs, targets, clusters.long(), self._host_loss, seen)
+            kept = tuple(self._kept) if self._keep_inputs else ()
+            batch = Batch(outputs, targets, clusters.long(), self._host_loss, kept)
         return Snapshot(self._step, self._time, sizes, neurons, float(hosted[3]), batch, self.view)
 
     def _basis(self, like: Tensor) -> Tensor:

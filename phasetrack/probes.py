@@ -33,7 +33,8 @@ class Probe(Protocol):
 
     Attributes:
         name: for messages.
-        needs: what the snapshot must have, of ``"batch"`` (outputs and targets of the step) and
+        needs: what the snapshot must have, of ``"batch"`` (outputs and targets of the step),
+            ``"inputs"`` (and its inputs, which keeps them in memory until the step) and
             ``"previous"`` (an earlier recorded step).
     """
 
@@ -85,7 +86,11 @@ def default_probes(*, H: float = 0.0, gradients: bool = False) -> tuple[Probe, .
         FunctionProbe(linearization, batch),
         GrowthProbe(H),
     ]
-    return (*probes, FunctionProbe(gradient_errors, batch)) if gradients else tuple(probes)
+    return (
+        (*probes, FunctionProbe(gradient_errors, batch | {"inputs"}))
+        if gradients
+        else tuple(probes)
+    )
 
 
 def loss(snapshot: Snapshot) -> Measurement:

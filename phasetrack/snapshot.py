@@ -23,7 +23,8 @@ class Batch:
         targets: targets as the loss takes them, float64 (m,).
         clusters: index of each sample's cluster, int64 (m,).
         loss: the loss on the host, of (outputs, targets).
-        inputs: references to the micro-batches' inputs, (m_i, d) each, on their device.
+        inputs: references to the micro-batches' inputs, (m_i, d) each, on their device; empty
+            unless a probe needs them.
     """
 
     outputs: Tensor

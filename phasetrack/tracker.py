@@ -33,7 +33,7 @@ from phasetrack.schedules import Schedule, as_schedule
 from phasetrack.sinks.base import Sink
 from phasetrack.sinks.history import HistorySink
 from phasetrack.sinks.tensorboard import TensorBoardSink
-from phasetrack.snapshot import Snapshot
+from phasetrack.snapshot import Batch, Snapshot
 from phasetrack.summary import summarise
 
 if TYPE_CHECKING:
@@ -177,7 +177,14 @@ class Tracker:
         self._loss, self._closed = loss, False
         self._noted: tuple[str, ...] = ()
         self._capture = Capture(
-            model, optimizer, loss, view, geometry, schedule, self._receive_safely
+            model,
+            optimizer,
+            loss,
+            view,
+            geometry,
+            schedule,
+            self._receive_safely,
+            keep_inputs=any("inputs" in probe.needs for probe in probes),
         )
 
     @property
@@ -252,7 +259,7 @@ class Tracker:
         snapshot = replace(snapshot, previous=self._previous, first=self._first)
         readings, distributions = self._measure(snapshot)
         # one level back is enough: a longer chain would keep every state alive
-        self._previous = replace(snapshot, previous=None, first=None)
+        self._previous = replace(snapshot, previous=None, first=None, batch=_lean(snapshot.batch))
         self._first = self._first or self._previous
         verdict = self._classifier.update(snapshot.step, readings)
         self.phase, self.reason = verdict.phase, verdict.reason
@@ -320,6 +327,11 @@ class Tracker:
         return True
 
 
+def _lean(batch: Batch | None) -> Batch | None:
+    """A batch without its inputs, which nobody asks for once the step is measured."""
+    return replace(batch, inputs=()) if batch and batch.inputs else batch
+
+
 def _measure_into(measured: dict[str, Tensor | float], probe: Probe, snapshot: Snapshot) -> None:
     measured.update(probe.measure(snapshot))
 
@@ -336,7 +348,7 @@ def _numbers(measured: Mapping[str, Tensor | float]) -> dict[str, float]:
 
 def _missing(probe: Probe, snapshot: Snapshot) -> str:
     """Why a probe cannot read a snapshot; empty if it can."""
-    if "batch" in probe.needs and snapshot.batch is None:
+    if probe.needs & {"batch", "inputs"} and snapshot.batch is None:
         return (
             "no loss call was seen in this step: call the loss module given to attach(), "
             "or tracker.loss(outputs, targets)"

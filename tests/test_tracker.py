@@ -148,6 +148,24 @@ def test_micro_batches_are_one_step():
         np.testing.assert_allclose(parts[name], whole[name], rtol=1e-9, atol=1e-12)
 
 
+def test_inputs_are_kept_only_for_probes_that_need_them():
+    def seen_with(probe):
+        seen = []
+
+        def look(snapshot):
+            seen.append(snapshot.batch.inputs)
+            return {}
+
+        net, optimizer, loss = setting()
+        probes = [look, *probe]
+        with attach(net, optimizer, loss=loss, geometry=TASK.geometry, probes=probes):
+            steps(net, optimizer, loss, 1, pieces=4)
+        return [len(piece) for piece in seen[0]]
+
+    assert seen_with([]) == []
+    assert seen_with(default_probes(gradients=True)) == [M // 4] * 4
+
+
 def test_gradient_error_is_that_of_autograd():
     net, optimizer, loss = setting(dtype=torch.float64, lr=100.0)
     probes = default_probes(gradients=True)
