@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from phasetrack.forecast import Forecast, forecast
     from phasetrack.geometry import ClusterGeometry
     from phasetrack.losses import LogisticLoss
-    from phasetrack.network import TwoLayerNet, TwoLayerView
+    from phasetrack.network import TwoLayerNet
     from phasetrack.phases import Alert, Boundary, Phase, PhaseClassifier, Thresholds
     from phasetrack.records import History
     from phasetrack.run_directory import Run, read_run
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from phasetrack.settings import RunSettings
     from phasetrack.tracker import Tracker, attach
     from phasetrack.training import train
+    from phasetrack.views import TwoLayerView
 
 __all__ = [
     # follow a model
@@ -63,7 +64,7 @@ _HOMES = {
     "forecast": ("Forecast", "forecast"),
     "geometry": ("ClusterGeometry",),
     "losses": ("LogisticLoss",),
-    "network": ("TwoLayerNet", "TwoLayerView"),
+    "network": ("TwoLayerNet",),
     "phases": ("Alert", "Boundary", "Phase", "PhaseClassifier", "Thresholds"),
     "records": ("History",),
     "run_directory": ("Run", "read_run"),
@@ -71,6 +72,7 @@ _HOMES = {
     "settings": ("RunSettings",),
     "tracker": ("Tracker", "attach"),
     "training": ("train",),
+    "views": ("TwoLayerView",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

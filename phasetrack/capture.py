@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from phasetrack._checks import ExpectedError
 from phasetrack.geometry import ClusterGeometry, Neurons
 from phasetrack.losses import Loss
-from phasetrack.network import TwoLayerView
 from phasetrack.schedules import Schedule
 from phasetrack.snapshot import Batch, Snapshot, StepSizes
+from phasetrack.views import TwoLayerView
+from phasetrack.weights import Weight
 
 # Seed of the random span that serves as negative control: fixed, so that runs can be compared.
 CONTROL_SEED = 20230915
@@ -94,8 +95,11 @@ class Capture:
         self._control = _random_span(geometry)
         self._bases: dict[tuple[torch.device, torch.dtype], Tensor] = {}
         self._handles = ExitStack()
-        self._places: dict[int, int] = {}  # parameter id to group number: looked up every step
-        if self.step_sizes().eta == 0:
+        # looked up at every step: the parameter of each weight, and its group's number
+        self._trained = {w.name: next(iter(w.parameters), None) for w in (view.first, view.second)}
+        self._places: dict[int, int] = {}
+        trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        if not any(id(p) in trained for w in (view.first, view.second) for p in w.parameters):
             raise ExpectedError(
                 "optimizer",
                 f"one that trains {view.names[0]} or {view.names[1]}",
@@ -108,7 +112,7 @@ class Capture:
 
     def _hooks(self, loss: Loss) -> list[tuple[Callable[[Any], Any], Callable[..., None]]]:
         hooks: list[tuple[Callable[[Any], Any], Callable[..., None]]] = [
-            (self.view.first.register_forward_hook, self._see_inputs),
+            (self.view.site.register_forward_hook, self._see_inputs),
             (self.optimizer.register_step_pre_hook, self._before_step),
         ]
         if isinstance(loss, nn.Module):
@@ -135,19 +139,23 @@ class Capture:
         if not self._armed or not outputs.requires_grad or self._inputs is None:
             return
         inputs = self._inputs.reshape(-1, self._inputs.shape[-1])
-        # a copy: an in-place operation further on would overwrite what detach() shares
-        seen = outputs.detach().reshape(-1).clone()
-        if len(inputs) != len(seen) or targets.numel() != len(seen):
+        rows = len(inputs)
+        if outputs.numel() != rows * self.view.heads or targets.numel() not in (
+            rows,
+            outputs.numel(),
+        ):
             return
-        clusters = self.geometry.assign(inputs)
+        # a copy: an in-place operation further on would overwrite what detach() shares
+        seen = outputs.detach().reshape((rows,) if self.view.heads == 1 else (rows, -1)).clone()
+        labels = targets.detach().reshape((rows,) if targets.numel() == rows else (rows, -1))
         if self._keep_inputs or not self._pieces:
             self._kept.append(inputs)
-        self._pieces.append((seen, targets.detach().reshape(-1).to(seen), clusters))
+        self._pieces.append((seen, labels.to(seen.device), self.geometry.assign(inputs)))
 
     def step_sizes(self) -> StepSizes:
         """Length of the coming step for each layer, from the optimizer's own groups."""
         scale = 1.0 if self.view.scale is None else self.view.scale
-        groups = [self._group(layer.weight) for layer in (self.view.first, self.view.second)]
+        groups = [self._group(weight) for weight in (self.view.first, self.view.second)]
         first, second = (float(group["lr"]) * scale if group else 0.0 for group in groups)
         options = ("momentum", "weight_decay")
         plain = type(self.optimizer) is torch.optim.SGD and not any(
@@ -155,9 +163,10 @@ class Capture:
         )
         return StepSizes(first, second, plain)
 
-    def _group(self, parameter: Tensor) -> dict[str, Any] | None:
-        """The optimizer's group that trains a parameter; None if none does."""
-        if not parameter.requires_grad:
+    def _group(self, weight: Weight) -> dict[str, Any] | None:
+        """The optimizer's group that trains a weight now; None if none does."""
+        parameter = self._trained[weight.name]
+        if parameter is None or not parameter.requires_grad:
             return None
         groups = self.optimizer.param_groups
         place = self._places.get(id(parameter))
@@ -191,9 +200,11 @@ class Capture:
 
     @torch.no_grad()
     def _snapshot(self, sizes: StepSizes) -> Snapshot:
-        if self._pieces and self.view.scale is None:
-            self.view = self.view.calibrated(self._kept[0], self._pieces[0][0])
-            sizes = self.step_sizes()
+        if self._pieces:
+            before = self.view
+            self.view = before.calibrated(self._kept[0], self._pieces[0][0])
+            if self.view is not before:
+                sizes = self.step_sizes()
         geometry, W, k = self.geometry, self.view.W, self.geometry.signal_dim
         basis = self._basis(W)
         coordinates = W @ basis  # the signal span's k columns, then the control's
@@ -201,9 +212,9 @@ class Capture:
             torch.addmm(W, coordinates[:, :k], basis[:, :k].T, alpha=-1), dim=1
         )
         control = coordinates[:, k:].square().sum() / W.square().sum()
-        first_bias, output_bias = self.view.first.bias, self.view.second.bias
+        first_bias, output_bias = self.view.bias, self.view.output_bias
         parts = [coordinates[:, :k], perp, self.view.a, control]
-        parts += [bias.detach() for bias in (first_bias, output_bias) if bias is not None]
+        parts += [bias.reshape(-1) for bias in (first_bias, output_bias) if bias is not None]
         columns = [torch.cat(column) for column in zip(*self._pieces, strict=True)]
         hosted = _to_host([*parts, *columns])
         biases = iter(hosted[4 : len(parts)])
@@ -221,7 +232,10 @@ class Capture:
         if columns:
             outputs, targets, clusters = hosted[len(parts) :]
             kept = tuple(self._kept) if self._keep_inputs else ()
-            batch = Batch(outputs, targets, clusters.long(), self._host_loss, kept)
+            if not self._pieces[0][1].is_floating_point():
+                targets = targets.long()  # class indices, as the loss takes them
+            f = self.view.f(outputs)
+            batch = Batch(f, outputs, targets, clusters.long(), self._host_loss, kept)
         return Snapshot(self._step, self._time, sizes, neurons, float(hosted[3]), batch, self.view)
 
     def _basis(self, like: Tensor) -> Tensor:

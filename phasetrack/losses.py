@@ -35,7 +35,7 @@ class LogisticLoss(nn.Module):
 
 
 def pointwise(loss: Loss) -> Loss:
-    """The same loss without its reduction: (m,) outputs and (m,) targets to (m,) losses.
+    """The same loss without its reduction: (m,) or (m, K) outputs and their targets to (m,) losses.
 
     A module with a `reduction` attribute (all of torch.nn's losses) is copied with reduction
     ``"none"``; any other callable is applied to each sample as a batch of one, under
@@ -54,9 +54,9 @@ def pointwise(loss: Loss) -> Loss:
 
 
 def value_and_slope(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Loss of each sample and its derivative by the output, both (m,), by autograd."""
+    """Loss of each sample, (m,), and its derivative by the outputs, as they are, by autograd."""
     with torch.enable_grad():
         at = outputs.detach().clone().requires_grad_(True)
-        losses = pointwise(loss)(at, targets)
+        losses = pointwise(loss)(at, targets).reshape(len(at), -1).sum(dim=1)
         (slopes,) = torch.autograd.grad(losses.sum(), at)
     return losses.detach(), slopes

@@ -98,7 +98,7 @@ def loss(snapshot: Snapshot) -> Measurement:
     batch = _batch(snapshot)
     return {
         "loss/train": batch.first_order.values.mean(),
-        "error/train": (batch.outputs * batch.signs <= 0).double().mean(),
+        "error/train": (batch.f * batch.signs <= 0).double().mean(),
     }
 
 
@@ -142,7 +142,7 @@ def clean_margins(snapshot: Snapshot) -> Measurement:
 def empirical_margins(snapshot: Snapshot) -> Measurement:
     """Mean and low quantile of y f over the step's samples in each cluster (theory.md 4)."""
     batch, count = _batch(snapshot), len(snapshot.geometry.labels)
-    means, lows = margins.empirical_margins(batch.outputs, batch.signs, batch.clusters, count)
+    means, lows = margins.empirical_margins(batch.f, batch.signs, batch.clusters, count)
     return {
         **_per_cluster("margin/empirical", snapshot, means),
         **_per_cluster("margin/empirical_low", snapshot, lows),
@@ -161,23 +161,22 @@ def linearization(snapshot: Snapshot) -> Measurement:
 def gradient_errors(snapshot: Snapshot) -> Measurement:
     """|grad L - grad L_0| / |grad L_0| of each layer, by two backward passes (theory.md 5)."""
     batch, view = _batch(snapshot), snapshot.view
-    W, a = view.W.clone().requires_grad_(True), view.a.clone().requires_grad_(True)
+    W, A = (weight.clone().requires_grad_(True) for weight in (view.W, view.A))
     sizes = [len(piece) for piece in batch.inputs]
-    targets = torch.split(batch.targets.to(W), sizes)
-    slopes = torch.split(batch.first_order.start_slopes.to(W), sizes)
-    exact = [torch.zeros_like(W), torch.zeros_like(a)]
-    linear = [torch.zeros_like(W), torch.zeros_like(a)]
+    targets = batch.targets.to(W.device, W.dtype if batch.targets.is_floating_point() else None)
+    slopes = batch.first_order.start_slopes.to(W)
+    exact = [torch.zeros_like(W), torch.zeros_like(A)]
+    linear = [torch.zeros_like(W), torch.zeros_like(A)]
+    pieces = zip(batch.inputs, targets.split(sizes), slopes.split(sizes), strict=True)
     with torch.enable_grad():
-        for inputs, target, slope in zip(batch.inputs, targets, slopes, strict=True):
-            outputs = view.outputs(inputs.to(W), W, a)
+        for inputs, target, slope in pieces:
+            outputs = view.outputs(inputs.to(W), W, A)
             losses = pointwise(batch.loss)(outputs, target).sum()
-            for total, part in zip(
-                exact, torch.autograd.grad(losses, (W, a), retain_graph=True), strict=True
-            ):
-                total.add_(part)
             first_order = (slope * outputs).sum()
-            for total, part in zip(linear, torch.autograd.grad(first_order, (W, a)), strict=True):
-                total.add_(part)
+            for totals, value in ((exact, losses), (linear, first_order)):
+                parts = torch.autograd.grad(value, (W, A), retain_graph=value is losses)
+                for total, part in zip(totals, parts, strict=True):
+                    total.add_(part)
     first, second = gradient_error(tuple(exact), tuple(linear))
     return {
         "linearization/gradient_error_first": first,
@@ -305,7 +304,7 @@ def _predicted(before: Snapshot) -> growth.Squares | Undefined:
     shares = torch.full_like(slopes, 1 / len(slopes))
     sizes = before.sizes
     return growth.predicted_squares(
-        before.neurons, slopes, shares, (sizes.first, sizes.second), len(before.batch.outputs)
+        before.neurons, slopes, shares, (sizes.first, sizes.second), len(before.batch.f)
     )
 
 

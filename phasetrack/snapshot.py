@@ -11,7 +11,7 @@ from torch import Tensor
 from phasetrack.geometry import ClusterGeometry, Neurons
 from phasetrack.losses import Loss
 from phasetrack.measures.linearization import FirstOrder, first_order
-from phasetrack.network import TwoLayerView
+from phasetrack.views import TwoLayerView
 
 
 @dataclass(frozen=True)
@@ -19,14 +19,16 @@ class Batch:
     """What one optimizer step saw: all its micro-batches together, on the host.
 
     Attributes:
-        outputs: network outputs, float64 (m,).
-        targets: targets as the loss takes them, float64 (m,).
+        f: the measured output, float64 (m,): the model's, or the difference of its two logits.
+        outputs: outputs as the loss takes them, float64 (m,) or (m, 2).
+        targets: targets as the loss takes them, float64 or int64, (m,) or (m, 2).
         clusters: index of each sample's cluster, int64 (m,).
         loss: the loss on the host, of (outputs, targets).
         inputs: references to the micro-batches' inputs, (m_i, d) each, on their device; empty
             unless a probe needs them.
     """
 
+    f: Tensor
     outputs: Tensor
     targets: Tensor
     clusters: Tensor
@@ -35,8 +37,9 @@ class Batch:
 
     @cached_property
     def signs(self) -> Tensor:
-        """Labels as {-1, +1}, float64 (m,): targets above 0 count as +1."""
-        return torch.where(self.targets > 0, 1.0, -1.0).to(torch.float64)
+        """Labels as {-1, +1}, float64 (m,): targets above 0, or for the second class, are +1."""
+        ahead = self.targets if self.targets.ndim == 1 else self.targets[:, 1] - self.targets[:, 0]
+        return torch.where(ahead > 0, 1.0, -1.0).to(torch.float64)
 
     @cached_property
     def first_order(self) -> FirstOrder:
@@ -45,8 +48,10 @@ class Batch:
 
     def slopes(self, geometry: ClusterGeometry) -> Tensor:
         """g_c = mean |dl/df| over each cluster's samples, float64 (K,); NaN where there are none."""
-        count = len(geometry.labels)
-        sums = torch.bincount(self.clusters, self.first_order.slopes.abs(), minlength=count)
+        count, slopes = len(geometry.labels), self.first_order.slopes
+        if slopes.ndim == 2:  # f is the difference of two logits, each of which moves by half
+            slopes = (slopes[:, 1] - slopes[:, 0]) / 2
+        sums = torch.bincount(self.clusters, slopes.abs(), minlength=count)
         return sums / torch.bincount(self.clusters, minlength=count)
 
 

@@ -18,7 +18,6 @@ from phasetrack._checks import ExpectedError
 from phasetrack.capture import Capture
 from phasetrack.geometry import Activation, ClusterGeometry
 from phasetrack.losses import Loss
-from phasetrack.network import TwoLayerView
 from phasetrack.phases import (
     Alert,
     Boundary,
@@ -35,6 +34,7 @@ from phasetrack.sinks.history import HistorySink
 from phasetrack.sinks.tensorboard import TensorBoardSink
 from phasetrack.snapshot import Batch, Snapshot
 from phasetrack.summary import summarise
+from phasetrack.views import TwoLayerView
 
 if TYPE_CHECKING:
     from phasetrack.forecast import Forecast

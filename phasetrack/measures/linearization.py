@@ -18,8 +18,8 @@ def value_error(outputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
     """Mean |l - l_lin| / mean |l - l(0)| over the batch, a scalar.
 
     Args:
-        outputs: network outputs f (m,).
-        targets: targets as the loss takes them (m,).
+        outputs: network outputs f, (m,), or logits (m, K).
+        targets: targets as the loss takes them.
         loss: any loss of (outputs, targets), whatever its reduction (see `losses.pointwise`).
 
     Example:
@@ -39,7 +39,7 @@ def slope_drift(outputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
 
 
 class FirstOrder(NamedTuple):
-    """A batch's losses and loss slopes, at the outputs and at output 0; (m,) each."""
+    """A batch's losses (m,) and loss slopes (as the outputs), at the outputs and at output 0."""
 
     outputs: Tensor
     values: Tensor
@@ -60,11 +60,12 @@ def first_order(outputs: Tensor, targets: Tensor, loss: Loss) -> FirstOrder:
 def errors_of(batch: FirstOrder) -> tuple[Tensor, Tensor]:
     """`value_error` and `slope_drift` of an evaluated batch."""
     change = batch.values - batch.start_values
-    deviation = (change - batch.start_slopes * batch.outputs).abs().mean()
-    drift = (batch.slopes - batch.start_slopes).abs().mean()
+    linear = (batch.start_slopes * batch.outputs).reshape(len(change), -1).sum(dim=1)
+    deviation = (change - linear).abs().mean()
+    drift = _size(batch.slopes - batch.start_slopes)
     return (
         _relative(deviation, change.abs().mean()),
-        _relative(drift, batch.start_slopes.abs().mean()),
+        _relative(drift, _size(batch.start_slopes)),
     )
 
 
@@ -80,6 +81,11 @@ def gradient_error(
     return tuple(
         _relative((g - g0).norm(), g0.norm()) for g, g0 in zip(gradients, first_order, strict=True)
     )
+
+
+def _size(slopes: Tensor) -> Tensor:
+    """Mean length of the samples' slopes, (m,) or (m, K)."""
+    return slopes.reshape(len(slopes), -1).norm(dim=1).mean()
 
 
 def _relative(error: Tensor, size: Tensor) -> Tensor:

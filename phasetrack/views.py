@@ -1,0 +1,397 @@
+"""Where phasetrack finds the two layers of any model, and what it makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from phasetrack._checks import ExpectedError
+from phasetrack.geometry import Activation
+from phasetrack.network import TwoLayerNet
+from phasetrack.weights import Weight
+
+# How far a network's output may be from what its two layers say, relative to its size, before
+# phasetrack warns that there is more to it (chosen here: well above float32 rounding).
+REPRODUCTION_TOLERANCE = 1e-3
+# What is tried where the model shows no activation module, in this order.
+ACTIVATIONS: dict[str, Activation] = {
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+    "gelu": nn.functional.gelu,
+    "silu": nn.functional.silu,
+    "sigmoid": torch.sigmoid,
+    "leaky_relu": nn.functional.leaky_relu,
+    "elu": nn.functional.elu,
+    "softplus": nn.functional.softplus,
+    "square": torch.square,
+    "identity": lambda values: values,
+}
+# Modules that leave the outputs as they are, or say nothing about the layers.
+_TRANSPARENT = (nn.Identity, nn.Flatten, nn.Unflatten, nn.modules.loss._Loss)
+
+
+@dataclass(frozen=True)
+class TwoLayerView:
+    """The two layers of a model: f(x) = scale * sum_j a_j act(w_j . x + b_j) + output bias.
+
+    A head with two outputs (logits of two classes) is seen as their difference, the second minus
+    the first: f > 0 where the second class is ahead.
+
+    Attributes:
+        first: the neurons' weights, d to p.
+        second: the head's weights, p to 1 or 2.
+        site: the module whose forward is given the inputs x.
+        scale: factor on the sum; None until `calibrated` has measured it.
+        activation: act.
+        first_bias: attribute of `first.owner` that holds the biases b, or None.
+        second_bias: attribute of `second.owner` that holds the head's bias, or None.
+        bias_scaled: whether the factor acts on the head's bias too, ``scale * head(x)``.
+        assumed: whether activation and orientation are guesses that the first batch must confirm.
+        notes: what was assumed or found on the way, for people.
+    """
+
+    first: Weight
+    second: Weight
+    site: nn.Module
+    scale: float | None = None
+    activation: Activation = torch.relu
+    first_bias: str | None = None
+    second_bias: str | None = None
+    bias_scaled: bool = True
+    assumed: bool = False
+    notes: tuple[str, ...] = field(default_factory=tuple)
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        layers: tuple[str, str] | None = None,
+        *,
+        scale: float | None = None,
+        activation: Activation | None = None,
+    ) -> TwoLayerView:
+        """Find the two layers of a model.
+
+        Looks for two weight matrices: of nn.Linear layers (parametrised ones too) or bare
+        parameters of custom modules, kept either way round; the second may be a vector. Wrappers
+        (torch.compile, DistributedDataParallel) are looked through.
+
+        Args:
+            model: any module with two such matrices, d to p and p to 1 or 2.
+            layers: their names, where the model has others: of nn.Linear layers (``fc1``) or of
+                parameters (``block.W``).
+            scale: factor on the sum over neurons; by default measured on the first batch.
+            activation: by default the module between the layers, or else what makes the layers
+                reproduce the model on the first batch, of `ACTIVATIONS`.
+
+        Raises:
+            ExpectedError: naming `model` or `layers`, listing what was seen and what settles it.
+
+        Example:
+            >>> view = TwoLayerView.of(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 1)))
+            >>> view.names, view.W.shape, view.a.shape
+            (('0', '2'), torch.Size([3, 4]), torch.Size([3]))
+        """
+        inner = unwrapped(model)
+        first, second = _two_weights(inner, layers)
+        first, second, ambiguous = _oriented(first, second)
+        between, notes, seen = _between(inner, first, second)
+        if isinstance(inner, TwoLayerNet):
+            scale, notes, seen = inner.scale, (), True
+        view = cls(
+            first,
+            second,
+            site=_site(model, first),
+            scale=scale,
+            activation=activation or between,
+            first_bias=_bias(first, second, first.shape[0]),
+            second_bias=_bias(second, first, second.shape[0]),
+            assumed=ambiguous or not (seen or activation),
+            notes=notes,
+        )
+        if view.heads > 2:
+            raise ExpectedError(
+                "model",
+                "a head with one output, or two logits",
+                f"{second.name}: {second.shape[1]} -> {second.shape[0]}",
+            )
+        return view
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Where the two layers are in the model, without ``.weight``."""
+        return self.first.name.removesuffix(".weight"), self.second.name.removesuffix(".weight")
+
+    @property
+    def W(self) -> Tensor:
+        """First-layer weights, detached, (p, d)."""
+        return self.first.value
+
+    @property
+    def A(self) -> Tensor:
+        """The head's weights, detached, (heads, p)."""
+        return self.second.value
+
+    @property
+    def a(self) -> Tensor:
+        """Second-layer weights as the measures take them, detached, (p,)."""
+        return self._difference(self.A.T)
+
+    @property
+    def heads(self) -> int:
+        """Outputs of the head: 1, or 2 for logits of two classes."""
+        return self.second.shape[0]
+
+    @property
+    def bias(self) -> Tensor | None:
+        """First-layer biases, detached, (p,), or None."""
+        return _read(self.first.owner, self.first_bias)
+
+    @property
+    def head_bias(self) -> Tensor | None:
+        """The head's bias as it stands in the model, detached, (heads,), or None."""
+        return _read(self.second.owner, self.second_bias)
+
+    @property
+    def output_bias(self) -> Tensor | None:
+        """What the head's bias adds to f, detached, a scalar; None without one."""
+        bias = self.head_bias
+        if bias is None:
+            return None
+        factor = self.scale if self.bias_scaled and self.scale is not None else 1.0
+        return factor * self._difference(bias)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the mean-field law applies: ReLU, one output, no biases."""
+        no_bias = self.first_bias is None and self.second_bias is None
+        return no_bias and self.heads == 1 and self.activation is torch.relu
+
+    def outputs(self, inputs: Tensor, W: Tensor, A: Tensor) -> Tensor:
+        """The model's formula at weights W (p, d) and A (heads, p): (m, d) to (m,) or (m, 2)."""
+        hidden = self.activation(nn.functional.linear(inputs, W, self.bias))
+        values, scale, bias = (
+            hidden @ A.T,
+            1.0 if self.scale is None else self.scale,
+            self.head_bias,
+        )
+        if bias is None:
+            values = values * scale
+        else:
+            values = (values + bias) * scale if self.bias_scaled else values * scale + bias
+        return values.squeeze(-1) if self.heads == 1 else values
+
+    def f(self, outputs: Tensor) -> Tensor:
+        """The measured output of a batch: (m,) or (m, 2) to (m,)."""
+        return outputs if outputs.ndim == 1 else self._difference(outputs)
+
+    @torch.no_grad()
+    def calibrated(self, inputs: Tensor, outputs: Tensor) -> TwoLayerView:
+        """The view with everything settled that was open, by comparison with the model's outputs.
+
+        Measures the scale; where activation or orientation was assumed, takes what reproduces the
+        outputs; adds a note where nothing does.
+
+        Args:
+            inputs: of the first layer, (m, d).
+            outputs: of the model, (m,) or (m, 2).
+        """
+        if self.scale is not None and not self.assumed:
+            return self
+        theirs = outputs.detach().double()
+        tried = [(candidate, *candidate._fit(inputs, theirs)) for candidate in self._candidates()]
+        best, scale, miss = min(tried, key=lambda entry: entry[2])
+        if miss > REPRODUCTION_TOLERANCE:
+            best, scale, miss = tried[0]
+            note = (
+                f"the layers {self.names[0]} and {self.names[1]} alone do not reproduce the "
+                f"model's output (relative difference {miss:.2g}): something else acts between or "
+                "after them"
+            )
+            return replace(best, scale=scale, assumed=False, notes=(*self.notes, note))
+        return replace(best, scale=scale, assumed=False)
+
+    def _candidates(self) -> Iterator[TwoLayerView]:
+        """This view and, of what it assumes, the alternatives."""
+        sides = [self]
+        if self.assumed and self.first.shape[0] == self.first.shape[1]:
+            turned = replace(self.first, transposed=not self.first.transposed)
+            sides.append(replace(self, first=turned))
+        activations = [self.activation, *(ACTIVATIONS.values() if self.assumed else ())]
+        for side in sides:
+            for activation in activations:
+                for scaled in (True, False)[: 1 if self.second_bias is None else 2]:
+                    yield replace(side, activation=activation, bias_scaled=scaled)
+
+    def _fit(self, inputs: Tensor, theirs: Tensor) -> tuple[float, float]:
+        """The scale that fits best, and the relative difference that it leaves."""
+        unit = replace(self, scale=1.0)
+        zero = torch.zeros_like(self.A)
+        bias = unit.outputs(inputs, self.W.to(inputs), zero.to(inputs)).double()
+        ours = unit.outputs(inputs, self.W.to(inputs), self.A.to(inputs)).double()
+        target = theirs
+        if not self.bias_scaled:  # only the sum is scaled
+            ours, target = ours - bias, theirs - bias
+        if self.scale is None:
+            size = ours.square().sum()
+            ratio = float((ours * target).sum() / size) if size > 0 else 1.0
+        else:
+            ratio = self.scale
+        miss = (target - ratio * ours).norm() / theirs.norm().clamp_min(1e-300)
+        return ratio, float(miss)
+
+    def _difference(self, values: Tensor) -> Tensor:
+        """(..., heads) to (...): the output, or the second logit minus the first."""
+        return values[..., 0] if self.heads == 1 else values[..., 1] - values[..., 0]
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside torch.compile and DistributedDataParallel."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if inner is None and isinstance(model, nn.parallel.DistributedDataParallel):
+            inner = model.module
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+
+
+def _site(model: nn.Module, first: Weight) -> nn.Module:
+    """Where the inputs are seen: hooks inside a compiled graph would not be called."""
+    return model if hasattr(model, "_orig_mod") else first.owner
+
+
+def _read(owner: nn.Module, attribute: str | None) -> Tensor | None:
+    if attribute is None:
+        return None
+    value: Tensor = getattr(owner, attribute).detach()
+    return value.reshape(-1)
+
+
+def _weights(model: nn.Module) -> list[Weight]:
+    """Every weight matrix: of nn.Linear layers, and bare parameters that are matrices."""
+    found = []
+    for name, module in model.named_modules():
+        inside = isinstance(module, parametrize.ParametrizationList)
+        if inside or ".parametrizations." in f".{name}.":
+            continue
+        prefix = f"{name}." if name else ""
+        if isinstance(module, nn.Linear):
+            found.append(Weight(module, "weight", f"{prefix}weight"))
+        elif type(module).__module__.startswith("torch.nn."):
+            continue  # normalisation, embeddings: no layer of neurons
+        else:
+            names = [n for n, p in module.named_parameters(recurse=False) if p.ndim == 2]
+            names += [n for n in getattr(module, "parametrizations", {}) if n not in names]
+            found += [Weight(module, n, f"{prefix}{n}") for n in names]
+    return found
+
+
+def _two_weights(model: nn.Module, layers: tuple[str, str] | None) -> tuple[Weight, Weight]:
+    seen = _weights(model)
+    if layers is not None:
+        return _named(model, seen, layers[0]), _named(model, seen, layers[1])
+    if len(seen) == 1:  # a matrix and a vector: f(x) = a . act(W x)
+        seen += _vectors(seen[0])
+    if len(seen) == 2:
+        return seen[0], seen[1]
+    shown = ", ".join(f"{w.name} {tuple(w.shape)}" for w in seen) or "none"
+    raise ExpectedError(
+        "model",
+        "exactly two weight matrices, of nn.Linear layers or bare parameters",
+        shown,
+        "name the two with layers=(first, second)",
+    )
+
+
+def _vectors(matrix: Weight) -> list[Weight]:
+    """Vectors beside a bare matrix that can be its second layer."""
+    stem = matrix.name.removesuffix(matrix.attribute)
+    return [
+        Weight(matrix.owner, name, f"{stem}{name}")
+        for name, parameter in matrix.owner.named_parameters(recurse=False)
+        if parameter.ndim == 1 and len(parameter) in matrix.shape and "b" not in name[:1].lower()
+    ]
+
+
+def _named(model: nn.Module, seen: list[Weight], name: str) -> Weight:
+    for weight in seen:
+        if name in (weight.name, weight.name.removesuffix(".weight")):
+            return weight
+    owner_name, _, attribute = name.rpartition(".")
+    owner = dict(model.named_modules()).get(owner_name)
+    if isinstance(getattr(owner, attribute, None), nn.Parameter):
+        assert owner is not None
+        return Weight(owner, attribute, name)
+    known = ", ".join(weight.name.removesuffix(".weight") for weight in seen)
+    raise ExpectedError("layers", f"names of layers or parameters, of {known}", repr(name))
+
+
+def _oriented(first: Weight, second: Weight) -> tuple[Weight, Weight, bool]:
+    """Both matrices as (outputs, inputs), and whether the first could be either way round."""
+    fits = [
+        (one, other)
+        for one in _ways(first)
+        for other in _ways(second)
+        if one.shape[0] == other.shape[1] and other.shape[0] <= one.shape[0]
+    ]
+    if not fits:
+        raise ExpectedError(
+            "model",
+            "a layer d -> p followed by a head p -> 1 or p -> 2",
+            f"{_said(first)}, {_said(second)}",
+            "name the two with layers=(first, second)",
+        )
+    one, other = fits[0]
+    return one, other, len(_ways(first)) == 2 and one.shape[0] == one.shape[1]
+
+
+def _ways(weight: Weight) -> list[Weight]:
+    """nn.Linear has one orientation; a bare matrix may be kept either way round."""
+    if isinstance(weight.owner, nn.Linear) or getattr(weight.owner, weight.attribute).ndim == 1:
+        return [weight]
+    return [weight, replace(weight, transposed=True)]
+
+
+def _said(weight: Weight) -> str:
+    outputs, inputs = weight.shape
+    return f"{weight.name.removesuffix('.weight')}: {inputs} -> {outputs}"
+
+
+def _bias(weight: Weight, other: Weight, size: int) -> str | None:
+    """The attribute that holds a layer's bias: nn.Linear's own, or the one vector that fits."""
+    if isinstance(weight.owner, nn.Linear):
+        return None if weight.owner.bias is None else "bias"
+    taken = {weight.attribute, other.attribute}
+    fitting = [
+        name
+        for name, parameter in weight.owner.named_parameters(recurse=False)
+        if name not in taken and parameter.numel() == size and parameter.ndim <= 1
+    ]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _between(
+    model: nn.Module, first: Weight, second: Weight
+) -> tuple[Activation, tuple[str, ...], bool]:
+    """The activation between the layers, what else was seen there, and whether any was seen."""
+    leaves = [
+        module
+        for name, module in model.named_modules()
+        if "parametrizations" not in name.split(".")
+        and (module in (first.owner, second.owner) or not list(module.children()))
+    ]
+    start, end = leaves.index(first.owner), leaves.index(second.owner)
+    # one module that holds both matrices: its children are all that can be between
+    between = (
+        leaves[start + 1 : end] if end > start else [m for m in leaves if m is not first.owner]
+    )
+    middle = [m for m in between if not isinstance(m, _TRANSPARENT)]
+    if not middle:
+        return torch.relu, (), False
+    notes = tuple(f"{type(m).__name__} acts between the layers" for m in middle[1:])
+    return (torch.relu if isinstance(middle[0], nn.ReLU) else middle[0]), notes, True
