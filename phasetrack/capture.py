@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,15 @@ class _Hook:
 
 def _nothing(*_: Any) -> None:
     """What a copied or unpickled hook does."""
+
+
+class _State(NamedTuple):
+    """The weights of one step, and whether biases are among the parts."""
+
+    version: int
+    parts: list[Tensor]
+    biased: bool
+    head_biased: bool
 
 
 class Capture:
@@ -88,8 +97,11 @@ class Capture:
             copy.deepcopy(loss).cpu().double() if isinstance(loss, nn.Module) else loss
         )
         self._step, self._time, self._armed = 0, 0.0, schedule(0)
+        self._sizes = StepSizes(0.0, 0.0, False)
         self._inputs: Tensor | None = None
         self._pieces: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._versions: list[int] = []  # of the weights that each piece was made with
+        self._pending: _State | None = None  # of a step whose closure makes the batch
         self._kept: list[Tensor] = []  # inputs of the first micro-batch, or of all
         self._keep_inputs = keep_inputs
         self._control = _random_span(geometry)
@@ -114,6 +126,7 @@ class Capture:
         hooks: list[tuple[Callable[[Any], Any], Callable[..., None]]] = [
             (self.view.site.register_forward_hook, self._see_inputs),
             (self.optimizer.register_step_pre_hook, self._before_step),
+            (self.optimizer.register_step_post_hook, self._after_step),
         ]
         if isinstance(loss, nn.Module):
             hooks.append((loss.register_forward_hook, self._see_loss))
@@ -131,6 +144,7 @@ class Capture:
 
     def _forget(self) -> None:
         self._pieces.clear()
+        self._versions.clear()
         self._kept.clear()
         self._inputs = None
 
@@ -151,6 +165,7 @@ class Capture:
         if self._keep_inputs or not self._pieces:
             self._kept.append(inputs)
         self._pieces.append((seen, labels.to(seen.device), self.geometry.assign(inputs)))
+        self._versions.append(self._version())
 
     def step_sizes(self) -> StepSizes:
         """Length of the coming step for each layer, from the optimizer's own groups."""
@@ -186,57 +201,87 @@ class Capture:
         if self._armed and len(args) >= 2:
             self.observe_loss(args[0], args[1])
 
-    def _before_step(self, *_: Any) -> None:
-        sizes = self.step_sizes()
+    def _before_step(self, _: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._sizes = self.step_sizes()
+        self._pending = None
+        if not self._armed:
+            return
         try:
-            if self._armed:
-                self._receive(self._snapshot(sizes))
+            state = self._state()
+            if not self._pieces and any(callable(value) for value in (*args, *kwargs.values())):
+                self._pending = state  # the closure evaluates the loss within the step
+                return
+            self._receive(self._snapshot(state))
+        except BaseException:  # Ctrl-C, say: the optimizer will not take this step
+            self._forget()
+            raise
+        self._forget()
+
+    def _after_step(self, *_: object) -> None:
+        try:
+            if self._pending is not None:
+                # a closure may be called again after the weights have moved: not our state
+                fresh = [v == self._pending.version for v in self._versions]
+                self._pieces = [p for p, keep in zip(self._pieces, fresh, strict=True) if keep]
+                self._receive(self._snapshot(self._pending))
         finally:
             self._forget()
-        # an exception (Ctrl-C, say) keeps the optimizer from taking this step: it is not counted
-        self._step += 1
-        self._time += sizes.eta
-        self._armed = self._schedule(self._step)
+            self._pending = None
+            # exceptions before the update keep the optimizer from taking the step and us from here
+            self._step += 1
+            self._time += self._sizes.eta
+            self._armed = self._schedule(self._step)
+
+    def _version(self) -> int:
+        return self.view.first.version + self.view.second.version
 
     @torch.no_grad()
-    def _snapshot(self, sizes: StepSizes) -> Snapshot:
+    def _state(self) -> _State:
+        """The weights before the step, seen through the geometry, still on their device."""
         if self._pieces:
             before = self.view
             self.view = before.calibrated(self._kept[0], self._pieces[0][0])
             if self.view is not before:
-                sizes = self.step_sizes()
-        geometry, W, k = self.geometry, self.view.W, self.geometry.signal_dim
+                self._sizes = self.step_sizes()
+        view, k = self.view, self.geometry.signal_dim
+        W = view.W
         basis = self._basis(W)
         coordinates = W @ basis  # the signal span's k columns, then the control's
         perp = torch.linalg.vector_norm(
             torch.addmm(W, coordinates[:, :k], basis[:, :k].T, alpha=-1), dim=1
         )
         control = coordinates[:, k:].square().sum() / W.square().sum()
-        first_bias, output_bias = self.view.bias, self.view.output_bias
-        parts = [coordinates[:, :k], perp, self.view.a, control]
-        parts += [bias.reshape(-1) for bias in (first_bias, output_bias) if bias is not None]
+        parts = [coordinates[:, :k], perp, view.a.clone(), control]
+        biases = (view.bias, view.output_bias)
+        parts += [bias.reshape(-1).clone() for bias in biases if bias is not None]
+        return _State(self._version(), parts, biases[0] is not None, biases[1] is not None)
+
+    def _snapshot(self, state: _State) -> Snapshot:
+        """The state and its batch, on the host, in one transfer."""
         columns = [torch.cat(column) for column in zip(*self._pieces, strict=True)]
-        hosted = _to_host([*parts, *columns])
-        biases = iter(hosted[4 : len(parts)])
+        hosted = iter(_to_host([*state.parts, *columns]))
+        coordinates, perp, second_layer, control = (next(hosted) for _ in range(4))
         neurons = Neurons(
-            geometry,
-            coordinates=hosted[0],
-            perp=hosted[1],
-            second_layer=hosted[2],
-            bias=None if first_bias is None else next(biases),
-            output_bias=None if output_bias is None else next(biases)[0],
+            self.geometry,
+            coordinates=coordinates,
+            perp=perp,
+            second_layer=second_layer,
+            bias=next(hosted) if state.biased else None,
+            output_bias=next(hosted)[0] if state.head_biased else None,
             scale=self.view.scale,
             activation=self.view.activation,
         )
         batch = None
         if columns:
-            outputs, targets, clusters = hosted[len(parts) :]
-            kept = tuple(self._kept) if self._keep_inputs else ()
+            outputs, targets, clusters = hosted
             if not self._pieces[0][1].is_floating_point():
                 targets = targets.long()  # class indices, as the loss takes them
+            kept = tuple(self._kept) if self._keep_inputs else ()
             f = self.view.f(outputs)
             batch = Batch(f, outputs, targets, clusters.long(), self._host_loss, kept)
-        return Snapshot(self._step, self._time, sizes, neurons, float(hosted[3]), batch, self.view)
+        return Snapshot(
+            self._step, self._time, self._sizes, neurons, float(control), batch, self.view
+        )
 
     def _basis(self, like: Tensor) -> Tensor:
         key = (like.device, like.dtype)

@@ -74,6 +74,77 @@ class ClusterGeometry:
         self.positive_dim = positive.shape[1] if self.splits else self.basis.shape[1]
         self._cache: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
 
+    @classmethod
+    def from_directions(
+        cls,
+        directions: Tensor | Sequence[Sequence[float]],
+        labels: Tensor | Sequence[float],
+        names: Sequence[str] | None = None,
+    ) -> ClusterGeometry:
+        """Clusters at plus and minus each direction, both with its label, as XOR's.
+
+        Args:
+            directions: (K, d).
+            labels: (K,), in {-1, +1} or {0, 1}, both classes present.
+            names: optional names of the directions; the minus side is called ``-name``.
+
+        Example:
+            >>> ClusterGeometry.from_directions([[1, -1, 0], [1, 1, 0]], [1, -1]).names
+            ('c0', '-c0', 'c1', '-c1')
+        """
+        table = torch.as_tensor(directions, dtype=torch.float64).detach().cpu()
+        given = torch.as_tensor(labels, dtype=torch.float64).detach().cpu()
+        if table.ndim != 2 or given.shape != table.shape[:1]:
+            raise ExpectedError(
+                "directions",
+                "a (K, d) table with one label a row",
+                f"{tuple(table.shape)} and {tuple(given.shape)}",
+            )
+        both = torch.stack([table, -table], dim=1).flatten(0, 1)
+        stems = names or [f"c{i}" for i in range(len(table))]
+        called = [name for stem in stems for name in (stem, f"-{stem}")]
+        return cls(both, given.repeat_interleave(2), called)
+
+    @classmethod
+    def from_data(
+        cls, inputs: Tensor, labels: Tensor, clusters: Tensor | None = None
+    ) -> ClusterGeometry:
+        """Clusters at the means of a sample's classes, or of its clusters.
+
+        Args:
+            inputs: (m, d).
+            labels: (m,), in {-1, +1} or {0, 1}.
+            clusters: which cluster each input belongs to, integers (m,); None takes one cluster a
+                class. A cluster whose inputs differ in label is refused.
+
+        Raises:
+            ExpectedError: if sizes do not match, or a cluster has both labels.
+
+        Example:
+            >>> x = torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 2.0]])
+            >>> ClusterGeometry.from_data(x, torch.tensor([1, 1, 0])).centres.tolist()
+            [[0.0, 2.0], [2.0, 0.0]]
+        """
+        groups = labels if clusters is None else clusters
+        if inputs.ndim != 2 or not len(inputs) == len(labels) == len(groups):
+            raise ExpectedError(
+                "inputs",
+                "a (m, d) table with a label (and a cluster) for each row",
+                f"{tuple(inputs.shape)}, {tuple(labels.shape)} and {tuple(groups.shape)}",
+            )
+        centres, signs, names = [], [], []
+        for group in torch.unique(groups).tolist():
+            members = groups == group
+            found = torch.unique(labels[members])
+            if len(found) > 1:
+                raise ExpectedError(
+                    "clusters", "one label in each cluster", f"{found.tolist()} in cluster {group}"
+                )
+            centres.append(inputs[members].double().mean(dim=0))
+            signs.append(float(found))
+            names.append(f"c{group:g}")
+        return cls(torch.stack(centres), signs, names)
+
     @property
     def dim(self) -> int:
         """Dimension d of the input."""

@@ -167,7 +167,7 @@ def gradient_errors(snapshot: Snapshot) -> Measurement:
     slopes = batch.first_order.start_slopes.to(W)
     exact = [torch.zeros_like(W), torch.zeros_like(A)]
     linear = [torch.zeros_like(W), torch.zeros_like(A)]
-    pieces = zip(batch.inputs, targets.split(sizes), slopes.split(sizes), strict=True)
+    pieces = zip(batch.inputs, torch.split(targets, sizes), torch.split(slopes, sizes), strict=True)
     with torch.enable_grad():
         for inputs, target, slope in pieces:
             outputs = view.outputs(inputs.to(W), W, A)

@@ -61,6 +61,8 @@ def attach(
     layers: tuple[str, str] | None = None,
     scale: float | None = None,
     activation: Activation | None = None,
+    on_transition: Callable[[Tracker, Transition], object] | None = None,
+    on_alert: Callable[[Tracker, Alert], object] | None = None,
     strict: bool = False,
 ) -> Tracker:
     """Follow a two-layer model in training, step by step, and leave training as it is.
@@ -83,6 +85,10 @@ def attach(
         layers: names of the two layers, where the model has others.
         scale: factor between the second layer's output and the model's (see `TwoLayerView.of`).
         activation: the activation, where the model shows none as a module and it is not ReLU.
+        on_transition: called with the tracker and each change of label, before the optimizer step
+            of the state that carries the new one; what it raises, it raises into the training
+            loop, which can end it.
+        on_alert: called likewise with each failure signature.
         strict: raise what a probe or sink raises, instead of warning and switching it off.
 
     Returns:
@@ -121,6 +127,8 @@ def attach(
             thresholds or Thresholds(), _escape_steps(escape_steps, forecast)
         ),
         forecast=forecast,
+        on_transition=on_transition,
+        on_alert=on_alert,
         strict=strict,
     )
     # files come last: a mistake in the other arguments leaves none behind
@@ -158,6 +166,8 @@ class Tracker:
         sinks: Sequence[Sink],
         classifier: PhaseClassifier,
         forecast: Forecast | None = None,
+        on_transition: Callable[[Tracker, Transition], object] | None = None,
+        on_alert: Callable[[Tracker, Alert], object] | None = None,
         strict: bool = False,
     ) -> None:
         if view.W.shape[1] != geometry.dim:
@@ -172,6 +182,7 @@ class Tracker:
         self.undefined: dict[str, str] = {}
         self._probes, self._sinks = list(probes), list(sinks)
         self._classifier, self._forecast, self._strict = classifier, forecast, strict
+        self._on_transition, self._on_alert = on_transition, on_alert
         self._first: Snapshot | None = None
         self._previous: Snapshot | None = None
         self._loss, self._closed = loss, False
@@ -252,7 +263,15 @@ class Tracker:
         self.detach()
 
     def _receive_safely(self, snapshot: Snapshot) -> None:
+        transitions, alerts = len(self.transitions), len(self.alerts)
         self._guard(lambda: self._receive(snapshot), "this step's record")
+        # outside the guard: callbacks are the user's own code, and may end the training
+        if self._on_transition is not None:
+            for transition in self.transitions[transitions:]:
+                self._on_transition(self, transition)
+        if self._on_alert is not None:
+            for alert in self.alerts[alerts:]:
+                self._on_alert(self, alert)
 
     def _receive(self, snapshot: Snapshot) -> None:
         self._warn_of_notes(snapshot.view.notes)

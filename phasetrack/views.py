@@ -203,17 +203,17 @@ class TwoLayerView:
         if self.scale is not None and not self.assumed:
             return self
         theirs = outputs.detach().double()
-        tried = [(candidate, *candidate._fit(inputs, theirs)) for candidate in self._candidates()]
-        best, scale, miss = min(tried, key=lambda entry: entry[2])
-        if miss > REPRODUCTION_TOLERANCE:
-            best, scale, miss = tried[0]
-            note = (
-                f"the layers {self.names[0]} and {self.names[1]} alone do not reproduce the "
-                f"model's output (relative difference {miss:.2g}): something else acts between or "
-                "after them"
-            )
-            return replace(best, scale=scale, assumed=False, notes=(*self.notes, note))
-        return replace(best, scale=scale, assumed=False)
+        tolerance = max(REPRODUCTION_TOLERANCE, 16 * torch.finfo(outputs.dtype).eps)
+        for candidate in self._candidates():
+            scale, miss = candidate._fit(inputs, theirs)
+            if miss <= tolerance:
+                return replace(candidate, scale=scale, assumed=False)
+        scale, miss = self._fit(inputs, theirs)
+        note = (
+            f"the layers {self.names[0]} and {self.names[1]} alone do not reproduce the model's "
+            f"output (relative difference {miss:.2g}): something else acts between or after them"
+        )
+        return replace(self, scale=scale, assumed=False, notes=(*self.notes, note))
 
     def _candidates(self) -> Iterator[TwoLayerView]:
         """This view and, of what it assumes, the alternatives."""

@@ -71,7 +71,7 @@ class Weight:
     def _parametrisation(self) -> nn.Module | None:
         if not parametrize.is_parametrized(self.owner, self.attribute):
             return None
-        hidden: nn.Module = self.owner.parametrizations[self.attribute]  # type: ignore[index, union-attr, assignment]
+        hidden: nn.Module = self.owner.parametrizations[self.attribute]  # type: ignore[index, assignment]
         return hidden
 
 

@@ -268,7 +268,10 @@ def test_only_own_hooks_are_removed():
     [
         ({"geometry": naive.xor(5)}, r"geometry: expected centres in R\^12, as first takes"),
         ({"every": 0}, "every: expected an integer >= 1, got 0"),
-        ({"layers": ("first", "third")}, "layers: expected names of nn.Linear layers"),
+        (
+            {"layers": ("first", "third")},
+            "layers: expected names of layers or parameters, of first, second",
+        ),
     ],
     ids=["geometry", "schedule", "layers"],
 )

@@ -85,7 +85,8 @@ def gradient_error(
 
 def _size(slopes: Tensor) -> Tensor:
     """Mean length of the samples' slopes, (m,) or (m, K)."""
-    return slopes.reshape(len(slopes), -1).norm(dim=1).mean()
+    lengths: Tensor = torch.linalg.vector_norm(slopes.reshape(len(slopes), -1), dim=1)
+    return lengths.mean()
 
 
 def _relative(error: Tensor, size: Tensor) -> Tensor:
