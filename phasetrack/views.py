@@ -337,7 +337,7 @@ def _oriented(first: Weight, second: Weight) -> tuple[Weight, Weight, bool]:
         (one, other)
         for one in _ways(first)
         for other in _ways(second)
-        if one.shape[0] == other.shape[1] and other.shape[0] <= one.shape[0]
+        if one.shape[0] == other.shape[1]
     ]
     if not fits:
         raise ExpectedError(
@@ -346,7 +346,7 @@ def _oriented(first: Weight, second: Weight) -> tuple[Weight, Weight, bool]:
             f"{_said(first)}, {_said(second)}",
             "name the two with layers=(first, second)",
         )
-    one, other = fits[0]
+    one, other = min(fits, key=lambda pair: pair[1].shape[0] > 2)  # a head that can be read
     return one, other, len(_ways(first)) == 2 and one.shape[0] == one.shape[1]
 
 
