@@ -29,7 +29,14 @@ app = typer.Typer(
 
 INTERRUPTED = 130  # what a shell reports after Ctrl-C
 # Errors of phasetrack name what was wrong; these are called otherwise on the command line.
-OPTION_OF = {"task": "TASK", "run": "RUN", "zeta_enter": "--zeta", "loss_target": "--target"}
+OPTION_OF = {
+    "target_of": "MODULE:FACTORY",
+    "model": "MODULE:FACTORY",
+    "task": "TASK",
+    "run": "RUN",
+    "zeta_enter": "--zeta",
+    "loss_target": "--target",
+}
 
 
 @app.command()
@@ -227,6 +234,31 @@ def tensorboard(
         raise typer.Exit(subprocess.call(command))
     except KeyboardInterrupt:
         raise typer.Exit(0) from None  # how a server is stopped
+
+
+@app.command()
+def inspect(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE:FACTORY", help="Where the model is made: my_module:make_model."
+        ),
+    ],
+    first: Annotated[
+        str | None, typer.Option(help="Name of the first layer.", show_default=False)
+    ] = None,
+    second: Annotated[
+        str | None, typer.Option(help="Name of the second layer.", show_default=False)
+    ] = None,
+) -> None:
+    """Show which two layers of a model phasetrack would follow, before anyone trains."""
+    from phasetrack.views import TwoLayerView
+
+    from .inspection import made_model, view_table
+
+    model = made_model(target)
+    view = TwoLayerView.of(model, (first, second) if first and second else None)
+    _console().print(view_table(view), highlight=False)
 
 
 # click's error for wrong usage, which typer may bring along under a private name

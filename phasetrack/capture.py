@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from phasetrack._checks import ExpectedError
-from phasetrack.geometry import ClusterGeometry, Neurons
+from phasetrack.geometry import ClusterGeometry, Neurons, head_length
 from phasetrack.losses import Loss
 from phasetrack.schedules import Schedule
 from phasetrack.snapshot import Batch, Snapshot, StepSizes
@@ -251,23 +251,25 @@ class Capture:
             torch.addmm(W, coordinates[:, :k], basis[:, :k].T, alpha=-1), dim=1
         )
         control = coordinates[:, k:].square().sum() / W.square().sum()
-        parts = [coordinates[:, :k], perp, view.a.clone(), control]
+        parts = [coordinates[:, :k], perp, view.readout.clone(), control]
         biases = (view.bias, view.output_bias)
-        parts += [bias.reshape(-1).clone() for bias in biases if bias is not None]
+        parts += [bias.clone() for bias in biases if bias is not None]
         return _State(self._version(), parts, biases[0] is not None, biases[1] is not None)
 
     def _snapshot(self, state: _State) -> Snapshot:
         """The state and its batch, on the host, in one transfer."""
         columns = [torch.cat(column) for column in zip(*self._pieces, strict=True)]
         hosted = iter(_to_host([*state.parts, *columns]))
-        coordinates, perp, second_layer, control = (next(hosted) for _ in range(4))
+        coordinates, perp, readout, control = (next(hosted) for _ in range(4))
+        many = readout.ndim == 2
         neurons = Neurons(
             self.geometry,
             coordinates=coordinates,
             perp=perp,
-            second_layer=second_layer,
+            second_layer=head_length(readout) if many else readout,
+            head=readout if many else None,
             bias=next(hosted) if state.biased else None,
-            output_bias=next(hosted)[0] if state.head_biased else None,
+            output_bias=next(hosted) if state.head_biased else None,
             scale=self.view.scale,
             activation=self.view.activation,
         )
@@ -277,8 +279,7 @@ class Capture:
             if not self._pieces[0][1].is_floating_point():
                 targets = targets.long()  # class indices, as the loss takes them
             kept = tuple(self._kept) if self._keep_inputs else ()
-            f = self.view.f(outputs)
-            batch = Batch(f, outputs, targets, clusters.long(), self._host_loss, kept)
+            batch = Batch(outputs, targets, clusters.long(), self._host_loss, kept)
         return Snapshot(
             self._step, self._time, self._sizes, neurons, float(control), batch, self.view
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,16 +35,18 @@ class ClusterGeometry:
 
     Attributes:
         centres: cluster centres, float64 (K, d).
-        labels: their labels, float64 (K,), each -1 or +1.
+        labels: their labels, float64 (K,): -1 or +1, or the class index where there are more than
+            two classes.
+        classes: the class of each cluster, int64 (K,); of two classes, 1 is the one labelled +1.
         names: one name a cluster, used in metric names.
-        basis: orthonormal basis of the signal span, float64 (d, k). Where the spans of the two
-            classes are orthogonal, the first `positive_dim` columns span the +1 centres and the
-            others the -1 centres.
+        basis: orthonormal basis of the signal span, float64 (d, k). Where the spans of the
+            classes are orthogonal, the columns `spans[c]` span the centres of class c.
         splits: whether they are orthogonal; where not, all signal counts as `sig` and `opp` is 0.
 
     Args:
         centres: (K, d), K >= 2 distinct rows.
-        labels: (K,), in {-1, +1} or {0, 1}, both classes present.
+        labels: (K,), in {-1, +1} or {0, 1}, or class indices 0, 1, ..., n - 1 as the model's logits
+            are ordered; all classes present.
         names: optional cluster names; ``c0``, ``c1``, ... otherwise.
 
     Raises:
@@ -62,16 +65,21 @@ class ClusterGeometry:
         names: Sequence[str] | None = None,
     ) -> None:
         self.centres = _checked_centres(centres)
-        self.labels = _checked_labels(labels, len(self.centres))
+        self.labels, self.classes = _checked_labels(labels, len(self.centres))
         self.names = tuple(names) if names else tuple(f"c{i}" for i in range(len(self.centres)))
         if len(set(self.names)) != len(self.centres):
             raise ExpectedError("names", f"{len(self.centres)} distinct names", self.names)
-        positive, negative = (_orthonormal(self.centres[self.labels == s]) for s in (1, -1))
-        overlap = (positive.T @ negative).abs()
-        self.splits = bool((overlap <= ORTHOGONALITY_TOLERANCE).all())
-        both = torch.cat([positive, negative], dim=1)
-        self.basis = both if self.splits else _orthonormal(self.centres)
-        self.positive_dim = positive.shape[1] if self.splits else self.basis.shape[1]
+        parts = [_orthonormal(self.centres[self.classes == c]) for c in range(self.class_count)]
+        overlaps = (one.T @ other for one, other in itertools.combinations(parts, 2))
+        self.splits = all(bool((o.abs() <= ORTHOGONALITY_TOLERANCE).all()) for o in overlaps)
+        # of two classes the positive one comes first
+        order = (1, 0) if self.class_count == 2 else range(self.class_count)
+        self.basis = (
+            torch.cat([parts[c] for c in order], dim=1)
+            if self.splits
+            else _orthonormal(self.centres)
+        )
+        self.spans = self._spans([parts[c].shape[1] for c in order], order)
         self._cache: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     @classmethod
@@ -113,7 +121,7 @@ class ClusterGeometry:
 
         Args:
             inputs: (m, d).
-            labels: (m,), in {-1, +1} or {0, 1}.
+            labels: (m,), as the constructor takes them.
             clusters: which cluster each input belongs to, integers (m,); None takes one cluster a
                 class. A cluster whose inputs differ in label is refused.
 
@@ -145,6 +153,19 @@ class ClusterGeometry:
             names.append(f"c{group:g}")
         return cls(torch.stack(centres), signs, names)
 
+    def _spans(self, sizes: Sequence[int], order: Sequence[int]) -> tuple[slice, ...]:
+        """Columns of the basis for each class: its own, or all where the classes overlap."""
+        if not self.splits:
+            return (slice(0, self.signal_dim),) * self.class_count
+        ends = list(itertools.accumulate(sizes))
+        columns = {c: slice(end - n, end) for c, n, end in zip(order, sizes, ends, strict=True)}
+        return tuple(columns[c] for c in range(self.class_count))
+
+    @property
+    def class_count(self) -> int:
+        """Number of classes."""
+        return int(self.classes.max()) + 1
+
     @property
     def dim(self) -> int:
         """Dimension d of the input."""
@@ -163,27 +184,33 @@ class ClusterGeometry:
     def decompose(self, W: Tensor, A: Tensor) -> Decomposition:
         """Split first-layer weights into signal, opposing and perpendicular parts.
 
-        sig is the projection on the span of the centres whose label has the sign of a (a >= 0
-        counts as +1), opp the one on the span of the others (theory.md 2).
+        sig is the projection on the span of the centres of the class that the neuron votes for, opp
+        the one on the span of the others (theory.md 2). A neuron votes by the sign of a (a >= 0
+        for +1), or for the class of its largest second-layer weight.
 
         Args:
             W: first-layer weights (..., p, d).
-            A: second-layer weights (..., p), or (..., 1, p) as torch.nn.Linear holds them.
+            A: second-layer weights (..., p), or (..., heads, p) as torch.nn.Linear holds them.
 
         Returns:
             Decomposition of W, in W's dtype and on its device.
         """
         A = _checked_weights(W, A, self)
         basis, _ = self._on(W)
-        first, second = basis[:, : self.positive_dim], basis[:, self.positive_dim :]
-        positive, negative = (W @ first) @ first.T, (W @ second) @ second.T
+        coordinates = W @ basis
+        whole = coordinates @ basis.T
         if not self.splits:
-            return Decomposition(positive, torch.zeros_like(W), W - positive)
-        side = (A >= 0).unsqueeze(-1)
-        perp = W - positive - negative
-        return Decomposition(
-            torch.where(side, positive, negative), torch.where(side, negative, positive), perp
-        )
+            return Decomposition(whole, torch.zeros_like(W), W - whole)
+        votes = (A >= 0).long() if A.ndim < W.ndim else A.argmax(dim=-2)
+        own = torch.stack([self._columns(c).to(W) for c in range(self.class_count)])
+        sig = (coordinates * own[votes]) @ basis.T
+        return Decomposition(sig, (coordinates * (1 - own[votes])) @ basis.T, W - whole)
+
+    def _columns(self, label: int) -> Tensor:
+        """1 in the basis columns of a class, 0 elsewhere, (k,)."""
+        chosen = torch.zeros(self.signal_dim)
+        chosen[self.spans[label]] = 1.0
+        return chosen
 
     def assign(self, inputs: Tensor) -> Tensor:
         """Index of the cluster nearest to each input within the signal span: (m, d) -> int64 (m,).
@@ -212,7 +239,8 @@ class ClusterGeometry:
         return self._cache[key]
 
     def __repr__(self) -> str:
-        return f"ClusterGeometry(clusters={len(self.centres)}, d={self.dim}, k={self.signal_dim})"
+        sizes = f"clusters={len(self.centres)}, classes={self.class_count}"
+        return f"ClusterGeometry({sizes}, d={self.dim}, k={self.signal_dim})"
 
 
 @dataclass(frozen=True)
@@ -226,9 +254,11 @@ class Neurons:
         geometry: the clusters that the coordinates refer to.
         coordinates: W in the basis of the signal span, (..., p, k).
         perp: length of what is left of each w, (..., p).
-        second_layer: a, (..., p).
+        second_layer: a, (..., p); with more than two classes the length of each neuron's head
+            weights about their mean.
+        head: second-layer weights of each class, (..., p, n), for more than two classes; else None.
         bias: first-layer bias (..., p), or None.
-        output_bias: second-layer bias (...), or None.
+        output_bias: what is added to f (...), or to each class's output (..., n), or None.
         scale: factor on the sum over neurons, f = scale * sum_j a_j act(w_j . x); None means 1/p.
         activation: act; ReLU in the paper.
     """
@@ -237,6 +267,7 @@ class Neurons:
     coordinates: Tensor
     perp: Tensor
     second_layer: Tensor
+    head: Tensor | None = None
     bias: Tensor | None = None
     output_bias: Tensor | None = None
     scale: float | None = None
@@ -253,7 +284,10 @@ class Neurons:
         basis, _ = geometry._on(W)
         coordinates = W @ basis
         perp = torch.linalg.vector_norm(W - coordinates @ basis.T, dim=-1)
-        return cls(geometry, coordinates, perp, a)
+        if a.ndim < W.ndim:
+            return cls(geometry, coordinates, perp, a)
+        head = a.transpose(-1, -2)
+        return cls(geometry, coordinates, perp, head_length(head), head)
 
     @cached_property
     def preactivations(self) -> Tensor:
@@ -264,33 +298,57 @@ class Neurons:
 
     @cached_property
     def contributions(self) -> Tensor:
-        """s_c * a_j * act(w_j . c): what each neuron adds to each cluster's margin, (..., p, K)."""
-        signed = self.geometry.labels.to(self.coordinates) * self.activation(self.preactivations)
-        return signed * self.second_layer.unsqueeze(-1)
+        """What each neuron adds to each margin, (..., p, margins).
+
+        With two classes a margin a cluster: s_c a_j act(w_j . c). With n classes n - 1 a cluster,
+        one for each other class k: (A_yj - A_kj) act(w_j . c).
+        """
+        active = self.activation(self.preactivations)
+        if self.head is None:
+            signed = self.geometry.labels.to(self.coordinates) * active
+            return signed * self.second_layer.unsqueeze(-1)
+        return (active.unsqueeze(-1) * self.ahead(self.head)).flatten(-2)
+
+    def ahead(self, values: Tensor) -> Tensor:
+        """By how much each cluster's own class is ahead of the others, (..., n) to (..., K, n-1)."""
+        classes, n = self.geometry.classes.to(values.device), self.geometry.class_count
+        others = torch.stack([torch.arange(n)[torch.arange(n) != c] for c in classes.tolist()])
+        own = values[..., classes].unsqueeze(-1)
+        return own - values[..., others.to(values.device)]
+
+    @cached_property
+    def votes(self) -> Tensor:
+        """The class that each neuron votes for, int64 (..., p)."""
+        return (self.second_layer >= 0).long() if self.head is None else self.head.argmax(dim=-1)
 
     @cached_property
     def sig(self) -> Tensor:
         """|sig| of each neuron, (..., p)."""
-        positive, negative = self._side_norms
-        return torch.where(self.second_layer >= 0, positive, negative)
+        return self.sizes(self.votes)[0]
 
     @cached_property
     def opp(self) -> Tensor:
         """|opp| of each neuron, (..., p)."""
-        positive, negative = self._side_norms
+        return self.sizes(self.votes)[1]
+
+    def sizes(self, votes: Tensor) -> tuple[Tensor, Tensor]:
+        """|sig| and |opp| if the neurons voted so, (..., p) each."""
+        norms = self._class_norms
+        sig = norms.gather(-1, votes.unsqueeze(-1)).squeeze(-1)
         if not self.geometry.splits:
-            return torch.zeros_like(positive)
-        return torch.where(self.second_layer >= 0, negative, positive)
+            return sig, torch.zeros_like(sig)
+        others = norms.scatter(-1, votes.unsqueeze(-1), 0.0)
+        return sig, torch.linalg.vector_norm(others, dim=-1)
 
     @cached_property
-    def _side_norms(self) -> tuple[Tensor, Tensor]:
-        positive = torch.linalg.vector_norm(
-            self.coordinates[..., : self.geometry.positive_dim], dim=-1
-        )
-        if not self.geometry.splits:
-            return positive, positive
-        return positive, torch.linalg.vector_norm(
-            self.coordinates[..., self.geometry.positive_dim :], dim=-1
+    def _class_norms(self) -> Tensor:
+        """Length of each neuron's projection on the span of each class, (..., p, n)."""
+        return torch.stack(
+            [
+                torch.linalg.vector_norm(self.coordinates[..., span], dim=-1)
+                for span in self.geometry.spans
+            ],
+            dim=-1,
         )
 
     @cached_property
@@ -315,24 +373,44 @@ def _checked_centres(centres: Tensor | Sequence[Sequence[float]]) -> Tensor:
     return table
 
 
-def _checked_labels(labels: Tensor | Sequence[float], count: int) -> Tensor:
+def head_length(head: Tensor) -> Tensor:
+    """Length of each neuron's head weights about their mean, (..., p, n) to (..., p).
+
+    A constant added to all classes changes no margin, so it does not count.
+    """
+    centred = head - head.mean(dim=-1, keepdim=True)
+    length: Tensor = torch.linalg.vector_norm(centred, dim=-1)
+    return length
+
+
+def _checked_labels(labels: Tensor | Sequence[float], count: int) -> tuple[Tensor, Tensor]:
+    """Labels as the measures take them, and class indices."""
     given = torch.as_tensor(labels, dtype=torch.float64).detach().cpu()
     if given.shape != (count,):
         raise ExpectedError("labels", f"one label for each of {count} centres", tuple(given.shape))
-    values = set(given.tolist())
-    if values not in ({-1.0, 1.0}, {0.0, 1.0}):
-        raise ExpectedError("labels", "both classes, as {-1, +1} or {0, 1}", sorted(values))
-    return torch.where(given > 0, 1.0, -1.0).to(torch.float64)
+    values = sorted(set(given.tolist()))
+    if values in ([-1.0, 1.0], [0.0, 1.0]):
+        positive = given > 0
+        return torch.where(positive, 1.0, -1.0).to(torch.float64), positive.long()
+    if len(values) < 3 or values != [float(c) for c in range(len(values))]:
+        raise ExpectedError(
+            "labels", "both classes, as {-1, +1} or {0, 1}, or all of 0, 1, ..., n - 1", values
+        )
+    return given, given.long()
 
 
 def _checked_weights(W: Tensor, a: Tensor, geometry: ClusterGeometry) -> Tensor:
-    """The second layer as (..., p), after checking that both layers fit the geometry."""
+    """The second layer as (..., p), or (..., n, p) for n > 2 classes, once both layers fit."""
     if W.ndim < 2 or W.shape[-1] != geometry.dim:
         raise ExpectedError("W", f"shape (..., p, {geometry.dim})", tuple(W.shape))
-    if a.ndim == W.ndim and a.shape[-2] == 1:
-        a = a.squeeze(-2)
-    if a.shape != W.shape[:-1]:
-        raise ExpectedError("a", f"shape {tuple(W.shape[:-1])}", tuple(a.shape))
+    if geometry.class_count > 2:
+        wanted = (*W.shape[:-2], geometry.class_count, W.shape[-2])
+    else:
+        wanted = tuple(W.shape[:-1])
+        if a.ndim == W.ndim and a.shape[-2] == 1:
+            a = a.squeeze(-2)
+    if tuple(a.shape) != wanted:
+        raise ExpectedError("a", f"shape {wanted}", tuple(a.shape))
     return a
 
 

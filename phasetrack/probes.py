@@ -98,7 +98,7 @@ def loss(snapshot: Snapshot) -> Measurement:
     batch = _batch(snapshot)
     return {
         "loss/train": batch.first_order.values.mean(),
-        "error/train": (batch.f * batch.signs <= 0).double().mean(),
+        "error/train": (batch.margins <= 0).double().mean(),
     }
 
 
@@ -142,7 +142,7 @@ def clean_margins(snapshot: Snapshot) -> Measurement:
 def empirical_margins(snapshot: Snapshot) -> Measurement:
     """Mean and low quantile of y f over the step's samples in each cluster (theory.md 4)."""
     batch, count = _batch(snapshot), len(snapshot.geometry.labels)
-    means, lows = margins.empirical_margins(batch.f, batch.signs, batch.clusters, count)
+    means, lows = margins.empirical_margins(batch.margins, batch.clusters, count)
     return {
         **_per_cluster("margin/empirical", snapshot, means),
         **_per_cluster("margin/empirical_low", snapshot, lows),
@@ -223,7 +223,8 @@ class GrowthProbe:
                 for kind in ("", "_predicted")
             }
         # One side for both ends: a neuron whose a changes sign keeps its old sig and opp.
-        start, end = growth.squares(before.neurons), _squares_by_sides_of(before, snapshot)
+        start = growth.squares(before.neurons)
+        end = growth.squares(snapshot.neurons, before.neurons.votes)
         predicted = _predicted(before)
         elapsed, eta = snapshot.time - before.time, before.sizes.eta
         readings: dict[str, Reading] = {}
@@ -278,17 +279,6 @@ def _per_cluster(prefix: str, snapshot: Snapshot, values: Tensor) -> Measurement
     }
 
 
-def _squares_by_sides_of(before: Snapshot, now: Snapshot) -> growth.Squares:
-    sizes = growth.squares(now.neurons)
-    swapped = (now.neurons.second_layer >= 0) != (before.neurons.second_layer >= 0)
-    if not now.geometry.splits or not swapped.any():
-        return sizes
-    return sizes._replace(
-        signal=torch.where(swapped, sizes.opposing, sizes.signal),
-        opposing=torch.where(swapped, sizes.signal, sizes.opposing),
-    )
-
-
 def _predicted(before: Snapshot) -> growth.Squares | Undefined:
     """Squared sizes that the law predicts one step after a snapshot."""
     if not before.sizes.plain:
@@ -304,7 +294,7 @@ def _predicted(before: Snapshot) -> growth.Squares | Undefined:
     shares = torch.full_like(slopes, 1 / len(slopes))
     sizes = before.sizes
     return growth.predicted_squares(
-        before.neurons, slopes, shares, (sizes.first, sizes.second), len(before.batch.f)
+        before.neurons, slopes, shares, (sizes.first, sizes.second), len(before.batch.outputs)
     )
 
 

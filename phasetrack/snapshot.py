@@ -19,16 +19,14 @@ class Batch:
     """What one optimizer step saw: all its micro-batches together, on the host.
 
     Attributes:
-        f: the measured output, float64 (m,): the model's, or the difference of its two logits.
-        outputs: outputs as the loss takes them, float64 (m,) or (m, 2).
-        targets: targets as the loss takes them, float64 or int64, (m,) or (m, 2).
+        outputs: outputs as the loss takes them, float64 (m,), or logits (m, n).
+        targets: targets as the loss takes them, float64 or int64, (m,) or (m, n).
         clusters: index of each sample's cluster, int64 (m,).
         loss: the loss on the host, of (outputs, targets).
         inputs: references to the micro-batches' inputs, (m_i, d) each, on their device; empty
             unless a probe needs them.
     """
 
-    f: Tensor
     outputs: Tensor
     targets: Tensor
     clusters: Tensor
@@ -36,10 +34,18 @@ class Batch:
     inputs: tuple[Tensor, ...] = ()
 
     @cached_property
-    def signs(self) -> Tensor:
-        """Labels as {-1, +1}, float64 (m,): targets above 0, or for the second class, are +1."""
-        ahead = self.targets if self.targets.ndim == 1 else self.targets[:, 1] - self.targets[:, 0]
-        return torch.where(ahead > 0, 1.0, -1.0).to(torch.float64)
+    def margins(self) -> Tensor:
+        """How far each sample is on the right side, float64 (m,).
+
+        y f for one output, with targets above 0 as y = +1; for logits, by how much the target's
+        class is ahead of the next.
+        """
+        if self.outputs.ndim == 1:
+            return torch.where(self.targets > 0, self.outputs, -self.outputs)
+        classes = self.targets.argmax(dim=1) if self.targets.ndim == 2 else self.targets.long()
+        own = self.outputs.gather(1, classes.unsqueeze(1))
+        others = self.outputs.scatter(1, classes.unsqueeze(1), -torch.inf)
+        return own.squeeze(1) - others.amax(dim=1)
 
     @cached_property
     def first_order(self) -> FirstOrder:

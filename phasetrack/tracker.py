@@ -174,6 +174,12 @@ class Tracker:
             raise ExpectedError(
                 "geometry", f"centres in R^{view.W.shape[1]}, as {view.names[0]} takes", geometry
             )
+        if max(view.heads, 2) != geometry.class_count:
+            raise ExpectedError(
+                "geometry",
+                f"labels of {max(view.heads, 2)} classes, as {view.names[1]} tells apart",
+                f"{geometry.class_count}",
+            )
         self.history = History()
         self.phase, self.reason = Phase.UNDETERMINED, "no step was recorded yet"
         self.boundaries: list[Boundary] = []

@@ -39,11 +39,11 @@ class TwoLayerView:
     """The two layers of a model: f(x) = scale * sum_j a_j act(w_j . x + b_j) + output bias.
 
     A head with two outputs (logits of two classes) is seen as their difference, the second minus
-    the first: f > 0 where the second class is ahead.
+    the first: f > 0 where the second class is ahead. With more, all logits are read.
 
     Attributes:
         first: the neurons' weights, d to p.
-        second: the head's weights, p to 1 or 2.
+        second: the head's weights, p to 1 or to a logit for each class.
         site: the module whose forward is given the inputs x.
         scale: factor on the sum; None until `calibrated` has measured it.
         activation: act.
@@ -81,7 +81,7 @@ class TwoLayerView:
         (torch.compile, DistributedDataParallel) are looked through.
 
         Args:
-            model: any module with two such matrices, d to p and p to 1 or 2.
+            model: any module with two such matrices, d to p and p to 1 or to n logits.
             layers: their names, where the model has others: of nn.Linear layers (``fc1``) or of
                 parameters (``block.W``).
             scale: factor on the sum over neurons; by default measured on the first batch.
@@ -102,7 +102,7 @@ class TwoLayerView:
         between, notes, seen = _between(inner, first, second)
         if isinstance(inner, TwoLayerNet):
             scale, notes, seen = inner.scale, (), True
-        view = cls(
+        return cls(
             first,
             second,
             site=_site(model, first),
@@ -113,13 +113,6 @@ class TwoLayerView:
             assumed=ambiguous or not (seen or activation),
             notes=notes,
         )
-        if view.heads > 2:
-            raise ExpectedError(
-                "model",
-                "a head with one output, or two logits",
-                f"{second.name}: {second.shape[1]} -> {second.shape[0]}",
-            )
-        return view
 
     @property
     def names(self) -> tuple[str, str]:
@@ -138,12 +131,17 @@ class TwoLayerView:
 
     @property
     def a(self) -> Tensor:
-        """Second-layer weights as the measures take them, detached, (p,)."""
-        return self._difference(self.A.T)
+        """Second-layer weights as the measures take them, detached: (p,), or (n, p) for n > 2."""
+        return self.readout if self.heads <= 2 else self.A
+
+    @property
+    def readout(self) -> Tensor:
+        """What each neuron adds to the measured output, detached: (p,), or (p, n) for n > 2."""
+        return self._read_out(self.A.T)
 
     @property
     def heads(self) -> int:
-        """Outputs of the head: 1, or 2 for logits of two classes."""
+        """Outputs of the head: 1, or a logit for each class."""
         return self.second.shape[0]
 
     @property
@@ -158,12 +156,12 @@ class TwoLayerView:
 
     @property
     def output_bias(self) -> Tensor | None:
-        """What the head's bias adds to f, detached, a scalar; None without one."""
+        """What the head's bias adds to f, detached: (), or (n,) for n > 2; None without one."""
         bias = self.head_bias
         if bias is None:
             return None
         factor = self.scale if self.bias_scaled and self.scale is not None else 1.0
-        return factor * self._difference(bias)
+        return factor * self._read_out(bias)
 
     @property
     def plain(self) -> bool:
@@ -172,7 +170,7 @@ class TwoLayerView:
         return no_bias and self.heads == 1 and self.activation is torch.relu
 
     def outputs(self, inputs: Tensor, W: Tensor, A: Tensor) -> Tensor:
-        """The model's formula at weights W (p, d) and A (heads, p): (m, d) to (m,) or (m, 2)."""
+        """The model's formula at weights W (p, d) and A (heads, p): (m, d) to (m,) or (m, n)."""
         hidden = self.activation(nn.functional.linear(inputs, W, self.bias))
         values, scale, bias = (
             hidden @ A.T,
@@ -185,10 +183,6 @@ class TwoLayerView:
             values = (values + bias) * scale if self.bias_scaled else values * scale + bias
         return values.squeeze(-1) if self.heads == 1 else values
 
-    def f(self, outputs: Tensor) -> Tensor:
-        """The measured output of a batch: (m,) or (m, 2) to (m,)."""
-        return outputs if outputs.ndim == 1 else self._difference(outputs)
-
     @torch.no_grad()
     def calibrated(self, inputs: Tensor, outputs: Tensor) -> TwoLayerView:
         """The view with everything settled that was open, by comparison with the model's outputs.
@@ -198,7 +192,7 @@ class TwoLayerView:
 
         Args:
             inputs: of the first layer, (m, d).
-            outputs: of the model, (m,) or (m, 2).
+            outputs: of the model, (m,) or (m, n).
         """
         if self.scale is not None and not self.assumed:
             return self
@@ -244,8 +238,10 @@ class TwoLayerView:
         miss = (target - ratio * ours).norm() / theirs.norm().clamp_min(1e-300)
         return ratio, float(miss)
 
-    def _difference(self, values: Tensor) -> Tensor:
-        """(..., heads) to (...): the output, or the second logit minus the first."""
+    def _read_out(self, values: Tensor) -> Tensor:
+        """(..., heads) to (...): the output, or the second logit minus the first; else as it is."""
+        if self.heads > 2:
+            return values
         return values[..., 0] if self.heads == 1 else values[..., 1] - values[..., 0]
 
 
@@ -342,11 +338,11 @@ def _oriented(first: Weight, second: Weight) -> tuple[Weight, Weight, bool]:
     if not fits:
         raise ExpectedError(
             "model",
-            "a layer d -> p followed by a head p -> 1 or p -> 2",
+            "a layer d -> p followed by a head p -> 1 or p -> n",
             f"{_said(first)}, {_said(second)}",
             "name the two with layers=(first, second)",
         )
-    one, other = min(fits, key=lambda pair: pair[1].shape[0] > 2)  # a head that can be read
+    one, other = min(fits, key=lambda pair: pair[1].shape[0])  # the narrowest head
     return one, other, len(_ways(first)) == 2 and one.shape[0] == one.shape[1]
 
 

@@ -27,11 +27,17 @@ class Squares(NamedTuple):
     second_layer: Tensor
 
 
-def squares(neurons: Neurons) -> Squares:
-    """Squared size of each part of each neuron."""
+def squares(neurons: Neurons, votes: Tensor | None = None) -> Squares:
+    """Squared size of each part of each neuron.
+
+    Args:
+        neurons: the network.
+        votes: classes that decide which part is signal, int64 (..., p); None takes their own.
+    """
+    sig, opp = neurons.sizes(neurons.votes if votes is None else votes)
     return Squares(
-        neurons.sig.square(),
-        neurons.opp.square(),
+        sig.square(),
+        opp.square(),
         neurons.perp.square(),
         neurons.second_layer.square(),
     )
@@ -81,8 +87,9 @@ def predicted_squares(
         # the split into sig and opp goes by the sign of a now, as the measured rates do
         a,
     )
-    positive_dim, k = geometry.positive_dim, geometry.signal_dim
-    sig_dim = torch.where(a >= 0, positive_dim, k - positive_dim) if geometry.splits else k
+    k = geometry.signal_dim
+    own = torch.tensor([span.stop - span.start for span in geometry.spans], device=a.device)
+    sig_dim = own[neurons.votes]
     return Squares(
         moved.sig.square() + kick * sig_dim,
         moved.opp.square() + kick * (k - sig_dim),

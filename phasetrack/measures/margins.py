@@ -18,7 +18,7 @@ def clean_margins(
 
     Args:
         W: first-layer weights (..., p, d).
-        a: second-layer weights (..., p).
+        a: second-layer weights (..., p), or (..., n, p) for n > 2 classes.
         geometry: the clusters.
         scale: factor on the sum over neurons; None means the paper's 1/p.
 
@@ -36,28 +36,33 @@ def clean_margins(
 
 
 def clean_margins_of(neurons: Neurons) -> Tensor:
-    """`clean_margins` of a table of neurons, biases included: (..., K)."""
+    """`clean_margins` of a table of neurons, biases included: (..., K).
+
+    With more than two classes: by how much the cluster's own class is ahead of the next.
+    """
     margins = neurons.contributions.sum(dim=-2) * neurons.output_scale
-    if neurons.output_bias is None:
-        return margins
-    return margins + neurons.geometry.labels.to(margins) * neurons.output_bias.unsqueeze(-1)
+    bias = neurons.output_bias
+    if neurons.head is None:
+        if bias is None:
+            return margins
+        return margins + neurons.geometry.labels.to(margins) * bias.unsqueeze(-1)
+    pairs = margins.reshape(*margins.shape[:-1], len(neurons.geometry.names), -1)
+    if bias is not None:
+        pairs = pairs + neurons.ahead(bias)
+    return pairs.amin(dim=-1)
 
 
-def empirical_margins(
-    outputs: Tensor, targets: Tensor, clusters: Tensor, count: int
-) -> tuple[Tensor, Tensor]:
-    """Mean and low quantile (`LOW_QUANTILE`) of y f over the batch's samples in each cluster.
+def empirical_margins(margins: Tensor, clusters: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Mean and low quantile (`LOW_QUANTILE`) of the margins of the samples in each cluster.
 
     Args:
-        outputs: network outputs (m,).
-        targets: labels in {-1, +1}, (m,).
+        margins: margin of each sample, such as y f, (m,).
         clusters: index of each sample's cluster, int64 (m,).
         count: number of clusters K.
 
     Returns:
         Two tensors (K,); NaN for a cluster without samples.
     """
-    margins = outputs * targets
     means, lows = margins.new_full((count,), torch.nan), margins.new_full((count,), torch.nan)
     for cluster in range(count):
         members = margins[clusters == cluster]

@@ -221,3 +221,48 @@ def test_help_names_the_origin_of_every_default():
     ):
         (line,) = re.findall(rf"--{option}\s.*", shown)
         assert re.search(r"chosen here|paper|predicted|history", line), line
+
+
+MODELS = """
+from torch import nn
+
+def good():
+    return nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3, bias=False))
+
+def deep():
+    return nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 1))
+
+ready, wrong = good(), 3
+"""
+
+
+@pytest.mark.parametrize("name", ["good", "ready"])
+def test_inspect_shows_the_two_layers(name, tmp_path):
+    (tmp_path / "mine.py").write_text(MODELS)
+    shown = call("inspect", f"mine:{name}", cwd=tmp_path).stdout
+    for line in ("0: 6 -> 4 neurons, bias bias", "Tanh", "2: 4 -> logits of 3 classes, no bias"):
+        assert line in shown
+
+
+def test_inspect_takes_names_of_layers(tmp_path):
+    (tmp_path / "mine.py").write_text(MODELS)
+    done = call("inspect", "mine:deep", "--first", "2", "--second", "4", cwd=tmp_path)
+    assert "2: 4 -> 4 neurons" in done.stdout and done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "target, complaint",
+    [
+        ("mine", "MODULE:FACTORY: expected MODULE:FACTORY, such as my_module:make_model, got mine"),
+        ("yours:good", "MODULE:FACTORY: expected a module that can be imported, got No module"),
+        (
+            "mine:best",
+            "MODULE:FACTORY: expected a name in mine: nn, good, deep, ready, wrong, got best",
+        ),
+        ("mine:deep", "MODULE:FACTORY: expected exactly two weight matrices"),
+    ],
+)
+def test_inspect_explains_what_it_cannot_find(target, complaint, tmp_path):
+    (tmp_path / "mine.py").write_text(MODELS)
+    done = call("inspect", target, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith(complaint)

@@ -69,7 +69,7 @@ def test_empirical_margins_are_means_and_low_order_statistics(seed, m):
         rng.choice([-1.0, 1.0], m),
         rng.integers(0, 4, m),
     )
-    means, lows = margins.empirical_margins(*naive.tensors(outputs, labels, clusters), 4)
+    means, lows = margins.empirical_margins(*naive.tensors(outputs * labels, clusters), 4)
     for cluster in range(4):
         members = sorted((outputs * labels)[clusters == cluster])
         if not members:

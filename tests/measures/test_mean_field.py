@@ -87,10 +87,10 @@ def test_first_phase_rate_at_the_start():
     W, a = np.array([[1e-4, 0, 1.0, 0.0]]), np.array([1.0])
     neurons = Neurons.of(*naive.tensors(W, a), naive.xor(4))
     motion = law(neurons, torch.ones(4), QUARTERS)
-    side = neurons.geometry.positive_dim
+    positive, negative = neurons.geometry.spans[1], neurons.geometry.spans[0]
     along = (motion.coordinates / neurons.coordinates)[0]
-    assert along[:side].item() == pytest.approx(1 / math.sqrt(2 * math.pi), rel=1e-6)
-    assert along[side:].item() == pytest.approx(-1 / math.sqrt(2 * math.pi), rel=1e-6)
+    assert along[positive].item() == pytest.approx(1 / math.sqrt(2 * math.pi), rel=1e-6)
+    assert along[negative].item() == pytest.approx(-1 / math.sqrt(2 * math.pi), rel=1e-6)
 
 
 def test_second_phase_rate():
