@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from phasetrack import measures, tasks
     from phasetrack._checks import ExpectedError, PhasetrackError
     from phasetrack._version import __version__
+    from phasetrack.discovery import DiscoveredSpan, discover
     from phasetrack.forecast import Forecast, forecast
     from phasetrack.geometry import ClusterGeometry
     from phasetrack.losses import LogisticLoss
@@ -39,6 +40,8 @@ __all__ = [
     "tasks",
     # clusters and measures
     "ClusterGeometry",
+    "discover",
+    "DiscoveredSpan",
     "measures",
     # phases
     "Phase",
@@ -61,6 +64,7 @@ __all__ = [
 _HOMES = {
     "_checks": ("ExpectedError", "PhasetrackError"),
     "_version": ("__version__",),
+    "discovery": ("DiscoveredSpan", "discover"),
     "forecast": ("Forecast", "forecast"),
     "geometry": ("ClusterGeometry",),
     "losses": ("LogisticLoss",),

@@ -32,6 +32,14 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 # Modules that leave the outputs as they are, or say nothing about the layers.
 _TRANSPARENT = (nn.Identity, nn.Flatten, nn.Unflatten, nn.modules.loss._Loss)
+# Modules between the layers that are noted, and are not what makes the neurons nonlinear.
+_NO_ACTIVATION = (
+    nn.modules.dropout._DropoutNd,
+    nn.modules.batchnorm._NormBase,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.RMSNorm,
+)
 
 
 @dataclass(frozen=True)
@@ -387,7 +395,8 @@ def _between(
         leaves[start + 1 : end] if end > start else [m for m in leaves if m is not first.owner]
     )
     middle = [m for m in between if not isinstance(m, _TRANSPARENT)]
-    if not middle:
-        return torch.relu, (), False
-    notes = tuple(f"{type(m).__name__} acts between the layers" for m in middle[1:])
-    return (torch.relu if isinstance(middle[0], nn.ReLU) else middle[0]), notes, True
+    chosen = next((m for m in middle if not isinstance(m, _NO_ACTIVATION)), None)
+    notes = tuple(f"{type(m).__name__} acts between the layers" for m in middle if m is not chosen)
+    if chosen is None:
+        return torch.relu, notes, False
+    return (torch.relu if isinstance(chosen, nn.ReLU) else chosen), notes, True

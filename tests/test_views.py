@@ -130,6 +130,9 @@ def test_a_function_between_the_layers_is_found_on_the_first_batch(act):
 def test_something_else_in_between_is_noted():
     model = nn.Sequential(nn.Linear(D, P), nn.ReLU(), nn.Dropout(), nn.Linear(P, 1))
     assert TwoLayerView.of(model).notes == ("Dropout acts between the layers",)
+    before = nn.Sequential(nn.Linear(D, P), nn.BatchNorm1d(P), nn.Tanh(), nn.Linear(P, 1))
+    assert TwoLayerView.of(before).notes == ("BatchNorm1d acts between the layers",)
+    assert isinstance(TwoLayerView.of(before).activation, nn.Tanh)
     view = TwoLayerView.of(MODELS["sequential"]())
     (note,) = view.calibrated(torch.randn(9, D), torch.randn(9)).notes
     assert "do not reproduce the model's output" in note

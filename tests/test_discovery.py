@@ -1,0 +1,121 @@
+"""Signal spans found without being told, and refused where there is none."""
+
+import numpy as np
+import pytest
+import torch
+
+from phasetrack import ExpectedError, RunSettings, TwoLayerNet, attach, discover, train
+from phasetrack.discovery import gradient_moment, label_moment
+from phasetrack.losses import LogisticLoss
+from phasetrack.tasks import XOR
+
+D = 32
+SPAN = XOR(D).geometry.basis
+
+
+@pytest.fixture(scope="module")
+def data():
+    return XOR(D).sample(8000, seed=5, step=0)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The last weights of a run that learned, and of one on labels without signal."""
+    nets = {}
+    for shuffled in (False, True):
+        out = tmp_path_factory.mktemp("runs")
+        settings = RunSettings(d=D, width=64, steps=160, shuffle_labels=shuffled)
+        train(settings, out=out, name="run")
+        state = torch.load(out / "run" / "checkpoint.pt", weights_only=True)["model"]
+        nets[shuffled] = TwoLayerNet(D, 64)
+        nets[shuffled].load_state_dict(state)
+    return nets
+
+
+def test_moments_by_definition():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((50, 4)), rng.choice([-1.0, 1.0], 50)
+    expected = sum((s - y.mean()) * np.outer(v, v) for v, s in zip(x, y, strict=True)) / 50
+    np.testing.assert_allclose(label_moment(torch.from_numpy(x), torch.from_numpy(y)), expected)
+    weights = torch.randn(4, dtype=torch.float64)
+    agop = gradient_moment(lambda at: (at @ weights).square())
+    gradients = 2 * (x @ weights.numpy())[:, None] * weights.numpy()
+    np.testing.assert_allclose(
+        agop(torch.from_numpy(x), torch.from_numpy(y)), gradients.T @ gradients / 50
+    )
+
+
+def test_from_data_alone(data):
+    found = discover(*data)
+    assert found.trustworthy and found.dim == 2
+    assert found.angles_to(SPAN).max() < 10
+    assert found.stability > 10 * found.chance == pytest.approx(20 / D)
+
+
+def test_from_a_trained_network(data, trained):
+    found = discover(*data, trained[False].double())
+    assert found.trustworthy and found.dim == 2 and found.accuracy > 0.99
+    assert found.angles_to(SPAN).max() < 5
+
+
+@pytest.mark.parametrize("case", ["untrained network", "shuffled network", "shuffled data"])
+def test_without_signal_nothing_is_trusted(case, data, trained):
+    x, y = XOR(D, shuffle_labels=case.startswith("shuffled")).sample(8000, seed=5, step=0)
+    nets = {"untrained network": TwoLayerNet(D, 64), "shuffled network": trained[True]}
+    found = discover(x, y, nets[case].double() if case in nets else None)
+    assert not found.trustworthy
+    assert found.reason.endswith("are guessed")
+
+
+def test_found_clusters_are_those_of_the_task(data, trained):
+    geometry = discover(*data, trained[False].double()).geometry(*data)
+    assert geometry.splits and sorted(geometry.labels.tolist()) == [-1, -1, 1, 1]
+    for centre, label in zip(XOR(D).geometry.centres, XOR(D).geometry.labels, strict=True):
+        distance, nearest = (geometry.centres - centre).norm(dim=1).min(dim=0)
+        assert distance < 0.1 and geometry.labels[nearest] == label
+
+
+def test_found_clusters_can_be_attached_to(data, trained):
+    geometry = discover(*data, trained[False].double()).geometry(*data)
+    net, loss = TwoLayerNet(D, 64), LogisticLoss()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.2 * 64)
+    with attach(net, optimizer, loss=loss, geometry=geometry) as tracker:
+        for step in range(140):
+            x, y = XOR(D).sample(128, seed=3, step=step)
+            optimizer.zero_grad()
+            loss(net(x), y).backward()
+            optimizer.step()
+    assert [b.name for b in tracker.boundaries] == ["signal_heavy", "linear_exit", "fitted"]
+
+
+def test_classes_apart_by_their_means():
+    rng = np.random.default_rng(0)
+    y = rng.choice([0.0, 1.0], 4000)
+    x = rng.standard_normal((4000, 6)) + 3 * np.outer(2 * y - 1, [1, 0, 0, 0, 0, 0])
+    x, y = torch.from_numpy(x), torch.from_numpy(y)
+    found = discover(x, y, lambda at: torch.tanh(at[:, 0] / 3))
+    assert found.dim == 1 and found.trustworthy
+    centres = found.geometry(x, y).centres
+    np.testing.assert_allclose(centres[:, 0], [3, -3], atol=0.2)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ((torch.zeros(3, 4), torch.zeros(3)), r"inputs: expected a \(m, d\) table of m >= 4"),
+        ((torch.zeros(5, 4), torch.zeros(4)), r"got \(5, 4\) and \(4,\)"),
+        ((torch.full((5, 4), torch.nan), torch.ones(5)), "inputs: expected finite values"),
+        ((torch.zeros(5, 4), torch.ones(5)), "labels: expected both classes, got one class only"),
+    ],
+)
+def test_wrong_data_is_explained(arguments, message):
+    with pytest.raises(ExpectedError, match=message):
+        discover(*arguments)
+
+
+@pytest.mark.parametrize(
+    "option", [{"dim": 0}, {"dim": 99}, {"min_gap": 0.5}, {"min_stability": 2.0}], ids=str
+)
+def test_wrong_options_are_explained(option, data):
+    with pytest.raises(ExpectedError, match=f"{next(iter(option))}: expected"):
+        discover(*data, **option)
