@@ -67,7 +67,8 @@ class Capture:
         keep_inputs: hold on to the inputs of all micro-batches until then, which costs their memory.
 
     Raises:
-        ExpectedError: if the optimizer is tracked already, or trains neither layer.
+        ExpectedError: if the optimizer is tracked already, or trains neither layer; if inputs are to
+            be kept of a model that several processes train.
     """
 
     def __init__(
@@ -91,7 +92,16 @@ class Capture:
                 "call detach() on that tracker first",
             )
         self.view, self.geometry, self.optimizer = view, geometry, optimizer
-        self._model, self._schedule, self._receive = model, schedule, receive
+        self._schedule, self._receive = schedule, receive
+        # several processes train one model: each sees a part of the batch
+        self._shared = isinstance(model, nn.parallel.DistributedDataParallel)
+        if self._shared and keep_inputs:
+            raise ExpectedError(
+                "probes",
+                "none that needs inputs, where several processes train one model",
+                "one that does",
+                "leave out the gradient error",
+            )
         # evaluated on host tensors in float64; copied before our own hook is on it
         self._host_loss = (
             copy.deepcopy(loss).cpu().double() if isinstance(loss, nn.Module) else loss
@@ -275,7 +285,7 @@ class Capture:
         )
         batch = None
         if columns:
-            outputs, targets, clusters = hosted
+            outputs, targets, clusters = _gathered(list(hosted)) if self._shared else hosted
             if not self._pieces[0][1].is_floating_point():
                 targets = targets.long()  # class indices, as the loss takes them
             kept = tuple(self._kept) if self._keep_inputs else ()
@@ -299,6 +309,13 @@ def _to_host(tensors: list[Tensor]) -> list[Tensor]:
     packed = torch.cat([tensor.reshape(-1).to(wide) for tensor in tensors]).cpu().double()
     pieces = torch.split(packed, [tensor.numel() for tensor in tensors])
     return [piece.view(t.shape) for piece, t in zip(pieces, tensors, strict=True)]
+
+
+def _gathered(columns: list[Tensor]) -> list[Tensor]:
+    """Columns of the whole batch, from those of each process; every process must ask."""
+    parts: list[list[Tensor]] = [[]] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, columns)
+    return [torch.cat(column) for column in zip(*parts, strict=True)]
 
 
 def _random_span(geometry: ClusterGeometry) -> Tensor:

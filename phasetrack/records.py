@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -78,8 +80,9 @@ class History(Mapping[str, NDArray[np.float64]]):
     """
 
     def __init__(self, rows: Iterable[tuple[int, Mapping[str, float]]] = ()) -> None:
-        self._steps: list[int] = []
-        self._columns: dict[str, list[float]] = {}
+        # arrays, not lists: a long run keeps 8 bytes a reading
+        self._steps = array("q")
+        self._columns: dict[str, array[float]] = {}
         for step, readings in rows:
             self.append(step, readings)
 
@@ -87,8 +90,11 @@ class History(Mapping[str, NDArray[np.float64]]):
         """Add one step; a metric that other steps have and this one lacks becomes NaN."""
         count = len(self._steps)
         for name, value in readings.items():
-            column = self._columns.setdefault(name, [])
-            column.extend([np.nan] * (count - len(column)))
+            column = self._columns.get(name)
+            if column is None:
+                column = self._columns[name] = array("d")
+            if len(column) < count:
+                column.extend([math.nan] * (count - len(column)))
             column.append(value)
         self._steps.append(step)
 
@@ -102,7 +108,7 @@ class History(Mapping[str, NDArray[np.float64]]):
         if name not in self._columns:
             raise KeyError(f"no metric {name!r}; this history has {sorted(self._columns)}")
         column = self._columns[name]
-        column.extend([np.nan] * (len(self._steps) - len(column)))
+        column.extend([math.nan] * (len(self._steps) - len(column)))
         return np.array(column, dtype=np.float64)
 
     def __iter__(self) -> Iterator[str]:

@@ -401,10 +401,17 @@ def _escape_steps(given: float | None, forecast: Forecast | None) -> float | Non
     return forecast.settings.escape_steps if math.isnan(predicted) else predicted
 
 
+def _rank() -> int:
+    distributed = torch.distributed
+    if not distributed.is_available() or not distributed.is_initialized():
+        return 0
+    return int(distributed.get_rank())
+
+
 def _file_sinks(
     logdir: str | Path | None, geometry: ClusterGeometry, hparams: Mapping[str, object] | None
 ) -> list[Sink]:
-    if logdir is None:
+    if logdir is None or _rank() > 0:  # of several processes, one writes
         return []
     folder = Path(logdir)
     try:

@@ -106,6 +106,14 @@ class TwoLayerView:
         """
         inner = unwrapped(model)
         first, second = _two_weights(inner, layers)
+        for weight in (first, second):
+            if any(hasattr(parameter, "full_tensor") for parameter in weight.parameters):
+                raise ExpectedError(
+                    "model",
+                    "weights that every process holds whole",
+                    f"{weight.name}, which is sharded (FSDP)",
+                    "train with DistributedDataParallel, or attach to a whole copy",
+                )
         first, second, ambiguous = _oriented(first, second)
         between, notes, seen = _between(inner, first, second)
         if isinstance(inner, TwoLayerNet):
