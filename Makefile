@@ -45,8 +45,9 @@ $(VENV)/.test: $(VENV)/.installed
 	$(VENV)/bin/pip install -q -e '.[test]'
 	touch $@
 
+# the test extra too: types are checked against the real optional packages
 $(VENV)/.lint: $(VENV)/.installed
-	$(VENV)/bin/pip install -q -e '.[lint]'
+	$(VENV)/bin/pip install -q -e '.[test,lint]'
 	touch $@
 
 clean: ## remove everything that these commands made, runs excepted

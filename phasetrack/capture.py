@@ -112,7 +112,7 @@ class Capture:
         self._pieces: list[tuple[Tensor, Tensor, Tensor]] = []
         self._versions: list[int] = []  # of the weights that each piece was made with
         self._pending: _State | None = None  # of a step whose closure makes the batch
-        self._kept: list[Tensor] = []  # inputs of the first micro-batch, or of all
+        self._kept: list[Tensor] = []
         self._keep_inputs = keep_inputs
         self._control = _random_span(geometry)
         self._bases: dict[tuple[torch.device, torch.dtype], Tensor] = {}
@@ -172,7 +172,9 @@ class Capture:
         # a copy: an in-place operation further on would overwrite what detach() shares
         seen = outputs.detach().reshape((rows,) if self.view.heads == 1 else (rows, -1)).clone()
         labels = targets.detach().reshape((rows,) if targets.numel() == rows else (rows, -1))
-        if self._keep_inputs or not self._pieces:
+        if not self.view.settled:  # now, while the weights are those that made these outputs
+            self.view = self.view.calibrated(inputs, seen)
+        if self._keep_inputs:
             self._kept.append(inputs)
         self._pieces.append((seen, labels.to(seen.device), self.geometry.assign(inputs)))
         self._versions.append(self._version())
@@ -218,8 +220,8 @@ class Capture:
             return
         try:
             state = self._state()
-            if not self._pieces and any(callable(value) for value in (*args, *kwargs.values())):
-                self._pending = state  # the closure evaluates the loss within the step
+            if any(callable(value) for value in (*args, *kwargs.values())):
+                self._pending = state  # a closure evaluates the loss, or its last part, in the step
                 return
             self._receive(self._snapshot(state))
         except BaseException:  # Ctrl-C, say: the optimizer will not take this step
@@ -233,6 +235,7 @@ class Capture:
                 # a closure may be called again after the weights have moved: not our state
                 fresh = [v == self._pending.version for v in self._versions]
                 self._pieces = [p for p, keep in zip(self._pieces, fresh, strict=True) if keep]
+                self._sizes = self.step_sizes()  # the first closure may have settled the scale
                 self._receive(self._snapshot(self._pending))
         finally:
             self._forget()
@@ -248,11 +251,6 @@ class Capture:
     @torch.no_grad()
     def _state(self) -> _State:
         """The weights before the step, seen through the geometry, still on their device."""
-        if self._pieces:
-            before = self.view
-            self.view = before.calibrated(self._kept[0], self._pieces[0][0])
-            if self.view is not before:
-                self._sizes = self.step_sizes()
         view, k = self.view, self.geometry.signal_dim
         W = view.W
         basis = self._basis(W)
@@ -262,7 +260,7 @@ class Capture:
         )
         control = coordinates[:, k:].square().sum() / W.square().sum()
         parts = [coordinates[:, :k], perp, view.readout.clone(), control]
-        biases = (view.bias, view.output_bias)
+        biases = (view.bias, view.head_readout)
         parts += [bias.clone() for bias in biases if bias is not None]
         return _State(self._version(), parts, biases[0] is not None, biases[1] is not None)
 
@@ -279,7 +277,7 @@ class Capture:
             second_layer=head_length(readout) if many else readout,
             head=readout if many else None,
             bias=next(hosted) if state.biased else None,
-            output_bias=next(hosted) if state.head_biased else None,
+            output_bias=self.view.bias_factor * next(hosted) if state.head_biased else None,
             scale=self.view.scale,
             activation=self.view.activation,
         )
@@ -288,8 +286,7 @@ class Capture:
             outputs, targets, clusters = _gathered(list(hosted)) if self._shared else hosted
             if not self._pieces[0][1].is_floating_point():
                 targets = targets.long()  # class indices, as the loss takes them
-            kept = tuple(self._kept) if self._keep_inputs else ()
-            batch = Batch(outputs, targets, clusters.long(), self._host_loss, kept)
+            batch = Batch(outputs, targets, clusters.long(), self._host_loss, tuple(self._kept))
         return Snapshot(
             self._step, self._time, self._sizes, neurons, float(control), batch, self.view
         )

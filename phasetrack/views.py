@@ -171,13 +171,26 @@ class TwoLayerView:
         return _read(self.second.owner, self.second_bias)
 
     @property
+    def head_readout(self) -> Tensor | None:
+        """The head's bias as `readout` takes its weights, unscaled: (), or (n,); or None."""
+        bias = self.head_bias
+        return None if bias is None else self._read_out(bias)
+
+    @property
+    def bias_factor(self) -> float:
+        """The factor on the head's bias: `scale`, or 1 where the factor acts on the sum alone."""
+        return self.scale if self.bias_scaled and self.scale is not None else 1.0
+
+    @property
     def output_bias(self) -> Tensor | None:
         """What the head's bias adds to f, detached: (), or (n,) for n > 2; None without one."""
-        bias = self.head_bias
-        if bias is None:
-            return None
-        factor = self.scale if self.bias_scaled and self.scale is not None else 1.0
-        return factor * self._read_out(bias)
+        bias = self.head_readout
+        return None if bias is None else self.bias_factor * bias
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left for `calibrated` to find out."""
+        return self.scale is not None and not self.assumed
 
     @property
     def plain(self) -> bool:
@@ -210,7 +223,7 @@ class TwoLayerView:
             inputs: of the first layer, (m, d).
             outputs: of the model, (m,) or (m, n).
         """
-        if self.scale is not None and not self.assumed:
+        if self.settled:
             return self
         theirs = outputs.detach().double()
         tolerance = max(REPRODUCTION_TOLERANCE, 16 * torch.finfo(outputs.dtype).eps)

@@ -92,3 +92,19 @@ def test_a_wheel_works_in_an_empty_environment(wheel, tmp_path):
         [binaries / "python", "-c", code], check=True, cwd=tmp_path, capture_output=True, text=True
     )
     assert done.stdout.startswith(str(tmp_path))
+
+
+OPTIONAL = ["lightning", "transformers", "sklearn", "IPython"]
+
+
+def imported_by(code):
+    code += f"\nimport sys; print([name for name in {OPTIONAL!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip().splitlines()[-1]
+
+
+def test_the_core_imports_no_optional_package():
+    core = "import phasetrack\nfor name in phasetrack.__all__: getattr(phasetrack, name)\n"
+    assert imported_by(core + "import phasetrack_cli.main") == "[]"
+    # and the check can fail
+    assert imported_by("import phasetrack.integrations.lightning") != "[]"

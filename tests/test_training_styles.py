@@ -133,6 +133,28 @@ def test_a_closure_is_read_at_the_state_before_the_step():
     assert same(run(False), run(True))
 
 
+def test_a_closure_that_evaluates_the_last_micro_batch():
+    """As Lightning does it: all but one backward pass come before the step."""
+    model, loss = (
+        nn.Sequential(nn.Linear(D, 6), nn.ReLU(), nn.Linear(6, 1)).double(),
+        LogisticLoss(),
+    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with attach(model, optimizer, loss=loss, geometry=TASK.geometry, strict=True) as tracker:
+        x, y = TASK.sample(60, seed=0, step=0, dtype=torch.float64)
+        expected = loss(model(x).detach()[:, 0], y).item()
+        loss(model(x[:20])[:, 0], y[:20]).backward()
+
+        def closure():
+            value = loss(model(x[20:])[:, 0], y[20:])
+            value.backward()
+            return value
+
+        optimizer.step(closure)
+    assert tracker.history["loss/train"][0] == pytest.approx(expected)
+    assert tracker.view.scale == pytest.approx(1)
+
+
 @pytest.mark.parametrize("order", ["compile first", "attach first"])
 def test_compiled_models(order):
     def run(probed):
