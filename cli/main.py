@@ -126,7 +126,7 @@ def forecast(
         train=train,
         target=target,
     )
-    from phasetrack.forecast import forecast as predict
+    from phasetrack.forecast import predict
     from phasetrack.tasks import XOR
 
     summary = predict(XOR(settings.d).geometry, settings).as_summary()

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from phasetrack._checks import ExpectedError, PhasetrackError
     from phasetrack._version import __version__
     from phasetrack.discovery import DiscoveredSpan, discover
-    from phasetrack.forecast import Forecast, forecast
+    from phasetrack.forecast import Forecast, predict
     from phasetrack.geometry import ClusterGeometry
     from phasetrack.losses import LogisticLoss
     from phasetrack.network import TwoLayerNet
@@ -33,7 +33,7 @@ __all__ = [
     # the canonical experiment
     "RunSettings",
     "train",
-    "forecast",
+    "predict",
     "Forecast",
     "TwoLayerNet",
     "LogisticLoss",
@@ -65,7 +65,7 @@ _HOMES = {
     "_checks": ("ExpectedError", "PhasetrackError"),
     "_version": ("__version__",),
     "discovery": ("DiscoveredSpan", "discover"),
-    "forecast": ("Forecast", "forecast"),
+    "forecast": ("Forecast", "predict"),
     "geometry": ("ClusterGeometry",),
     "losses": ("LogisticLoss",),
     "network": ("TwoLayerNet",),
@@ -88,5 +88,5 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'phasetrack' has no attribute {name!r}")
     value = getattr(import_module(f"phasetrack.{_HOME_OF[name]}"), name)
-    globals()[name] = value  # a submodule of the same name (forecast) must not win later
+    globals()[name] = value
     return value

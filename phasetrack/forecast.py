@@ -163,7 +163,7 @@ class Forecast:
         return Band(*(float(v) if np.isfinite(v) else math.nan for v in (middle, low, high)))
 
 
-def forecast(geometry: ClusterGeometry, settings: RunSettings, draws: int = DRAWS) -> Forecast:
+def predict(geometry: ClusterGeometry, settings: RunSettings, draws: int = DRAWS) -> Forecast:
     """Predict the run that `settings` describe on the clusters of `geometry` (theory.md 6b).
 
     The neurons are drawn from a stream of their own, never those of the run with the same seed.

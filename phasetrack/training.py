@@ -15,7 +15,7 @@ from torch import nn
 
 from phasetrack._checks import ExpectedError, check_int
 from phasetrack._version import __version__
-from phasetrack.forecast import Forecast, forecast
+from phasetrack.forecast import Forecast, predict
 from phasetrack.losses import LogisticLoss
 from phasetrack.network import TwoLayerNet
 from phasetrack.phases import Phase
@@ -62,7 +62,7 @@ def train(
     task = XOR(settings.d, shuffle_labels=settings.shuffle_labels)
     started = time.perf_counter()
     try:
-        predicted = predicted or forecast(task.geometry, settings)
+        predicted = predicted or predict(task.geometry, settings)
     except BaseException:
         directory.rmdir()  # nothing is in it yet
         raise

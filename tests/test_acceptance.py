@@ -4,7 +4,7 @@ import statistics
 
 import pytest
 
-from phasetrack import RunSettings, forecast, train
+from phasetrack import RunSettings, predict, train
 from phasetrack.tasks import XOR
 
 pytestmark = pytest.mark.long
@@ -66,6 +66,6 @@ def test_growth_is_as_predicted(runs, phase):
 
 def test_a_forecast_takes_no_training():
     """Another seed's forecast does as well: it knows nothing of the run."""
-    bands = [forecast(XOR(512).geometry, RunSettings(seed=seed)).bands() for seed in (10, 11)]
+    bands = [predict(XOR(512).geometry, RunSettings(seed=seed)).bands() for seed in (10, 11)]
     onsets = [band["signal_heavy_onset"]["value"] for band in bands]
     assert onsets[0] != onsets[1] and onsets[0] == pytest.approx(onsets[1], rel=0.05)

@@ -6,7 +6,7 @@ import naive
 import numpy as np
 import pytest
 
-from phasetrack import ExpectedError, RunSettings, forecast
+from phasetrack import ExpectedError, RunSettings, predict
 from phasetrack.forecast import draw_neurons
 
 SMALL = RunSettings(d=64, width=128, batch=1024)
@@ -14,7 +14,7 @@ SMALL = RunSettings(d=64, width=128, batch=1024)
 
 @pytest.fixture(scope="module")
 def small():
-    return forecast(naive.xor(64), SMALL)
+    return predict(naive.xor(64), SMALL)
 
 
 def test_neurons_are_drawn_from_the_sphere_without_drawing_it():
@@ -55,8 +55,8 @@ def test_the_start_is_the_first_step_of_a_run(small):
 
 
 def test_a_seed_gives_one_forecast_and_another_seed_another(small):
-    again = forecast(naive.xor(64), SMALL)
-    other = forecast(naive.xor(64), RunSettings(d=64, width=128, batch=1024, seed=1))
+    again = predict(naive.xor(64), SMALL)
+    other = predict(naive.xor(64), RunSettings(d=64, width=128, batch=1024, seed=1))
     assert all(
         (again.draws[name] == draws).all()
         for name, draws in small.draws.items()
@@ -66,14 +66,14 @@ def test_a_seed_gives_one_forecast_and_another_seed_another(small):
 
 
 def test_a_quarter_of_the_step_takes_four_times_as_long(small):
-    slow = forecast(naive.xor(64), RunSettings(d=64, width=128, batch=1024, eta=0.05))
+    slow = predict(naive.xor(64), RunSettings(d=64, width=128, batch=1024, eta=0.05))
     ratio = slow.loss_halving_step.value / small.loss_halving_step.value
     assert ratio == pytest.approx(4, rel=0.06)
 
 
 def test_a_forecast_is_no_longer_than_needed():
     def length(steps, **options):
-        return forecast(naive.xor(16), RunSettings(d=16, width=32, steps=steps, **options)).steps
+        return predict(naive.xor(16), RunSettings(d=16, width=32, steps=steps, **options)).steps
 
     assert length(9) == 9
     assert length(10**6) == length(None) < 200
@@ -83,7 +83,7 @@ def test_a_forecast_is_no_longer_than_needed():
 
 def test_a_frozen_first_layer_is_never_heavy():
     settings = RunSettings(d=64, width=128, train="second", steps=150)
-    frozen = forecast(naive.xor(64), settings)
+    frozen = predict(naive.xor(64), settings)
     assert math.isnan(frozen.signal_heavy_onset.value)
     assert frozen.median("heaviness/zeta_star").min() > 1
 
@@ -98,4 +98,4 @@ def test_a_summary_has_the_keys_of_a_run(small):
 
 def test_no_draws_is_a_mistake():
     with pytest.raises(ExpectedError, match="draws: expected an integer >= 1, got 0"):
-        forecast(naive.xor(16), SMALL, draws=0)
+        predict(naive.xor(16), SMALL, draws=0)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import phasetrack
+
 ROOT = Path(__file__).parents[1]
 HOMES = {"phasetrack": "phasetrack", "cli": "phasetrack_cli"}
 CONSTRAINTS = {
@@ -71,7 +73,8 @@ def test_everything_is_pinned():
     assert all(pins.values()) and pins["torch"] == "2.13.0"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = itertools.chain(*project["optional-dependencies"].values())
-    assert {w.split(">=")[0] for w in (*project["dependencies"], *extras)} <= set(pins)
+    names = {wanted.split(">=")[0] for wanted in (*project["dependencies"], *extras)}
+    assert {name for name in names if not name.startswith("phasetrack[")} <= set(pins)
 
 
 @pytest.mark.long
@@ -108,3 +111,9 @@ def test_the_core_imports_no_optional_package():
     assert imported_by(core + "import phasetrack_cli.main") == "[]"
     # and the check can fail
     assert imported_by("import phasetrack.integrations.lightning") != "[]"
+
+
+def test_no_public_name_is_also_a_module():
+    """Importing the module would replace the name by it."""
+    modules = {path.stem for path in (ROOT / "phasetrack").iterdir()}
+    assert not (set(phasetrack.__all__) & modules) - {"measures", "tasks"}

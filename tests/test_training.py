@@ -143,7 +143,7 @@ def test_an_interrupted_forecast_leaves_nothing(tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("phasetrack.training.forecast", interrupted)
+    monkeypatch.setattr("phasetrack.training.predict", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(RunSettings(d=8), out=tmp_path, name="run")
     assert list(tmp_path.iterdir()) == []
