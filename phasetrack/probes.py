@@ -216,11 +216,12 @@ class GrowthProbe:
         before = snapshot.previous
         if before is None:
             nothing = Undefined("growth needs an earlier recorded step")
+            kinds = {"": nothing, "_predicted": _unpredictable(snapshot) or nothing}
             return {
-                f"growth/{part}_rate{group}{kind}": nothing
+                f"growth/{part}_rate{group}{kind}": reason
                 for part in growth.PARTS
                 for group in groups
-                for kind in ("", "_predicted")
+                for kind, reason in kinds.items()
             }
         # One side for both ends: a neuron whose a changes sign keeps its old sig and opp.
         start = growth.squares(before.neurons)
@@ -279,12 +280,19 @@ def _per_cluster(prefix: str, snapshot: Snapshot, values: Tensor) -> Measurement
     }
 
 
+def _unpredictable(snapshot: Snapshot) -> Undefined | None:
+    """Why the law says nothing about this training at all; None if it does."""
+    if not snapshot.sizes.plain:
+        return Undefined("rates are predicted for SGD without momentum or weight decay")
+    if not snapshot.view.plain:
+        return Undefined("rates are predicted for ReLU networks with one output and no biases")
+    return None
+
+
 def _predicted(before: Snapshot) -> growth.Squares | Undefined:
     """Squared sizes that the law predicts one step after a snapshot."""
-    if not before.sizes.plain:
-        return Undefined("rates are predicted for SGD without momentum or weight decay")
-    if not before.view.plain:
-        return Undefined("rates are predicted for ReLU networks without biases")
+    if reason := _unpredictable(before):
+        return reason
     if before.batch is None:
         return Undefined("the loss slopes need a batch")
     geometry = before.geometry

@@ -406,4 +406,5 @@ def test_undefined_predictions_say_why():
     with attach(model, optimizer, loss=loss, geometry=TASK.geometry) as tracker:
         for number in range(3):
             step(model, optimizer, loss, number)
-    assert "earlier" in tracker.undefined["growth/signal_rate_predicted"]
+    assert "SGD without momentum" in tracker.undefined["growth/signal_rate_predicted"]
+    assert "earlier" in tracker.undefined["growth/signal_rate"]
