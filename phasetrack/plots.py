@@ -31,6 +31,8 @@ BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (
     "#CC79A7",
 )
 CLUSTER_COLOURS = (BLUE, SKY, VERMILION, ORANGE, GREEN, PURPLE)
+PREDICTED = "--"
+CLUSTER_STYLES = ("-", "-.", ":")  # for the first six clusters, the next six, ...
 PHASE_COLOURS = {
     Phase.UNDETERMINED: "#999999",
     Phase.SIGNAL_FINDING: SKY,
@@ -106,7 +108,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 def _heaviness(axes: Axes, history: History, thresholds: Thresholds) -> None:
     axes.set_title("Signal-heaviness zeta*", fontsize=SMALL + 1)
     axes.set_yscale("log")
-    _curve(axes, history, "forecast/zeta_star", "forecast", BLACK, dashed=True)
+    _curve(axes, history, "forecast/zeta_star", "forecast", BLACK, style=PREDICTED)
     _curve(axes, history, "heaviness/zeta_star", "measured", BLUE)
     _level(axes, thresholds.zeta_exit)
     _level(axes, thresholds.zeta_enter)
@@ -118,22 +120,23 @@ def _shares(axes: Axes, history: History, _: Thresholds) -> None:
     _curve(axes, history, "heaviness/heavy_mass", "heavy neurons", BLUE)
     _curve(axes, history, "heaviness/signal_share", "signal span", VERMILION)
     _curve(axes, history, "heaviness/control", "random span", GREEN)
-    _curve(axes, history, "heaviness/chance", "chance", BLACK, dashed=True)
+    _curve(axes, history, "heaviness/chance", "chance", BLACK, style=PREDICTED)
 
 
 def _margins(axes: Axes, history: History, _: Thresholds) -> None:
     axes.set_title("Clean margin of each cluster", fontsize=SMALL + 1)
-    _curve(axes, history, "forecast/margin_min", "forecast (min)", BLACK, dashed=True)
+    _curve(axes, history, "forecast/margin_min", "forecast (min)", BLACK, style=PREDICTED)
     clusters = [name for name in history if name.startswith("margin/clean/")]
     for index, name in enumerate(clusters):
-        colour = CLUSTER_COLOURS[index % len(CLUSTER_COLOURS)]
-        _curve(axes, history, name, name.removeprefix("margin/clean/"), colour)
+        turn, place = divmod(index, len(CLUSTER_COLOURS))
+        label, style = name.removeprefix("margin/clean/"), CLUSTER_STYLES[turn % 3]
+        _curve(axes, history, name, label, CLUSTER_COLOURS[place], style=style)
 
 
 def _loss(axes: Axes, history: History, thresholds: Thresholds) -> None:
     axes.set_title("Training loss and error", fontsize=SMALL + 1)
     axes.set_yscale("log")
-    _curve(axes, history, "forecast/loss", "forecast", BLACK, dashed=True)
+    _curve(axes, history, "forecast/loss", "forecast", BLACK, style=PREDICTED)
     _curve(axes, history, "loss/train", "loss", BLUE)
     _curve(axes, history, "error/train", "error", VERMILION)
     _level(axes, thresholds.loss_target)
@@ -158,11 +161,11 @@ def _growth(axes: Axes, history: History, _: Thresholds) -> None:
         _curve(axes, history, name, label, colour)
     for index, name in enumerate(curves):
         label = "" if index else "predicted"
-        _curve(axes, history, f"{name}_predicted", label, BLACK, dashed=True)
+        _curve(axes, history, f"{name}_predicted", label, BLACK, style=PREDICTED)
 
 
 def _curve(
-    axes: Axes, history: History, name: str, label: str, colour: str, *, dashed: bool = False
+    axes: Axes, history: History, name: str, label: str, colour: str, *, style: str = "-"
 ) -> None:
     """One metric over the steps; what is not finite leaves a gap."""
     if name not in history:
@@ -171,15 +174,18 @@ def _curve(
     known = np.where(np.isfinite(values), values, np.nan)
     if axes.get_yscale() == "log":
         known = np.where(known > 0, known, np.nan)
+    if np.isnan(known).all():
+        return
+    predicted = style == PREDICTED
     axes.plot(
         history.steps,
         known,
         color=colour,
-        linewidth=1.0 if dashed else 1.6,
-        linestyle="--" if dashed else "-",
-        marker="." if len(values) <= FEW_STEPS and not dashed else "",
+        linewidth=1.0 if predicted else 1.6,
+        linestyle=style,
+        marker="." if len(values) <= FEW_STEPS and not predicted else "",
         label=_plain(label) or "_",
-        zorder=2.5 if dashed else 2,
+        zorder=2.5 if predicted else 2,
     )
 
 
