@@ -138,6 +138,8 @@ class Capture:
             (self.optimizer.register_step_pre_hook, self._before_step),
             (self.optimizer.register_step_post_hook, self._after_step),
         ]
+        if self.view.directions is not None:
+            hooks.append((self.view.second.owner.register_forward_hook, self._see_block))
         if isinstance(loss, nn.Module):
             hooks.append((loss.register_forward_hook, self._see_loss))
         return hooks
@@ -163,6 +165,9 @@ class Capture:
         if not self._armed or not outputs.requires_grad or self._inputs is None:
             return
         inputs = self._inputs.reshape(-1, self._inputs.shape[-1])
+        if self.view.directions is not None:
+            self._observe_network(outputs, targets)
+            return
         rows = len(inputs)
         if outputs.numel() != rows * self.view.heads or targets.numel() not in (
             rows,
@@ -178,6 +183,26 @@ class Capture:
             self._kept.append(inputs)
         self._pieces.append((seen, labels.to(seen.device), self.geometry.assign(inputs)))
         self._versions.append(self._version())
+
+    def _observe_network(self, outputs: Tensor, targets: Tensor) -> None:
+        """A loss call of the network around a block: its samples belong to no cluster."""
+        rows = targets.numel()
+        if rows == 0 or outputs.numel() % rows:
+            return
+        shape = (rows,) if outputs.numel() == rows else (rows, -1)
+        seen = outputs.detach().reshape(shape).clone()
+        nowhere = torch.full((rows,), -1, device=seen.device)
+        self._pieces.append((seen, targets.detach().reshape(rows).to(seen.device), nowhere))
+        self._versions.append(self._version())
+
+    def _see_block(self, _: nn.Module, __: tuple[Any, ...], output: Tensor) -> None:
+        """A block's own outputs, which settle what was assumed of it."""
+        if self._armed and self._inputs is not None and not self.view.settled:
+            measured = self.view.of_block(output.detach().reshape(-1, output.shape[-1]))
+            inputs = self._inputs.reshape(-1, self._inputs.shape[-1])
+            self.view = self.view.calibrated(
+                inputs, measured.squeeze(1) if self.view.heads == 1 else measured
+            )
 
     def step_sizes(self) -> StepSizes:
         """Length of the coming step for each layer, from the optimizer's own groups."""

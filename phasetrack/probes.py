@@ -141,7 +141,12 @@ def clean_margins(snapshot: Snapshot) -> Measurement:
 
 def empirical_margins(snapshot: Snapshot) -> Measurement:
     """Mean and low quantile of y f over the step's samples in each cluster (theory.md 4)."""
-    batch, count = _batch(snapshot), len(snapshot.geometry.labels)
+    batch, names = _batch(snapshot), snapshot.geometry.names
+    if snapshot.view.directions is not None:
+        nothing = Undefined("a block in a larger network has no labels of its own")
+        prefixes = ("margin/empirical", "margin/empirical_low")
+        return {f"{prefix}/{name}": nothing for prefix in prefixes for name in names}
+    count = len(names)
     means, lows = margins.empirical_margins(batch.margins, batch.clusters, count)
     return {
         **_per_cluster("margin/empirical", snapshot, means),
@@ -161,6 +166,9 @@ def linearization(snapshot: Snapshot) -> Measurement:
 def gradient_errors(snapshot: Snapshot) -> Measurement:
     """|grad L - grad L_0| / |grad L_0| of each layer, by two backward passes (theory.md 5)."""
     batch, view = _batch(snapshot), snapshot.view
+    if view.directions is not None:
+        nothing = Undefined("the gradient error is that of a whole two-layer model")
+        return {f"linearization/gradient_error_{layer}": nothing for layer in ("first", "second")}
     W, A = (weight.clone().requires_grad_(True) for weight in (view.W, view.A))
     sizes = [len(piece) for piece in batch.inputs]
     targets = batch.targets.to(W.device, W.dtype if batch.targets.is_floating_point() else None)

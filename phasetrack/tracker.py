@@ -61,6 +61,7 @@ def attach(
     layers: tuple[str, str] | None = None,
     scale: float | None = None,
     activation: Activation | None = None,
+    readout: Tensor | None = None,
     on_transition: Callable[[Tracker, Transition], object] | None = None,
     on_alert: Callable[[Tracker, Alert], object] | None = None,
     strict: bool = False,
@@ -85,6 +86,9 @@ def attach(
         layers: names of the two layers, where the model has others.
         scale: factor between the second layer's output and the model's (see `TwoLayerView.of`).
         activation: the activation, where the model shows none as a module and it is not ReLU.
+        readout: for a block in a larger network, named by `layers`: the direction of its output
+            that is measured, (outputs,), or one for each class, (n, outputs). Margins are then those
+            of the block alone, and loss and first-order errors those of the whole network.
         on_transition: called with the tracker and each change of label, before the optimizer step
             of the state that carries the new one; what it raises, it raises into the training
             loop, which can end it.
@@ -118,7 +122,7 @@ def attach(
         model,
         optimizer,
         loss,
-        TwoLayerView.of(model, layers, scale=scale, activation=activation),
+        TwoLayerView.of(model, layers, scale=scale, activation=activation, readout=readout),
         geometry,
         schedule=as_schedule(every),
         probes=_probes(probes, forecast),
@@ -179,6 +183,9 @@ class Tracker:
                 "geometry",
                 f"labels of {max(view.heads, 2)} classes, as {view.names[1]} tells apart",
                 f"{geometry.class_count}",
+                "of a block in a larger network, say with readout= which directions are measured"
+                if view.directions is None
+                else "",
             )
         self.history = History()
         self.phase, self.reason = Phase.UNDETERMINED, "no step was recorded yet"

@@ -58,6 +58,8 @@ class TwoLayerView:
         first_bias: attribute of `first.owner` that holds the biases b, or None.
         second_bias: attribute of `second.owner` that holds the head's bias, or None.
         bias_scaled: whether the factor acts on the head's bias too, ``scale * head(x)``.
+        directions: for a block in a larger network, what of its output is measured, (n, outputs) or
+            None: f is then these combinations of the block's own outputs.
         assumed: whether activation and orientation are guesses that the first batch must confirm.
         notes: what was assumed or found on the way, for people.
     """
@@ -70,6 +72,7 @@ class TwoLayerView:
     first_bias: str | None = None
     second_bias: str | None = None
     bias_scaled: bool = True
+    directions: Tensor | None = None
     assumed: bool = False
     notes: tuple[str, ...] = field(default_factory=tuple)
 
@@ -81,6 +84,7 @@ class TwoLayerView:
         *,
         scale: float | None = None,
         activation: Activation | None = None,
+        readout: Tensor | None = None,
     ) -> TwoLayerView:
         """Find the two layers of a model.
 
@@ -93,6 +97,8 @@ class TwoLayerView:
             layers: their names, where the model has others: of nn.Linear layers (``fc1``) or of
                 parameters (``block.W``).
             scale: factor on the sum over neurons; by default measured on the first batch.
+            readout: for a block in a larger network, such as a transformer's MLP: the direction of
+                its output that is measured, (outputs,), or one for each class, (n, outputs).
             activation: by default the module between the layers, or else what makes the layers
                 reproduce the model on the first batch, of `ACTIVATIONS`.
 
@@ -118,6 +124,10 @@ class TwoLayerView:
         between, notes, seen = _between(inner, first, second)
         if isinstance(inner, TwoLayerNet):
             scale, notes, seen = inner.scale, (), True
+        directions = None
+        if readout is not None:
+            directions = _checked_readout(readout, second)
+            scale = 1.0 if scale is None else scale
         return cls(
             first,
             second,
@@ -126,6 +136,7 @@ class TwoLayerView:
             activation=activation or between,
             first_bias=_bias(first, second, first.shape[0]),
             second_bias=_bias(second, first, second.shape[0]),
+            directions=directions,
             assumed=ambiguous or not (seen or activation),
             notes=notes,
         )
@@ -142,8 +153,8 @@ class TwoLayerView:
 
     @property
     def A(self) -> Tensor:
-        """The head's weights, detached, (heads, p)."""
-        return self.second.value
+        """The head's weights, detached, (heads, p); of a block, in its directions."""
+        return self.of_block(self.second.value.T).T
 
     @property
     def a(self) -> Tensor:
@@ -157,8 +168,8 @@ class TwoLayerView:
 
     @property
     def heads(self) -> int:
-        """Outputs of the head: 1, or a logit for each class."""
-        return self.second.shape[0]
+        """Measured outputs: 1, or a logit for each class."""
+        return self.second.shape[0] if self.directions is None else len(self.directions)
 
     @property
     def bias(self) -> Tensor | None:
@@ -168,7 +179,8 @@ class TwoLayerView:
     @property
     def head_bias(self) -> Tensor | None:
         """The head's bias as it stands in the model, detached, (heads,), or None."""
-        return _read(self.second.owner, self.second_bias)
+        bias = _read(self.second.owner, self.second_bias)
+        return None if bias is None else self.of_block(bias)
 
     @property
     def head_readout(self) -> Tensor | None:
@@ -194,9 +206,17 @@ class TwoLayerView:
 
     @property
     def plain(self) -> bool:
-        """Whether the mean-field law applies: ReLU, one output, no biases."""
+        """Whether the mean-field law applies: a whole model, ReLU, one output, no biases."""
+        if self.directions is not None:
+            return False
         no_bias = self.first_bias is None and self.second_bias is None
         return no_bias and self.heads == 1 and self.activation is torch.relu
+
+    def of_block(self, values: Tensor) -> Tensor:
+        """A block's outputs (..., outputs) in its directions (..., n); of a model, as they are."""
+        if self.directions is None:
+            return values
+        return values @ self.directions.to(values).T
 
     def outputs(self, inputs: Tensor, W: Tensor, A: Tensor) -> Tensor:
         """The model's formula at weights W (p, d) and A (heads, p): (m, d) to (m,) or (m, n)."""
@@ -354,6 +374,19 @@ def _named(model: nn.Module, seen: list[Weight], name: str) -> Weight:
         return Weight(owner, attribute, name)
     known = ", ".join(weight.name.removesuffix(".weight") for weight in seen)
     raise ExpectedError("layers", f"names of layers or parameters, of {known}", repr(name))
+
+
+def _checked_readout(readout: Tensor, second: Weight) -> Tensor:
+    """One direction a row, (n, outputs)."""
+    directions = torch.as_tensor(readout).detach()
+    directions = directions.unsqueeze(0) if directions.ndim == 1 else directions
+    if directions.ndim != 2 or directions.shape[1] != second.shape[0]:
+        raise ExpectedError(
+            "readout",
+            f"shape ({second.shape[0]},) or (n, {second.shape[0]}), for the outputs of {second.name}",
+            tuple(torch.as_tensor(readout).shape),
+        )
+    return directions
 
 
 def _oriented(first: Weight, second: Weight) -> tuple[Weight, Weight, bool]:
