@@ -55,6 +55,7 @@ def run(
     micro_batch: opt.MicroBatch = None,
     shuffle_labels: opt.ShuffleLabels = False,
     gradient_error: opt.GradientError = False,
+    snapshots: opt.Snapshots = None,
     device: opt.Device = "cpu",
     threads: opt.Threads = None,
     out: opt.Out = Path("runs"),
@@ -81,6 +82,7 @@ def run(
         micro_batch=micro_batch,
         shuffle_labels=shuffle_labels,
         gradient_error=gradient_error,
+        snapshots=snapshots,
     )
     from phasetrack import training
     from phasetrack.sinks.console import ConsoleSink
@@ -213,6 +215,21 @@ def plot(
     summary = recorded.summary or recorded.summarise()
     save_figure(run_figure(recorded.history, summary, title=recorded.name), path)
     typer.echo(str(path))
+
+
+@app.command()
+def replay(run: opt.RunPath, as_json: opt.Json = False) -> None:
+    """Look back at a run's saved weights, against the signal span found at its end."""
+    recorded = _read(run)
+    from phasetrack.replay import replay as look_back
+    from phasetrack.training import fresh_sample
+
+    seen = look_back(run, *fresh_sample(recorded.config["settings"]))
+    _show(seen.summary, as_json, f"{recorded.name}, in hindsight")
+    if seen.span is not None and not as_json:
+        trust = seen.span.reason or f"gap {seen.span.gap:.3g}, stability {seen.span.stability:.2f}"
+        word = "trustworthy" if seen.span.trustworthy else "NOT TRUSTWORTHY"
+        typer.echo(f"span      {seen.span.dim} dimensions, {word}: {trust}")
 
 
 @app.command()

@@ -68,6 +68,13 @@ GradientError = Annotated[
         help="Also read the gradient's first-order error (two backward passes a record).",
     ),
 ]
+Snapshots = Annotated[
+    int | None,
+    typer.Option(
+        help="Save the weights at every n-th step, for `phasetrack replay` (default: none).",
+        show_default=False,
+    ),
+]
 Device = Annotated[str, typer.Option(help="cpu or cuda[:index]; samples do not depend on it.")]
 Threads = Annotated[
     int | None,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from phasetrack.network import TwoLayerNet
     from phasetrack.phases import Alert, Boundary, Phase, PhaseClassifier, Thresholds
     from phasetrack.records import History
+    from phasetrack.replay import Replay
     from phasetrack.run_directory import Run, read_run
     from phasetrack.schedules import every, log_spaced
     from phasetrack.settings import RunSettings
@@ -52,6 +53,7 @@ __all__ = [
     # recorded runs
     "read_run",
     "Run",
+    "Replay",
     "History",
     # errors
     "PhasetrackError",
@@ -71,6 +73,7 @@ _HOMES = {
     "network": ("TwoLayerNet",),
     "phases": ("Alert", "Boundary", "Phase", "PhaseClassifier", "Thresholds"),
     "records": ("History",),
+    "replay": ("Replay",),
     "run_directory": ("Run", "read_run"),
     "schedules": ("every", "log_spaced"),
     "settings": ("RunSettings",),

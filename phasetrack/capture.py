@@ -313,7 +313,14 @@ class Capture:
                 targets = targets.long()  # class indices, as the loss takes them
             batch = Batch(outputs, targets, clusters.long(), self._host_loss, tuple(self._kept))
         return Snapshot(
-            self._step, self._time, self._sizes, neurons, float(control), batch, self.view
+            self._step,
+            self._time,
+            self._sizes,
+            neurons,
+            float(control),
+            batch,
+            self.view,
+            live=state.version == self._version(),
         )
 
     def _basis(self, like: Tensor) -> Tensor:

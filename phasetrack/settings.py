@@ -73,6 +73,7 @@ class RunSettings:
         target: loss at which the run is FITTED.
         micro_batch: samples held in memory at once; None means the whole batch.
         shuffle_labels: give each sample the label of another (a run that cannot succeed).
+        snapshots: save the weights at every such recorded step; None saves none.
         gradient_error: also read the first-order error of the parameter gradient (costs two
             backward passes a recorded step).
 
@@ -94,6 +95,7 @@ class RunSettings:
     micro_batch: int | None = None
     shuffle_labels: bool = False
     gradient_error: bool = False
+    snapshots: int | None = None
 
     def __post_init__(self) -> None:
         """Check every option."""
@@ -107,7 +109,7 @@ class RunSettings:
         check_int("every", self.every, minimum=1)
         # above the first loss there is nothing to reach; far below it the step limit explodes
         check_float("target", self.target, minimum=1e-6, maximum=2 * math.log(2))
-        for name in ("batch", "steps", "micro_batch"):
+        for name in ("batch", "steps", "micro_batch", "snapshots"):
             if getattr(self, name) is not None:
                 check_int(name, getattr(self, name), minimum=1)
         if self.micro_batch is not None and self.micro_batch > self.batch_size:

@@ -93,6 +93,7 @@ class Snapshot:
         control_share: share of sum |w|^2 in a random span of the same dimension.
         batch: outputs, targets and clusters; None if no loss call was seen.
         view: the live layers, on their device; they change once the step is taken.
+        live: whether they still hold this state; a closure may have moved them.
         previous: the snapshot recorded before this one, whose own `previous` is None.
         first: the first snapshot recorded; None in that one itself.
     """
@@ -104,6 +105,7 @@ class Snapshot:
     control_share: float
     batch: Batch | None
     view: TwoLayerView
+    live: bool = True
     previous: Snapshot | None = None
     first: Snapshot | None = None
 

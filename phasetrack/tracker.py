@@ -32,6 +32,7 @@ from phasetrack.schedules import Schedule, as_schedule
 from phasetrack.sinks.base import Sink
 from phasetrack.sinks.history import HistorySink
 from phasetrack.sinks.tensorboard import TensorBoardSink
+from phasetrack.sinks.weights import WeightStore
 from phasetrack.snapshot import Batch, Snapshot
 from phasetrack.summary import summarise
 from phasetrack.views import TwoLayerView
@@ -58,6 +59,7 @@ def attach(
     forecast: Forecast | None = None,
     escape_steps: float | None = None,
     hparams: Mapping[str, object] | None = None,
+    snapshots: int | Schedule | None = None,
     layers: tuple[str, str] | None = None,
     scale: float | None = None,
     activation: Activation | None = None,
@@ -83,6 +85,7 @@ def attach(
         escape_steps: predicted steps until the loss halves, which the SADDLE alert needs; taken
             from `forecast` if that is given.
         hparams: hyperparameters of the run, for TensorBoard's HParams dashboard.
+        snapshots: save the two layers at such recorded steps under `logdir`, for `phasetrack.replay.replay`.
         layers: names of the two layers, where the model has others.
         scale: factor between the second layer's output and the model's (see `TwoLayerView.of`).
         activation: the activation, where the model shows none as a module and it is not ReLU.
@@ -118,6 +121,8 @@ def attach(
         >>> tracker.phase.name, tracker.history.steps.tolist()
         ('SIGNAL_FINDING', [0, 1, 2])
     """
+    if snapshots is not None and logdir is None:
+        raise ExpectedError("snapshots", "a logdir to save weights in", "none", "give logdir=")
     tracker = Tracker(
         model,
         optimizer,
@@ -138,6 +143,8 @@ def attach(
     # files come last: a mistake in the other arguments leaves none behind
     try:
         tracker.add_sinks(_file_sinks(logdir, geometry, hparams))
+        if snapshots is not None and logdir is not None and _rank() == 0:
+            tracker.save_weights(WeightStore(Path(logdir)), as_schedule(snapshots))
     except BaseException:
         tracker.detach()
         raise
@@ -196,6 +203,8 @@ class Tracker:
         self._probes, self._sinks = list(probes), list(sinks)
         self._classifier, self._forecast, self._strict = classifier, forecast, strict
         self._on_transition, self._on_alert = on_transition, on_alert
+        self._store: WeightStore | None = None
+        self._saved: Schedule = lambda _: False
         self._first: Snapshot | None = None
         self._previous: Snapshot | None = None
         self._loss, self._closed = loss, False
@@ -245,6 +254,10 @@ class Tracker:
     def add_sinks(self, sinks: Sequence[Sink]) -> None:
         """Give further sinks every record from now on; they are closed by `detach`."""
         self._sinks += sinks
+
+    def save_weights(self, store: WeightStore, schedule: Schedule) -> None:
+        """Save the two layers at the recorded steps of a schedule."""
+        self._store, self._saved = store, schedule
 
     def detach(self, extra: Mapping[str, Any] | None = None) -> None:
         """Remove all hooks and close all sinks; further calls do nothing.
@@ -311,9 +324,19 @@ class Tracker:
             verdict.alerts,
             {name: values.numpy() for name, values in distributions.items()},
         )
+        self._save(snapshot)
         for sink in list(self._sinks):
             if not self._guard(partial(sink.write, record), type(sink).__name__):
                 self._sinks.remove(sink)
+
+    def _save(self, snapshot: Snapshot) -> None:
+        if self._store is None or not self._saved(snapshot.step):
+            return
+        if not snapshot.live:
+            moved = "the optimizer's closure moved the weights before they could be saved"
+            self.undefined.setdefault("weights", moved)
+        elif not self._guard(partial(self._store.save, snapshot.step, snapshot.view), "weights"):
+            self._store = None
 
     def _measure(self, snapshot: Snapshot) -> tuple[dict[str, float], dict[str, Tensor]]:
         measured: dict[str, Tensor | float] = {}

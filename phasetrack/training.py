@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from phasetrack._checks import ExpectedError, check_int
 from phasetrack._version import __version__
@@ -25,6 +25,11 @@ from phasetrack.settings import RunSettings
 from phasetrack.sinks.base import Sink
 from phasetrack.tasks import XOR
 from phasetrack.tracker import Tracker, attach
+
+# A sample to look back with: enough for two halves to agree on a span (chosen here), and from a step
+# that no training reaches.
+LEAST_SAMPLE, SAMPLE_PER_DIMENSION = 4096, 16
+FRESH_STEP = 2**62
 
 
 def train(
@@ -85,6 +90,7 @@ def train(
         forecast=predicted,
         escape_steps=settings.escape_steps,
         hparams=_hparams(settings),
+        snapshots=settings.snapshots,
     )
     extra: dict[str, Any] = {"directory": str(directory), "stopped": "failed"}
     try:
@@ -96,6 +102,17 @@ def train(
         write_json(directory / SUMMARY, summary)
         tracker.detach(extra)
     return summary
+
+
+def fresh_sample(settings: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """A sample of a recorded run's task that no run has trained on: inputs (m, d), labels (m,).
+
+    Args:
+        settings: as ``config.json`` holds them.
+    """
+    task = XOR(settings["d"], shuffle_labels=settings["shuffle_labels"])
+    count = max(LEAST_SAMPLE, SAMPLE_PER_DIMENSION * task.d)
+    return task.sample(count, seed=settings["seed"], step=FRESH_STEP)
 
 
 def run_name(settings: RunSettings) -> str:
