@@ -113,6 +113,7 @@ class Capture:
         self._versions: list[int] = []  # of the weights that each piece was made with
         self._pending: _State | None = None  # of a step whose closure makes the batch
         self._kept: list[Tensor] = []
+        self._detached = False  # whether the loss was called on outputs that carry no gradient
         self._keep_inputs = keep_inputs
         self._control = _random_span(geometry)
         self._bases: dict[tuple[torch.device, torch.dtype], Tensor] = {}
@@ -158,11 +159,14 @@ class Capture:
         self._pieces.clear()
         self._versions.clear()
         self._kept.clear()
-        self._inputs = None
+        self._inputs, self._detached = None, False
 
     def observe_loss(self, outputs: Tensor, targets: Tensor) -> None:
         """Note one loss call's arguments, if this step is to be captured."""
-        if not self._armed or not outputs.requires_grad or self._inputs is None:
+        if not self._armed or self._inputs is None:
+            return
+        if not outputs.requires_grad:
+            self._detached |= torch.is_grad_enabled()  # otherwise it is an evaluation
             return
         inputs = self._inputs.reshape(-1, self._inputs.shape[-1])
         if self.view.directions is not None:
@@ -177,7 +181,9 @@ class Capture:
         # a copy: an in-place operation further on would overwrite what detach() shares
         seen = outputs.detach().reshape((rows,) if self.view.heads == 1 else (rows, -1)).clone()
         labels = targets.detach().reshape((rows,) if targets.numel() == rows else (rows, -1))
-        if not self.view.settled:  # now, while the weights are those that made these outputs
+        if (
+            not self.view.settled and seen.isfinite().all()
+        ):  # now, while the weights are those that made these outputs
             self.view = self.view.calibrated(inputs, seen)
         if self._keep_inputs:
             self._kept.append(inputs)
@@ -312,15 +318,17 @@ class Capture:
             if not self._pieces[0][1].is_floating_point():
                 targets = targets.long()  # class indices, as the loss takes them
             batch = Batch(outputs, targets, clusters.long(), self._host_loss, tuple(self._kept))
+        problem = _problem(batch, self._inputs, self._detached)
         return Snapshot(
             self._step,
             self._time,
             self._sizes,
             neurons,
             float(control),
-            batch,
+            None if problem else batch,
             self.view,
             live=state.version == self._version(),
+            problem=problem,
         )
 
     def _basis(self, like: Tensor) -> Tensor:
@@ -338,6 +346,28 @@ def _to_host(tensors: list[Tensor]) -> list[Tensor]:
     packed = torch.cat([tensor.reshape(-1).to(wide) for tensor in tensors]).cpu().double()
     pieces = torch.split(packed, [tensor.numel() for tensor in tensors])
     return [piece.view(t.shape) for piece, t in zip(pieces, tensors, strict=True)]
+
+
+def _problem(batch: Batch | None, inputs: Tensor | None, detached: bool) -> ExpectedError | None:
+    """What is wrong with a batch, for the person who made it; None if nothing is.
+
+    Outputs that are NaN for finite inputs are no such thing: that is a run that diverged.
+    """
+    if batch is None:
+        if not detached:
+            return None
+        mend = "call the loss on the model's outputs themselves"
+        return ExpectedError("loss", "outputs that carry a gradient", "detached outputs", mend)
+    finite = batch.outputs.isfinite().all() or inputs is None or inputs.isfinite().all()
+    if not finite:
+        return ExpectedError("inputs", "finite values", "NaN or infinity", "look into the data")
+    classes = batch.outputs.shape[1] if batch.outputs.ndim == 2 else 2
+    if batch.targets.ndim == 1 and not batch.targets.is_floating_point():
+        low, high = int(batch.targets.min()), int(batch.targets.max())
+        if low < (0 if batch.outputs.ndim == 2 else -1) or high >= classes:
+            allowed = f"class indices 0 to {classes - 1}"
+            return ExpectedError("targets", allowed, f"values from {low} to {high}")
+    return None
 
 
 def _gathered(columns: list[Tensor]) -> list[Tensor]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
+from phasetrack.discovery import discover
 from phasetrack.losses import pointwise
 from phasetrack.measures import growth, heaviness, margins
 from phasetrack.measures.linearization import errors_of, gradient_error
@@ -257,6 +258,50 @@ class GrowthProbe:
         if not growing.any():
             return Undefined("no neuron has grown")
         return ((now.perp.square() * growing).sum() / (start.perp.square() * growing).sum()).sqrt()
+
+
+@dataclass(frozen=True)
+class SpanProbe:
+    """The signal span that the network shows at each recorded step (`discovery.discover`).
+
+    Costs a few passes over the sample and an eigenvalue problem of size d at each recorded step.
+
+    Args:
+        inputs: a sample to look at the network on, (m, d).
+        labels: its labels, (m,).
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    name: str = "span"
+    needs: frozenset[str] = frozenset()
+
+    def measure(self, snapshot: Snapshot) -> Measurement:
+        """Dimension, gap, agreement of halves with its chance level, labels told, and the verdict.
+
+        ``span/trustworthy`` is 1 or 0; ``span/angle`` is the largest principal angle, in degrees, to
+        the declared span.
+        """
+        view = snapshot.view
+        if view.heads > 2:
+            nothing = Undefined("the span is discovered for two classes")
+            return {"span/trustworthy": nothing}
+
+        def output(inputs: Tensor) -> Tensor:
+            values = view.outputs(inputs, view.W.to(inputs), view.A.to(inputs))
+            return values if values.ndim == 1 else values[:, 1] - values[:, 0]
+
+        found = discover(self.inputs, self.labels, output)
+        return {
+            "span/dim": float(found.dim),
+            "span/gap": found.gap,
+            "span/stability": found.stability,
+            "span/chance": found.chance,
+            "span/accuracy": found.accuracy,
+            "span/majority": found.majority,
+            "span/trustworthy": float(found.trustworthy),
+            "span/angle": found.angles_to(snapshot.geometry.basis).amax(),
+        }
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from phasetrack._checks import ExpectedError
 from phasetrack.geometry import ClusterGeometry, Neurons
 from phasetrack.losses import Loss
 from phasetrack.measures.linearization import FirstOrder, first_order
@@ -91,7 +92,8 @@ class Snapshot:
         sizes: the step that is about to be taken.
         neurons: the network, float64 on the host.
         control_share: share of sum |w|^2 in a random span of the same dimension.
-        batch: outputs, targets and clusters; None if no loss call was seen.
+        batch: outputs, targets and clusters; None if no loss call was seen, or `problem` is set.
+        problem: what is wrong with the batch; None if nothing is.
         view: the live layers, on their device; they change once the step is taken.
         live: whether they still hold this state; a closure may have moved them.
         previous: the snapshot recorded before this one, whose own `previous` is None.
@@ -106,6 +108,7 @@ class Snapshot:
     batch: Batch | None
     view: TwoLayerView
     live: bool = True
+    problem: ExpectedError | None = None
     previous: Snapshot | None = None
     first: Snapshot | None = None
 

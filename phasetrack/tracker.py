@@ -301,6 +301,7 @@ class Tracker:
 
     def _receive(self, snapshot: Snapshot) -> None:
         self._warn_of_notes(snapshot.view.notes)
+        self._warn_of_problem(snapshot.problem)
         snapshot = replace(snapshot, previous=self._previous, first=self._first)
         readings, distributions = self._measure(snapshot)
         # one level back is enough: a longer chain would keep every state alive
@@ -365,6 +366,16 @@ class Tracker:
             warnings.warn(f"phasetrack: {note}", TrackingWarning, stacklevel=2)
         self._noted = notes
 
+    def _warn_of_problem(self, problem: ExpectedError | None) -> None:
+        """Once; the readings that it costs are NaN, with it as their reason."""
+        if problem is None:
+            return
+        if self._strict:
+            raise problem
+        if "batch" not in self.undefined:
+            self.undefined["batch"] = str(problem)
+            warnings.warn(f"phasetrack: {problem}", TrackingWarning, stacklevel=2)
+
     def _guard(self, action: Callable[[], object], what: str) -> bool:
         """Whether an action went well; if not, raise (strict) or warn once."""
         try:
@@ -404,6 +415,8 @@ def _numbers(measured: Mapping[str, Tensor | float]) -> dict[str, float]:
 def _missing(probe: Probe, snapshot: Snapshot) -> str:
     """Why a probe cannot read a snapshot; empty if it can."""
     if probe.needs & {"batch", "inputs"} and snapshot.batch is None:
+        if snapshot.problem:
+            return str(snapshot.problem)
         return (
             "no loss call was seen in this step: call the loss module given to attach(), "
             "or tracker.loss(outputs, targets)"

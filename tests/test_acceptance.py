@@ -3,9 +3,12 @@
 import statistics
 
 import pytest
+import torch
 
-from phasetrack import RunSettings, predict, train
+from phasetrack import RunSettings, TwoLayerNet, discover, predict, read_run, train
+from phasetrack.replay import replay
 from phasetrack.tasks import XOR
+from phasetrack.training import fresh_sample
 
 pytestmark = pytest.mark.long
 
@@ -69,3 +72,19 @@ def test_a_forecast_takes_no_training():
     bands = [predict(XOR(512).geometry, RunSettings(seed=seed)).bands() for seed in (10, 11)]
     onsets = [band["signal_heavy_onset"]["value"] for band in bands]
     assert onsets[0] != onsets[1] and onsets[0] == pytest.approx(onsets[1], rel=0.05)
+
+
+@pytest.mark.parametrize("shuffled", [False, True], ids=["xor", "shuffled labels"])
+def test_span_discovered_in_hindsight_at_512(shuffled, tmp_path):
+    settings = RunSettings(d=512, snapshots=10, shuffle_labels=shuffled)
+    train(settings, out=tmp_path, name="run")
+    sample = fresh_sample(read_run(tmp_path / "run").config["settings"])
+    if shuffled:
+        net = TwoLayerNet(512, 512)
+        state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+        net.load_state_dict(state["model"])
+        assert not discover(*sample, net.double()).trustworthy
+        return
+    seen = replay(tmp_path / "run", *sample)
+    assert seen.span.trustworthy
+    assert seen.span.angles_to(XOR(512).geometry.basis).max() < 5

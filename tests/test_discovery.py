@@ -7,6 +7,7 @@ import torch
 from phasetrack import ExpectedError, RunSettings, TwoLayerNet, attach, discover, train
 from phasetrack.discovery import gradient_moment, label_moment
 from phasetrack.losses import LogisticLoss
+from phasetrack.probes import SpanProbe
 from phasetrack.tasks import XOR
 
 D = 32
@@ -86,6 +87,23 @@ def test_found_clusters_can_be_attached_to(data, trained):
             loss(net(x), y).backward()
             optimizer.step()
     assert [b.name for b in tracker.boundaries] == ["signal_heavy", "linear_exit", "fitted"]
+
+
+def test_the_span_at_every_step(data):
+    """It is not trusted at the start, and is the task's by the end."""
+    net, loss = TwoLayerNet(D, 64), LogisticLoss()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.2 * 64)
+    options = {"loss": loss, "geometry": XOR(D).geometry, "probes": [SpanProbe(*data)], "every": 10}
+    with attach(net, optimizer, **options, strict=True) as tracker:
+        for step in range(61):
+            x, y = XOR(D).sample(128, seed=3, step=step)
+            optimizer.zero_grad()
+            loss(net(x), y).backward()
+            optimizer.step()
+    history = tracker.history
+    assert history["span/trustworthy"][0] == 0 and history["span/trustworthy"][-1] == 1
+    assert history["span/angle"][0] > 45 and history["span/angle"][-1] < 5
+    assert history["span/dim"][-1] == 2
 
 
 def test_classes_apart_by_their_means():

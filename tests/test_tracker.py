@@ -238,6 +238,44 @@ def test_a_loss_that_is_never_called_is_said_and_not_passed_over():
     assert (tracker.history["heaviness/zeta_star"] > 0).all()
 
 
+WRONG = {
+    "nan inputs": "inputs: expected finite values, got NaN or infinity; look into the data",
+    "labels": "targets: expected class indices 0 to 1, got values from 0 to 2",
+    "no gradient": "loss: expected outputs that carry a gradient, got detached outputs; call the loss",
+}
+
+
+@pytest.mark.parametrize("strict", [False, True], ids=["warned", "strict"])
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_batches_are_explained(wrong, strict):
+    model = nn.Sequential(nn.Linear(D, P), nn.ReLU(), nn.Linear(P, 2))
+    loss = nn.CrossEntropyLoss(ignore_index=2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+
+    def step(number):
+        x, y = TASK.sample(M, seed=0, step=number)
+        y = (y > 0).long()
+        if wrong == "nan inputs":
+            x[0, 0] = math.nan
+        if wrong == "labels":
+            y[0] = 2
+        f = model(x)
+        value = loss(f.detach() if wrong == "no gradient" else f, y)
+        (value + 0 * f.sum()).backward()
+        optimizer.step()
+
+    tracker = attach(model, optimizer, loss=loss, geometry=TASK.geometry, strict=strict)
+    expected = pytest.raises(ExpectedError) if strict else pytest.warns(TrackingWarning)
+    with tracker, expected as caught:
+        for number in range(3):
+            step(number)
+    assert WRONG[wrong] in str(caught.value if strict else caught[-1].message)
+    if not strict:
+        assert len([w for w in caught if WRONG[wrong] in str(w.message)]) == 1
+        assert tracker.undefined["linearization"].startswith(WRONG[wrong])
+        assert (tracker.history["heaviness/heavy_mass"] >= 0).all()
+
+
 @pytest.mark.parametrize("failure", [None, RuntimeError, KeyboardInterrupt], ids=str)
 def test_no_hook_is_left(failure):
     net, optimizer, loss = setting()

@@ -6,6 +6,7 @@ import math
 import weakref
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from hypothesis import given, settings
@@ -241,6 +242,38 @@ def test_both_layers_frozen_at_first():
     attach(
         model, torch.optim.SGD(model.parameters(), lr=1.0), loss=loss, geometry=TASK.geometry
     ).detach()
+
+
+def test_muon_for_the_matrices():
+    model = nn.Sequential(nn.Linear(D, 6), nn.ReLU(), nn.Linear(6, 1))
+    matrices = [p for p in model.parameters() if p.ndim == 2]
+    muon, loss = torch.optim.Muon(matrices, lr=0.02), LogisticLoss()
+    rest = torch.optim.SGD([p for p in model.parameters() if p.ndim == 1], lr=0.1)
+    with attach(model, muon, loss=loss, geometry=TASK.geometry, strict=True) as tracker:
+        for number in range(3):
+            x, y = TASK.sample(32, seed=0, step=number)
+            model.zero_grad()
+            loss(model(x)[:, 0], y).backward()
+            muon.step()
+            rest.step()
+    assert tracker.history.steps.tolist() == [0, 1, 2]
+    assert "SGD without momentum" in tracker.undefined["growth/signal_rate_predicted"]
+
+
+@pytest.mark.long
+def test_memory_does_not_grow_over_ten_thousand_steps():
+    """Beyond the history's own 8 bytes a reading, of which there are some 80 a step."""
+    model, loss = net(), LogisticLoss()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    process, sizes = psutil.Process(), []
+    with attach(model, optimizer, loss=loss, geometry=TASK.geometry) as tracker:
+        for number in range(11_000):
+            step(model, optimizer, loss, number, count=16)
+            if number in (1_000, 10_999):
+                gc.collect()
+                sizes.append(process.memory_info().rss)
+    allowed = 10_000 * 8 * len(tracker.history) * 1.2 + 5e6
+    assert sizes[1] - sizes[0] < allowed
 
 
 def test_two_models_at_once_do_not_mix():
