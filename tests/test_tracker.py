@@ -273,7 +273,7 @@ def test_wrong_batches_are_explained(wrong, strict):
     if not strict:
         assert len([w for w in caught if WRONG[wrong] in str(w.message)]) == 1
         assert tracker.undefined["linearization"].startswith(WRONG[wrong])
-        assert (tracker.history["heaviness/heavy_mass"] >= 0).all()
+        assert tracker.history["heaviness/heavy_mass"][0] >= 0
 
 
 @pytest.mark.parametrize("failure", [None, RuntimeError, KeyboardInterrupt], ids=str)

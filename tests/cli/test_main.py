@@ -266,3 +266,15 @@ def test_inspect_explains_what_it_cannot_find(target, complaint, tmp_path):
     (tmp_path / "mine.py").write_text(MODELS)
     done = call("inspect", target, cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.startswith(complaint)
+
+
+def test_replay_looks_back_at_saved_weights(made, tmp_path):
+    done = call(*RUN, "--snapshots", "4", "--out", tmp_path, "--name", "saved")
+    assert done.returncode == 0
+    seen = call("replay", tmp_path / "saved")
+    assert re.search(r"boundary +signal_heavy: onset [\d.]+", seen.stdout)
+    assert re.search(r"span +2 dimensions, trustworthy: gap", seen.stdout)
+    assert json.loads(call("replay", tmp_path / "saved", "--json").stdout)["boundaries"]
+    refused = call("replay", made[1] / "mine")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("RUN: expected a run with saved weights")
