@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,9 @@ def _nothing(*_: Any) -> None:
     """What a copied or unpickled hook does."""
 
 
+T = TypeVar("T")
+
+
 class _State(NamedTuple):
     """The weights of one step, and whether biases are among the parts."""
 
@@ -64,6 +68,7 @@ class Capture:
         geometry: the clusters.
         schedule: which steps are captured.
         receive: called with each snapshot before its optimizer step is taken.
+        failed: called with what went wrong in looking, which must not stop the training.
         keep_inputs: hold on to the inputs of all micro-batches until then, which costs their memory.
 
     Raises:
@@ -81,6 +86,7 @@ class Capture:
         schedule: Schedule,
         receive: Callable[[Snapshot], None],
         *,
+        failed: Callable[[Exception], None],
         keep_inputs: bool = False,
     ) -> None:
         hooks = optimizer._optimizer_step_pre_hooks.values()
@@ -92,7 +98,7 @@ class Capture:
                 "call detach() on that tracker first",
             )
         self.view, self.geometry, self.optimizer = view, geometry, optimizer
-        self._schedule, self._receive = schedule, receive
+        self._schedule, self._receive, self._failed = schedule, receive, failed
         # several processes train one model: each sees a part of the batch
         self._shared = isinstance(model, nn.parallel.DistributedDataParallel)
         if self._shared and keep_inputs:
@@ -135,14 +141,17 @@ class Capture:
 
     def _hooks(self, loss: Loss) -> list[tuple[Callable[[Any], Any], Callable[..., None]]]:
         hooks: list[tuple[Callable[[Any], Any], Callable[..., None]]] = [
-            (self.view.site.register_forward_hook, self._see_inputs),
+            (self.view.site.register_forward_hook, self._guarded(self._see_inputs)),
             (self.optimizer.register_step_pre_hook, self._before_step),
             (self.optimizer.register_step_post_hook, self._after_step),
         ]
-        if self.view.directions is not None:
-            hooks.append((self.view.second.owner.register_forward_hook, self._see_block))
+        first, second = self.view.first, self.view.second
+        # bare and tied weights have no module whose output is the block's
+        seen = isinstance(second.owner, nn.Linear) and second.owner is not first.owner
+        if self.view.directions is not None and seen:
+            hooks.append((second.owner.register_forward_hook, self._guarded(self._see_block)))
         if isinstance(loss, nn.Module):
-            hooks.append((loss.register_forward_hook, self._see_loss))
+            hooks.append((loss.register_forward_hook, self._guarded(self._see_loss)))
         return hooks
 
     @property
@@ -163,15 +172,15 @@ class Capture:
 
     def observe_loss(self, outputs: Tensor, targets: Tensor) -> None:
         """Note one loss call's arguments, if this step is to be captured."""
-        if not self._armed or self._inputs is None:
+        if not self._armed or (self._inputs is None and self.view.directions is None):
             return
         if not outputs.requires_grad:
             self._detached |= torch.is_grad_enabled()  # otherwise it is an evaluation
             return
-        inputs = self._inputs.reshape(-1, self._inputs.shape[-1])
-        if self.view.directions is not None:
+        if self.view.directions is not None or self._inputs is None:
             self._observe_network(outputs, targets)
             return
+        inputs = self._inputs.reshape(-1, self._inputs.shape[-1])
         rows = len(inputs)
         if outputs.numel() != rows * self.view.heads or targets.numel() not in (
             rows,
@@ -236,6 +245,17 @@ class Capture:
             return None
         return groups[place]
 
+    def _guarded(self, look: Callable[..., None]) -> Callable[..., None]:
+        """A hook that hands its failures on instead of raising them into the training loop."""
+
+        def guarded(*args: Any) -> None:
+            try:
+                look(*args)
+            except Exception as error:
+                self._failed(error)
+
+        return guarded
+
     def _see_inputs(self, _: nn.Module, args: tuple[Any, ...], __: Tensor) -> None:
         if self._armed and args and torch.is_grad_enabled():
             self._inputs = args[0].detach()
@@ -250,11 +270,14 @@ class Capture:
         if not self._armed:
             return
         try:
-            state = self._state()
+            state = self._tried(self._state)
+            if state is None:
+                self._forget()
+                return
             if any(callable(value) for value in (*args, *kwargs.values())):
                 self._pending = state  # a closure evaluates the loss, or its last part, in the step
                 return
-            self._receive(self._snapshot(state))
+            self._hand_over(state)
         except BaseException:  # Ctrl-C, say: the optimizer will not take this step
             self._forget()
             raise
@@ -267,7 +290,7 @@ class Capture:
                 fresh = [v == self._pending.version for v in self._versions]
                 self._pieces = [p for p, keep in zip(self._pieces, fresh, strict=True) if keep]
                 self._sizes = self.step_sizes()  # the first closure may have settled the scale
-                self._receive(self._snapshot(self._pending))
+                self._hand_over(self._pending)
         finally:
             self._forget()
             self._pending = None
@@ -275,6 +298,19 @@ class Capture:
             self._step += 1
             self._time += self._sizes.eta
             self._armed = self._schedule(self._step)
+
+    def _hand_over(self, state: _State) -> None:
+        snapshot = self._tried(partial(self._snapshot, state))
+        if snapshot is not None:
+            self._receive(snapshot)  # unguarded: it may raise on purpose, to end the training
+
+    def _tried(self, make: Callable[[], T]) -> T | None:
+        """What `make` makes; None, and the failure handed on, where it raises."""
+        try:
+            return make()
+        except Exception as error:
+            self._failed(error)
+            return None
 
     def _version(self) -> int:
         return self.view.first.version + self.view.second.version

@@ -217,6 +217,7 @@ class Tracker:
             geometry,
             schedule,
             self._receive_safely,
+            failed=self._looking_failed,
             keep_inputs=any("inputs" in probe.needs for probe in probes),
         )
 
@@ -375,6 +376,15 @@ class Tracker:
         if "batch" not in self.undefined:
             self.undefined["batch"] = str(problem)
             warnings.warn(f"phasetrack: {problem}", TrackingWarning, stacklevel=2)
+
+    def _looking_failed(self, error: Exception) -> None:
+        """A hook failed: say so once; the step's readings are NaN or missing, training goes on."""
+        if self._strict:
+            raise error
+        if "hooks" not in self.undefined:
+            self.undefined["hooks"] = f"failed: {error!r}"
+            message = f"phasetrack: looking at the training failed; it goes on ({error!r})"
+            warnings.warn(message, TrackingWarning, stacklevel=2)
 
     def _guard(self, action: Callable[[], object], what: str) -> bool:
         """Whether an action went well; if not, raise (strict) or warn once."""

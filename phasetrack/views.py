@@ -128,14 +128,21 @@ class TwoLayerView:
         if readout is not None:
             directions = _checked_readout(readout, second)
             scale = 1.0 if scale is None else scale
+        first_bias = _bias(first, second, first.shape[0])
+        second_bias = _bias(second, first, second.shape[0])
+        if (
+            directions is not None
+        ):  # what a bare block puts out is not seen: nothing confirms a guess
+            first_bias = first_bias if isinstance(first.owner, nn.Linear) else None
+            second_bias = second_bias if isinstance(second.owner, nn.Linear) else None
         return cls(
             first,
             second,
             site=_site(model, first),
             scale=scale,
             activation=activation or between,
-            first_bias=_bias(first, second, first.shape[0]),
-            second_bias=_bias(second, first, second.shape[0]),
+            first_bias=first_bias,
+            second_bias=second_bias,
             directions=directions,
             assumed=ambiguous or not (seen or activation),
             notes=notes,
@@ -391,10 +398,11 @@ def _checked_readout(readout: Tensor, second: Weight) -> Tensor:
 
 def _oriented(first: Weight, second: Weight) -> tuple[Weight, Weight, bool]:
     """Both matrices as (outputs, inputs), and whether the first could be either way round."""
+    tied = first.name == second.name  # one matrix, used forwards and backwards
     fits = [
         (one, other)
         for one in _ways(first)
-        for other in _ways(second)
+        for other in ([replace(one, transposed=not one.transposed)] if tied else _ways(second))
         if one.shape[0] == other.shape[1]
     ]
     if not fits:

@@ -116,3 +116,34 @@ def test_what_is_missing_is_said():
         ExpectedError, match=r"readout: expected shape \(8,\) or \(n, 8\).*got \(3,\)"
     ):
         attach(model, optimizer, **options, readout=torch.ones(3))
+
+
+class Tied(nn.Module):
+    """Encodes and decodes with one matrix, as a tied autoencoder does."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.encode = nn.Linear(D, P, bias=False) if layer else None
+        self.W = None if layer else nn.Parameter(torch.randn(P, D))
+        self.head = nn.Parameter(torch.randn(D))
+
+    def forward(self, x):
+        W = self.W if self.encode is None else self.encode.weight
+        return torch.relu(x @ W.T) @ W @ self.head
+
+
+@pytest.mark.parametrize("layer", [False, True], ids=["parameter", "nn.Linear"])
+def test_tied_weights(layer):
+    torch.manual_seed(0)
+    model, loss = Tied(layer).double(), nn.SoftMarginLoss()
+    name = "encode" if layer else "W"
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    readout = model.head.detach().clone()
+    options = {"layers": (name, name), "geometry": GEOMETRY, "loss": loss, "readout": readout}
+    with torch.no_grad():
+        expected = (model(GEOMETRY.centres) * GEOMETRY.labels).min().item()
+    with attach(model, optimizer, **options) as tracker:
+        x = torch.randn(20, D, dtype=torch.float64)
+        loss(model(x), torch.sign(x[:, 0])).backward()
+        optimizer.step()
+    assert tracker.history["margin/min"][0] == pytest.approx(expected)

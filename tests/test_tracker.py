@@ -378,6 +378,24 @@ def _saved(thing):
     return file
 
 
+@pytest.mark.parametrize("strict", [False, True], ids=["warned", "strict"])
+def test_a_hook_that_fails_does_not_stop_the_training(strict, monkeypatch):
+    net, optimizer, loss = setting()
+    tracker = attach(net, optimizer, loss=loss, geometry=TASK.geometry, strict=strict)
+
+    def fail(*_):
+        raise ZeroDivisionError("in assign")
+
+    monkeypatch.setattr(phasetrack.ClusterGeometry, "assign", fail)
+    expected = pytest.raises(ZeroDivisionError) if strict else pytest.warns(TrackingWarning)
+    with tracker, expected as caught:
+        steps(net, optimizer, loss, 3)
+    if not strict:
+        assert len(caught) == 1 and "in assign" in tracker.undefined["hooks"]
+        assert tracker.history.steps.tolist() == [0, 1, 2]
+        assert (tracker.history["heaviness/zeta_star"] > 0).all()
+
+
 def broken(snapshot):
     if snapshot.step == 1:
         raise ZeroDivisionError("of the probe")

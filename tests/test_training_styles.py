@@ -1,5 +1,6 @@
 """attach() under the ways in which people train."""
 
+import contextlib
 import copy
 import gc
 import math
@@ -98,6 +99,10 @@ def test_any_model_trains_the_same_to_the_bit(
             assert tracker.history.steps.tolist() == [s for s in range(4) if s % every == 0]
             assert not any("switched off" in reason for reason in tracker.undefined.values())
             tracker.detach()
+            assert hooks(model, steering, loss) == 0
+            options = {"loss": loss, "geometry": TASK.geometry}
+            with contextlib.suppress(ZeroDivisionError), attach(model, steering, **options):
+                raise ZeroDivisionError  # in the middle of the loop
             assert hooks(model, steering, loss) == 0
         state = [v for s in steering.state.values() for v in s.values() if torch.is_tensor(v)]
         return [*model.state_dict().values(), *state, torch.random.get_rng_state()]
@@ -325,13 +330,16 @@ def test_averaged_and_clipped():
     )
 
 
-def test_nothing_of_the_model_is_kept_alive():
+@pytest.mark.parametrize("detached", [True, False], ids=["detached", "left attached"])
+def test_nothing_of_the_model_is_kept_alive(detached):
     model, loss = net(), LogisticLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    with attach(model, optimizer, loss=loss, geometry=TASK.geometry) as tracker:
-        step(model, optimizer, loss, 0)
+    tracker = attach(model, optimizer, loss=loss, geometry=TASK.geometry)
+    step(model, optimizer, loss, 0)
+    if detached:
+        tracker.detach()
     ghost = weakref.ref(model)
-    del model, optimizer, tracker
+    del model, optimizer, tracker, loss
     gc.collect()
     assert ghost() is None
 
@@ -400,6 +408,20 @@ def test_losses_of_torch(loss, to_target):
     mean = value.item() / (64 if getattr(loss, "reduction", "") == "sum" else 1)
     assert tracker.history["loss/train"][0] == pytest.approx(mean)
     assert tracker.history["linearization/value_error"][0] < 0.2
+
+
+@pytest.mark.parametrize(
+    "loss", [LogisticLoss("none"), nn.MSELoss(reduction="none")], ids=["logistic", "mse"]
+)
+def test_losses_that_the_loop_averages(loss):
+    model = net().double()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with attach(model, optimizer, loss=loss, geometry=TASK.geometry, strict=True) as tracker:
+        x, y = TASK.sample(64, seed=0, step=0, dtype=torch.float64)
+        value = loss(model(x), y).mean()
+        value.backward()
+        optimizer.step()
+    assert tracker.history["loss/train"][0] == pytest.approx(value.item())
 
 
 @pytest.mark.parametrize("kind", ["hinge", "cross entropy"])
