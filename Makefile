@@ -15,7 +15,7 @@ run: $(VENV)/.installed ## install, then run the canonical experiment
 	$(VENV)/bin/phasetrack run xor --d 512
 
 test: $(VENV)/.test ## install, then run the whole test suite (minutes)
-	$(VENV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist worksteal
 
 test-long: $(VENV)/.test ## whole experiments over seeds, and an install from a wheel
 	$(VENV)/bin/python -m pytest -m long

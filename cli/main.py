@@ -224,7 +224,8 @@ def replay(run: opt.RunPath, as_json: opt.Json = False) -> None:
     from phasetrack.replay import replay as look_back
     from phasetrack.training import fresh_sample
 
-    seen = look_back(run, *fresh_sample(recorded.config["settings"]))
+    settings = recorded.config["settings"]
+    seen = look_back(run, *fresh_sample(settings), eta=settings["eta"])
     _show(seen.summary, as_json, f"{recorded.name}, in hindsight")
     if seen.span is not None and not as_json:
         trust = seen.span.reason or f"gap {seen.span.gap:.3g}, stability {seen.span.stability:.2f}"

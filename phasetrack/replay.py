@@ -17,6 +17,7 @@ from phasetrack.losses import LogisticLoss, Loss
 from phasetrack.phases import Thresholds
 from phasetrack.probes import (
     FunctionProbe,
+    GrowthProbe,
     HeavinessProbe,
     clean_margins,
     empirical_margins,
@@ -35,7 +36,7 @@ class Replay:
     """What a run looks like against clusters that need not have been known while it ran.
 
     Attributes:
-        history: readings at the saved steps; growth rates, which need every step, are left out.
+        history: readings at the saved steps; growth rates are those between them.
         summary: labels, boundaries and alerts, under the keys of ``summary.json``.
         geometry: the clusters that were used.
         span: the span that they were found in; None where they were given.
@@ -93,6 +94,7 @@ def replay(
     geometry: ClusterGeometry | None = None,
     loss: Loss | None = None,
     thresholds: Thresholds | None = None,
+    eta: float = 1.0,
 ) -> Replay:
     """Read every saved step of a run again, on one sample of data.
 
@@ -103,6 +105,7 @@ def replay(
         geometry: the clusters; None discovers the span from the last saved network on the data.
         loss: None takes the paper's logistic loss.
         thresholds: of the labels; None takes the defaults.
+        eta: time that one step of the run took, for the growth rates; with 1 they are per step.
 
     Raises:
         ExpectedError: if no weights were saved, or no clusters can be told in the span that was
@@ -127,14 +130,18 @@ def replay(
         optimizer,
         loss=measure,
         geometry=geometry,
-        probes=[*probes, HeavinessProbe(), FunctionProbe(clean_margins)],
+        probes=[*probes, HeavinessProbe(), FunctionProbe(clean_margins), GrowthProbe()],
         thresholds=thresholds,
         activation=ACTIVATIONS[about["activation"]],
         strict=True,
     )
+    factor = about["scale"] or 1 / len(last["W"])
+    following = [*list(steps)[1:], list(steps)[-1] + 1]
     with tracker:
-        for state in states.values():
+        for (step, state), after in zip(states.items(), following, strict=True):
             model.load(state)
+            # the tracker counts time as lr * scale a step: as much as passed in the run
+            optimizer.param_groups[0]["lr"] = eta * (after - step) / factor
             tracker.loss(model(x), targets.to(x) if targets.is_floating_point() else targets)
             optimizer.step()
     rows = zip(steps, (readings for _, readings in tracker.history.rows()), strict=True)

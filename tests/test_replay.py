@@ -22,7 +22,7 @@ def run(tmp_path_factory):
 
 def test_declared_clusters_give_what_was_recorded(run):
     x, y = fresh_sample(run.config["settings"])
-    again = replay(run.path, x, y, geometry=XOR(32).geometry)
+    again = replay(run.path, x, y, geometry=XOR(32).geometry, eta=0.2)
     assert again.span is None
     steps = again.history.steps
     assert steps.tolist() == run.history.steps[::2].tolist()
@@ -72,7 +72,7 @@ def test_models_of_ones_own(heads, tmp_path):
     again = replay(tmp_path, x, target, geometry=task.geometry, loss=loss)
     assert again.history.steps.tolist() == [0, 3, 6]
     for name in again.history:
-        if name != "phase/id":
+        if name != "phase/id" and not name.startswith("growth/"):
             expected = tracker.history[name][::3]
             np.testing.assert_allclose(again.history[name], expected, rtol=1e-9, atol=1e-12)
 

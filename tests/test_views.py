@@ -118,7 +118,11 @@ def test_layers_can_be_named():
     assert other.names == ("W", "a") and other.first_bias == "b"
 
 
-@pytest.mark.parametrize("act", [torch.relu, torch.tanh, nn.functional.gelu, torch.square], ids=str)
+@pytest.mark.parametrize(
+    "act",
+    [torch.relu, torch.tanh, nn.functional.gelu, torch.square],
+    ids=["relu", "tanh", "gelu", "square"],
+)
 def test_a_function_between_the_layers_is_found_on_the_first_batch(act):
     model = Named(act).double()
     x = torch.randn(40, D, dtype=torch.float64)
