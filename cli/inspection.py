@@ -39,7 +39,15 @@ def made_model(target: str) -> nn.Module:
         raise ExpectedError(
             "target_of", f"a name in {module_name}: {', '.join(names)}", factory_name
         )
-    made = factory if isinstance(factory, nn.Module) else factory()
+    made = factory
+    if not isinstance(factory, nn.Module) and callable(factory):
+        try:
+            made = factory()
+        except Exception as error:
+            failed = f"{type(error).__name__}: {error}"
+            raise ExpectedError(
+                "target_of", "a factory that runs without arguments", failed
+            ) from None
     if not isinstance(made, nn.Module):
         raise ExpectedError(
             "target_of", "something that makes a torch.nn.Module", type(made).__name__

@@ -32,6 +32,7 @@ INTERRUPTED = 130  # what a shell reports after Ctrl-C
 OPTION_OF = {
     "target_of": "MODULE:FACTORY",
     "model": "MODULE:FACTORY",
+    "layers": "--first/--second",
     "task": "TASK",
     "run": "RUN",
     "zeta_enter": "--zeta",
@@ -274,6 +275,11 @@ def inspect(
 
     from .inspection import made_model, view_table
 
+    if (first is None) != (second is None):
+        from phasetrack._checks import ExpectedError
+
+        missing = "second" if second is None else "first"
+        raise ExpectedError(missing, "the name of the other layer too", "none")
     model = made_model(target)
     view = TwoLayerView.of(model, (first, second) if first and second else None)
     _console().print(view_table(view), highlight=False)

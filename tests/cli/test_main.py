@@ -259,12 +259,22 @@ def test_inspect_takes_names_of_layers(tmp_path):
             "mine:best",
             "MODULE:FACTORY: expected a name in mine: nn, good, deep, ready, wrong, got best",
         ),
+        ("mine:wrong", "MODULE:FACTORY: expected something that makes a torch.nn.Module, got int"),
+        (
+            "torch.nn:Linear",
+            "MODULE:FACTORY: expected a factory that runs without arguments, got TypeError",
+        ),
+        ("mine:deep --first 2", "--second: expected the name of the other layer too, got none"),
+        (
+            "mine:deep --first 2 --second 9",
+            "--first/--second: expected names of layers or parameters, of 0, 2, 4, got '9'",
+        ),
         ("mine:deep", "MODULE:FACTORY: expected exactly two weight matrices"),
     ],
 )
 def test_inspect_explains_what_it_cannot_find(target, complaint, tmp_path):
     (tmp_path / "mine.py").write_text(MODELS)
-    done = call("inspect", target, cwd=tmp_path)
+    done = call("inspect", *target.split(), cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.startswith(complaint)
 
 
