@@ -44,11 +44,14 @@ def signs(
     generator = np.random.Philox(counter=counter, key=np.array([seed, 0], dtype=np.uint64))
     skipped = first % WORDS_PER_COUNT
     words = generator.random_raw(skipped + rows * row_words)[skipped:]
-    packed = torch.from_numpy(words.astype("<u8", copy=False).view(np.uint8))
+    packed = words.astype("<u8", copy=False).view(np.uint8)
+    # indices are widened where they are used: numpy is fast at it here, and to a GPU bytes travel
+    if torch.device(device).type == "cpu":
+        index = torch.from_numpy(packed.astype(np.int32))
+    else:
+        index = torch.from_numpy(packed).to(device).to(torch.int32)
     # a table of all 256 bytes unpacks eight signs at a time
-    index = packed.to(device).to(torch.int32)
-    table = _byte_table(torch.device(device), dtype)
-    unpacked = torch.nn.functional.embedding(index, table)
+    unpacked = torch.index_select(_byte_table(torch.device(device), dtype), 0, index)
     return unpacked.view(rows, row_words * 64)[:, :columns]
 
 
