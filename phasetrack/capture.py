@@ -44,6 +44,9 @@ def _nothing(*_: Any) -> None:
     """What a copied or unpickled hook does."""
 
 
+# What losses call their second argument, where it is given by name.
+TARGET_NAMES = ("target", "targets", "labels", "label", "y")
+
 T = TypeVar("T")
 
 
@@ -151,7 +154,8 @@ class Capture:
         if self.view.directions is not None and seen:
             hooks.append((second.owner.register_forward_hook, self._guarded(self._see_block)))
         if isinstance(loss, nn.Module):
-            hooks.append((loss.register_forward_hook, self._guarded(self._see_loss)))
+            see = partial(loss.register_forward_hook, with_kwargs=True)
+            hooks.append((see, self._guarded(self._see_loss)))
         return hooks
 
     @property
@@ -260,9 +264,16 @@ class Capture:
         if self._armed and args and torch.is_grad_enabled():
             self._inputs = args[0].detach()
 
-    def _see_loss(self, _: nn.Module, args: tuple[Any, ...], __: Tensor) -> None:
-        if self._armed and len(args) >= 2:
-            self.observe_loss(args[0], args[1])
+    def _see_loss(
+        self, _: nn.Module, args: tuple[Any, ...], named: dict[str, Any], __: Any
+    ) -> None:
+        if not self._armed:
+            return
+        given = dict(named)
+        targets = next((given.pop(name) for name in TARGET_NAMES if name in given), None)
+        values = [*args, *given.values()] + ([] if targets is None else [targets])
+        if len(values) >= 2:
+            self.observe_loss(values[0], values[1] if targets is None else targets)
 
     def _before_step(self, _: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._sizes = self.step_sizes()

@@ -218,6 +218,23 @@ def test_a_plain_function_as_loss():
     assert tracker.history["loss/train"] == pytest.approx(1, abs=0.02)
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda loss, f, y: loss(f, target=y),
+        lambda loss, f, y: loss(input=f, target=y),
+        lambda loss, f, y: loss(target=y, input=f),
+    ],
+    ids=["target named", "both named", "both named, reversed"],
+)
+def test_a_loss_called_with_names(call):
+    net, optimizer, _ = setting()
+    loss = nn.SoftMarginLoss()
+    with attach(net, optimizer, loss=loss, geometry=TASK.geometry, strict=True) as tracker:
+        steps(net, optimizer, lambda f, y: call(loss, f, y), 2)
+    assert tracker.history["loss/train"] == pytest.approx(math.log(2), abs=0.01)
+
+
 def test_bce_with_labels_of_zero_and_one():
     net, optimizer, _ = setting()
     loss = nn.BCEWithLogitsLoss()
