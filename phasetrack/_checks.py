@@ -68,10 +68,20 @@ def check_float(
     allowed = "a finite number" + (" " + " and ".join(bounds) if bounds else "")
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ExpectedError(name, allowed, repr(value))
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an integer beyond every float
+        number = math.inf if value > 0 else -math.inf
     if not math.isfinite(number) or number <= above or not minimum <= number <= maximum:
         raise ExpectedError(name, allowed, f"{number:g}")
     return number
+
+
+def check_switch(name: str, value: object) -> bool:
+    """Return `value` if it is True or False; raise ExpectedError otherwise."""
+    if not isinstance(value, bool):
+        raise ExpectedError(name, "True or False", repr(value))
+    return value
 
 
 def check_choice(name: str, value: str, choices: Collection[str]) -> str:

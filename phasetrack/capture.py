@@ -7,7 +7,8 @@ copies of detached tensors. Steps that the schedule leaves out cost two dictiona
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -43,6 +44,11 @@ class _Hook:
 def _nothing(*_: Any) -> None:
     """What a copied or unpickled hook does."""
 
+
+# Forward passes whose inputs are held until a loss tells which of them it belongs to (chosen here).
+HELD_PASSES = 4
+# Steps back from a loss's outputs in search of their forward pass (chosen here).
+SEARCHED_NODES = 256
 
 # What losses call their second argument, where it is given by name.
 TARGET_NAMES = ("target", "targets", "labels", "label", "y")
@@ -93,7 +99,7 @@ class Capture:
         keep_inputs: bool = False,
     ) -> None:
         hooks = optimizer._optimizer_step_pre_hooks.values()
-        if any(isinstance(hook, _Hook) for hook in hooks):
+        if any(isinstance(hook, _Hook) and hook.function is not _nothing for hook in hooks):
             raise ExpectedError(
                 "optimizer",
                 "one that is not tracked",
@@ -118,6 +124,8 @@ class Capture:
         self._step, self._time, self._armed = 0, 0.0, schedule(0)
         self._sizes = StepSizes(0.0, 0.0, False)
         self._inputs: Tensor | None = None
+        # forward passes since the last loss: where their graph begins, and what went in
+        self._passes: list[tuple[Any, Tensor]] = []
         self._pieces: list[tuple[Tensor, Tensor, Tensor]] = []
         self._versions: list[int] = []  # of the weights that each piece was made with
         self._pending: _State | None = None  # of a step whose closure makes the batch
@@ -137,16 +145,20 @@ class Capture:
                 f"one that trains {view.names[0]} or {view.names[1]}",
                 "one that does not",
             )
+        self._on: list[_Hook] = []
+        self._closed = False
+        self._stepping = False  # whether the optimizer is going through its hooks
         with ExitStack() as attaching:
             for register, function in self._hooks(loss):
-                attaching.callback(register(_Hook(function)).remove)
+                self._on.append(_Hook(function))
+                attaching.callback(register(self._on[-1]).remove)
             self._handles = attaching.pop_all()
 
     def _hooks(self, loss: Loss) -> list[tuple[Callable[[Any], Any], Callable[..., None]]]:
         hooks: list[tuple[Callable[[Any], Any], Callable[..., None]]] = [
             (self.view.site.register_forward_hook, self._guarded(self._see_inputs)),
-            (self.optimizer.register_step_pre_hook, self._before_step),
-            (self.optimizer.register_step_post_hook, self._after_step),
+            (self.optimizer.register_step_pre_hook, self._round(self._before_step)),
+            (self.optimizer.register_step_post_hook, self._round(self._after_step)),
         ]
         first, second = self.view.first, self.view.second
         # bare and tied weights have no module whose output is the block's
@@ -164,14 +176,25 @@ class Capture:
         return self._step
 
     def close(self) -> None:
-        """Remove every hook of this capture and no other; may be called again."""
-        self._handles.close()
+        """Remove every hook of this capture and no other; may be called again.
+
+        Within the optimizer's own round of hooks, where none may be removed, they do nothing from now
+        on and go at the next forward pass.
+        """
+        self._armed, self._closed = False, True
+        for hook in self._on:
+            hook.function = _nothing
+        if self._stepping:
+            self._on[0].function = lambda *_: self._handles.close()
+        else:
+            self._handles.close()
         self._forget()
 
     def _forget(self) -> None:
         self._pieces.clear()
         self._versions.clear()
         self._kept.clear()
+        self._passes.clear()
         self._inputs, self._detached = None, False
 
     def observe_loss(self, outputs: Tensor, targets: Tensor) -> None:
@@ -184,7 +207,9 @@ class Capture:
         if self.view.directions is not None or self._inputs is None:
             self._observe_network(outputs, targets)
             return
-        inputs = self._inputs.reshape(-1, self._inputs.shape[-1])
+        inputs = self._inputs_of(outputs)
+        self._passes.clear()
+        inputs = inputs.reshape(-1, inputs.shape[-1])
         rows = len(inputs)
         if outputs.numel() != rows * self.view.heads or targets.numel() not in (
             rows,
@@ -202,6 +227,15 @@ class Capture:
             self._kept.append(inputs)
         self._pieces.append((seen, labels.to(seen.device), self.geometry.assign(inputs)))
         self._versions.append(self._version())
+
+    def _inputs_of(self, outputs: Tensor) -> Tensor:
+        """What went into the forward pass that made these outputs; the last pass if that is hidden."""
+        assert self._inputs is not None
+        begins = {start: inputs for start, inputs in self._passes if start is not None}
+        if len(self._passes) < 2 or len(begins) < len(self._passes):
+            return self._inputs
+        found = _first_ancestor(outputs.grad_fn, begins)
+        return self._inputs if found is None else begins[found]
 
     def _observe_network(self, outputs: Tensor, targets: Tensor) -> None:
         """A loss call of the network around a block: its samples belong to no cluster."""
@@ -260,9 +294,25 @@ class Capture:
 
         return guarded
 
-    def _see_inputs(self, _: nn.Module, args: tuple[Any, ...], __: Tensor) -> None:
+    def _round(self, look: Callable[..., None]) -> Callable[..., None]:
+        """An optimizer's hook that says while it runs that no hook may be removed."""
+
+        def stepping(*args: Any) -> None:
+            self._stepping = True
+            try:
+                look(*args)
+            finally:
+                self._stepping = False
+
+        return stepping
+
+    def _see_inputs(self, _: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         if self._armed and args and torch.is_grad_enabled():
             self._inputs = args[0].detach()
+            del self._passes[: 1 - HELD_PASSES]
+            # a compiled model has no graph yet while it is traced
+            start = None if torch.compiler.is_compiling() else getattr(output, "grad_fn", None)
+            self._passes.append((start, self._inputs))
 
     def _see_loss(
         self, _: nn.Module, args: tuple[Any, ...], named: dict[str, Any], __: Any
@@ -308,7 +358,7 @@ class Capture:
             # exceptions before the update keep the optimizer from taking the step and us from here
             self._step += 1
             self._time += self._sizes.eta
-            self._armed = self._schedule(self._step)
+            self._armed = not self._closed and self._schedule(self._step)
 
     def _hand_over(self, state: _State) -> None:
         snapshot = self._tried(partial(self._snapshot, state))
@@ -383,6 +433,21 @@ class Capture:
         if key not in self._bases:
             self._bases[key] = torch.cat([self.geometry.basis, self._control], dim=1).to(like)
         return self._bases[key]
+
+
+def _first_ancestor(start: Any, wanted: Collection[Any]) -> Any:
+    """The first of some autograd nodes that is reached from another; None if none is."""
+    waiting: deque[Any] = deque([start])
+    seen: set[Any] = set()
+    while waiting and len(seen) < SEARCHED_NODES:
+        node = waiting.popleft()
+        if node in wanted:
+            return node
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        waiting.extend(before for before, _ in node.next_functions)
+    return None
 
 
 def _to_host(tensors: list[Tensor]) -> list[Tensor]:

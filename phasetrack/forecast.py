@@ -237,7 +237,7 @@ def _state(neurons: Neurons, shares: Tensor) -> tuple[Tensor, Tensor, Law]:
 def _readings(neurons: Neurons, gamma: Tensor) -> dict[str, Tensor]:
     clean = margins.clean_margins_of(neurons)
     loss = 2 * torch.nn.functional.softplus(-gamma)
-    change = loss - 2 * math.log(2)
+    change = 2 * torch.log1p(torch.expm1(-gamma) / 2)
     size = change.abs().mean(dim=-1)
     return {
         "heaviness/zeta_star": heaviness.certificate_of(neurons),

@@ -220,6 +220,7 @@ class ClusterGeometry:
         """
         if inputs.shape[-1] != self.dim:
             raise ExpectedError("inputs", f"last dimension {self.dim}", tuple(inputs.shape))
+        inputs = inputs if inputs.is_floating_point() else inputs.double()
         support = self._support
         _, centres = self._on(inputs)
         if len(support) * 4 < self.dim:  # axis-aligned signals: read only their few columns

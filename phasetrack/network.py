@@ -28,6 +28,7 @@ class TwoLayerNet(nn.Module):
         check_int("d", d, minimum=1)
         check_int("width", width, minimum=1)
         check_float("theta", theta, above=0.0)
+        check_int("seed", seed, minimum=-(2**63), maximum=2**64 - 1)  # what torch takes
         # skip_init: nn.Linear's own initialisation would advance the global random state
         self.first = nn.utils.skip_init(  # type: ignore[no-untyped-call]
             nn.Linear, d, width, bias=False

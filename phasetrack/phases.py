@@ -186,6 +186,7 @@ class PhaseClassifier:
         self._heavy = self._fitted = self._left_linear = False
         self._diverged = ""
         self._first: Mapping[str, float] = {}
+        self._first_loss = math.nan
         self._before: tuple[int, Mapping[str, float]] | None = None
         self._onset = math.nan
         self._raised: set[str] = set()
@@ -199,6 +200,8 @@ class PhaseClassifier:
             readings: metric name to value, under the names of design.md; what is missing is NaN.
         """
         self._first = self._first or dict(readings)
+        if math.isnan(self._first_loss):  # the first step's may not have been seen
+            self._first_loss = _get(readings, "loss/train")
         self._recent.append(readings)
         boundaries = self._boundaries(step, readings)
         alerts = self._alerts(step, readings)
@@ -263,7 +266,7 @@ class PhaseClassifier:
         if self._fitted:
             self._fitted = not loss > limits.fitted_exit * limits.loss_target
             return None
-        if not loss <= limits.loss_target:
+        if not -math.inf < loss <= limits.loss_target:
             return None
         self._fitted = True
         return Boundary("fitted", self._crossed(step, "loss/train", loss, limits.loss_target), step)
@@ -292,7 +295,7 @@ class PhaseClassifier:
         return alerts
 
     def _check_diverged(self, step: int, readings: Mapping[str, float]) -> Mapping[str, float]:
-        loss, start = _get(readings, "loss/train"), _get(self._first, "loss/train")
+        loss, start = _get(readings, "loss/train"), self._first_loss
         if "loss/train" not in readings:
             return {}
         if math.isfinite(loss) and not loss > self.thresholds.diverged_factor * start:

@@ -10,13 +10,13 @@ from phasetrack._checks import check_float, check_int
 Schedule = Callable[[int], bool]
 
 
-def every(n: int) -> Schedule:
-    """Steps 0, n, 2n, ...
+def every(n: int, name: str = "every") -> Schedule:
+    """Steps 0, n, 2n, ...; an error speaks of the argument `name`.
 
     >>> [step for step in range(7) if every(3)(step)]
     [0, 3, 6]
     """
-    check_int("every", n, minimum=1)
+    check_int(name, n, minimum=1)
     return lambda step: step % n == 0
 
 
@@ -36,6 +36,6 @@ def log_spaced(per_decade: int = 20, base: float = 10.0) -> Schedule:
     return lambda step: step <= 1 or bucket(step) != bucket(step - 1)
 
 
-def as_schedule(schedule: int | Schedule) -> Schedule:
-    """An integer n means every(n); a callable is taken as it is."""
-    return schedule if callable(schedule) else every(schedule)
+def as_schedule(schedule: int | Schedule, name: str = "every") -> Schedule:
+    """An integer n means every(n); a callable is taken as it is; an error speaks of `name`."""
+    return schedule if callable(schedule) else every(schedule, name)

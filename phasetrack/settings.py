@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from phasetrack._checks import ExpectedError, check_choice, check_float, check_int
+from phasetrack._checks import ExpectedError, check_choice, check_float, check_int, check_switch
 from phasetrack.phases import Thresholds
 
 TaskName = Literal["xor"]
@@ -109,6 +109,8 @@ class RunSettings:
         check_int("every", self.every, minimum=1)
         # above the first loss there is nothing to reach; far below it the step limit explodes
         check_float("target", self.target, minimum=1e-6, maximum=2 * math.log(2))
+        for name in ("shuffle_labels", "gradient_error"):
+            check_switch(name, getattr(self, name))
         for name in ("batch", "steps", "micro_batch", "snapshots"):
             if getattr(self, name) is not None:
                 check_int(name, getattr(self, name), minimum=1)

@@ -123,6 +123,7 @@ def attach(
     """
     if snapshots is not None and logdir is None:
         raise ExpectedError("snapshots", "a logdir to save weights in", "none", "give logdir=")
+    saved = None if snapshots is None else as_schedule(snapshots, "snapshots")
     tracker = Tracker(
         model,
         optimizer,
@@ -143,8 +144,8 @@ def attach(
     # files come last: a mistake in the other arguments leaves none behind
     try:
         tracker.add_sinks(_file_sinks(logdir, geometry, hparams))
-        if snapshots is not None and logdir is not None and _rank() == 0:
-            tracker.save_weights(WeightStore(Path(logdir)), as_schedule(snapshots))
+        if saved is not None and logdir is not None and _rank() == 0:
+            tracker.save_weights(WeightStore(Path(logdir)), saved)
     except BaseException:
         tracker.detach()
         raise
@@ -409,7 +410,18 @@ def _lean(batch: Batch | None) -> Batch | None:
 
 
 def _measure_into(measured: dict[str, Tensor | float], probe: Probe, snapshot: Snapshot) -> None:
-    measured.update(probe.measure(snapshot))
+    # a probe that makes no readings fails here, where it costs nobody else's
+    measured.update({name: _reading(name, x) for name, x in dict(probe.measure(snapshot)).items()})
+
+
+def _reading(name: str, value: object) -> Tensor | float:
+    if isinstance(value, Tensor) and value.ndim <= 1:
+        return value
+    if isinstance(value, int | float):
+        return value if isinstance(value, Undefined) else float(value)
+    allowed = "a number, or a tensor of one dimension at most"
+    shape = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+    raise ExpectedError(name, allowed, shape)
 
 
 def _numbers(measured: Mapping[str, Tensor | float]) -> dict[str, float]:

@@ -5,6 +5,7 @@ import math
 import naive
 import numpy as np
 import pytest
+import torch
 
 from phasetrack import ExpectedError, RunSettings, predict
 from phasetrack.forecast import draw_neurons
@@ -99,3 +100,58 @@ def test_a_summary_has_the_keys_of_a_run(small):
 def test_no_draws_is_a_mistake():
     with pytest.raises(ExpectedError, match="draws: expected an integer >= 1, got 0"):
         predict(naive.xor(16), SMALL, draws=0)
+
+
+@pytest.mark.parametrize("k, d", [(2, 10), (2, 300)], ids=["d=10", "d=300"])
+def test_mean_signal_share_of_drawn_neurons_is_chance(k, d):
+    neurons = draw_neurons(naive.xor(d), 5000, 1.0, 2, np.random.default_rng(1))
+    shares = neurons.coordinates.square().sum(dim=-1)
+    error = shares.std().item() / math.sqrt(10000)
+    assert shares.mean().item() == pytest.approx(k / d, abs=5 * error)
+    # directions in the plane are even: no preferred axis
+    assert neurons.coordinates.mean().abs().item() < 5 * math.sqrt(1 / d / 20000)
+
+
+def test_draws_are_a_function_of_the_generator():
+    one, again, other = (
+        draw_neurons(naive.xor(9), 7, 0.1, 3, np.random.default_rng(seed)) for seed in (0, 0, 1)
+    )
+    assert one.coordinates.shape == (3, 7, 2) and one.perp.shape == (3, 7)
+    for name in ("coordinates", "perp", "second_layer"):
+        assert (getattr(one, name) == getattr(again, name)).all()
+    assert (one.coordinates != other.coordinates).all()
+    assert (one.coordinates[0] != one.coordinates[1]).all()  # the draws differ from each other
+
+
+def test_global_random_states_are_left_alone():
+    states = torch.random.get_rng_state(), np.random.get_state()[1].copy()
+    predict(naive.xor(16), RunSettings(d=16, width=8, steps=3))
+    assert torch.equal(states[0], torch.random.get_rng_state())
+    assert (states[1] == np.random.get_state()[1]).all()
+
+
+def test_half_of_the_step_takes_twice_as_long(small):
+    slow = predict(naive.xor(64), RunSettings(d=64, width=128, batch=1024, eta=0.1))
+    ratio = slow.signal_heavy_onset.value / small.signal_heavy_onset.value
+    assert ratio == pytest.approx(2, rel=0.1)
+
+
+@pytest.mark.parametrize("beyond", [0, 1, 10**6])
+def test_there_is_nothing_beyond_the_end(small, beyond):
+    shown = small.at(small.steps + beyond)
+    assert set(shown) == {"forecast/zeta_star", "forecast/loss", "forecast/margin_min"}
+    assert all(map(math.isnan, shown.values()))
+
+
+@pytest.mark.parametrize("train", ["both", "first", "second"])
+def test_steps_fix_the_length(train):
+    run = predict(naive.xor(16), RunSettings(d=16, width=8, steps=7, train=train), draws=2)
+    assert run.steps == 7
+    assert {draws.shape for draws in run.draws.values()} == {(2, 7)}
+
+
+@pytest.mark.parametrize("theta", [1e-3, 1e-6, 1e-7, 1e-8, 1e-9], ids="theta={:g}".format)
+def test_the_linear_regime_ends_shortly_before_the_loss_halves(theta):
+    """However small the start: f is tiny then, and so is the error of the first-order loss."""
+    run = predict(naive.xor(64), RunSettings(d=64, width=64, batch=1024, theta=theta), draws=3)
+    assert run.loss_halving_step.value - 15 < run.linear_exit.value < run.loss_halving_step.value

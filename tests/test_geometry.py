@@ -120,3 +120,125 @@ def test_weights_that_do_not_fit_are_explained():
         geometry.decompose(torch.zeros(3, 4), torch.zeros(2))
     with pytest.raises(ExpectedError, match=r"inputs: expected last dimension 4, got \(9, 5\)"):
         geometry.assign(torch.zeros(9, 5))
+
+
+@pytest.mark.parametrize("K, d", [(2, 5), (3, 5), (4, 9)], ids=str)
+def test_overlapping_classes_have_the_projection_on_the_whole_span_as_signal(K, d):
+    rng = np.random.default_rng(K)
+    centres, W = rng.standard_normal((K, d)), rng.standard_normal((6, d))
+    geometry = ClusterGeometry(naive.tensors(centres)[0], [1] + [-1] * (K - 1))
+    assert not geometry.splits and geometry.signal_dim == K
+    parts = geometry.decompose(*naive.tensors(W, rng.standard_normal(6)))
+    projected = [centres.T @ np.linalg.lstsq(centres.T, w, rcond=None)[0] for w in W]
+    np.testing.assert_allclose(parts.sig.numpy(), projected, atol=1e-12)
+    np.testing.assert_allclose(parts.perp.numpy(), W - projected, atol=1e-12)
+    assert not parts.opp.any()
+
+
+@pytest.mark.parametrize("geometry", [naive.xor(3), AND], ids=["xor", "and"])
+def test_broadcasts_over_leading_dimensions(geometry):
+    W, a = naive.tensors(*naive.network(24, 3, 0))
+    W, a = W.reshape(2, 3, 4, 3), a.reshape(2, 3, 4)
+    whole, one = geometry.decompose(W, a), geometry.decompose(W[1, 2], a[1, 2])
+    table, row = Neurons.of(W, a, geometry), Neurons.of(W[1, 2], a[1, 2], geometry)
+    for together, apart in zip(whole, one, strict=True):
+        torch.testing.assert_close(together[1, 2], apart)
+    for name in ("sig", "opp", "perp", "mass", "contributions"):
+        torch.testing.assert_close(getattr(table, name)[1, 2], getattr(row, name))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_readings_keep_the_dtype_of_the_weights(dtype):
+    W, a = (t.to(dtype) for t in naive.tensors(*naive.network(4, 6, 0)))
+    assert {part.dtype for part in naive.xor(6).decompose(W, a)} == {dtype}
+    neurons = Neurons.of(W, a, naive.xor(6))
+    assert {t.dtype for t in (neurons.sig, neurons.opp, neurons.perp, neurons.mass)} == {dtype}
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.integers(0, 2**31), st.integers(2, 5), st.integers(6, 40), st.booleans())
+def test_any_input_goes_to_the_centre_that_is_nearest_in_the_span(seed, K, d, axes):
+    rng = np.random.default_rng(seed)
+    centres, inputs = rng.standard_normal((K, d)), rng.standard_normal((30, d))
+    if axes:  # few columns carry signal
+        centres[:, K:] = 0
+    geometry = ClusterGeometry(naive.tensors(centres)[0], [1] + [-1] * (K - 1))
+    # noise orthogonal to all centres adds the same to every distance
+    nearest = [int(np.argmin(((centres - x) ** 2).sum(axis=1))) for x in inputs]
+    assert geometry.assign(*naive.tensors(inputs)).tolist() == nearest
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.int8], ids=str)
+def test_the_dtype_of_inputs_does_not_move_centres(dtype):
+    geometry = ClusterGeometry([[0.6, 0.0, 0.0], [0.0, 0.4, 0.0]], [1, -1])
+    inputs = torch.tensor([[1, 0, 1], [0, 1, 0]], dtype=dtype)
+    assert geometry.assign(inputs).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (
+            lambda: ClusterGeometry([1.0, 2.0], [1, -1]),
+            r"centres: expected a \(K, d\) table of K >= 2 centres, got \(2,\)",
+        ),
+        (
+            lambda: ClusterGeometry([[1, 0], [0, math.inf]], [1, -1]),
+            "centres: expected finite values, got NaN or infinity",
+        ),
+        (
+            lambda: ClusterGeometry([[1, 0], [0, 1]], [1, -1, 1]),
+            r"labels: expected one label for each of 2 centres, got \(3,\)",
+        ),
+        (
+            lambda: ClusterGeometry([[1, 0], [0, 1]], [1, math.nan]),
+            r"labels: expected both classes, as \{-1, \+1\} or \{0, 1\}.*nan",
+        ),
+        (
+            lambda: ClusterGeometry([[1, 0], [0, 1], [1, 1]], [0, 1, 3]),
+            r"labels: .*all of 0, 1, ..., n - 1, got \[0.0, 1.0, 3.0\]",
+        ),
+        (
+            lambda: ClusterGeometry([[1, 0], [0, 1]], [1, -1], ["a", "b", "c"]),
+            r"names: expected 2 distinct names, got \('a', 'b', 'c'\)",
+        ),
+        (
+            lambda: ClusterGeometry.from_directions([[1, 0], [0, 1]], [1]),
+            r"directions: expected a \(K, d\) table with one label a row, got \(2, 2\) and \(1,\)",
+        ),
+        (
+            lambda: ClusterGeometry.from_data(torch.zeros(3, 2), torch.zeros(2)),
+            r"inputs: expected a \(m, d\) table with a label .* got \(3, 2\), \(2,\) and \(2,\)",
+        ),
+        (
+            lambda: ClusterGeometry.from_data(
+                torch.eye(2), torch.tensor([0, 1]), torch.tensor([7, 7])
+            ),
+            r"clusters: expected one label in each cluster, got \[0, 1\] in cluster 7",
+        ),
+        (
+            lambda: naive.xor(4).decompose(torch.zeros(4), torch.zeros(1)),
+            r"W: expected shape \(\.\.\., p, 4\), got \(4,\)",
+        ),
+        (
+            lambda: Neurons.of(torch.zeros(3, 4), torch.zeros(2, 3), naive.xor(4)),
+            r"a: expected shape \(3,\), got \(2, 3\)",
+        ),
+    ],
+    ids=[
+        "flat centres",
+        "infinite centre",
+        "too many labels",
+        "NaN label",
+        "skipped class",
+        "too many names",
+        "directions without labels",
+        "data without labels",
+        "mixed cluster",
+        "flat W",
+        "two heads for two classes",
+    ],
+)
+def test_what_does_not_fit_is_named_with_what_is_allowed(make, message):
+    with pytest.raises(ExpectedError, match=message):
+        make()

@@ -125,7 +125,8 @@ def _best_threshold_set(needed: Tensor, mass: Tensor, gains: Tensor) -> Tensor:
 
 def _mass_after(mass: Tensor) -> Tensor:
     """Sum of the entries behind each one, added up from the far end so that small sums stay exact."""
-    return (mass.flip(-1).cumsum(dim=-1).flip(-1) - mass).clamp_min(0)
+    tail = mass[..., 1:].flip(-1).cumsum(dim=-1).flip(-1)
+    return torch.cat([tail, torch.zeros_like(mass[..., :1])], dim=-1)
 
 
 def _ratio(rest: Tensor, margin: Tensor) -> Tensor:

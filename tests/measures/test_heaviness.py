@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from phasetrack.geometry import ClusterGeometry, Neurons
 from phasetrack.measures import heaviness
-from phasetrack.measures.heaviness import certificate, heavy_mass, needed_zeta
+from phasetrack.measures.heaviness import certificate, heavy_mass, needed_zeta, signal_share_of
 
 READINGS = (certificate, heavy_mass)
 XOR6 = naive.xor(6)
@@ -114,3 +115,75 @@ def test_over_budget_the_best_threshold_set_is_an_upper_bound(monkeypatch):
     exact = certificate(W, a, XOR6)
     monkeypatch.setattr(heaviness, "SEARCH_BUDGET", 1)
     assert certificate(W, a, XOR6) >= exact
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.integers(3, 7), st.integers(0, 2**31), st.floats(-1.5, 1))
+def test_certificate_where_classes_share_directions(p, seed, log_perp):
+    """AND: no opposing part, and a neuron that helps one cluster may hurt another (contested)."""
+    centres, labels = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]]), [1, -1, -1, -1]
+    rng = np.random.default_rng(seed)
+    W, a = rng.standard_normal((p, 4)), rng.standard_normal(p)
+    W[:, 2:] *= 10**log_perp
+    W[: min(p, 4), :2] = centres[:p] + 0.2 * W[: min(p, 4), :2]
+    a[: min(p, 4)] = np.array([3, -1, -1, -1])[:p] * np.abs(a[: min(p, 4)])
+    needed = np.linalg.norm(W[:, 2:], axis=1) / np.linalg.norm(W[:, :2], axis=1)
+    best = math.inf
+    for chosen in range(1, 2**p):
+        inside = [j for j in range(p) if chosen >> j & 1]
+        gains = np.maximum(W[inside, :2] @ centres.T, 0) * a[inside, None] * labels
+        margin = gains.sum(axis=0).min() / p
+        rest = ((W**2).sum() - (W[inside] ** 2).sum()) / p
+        if margin > 0:
+            best = min(best, max(needed[inside].max(), rest / margin))
+    geometry = ClusterGeometry(np.hstack([centres, np.zeros((4, 2))]).tolist(), labels)
+    assert certificate(*naive.tensors(W, a), geometry).item() == pytest.approx(best, rel=1e-9)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.integers(0, 2**31), st.permutations(range(4)), st.permutations(range(9)))
+def test_each_neuron_keeps_its_zeta_under_the_symmetries(seed, columns, rows):
+    W, a = mostly_served(9, seed, 0.5, -0.5)
+    moved = W.copy()
+    moved[:, 2:] = W[:, 2:][:, columns] * np.random.default_rng(seed).choice([-1.0, 1.0], 4)
+    one = needed_zeta(*naive.tensors(W, a), XOR6)[list(rows)]
+    other = needed_zeta(*naive.tensors(moved[rows], a[list(rows)]), XOR6)
+    torch.testing.assert_close(one, other)
+    share = signal_share_of(Neurons.of(*naive.tensors(moved[rows], a[list(rows)]), XOR6))
+    assert share.item() == pytest.approx((W[:, :2] ** 2).sum() / (W**2).sum())
+
+
+@pytest.mark.parametrize("layer", ["W", "a"])
+@pytest.mark.parametrize("value", [math.nan, math.inf], ids=["NaN", "inf"])
+def test_a_weight_that_is_no_number_leaves_no_certificate(layer, value):
+    W, a = naive.tensors(*mostly_served(8, 0, 0.5, -0.5))
+    assert certificate(W, a, XOR6).isfinite()
+    (W[5] if layer == "W" else a)[3] = value
+    assert certificate(W, a, XOR6).isnan()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_a_small_remainder_beside_large_neurons_keeps_its_digits(dtype):
+    """zeta* = (s^2/3) / (1/3), the left-out neuron's, while the two others need nothing."""
+    geometry = ClusterGeometry([[1, 0, 0], [0, 1, 0]], [1, -1])
+    small = 1e-4 if dtype == torch.float32 else 1e-9
+    W = torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, small]], dtype=dtype)
+    a = torch.tensor([1, -1, 1], dtype=dtype)
+    assert certificate(W, a, geometry).item() == pytest.approx(small**2, rel=1e-5, abs=0)
+
+
+@pytest.mark.parametrize("reading", [needed_zeta, *READINGS], ids=lambda f: f.__name__)
+def test_float32_readings_are_close_to_float64(reading):
+    W, a = naive.tensors(*mostly_served(8, 3, 0.5, -1.0))
+    narrow = reading(W.float(), a.float(), XOR6)
+    assert narrow.dtype == torch.float32
+    torch.testing.assert_close(narrow.double(), reading(W, a, XOR6), rtol=1e-5, atol=0)
+
+
+def test_H_makes_perp_count_for_more_and_nothing_else():
+    W, a = naive.tensors(*mostly_served(8, 1, 0.5, -0.5))
+    values = [certificate(W, a, XOR6, H).item() for H in (0.0, 0.05, 0.1, 0.3)]
+    masses = [heavy_mass(W, a, XOR6, H).item() for H in (0.0, 0.05, 0.1, 0.3)]
+    assert values == sorted(values) and masses == sorted(masses, reverse=True)
+    W[:, 2:] = 0
+    assert certificate(W, a, XOR6, 0.3) == certificate(W, a, XOR6)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from phasetrack.losses import LogisticLoss
 from phasetrack.measures.linearization import gradient_error, slope_drift, value_error
+from phasetrack.phases import Thresholds
 
 BATCH = st.lists(st.floats(-20, 20), min_size=1, max_size=30)
 
@@ -91,3 +92,52 @@ def test_gradient_error_is_relative_in_frobenius_norm():
     assert second.item() == 0  # 0/0: nothing differs
     (missed,) = gradient_error((torch.ones(2),), (torch.zeros(2),))
     assert missed.item() == math.inf
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("size", [1e-3, 1e-5, 1e-8, 1e-16, 1e-30], ids="f={:g}".format)
+def test_tiny_outputs_are_in_the_linear_regime(size, dtype):
+    """The true errors are f/4 and f/2; rounding must not carry them over the threshold."""
+    f, y = torch.full((5,), size, dtype=dtype), torch.ones(5, dtype=dtype)
+    assert value_error(f, y, LogisticLoss()) < Thresholds().linear_exit
+    assert slope_drift(f, y, LogisticLoss()) <= size + torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize(
+    "loss, y",
+    [
+        (LogisticLoss(), [1.0, -1.0]),
+        (torch.nn.MSELoss(), [1.0, -1.0]),
+        (torch.nn.BCEWithLogitsLoss(), [1.0, 0.0]),
+        (lambda f, y: (f - y).square().mean(), [0.0, 0.0]),  # at f = y the slope is 0 as well
+    ],
+    ids=["logistic", "mse", "bce", "at its minimum"],
+)
+def test_exactly_no_output_is_exactly_no_error(loss, y):
+    for error in (value_error, slope_drift):
+        assert error(torch.zeros(2), torch.tensor(y), loss) == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gradient_error_of_a_network(seed):
+    """Gradients of both layers by autograd, against their formulas in numpy."""
+    W, a = naive.network(4, 6, seed)
+    x = np.random.default_rng(seed).choice([-1.0, 1.0], (30, 6))
+    y, active = -x[:, 0] * x[:, 1], np.maximum(x @ W.T, 0)
+    f = active @ a / 4
+
+    def by_hand(slopes):
+        pull = slopes[:, None] / 4 / len(x)
+        return a[:, None] * ((pull * (active > 0)).T @ x), (pull * active).sum(axis=0)
+
+    exact, linear = by_hand(naive.loss_slope(f, y)), by_hand(-y)
+    pairs = zip(exact, linear, strict=True)
+    expected = [np.linalg.norm(g - h) / np.linalg.norm(h) for g, h in pairs]
+
+    layers = [t.requires_grad_() for t in naive.tensors(W, a)]
+    inputs, labels = naive.tensors(x, y)
+    outputs = torch.relu(inputs @ layers[0].T) @ layers[1] / 4
+    full = torch.autograd.grad(LogisticLoss()(outputs, labels), layers, retain_graph=True)
+    first_order = torch.autograd.grad((-labels * outputs).mean(), layers)
+    measured = [error.item() for error in gradient_error(full, first_order)]
+    assert measured == pytest.approx(expected)

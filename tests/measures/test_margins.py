@@ -90,3 +90,43 @@ def test_empirical_margins_are_means_and_low_order_statistics(seed, m):
 )
 def test_balance_is_min_over_max_where_a_margin_is_positive(values, expected):
     assert margins.balance(torch.tensor(values)).item() == pytest.approx(expected, nan_ok=True)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.integers(0, 2**31), st.permutations(range(7)), st.permutations(range(5)))
+def test_clean_margins_know_no_order_of_neurons_and_no_noise(seed, rows, columns):
+    W, a = naive.network(7, 7, seed)
+    rng = np.random.default_rng(seed)
+    moved, later = W[rows], a[list(rows)]
+    moved[:, 2:] = moved[:, 2:][:, columns] * rng.choice([-1.0, 1.0], 5)
+    expected = margins.clean_margins(*naive.tensors(W, a), naive.xor(7))
+    torch.testing.assert_close(
+        margins.clean_margins(*naive.tensors(moved, later), naive.xor(7)), expected
+    )
+    # the centres have no part outside the span: margins do not depend on perp at all
+    moved[:, 2:] = rng.standard_normal((7, 5))
+    torch.testing.assert_close(
+        margins.clean_margins(*naive.tensors(moved, later), naive.xor(7)), expected
+    )
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(st.integers(0, 2**31), st.permutations(range(60)))
+def test_empirical_margins_know_no_order_of_samples(seed, order):
+    rng = np.random.default_rng(seed)
+    values, clusters = naive.tensors(rng.standard_normal(60), rng.integers(0, 3, 60))
+    one = margins.empirical_margins(values, clusters, 3)
+    other = margins.empirical_margins(values[order], clusters[order], 3)
+    torch.testing.assert_close(one, other, equal_nan=True)
+
+
+def test_an_empty_cluster_has_no_margin():
+    means, lows = margins.empirical_margins(torch.tensor([2.0, 4.0]), torch.tensor([0, 2]), 4)
+    torch.testing.assert_close(means, torch.tensor([2, math.nan, 4, math.nan]), equal_nan=True)
+    torch.testing.assert_close(lows, means, equal_nan=True)
+
+
+def test_balance_of_each_network_apart():
+    together = margins.balance(torch.tensor([[1.0, 2.0], [-3.0, -1.0], [math.nan, 1.0]]))
+    expected = torch.tensor([0.5, math.nan, math.nan])
+    torch.testing.assert_close(together, expected, equal_nan=True)

@@ -111,3 +111,84 @@ def test_mean_margins_average_over_the_noise():
         members = (X[:, :2] == centre[:2]).all(axis=1)
         # Gaussian against Boolean noise
         assert margins[k].item() == pytest.approx((y * f[members]).mean(), abs=0.03)
+
+
+def gaussian_mean(function, kink):
+    """Mean of a function of z ~ N(0, 1) that is 0 before `kink` and smooth behind it."""
+    low = min(max(kink, -12.0), 12.0)
+    nodes, weights = np.polynomial.legendre.leggauss(200)
+    z = low + (12.0 - low) * (nodes + 1) / 2
+    values = function(z) * np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+    return float(weights @ values * (12.0 - low) / 2)
+
+
+@pytest.mark.parametrize("log_perp", [-2, -1, 0, 1], ids="perp=1e{}".format)
+@pytest.mark.parametrize("seed", range(3))
+def test_law_to_rounding_against_integrals_from_the_kink_on(seed, log_perp):
+    W, a = naive.network(3, 7, seed, perp=10**log_perp)
+    rng = np.random.default_rng(seed)
+    slopes, shares = rng.uniform(0.1, 1.0, 4), rng.dirichlet(np.ones(4))
+    neurons = Neurons.of(*naive.tensors(W, a), naive.xor(7))
+    motion = law(neurons, *naive.tensors(slopes, shares))
+    variance = activity_variance(neurons, motion).numpy()
+    for j, (w, second) in enumerate(zip(W, a, strict=True)):
+        s = naive.parts(w, second)[2]
+        u = naive.centres(7) @ w
+        means = [
+            [gaussian_mean(g, -v / s) for v in u]
+            for g in (np.ones_like, lambda z: z)  # Pr(active) and E[z; active] on each cluster
+        ]
+        firing, tilt = np.array(means)
+        activity = [gaussian_mean(lambda z, v=v, s=s: v + s * z, -v / s) for v in u]
+        square = [gaussian_mean(lambda z, v=v, s=s: (v + s * z) ** 2, -v / s) for v in u]
+        pull = shares * slopes * naive.LABELS
+        drift = (neurons.geometry.basis @ motion.coordinates[j]).numpy()
+        close = {"rtol": 1e-9, "atol": 1e-12}
+        np.testing.assert_allclose(motion.firing[j].numpy(), firing, **close)
+        np.testing.assert_allclose(motion.activity[j].numpy(), activity, **close)
+        np.testing.assert_allclose(
+            variance[j], square - np.square(activity), rtol=1e-9, atol=1e-12 * max(square)
+        )
+        np.testing.assert_allclose(drift, second * (pull * firing) @ naive.centres(7), **close)
+        np.testing.assert_allclose(motion.perp[j].item(), second * pull @ tilt, **close)
+        np.testing.assert_allclose(motion.second_layer[j].item(), pull @ activity, **close)
+        np.testing.assert_allclose(motion.noise[j].item(), shares * slopes**2 @ firing, **close)
+
+
+def test_law_without_noise_is_the_centres():
+    """perp = 0: every sample of a cluster is its centre."""
+    W, a = naive.network(6, 5, 0, perp=0.0)
+    neurons = Neurons.of(*naive.tensors(W, a), naive.xor(5))
+    motion = law(neurons, torch.ones(4), QUARTERS)
+    pre = W @ naive.centres(5).T
+    np.testing.assert_array_equal(motion.firing.numpy(), pre > 0)
+    np.testing.assert_allclose(motion.activity.numpy(), np.maximum(pre, 0), atol=1e-14)
+    assert activity_variance(neurons, motion).abs().max() < 1e-14
+    torch.testing.assert_close(
+        mean_margins(neurons, motion.activity), neurons.contributions.mean(dim=-2)
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_exact_direction_is_the_law_with_the_exact_firing(seed):
+    """The law's drift on the plane, a sum_c k_c Pr(active on c) c, is exact for any noise."""
+    W, a = naive.network(3, 12, seed)
+    dW, da = descent(W, a)
+    where = [(X[:, :2] == centre[:2]).all(axis=1) for centre in naive.centres(12)]
+    firing = np.array([(X[rows] @ W.T > 0).mean(axis=0) for rows in where]).T
+    activity = np.array([np.maximum(X[rows] @ W.T, 0).mean(axis=0) for rows in where]).T
+    k = np.array(naive.LABELS) / 4
+    np.testing.assert_allclose(
+        dW[:, :2], (a[:, None] * (k * firing)) @ naive.centres(12)[:, :2], atol=1e-12
+    )
+    np.testing.assert_allclose(da, activity @ k, atol=1e-12)
+
+
+def test_law_broadcasts_over_leading_dimensions():
+    W, a = naive.tensors(*naive.network(24, 6, 0))
+    slopes, shares = naive.tensors(*np.random.default_rng(0).uniform(0.1, 1, (2, 2, 3, 4)))
+    table = Neurons.of(W.reshape(2, 3, 4, 6), a.reshape(2, 3, 4), naive.xor(6))
+    together = law(table, slopes, shares)
+    row = Neurons.of(W.reshape(2, 3, 4, 6)[1, 2], a.reshape(2, 3, 4)[1, 2], naive.xor(6))
+    for whole, apart in zip(together, law(row, slopes[1, 2], shares[1, 2]), strict=True):
+        torch.testing.assert_close(whole[1, 2], apart)

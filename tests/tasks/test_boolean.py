@@ -91,3 +91,27 @@ def test_global_random_states_are_left_alone():
 def test_one_dimension_has_no_xor():
     with pytest.raises(ExpectedError, match="d: expected an integer >= 2, got 1"):
         XOR(1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_shuffling_changes_labels_and_no_inputs(dtype):
+    at = {"seed": 3, "step": 7, "dtype": dtype}
+    plain, shuffled = XOR(20).sample(500, **at), XOR(20, shuffle_labels=True).sample(500, **at)
+    assert torch.equal(plain[0], shuffled[0])
+    assert shuffled[1].dtype == dtype and set(shuffled[1].tolist()) == {-1.0, 1.0}
+    assert 150 < (plain[1] != shuffled[1]).sum() < 350
+
+
+def test_samples_do_not_depend_on_global_seeds():
+    one = XOR(30).sample(8, seed=2, step=1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(99)
+        assert all(map(torch.equal, one, XOR(30).sample(8, seed=2, step=1)))
+
+
+def test_every_cluster_holds_a_quarter_and_its_label():
+    x, y = XOR(5).sample(20000, seed=1, step=0)
+    clusters = XOR(5).geometry.assign(x)
+    assert torch.equal(XOR(5).geometry.labels[clusters], y.double())
+    shares = clusters.bincount() / 20000
+    assert (shares - 0.25).abs().max() < 5 * np.sqrt(3 / 16 / 20000)

@@ -1,0 +1,72 @@
+"""Records and histories: what is new at a step in words, and columns of any length."""
+
+import copy
+import math
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phasetrack import Alert, Boundary, History, Phase
+from phasetrack.phases import Transition
+from phasetrack.records import Record, Undefined
+
+
+def test_news_is_a_line_each():
+    change = Transition(7, Phase.SIGNAL_FINDING, Phase.SIGNAL_HEAVY)
+    alert = Alert("LAZY", 7, {"loss/train": 0.0123456, "heaviness/zeta_star": 3.0})
+    record = Record(7, {}, Phase.SIGNAL_HEAVY, "", change, (Boundary("fitted", 6.54, 7),), (alert,))
+    assert record.news() == [
+        "step 7: SIGNAL_FINDING to SIGNAL_HEAVY",
+        "step 7: boundary fitted, onset 6.5",
+        "step 7: alert LAZY (loss/train 0.01235, heaviness/zeta_star 3)",
+    ]
+    assert Record(8, {}, Phase.SIGNAL_HEAVY).news() == []
+
+
+def test_an_empty_history():
+    history = History()
+    assert history.steps.tolist() == [] and history.steps.dtype == np.int64
+    assert len(history) == 0 and list(history.rows()) == []
+    history.append(0, {})
+    assert history.steps.tolist() == [0] and list(history.rows()) == [(0, {})]
+
+
+def test_columns_are_copies():
+    history = History([(0, {"a": 1.0})])
+    history["a"][0], history.steps[0] = 9.0, 9
+    assert history["a"].tolist() == [1.0] and history.steps.tolist() == [0]
+    history.append(1, {"a": 2.0})  # a view would have locked the buffer
+    assert history["a"].dtype == np.float64
+
+
+def test_history_is_a_mapping():
+    history = History([(0, {"a": 1.0})])
+    assert "a" in history and "b" not in history and history.get("b") is None
+    assert dict(history).keys() == {"a"}
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda u: pickle.loads(pickle.dumps(u))], ids=["deepcopy", "pickle"]
+)
+def test_undefined_keeps_its_reason_in_copies(copied):
+    reading = copied(Undefined("no neuron is heavy"))
+    assert math.isnan(reading) and reading.reason == "no neuron is heavy"
+
+
+ROWS = st.lists(st.dictionaries(st.sampled_from("abc"), st.floats()), max_size=12)
+
+
+@settings(deadline=None, derandomize=True)
+@given(ROWS)
+def test_columns_are_the_rows_with_nan_in_the_gaps(rows):
+    history = History(enumerate(rows))
+    for name in history:
+        expected = [row.get(name, math.nan) for row in rows]
+        np.testing.assert_array_equal(history[name], expected)
+    for (step, read), (number, row) in zip(history.rows(), enumerate(rows), strict=True):
+        assert step == number
+        given = {k: v for k, v in read.items() if not math.isnan(v)}
+        assert given == {k: v for k, v in row.items() if not math.isnan(v)}

@@ -1,0 +1,297 @@
+"""attach(): probes and sinks of one's own, what is said of what cannot be read, and summaries."""
+
+import copy
+import io
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from phasetrack import ExpectedError, LogisticLoss, Phase, TwoLayerNet, attach, every, log_spaced
+from phasetrack.probes import default_probes
+from phasetrack.records import Record, Undefined
+from phasetrack.tasks import XOR
+from phasetrack.tracker import TrackingWarning
+
+D, P, M = 10, 12, 64
+TASK = XOR(D)
+
+
+def setting(dtype=torch.float32):
+    net = TwoLayerNet(D, P, seed=2).to(dtype)
+    return net, torch.optim.SGD(net.parameters(), lr=3.0), LogisticLoss()
+
+
+def train(net, optimizer, loss, steps):
+    for step in steps:
+        x, y = TASK.sample(M, seed=4, step=step, dtype=next(net.parameters()).dtype)
+        optimizer.zero_grad()
+        loss(net(x).squeeze(-1), y).backward()
+        optimizer.step()
+
+
+def follow(net, optimizer, loss, **options):
+    return attach(net, optimizer, loss=loss, geometry=TASK.geometry, **options)
+
+
+class Notes:
+    """A sink that keeps what it is given."""
+
+    def __init__(self, fail_at=None, fail_on_close=False):
+        self.records, self.closed = [], []
+        self.fail_at, self.fail_on_close = fail_at, fail_on_close
+
+    def write(self, record):
+        if record.step == self.fail_at:
+            raise OSError("disk full")
+        self.records.append(record)
+
+    def close(self, summary, history):
+        self.closed.append((summary, history))
+        if self.fail_on_close:
+            raise OSError("disk gone")
+
+
+# --- probes ----------------------------------------------------------------------------------
+
+
+def test_a_function_is_a_probe():
+    def mine(snapshot):
+        return {
+            "mine/number": 2,
+            "mine/tensor": torch.tensor(0.5, dtype=torch.float16),
+            "mine/reason": Undefined("because"),
+            "mine/neurons": snapshot.neurons.second_layer.abs(),
+        }
+
+    sink, objects = Notes(), setting()
+    with follow(*objects, probes=[mine], sinks=[sink]) as tracker:
+        train(*objects, range(3))
+    assert tracker.history["mine/number"].tolist() == [2.0] * 3
+    assert tracker.history["mine/tensor"].tolist() == [0.5] * 3
+    assert tracker.undefined["mine/reason"] == "because"
+    assert "mine/neurons" not in tracker.history
+    np.testing.assert_allclose(sink.records[0].distributions["mine/neurons"], 0.1)
+    assert set(tracker.history) == {"mine/number", "mine/tensor", "mine/reason", "phase/id"}
+
+
+def test_a_probe_sees_this_state_the_one_before_and_the_first():
+    seen = []
+
+    def look(snapshot):
+        steps = [s and s.step for s in (snapshot, snapshot.previous, snapshot.first)]
+        seen.append((*steps, snapshot.previous is None or snapshot.previous.previous is None))
+        return {}
+
+    objects = setting()
+    with follow(*objects, probes=[look], every=2):
+        train(*objects, range(7))
+    assert seen == [
+        (0, None, None, True),
+        (2, 0, 0, True),
+        (4, 2, 0, True),
+        (6, 4, 0, True),
+    ]
+
+
+BAD = {
+    "raises": lambda _: 1 / 0,
+    "nothing": lambda _: None,
+    "a matrix": lambda _: {"bad": torch.zeros(2, 2)},
+    "text": lambda _: {"bad": "high"},
+    "none": lambda _: {"bad": None},
+    "too large": lambda _: {"bad": 10**400},
+}
+
+
+@pytest.mark.parametrize("last", [True, False], ids=["last", "first"])
+@pytest.mark.parametrize("bad", BAD)
+def test_a_probe_that_fails_costs_its_own_readings_and_one_warning(bad, last):
+    probes = [*default_probes(), BAD[bad]] if last else [BAD[bad], *default_probes()]
+    objects = setting()
+    tracker = follow(*objects, probes=probes)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        train(*objects, range(4))
+    tracker.detach()
+    assert [w.category for w in caught] == [TrackingWarning]
+    assert tracker.history.steps.tolist() == [0, 1, 2, 3]
+    assert np.isfinite(tracker.history["loss/train"]).all()
+    assert tracker.phase is Phase.SIGNAL_FINDING
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_strict_lets_a_probe_fail(bad):
+    objects = setting()
+    with pytest.raises((ZeroDivisionError, TypeError, ValueError, RuntimeError, OverflowError)):  # noqa: SIM117
+        with follow(*objects, probes=[BAD[bad]], strict=True):
+            train(*objects, range(1))
+
+
+def test_readings_of_infinity_are_kept():
+    objects = setting()
+    with follow(*objects, probes=[lambda _: {"up": math.inf, "down": -math.inf}]) as tracker:
+        train(*objects, range(1))
+    assert tracker.history["up"][0] == math.inf and tracker.history["down"][0] == -math.inf
+    assert tracker.undefined.keys().isdisjoint({"up", "down"})
+
+
+# --- sinks -----------------------------------------------------------------------------------
+
+
+def test_a_sink_is_given_every_record_and_is_closed_once_with_the_summary():
+    sink, objects = Notes(), setting()
+    with follow(*objects, sinks=[sink]) as tracker:
+        train(*objects, range(3))
+    assert [record.step for record in sink.records] == [0, 1, 2]
+    assert all(isinstance(record, Record) for record in sink.records)
+    rows = [dict(record.readings) for record in sink.records]
+    for (_, row), given in zip(tracker.history.rows(), rows, strict=True):
+        assert {k: v for k, v in row.items() if v == v} == {
+            k: v for k, v in given.items() if v == v
+        }
+    ((summary, history),) = sink.closed
+    assert history is tracker.history and summary == tracker.summary() | summary
+
+
+def test_a_sink_that_fails_leaves_the_others_at_work():
+    broken, good, objects = Notes(fail_at=1), Notes(), setting()
+    tracker = follow(*objects, sinks=[broken, good])
+    with pytest.warns(TrackingWarning, match="Notes failed.*disk full") as caught:
+        train(*objects, range(4))
+    tracker.detach()
+    assert len(caught) == 1 and "disk full" in tracker.undefined["Notes"]
+    assert [len(sink.records) for sink in (broken, good)] == [1, 4]
+    assert [len(sink.closed) for sink in (broken, good)] == [0, 1]
+
+
+def test_a_sink_that_cannot_be_closed_leaves_the_others_closed():
+    broken, good, objects = Notes(fail_on_close=True), Notes(), setting()
+    tracker = follow(*objects, sinks=[broken, good])
+    train(*objects, range(1))
+    with pytest.warns(TrackingWarning, match="closing Notes failed.*disk gone"):
+        tracker.detach()
+    assert len(good.closed) == 1
+
+
+@pytest.mark.parametrize(
+    "sink", [Notes(fail_at=0), Notes(fail_on_close=True)], ids=["write", "close"]
+)
+def test_strict_lets_a_sink_fail(sink):
+    objects = setting()
+    with pytest.raises(OSError, match="disk"), follow(*objects, sinks=[sink], strict=True):
+        train(*objects, range(1))
+
+
+# --- what cannot be read ---------------------------------------------------------------------
+
+
+def test_every_nan_of_a_run_has_a_reason():
+    objects = setting()
+    with follow(*objects) as tracker:
+        train(*objects, range(3))
+    missing = {name for name in tracker.history if np.isnan(tracker.history[name]).any()}
+    assert missing and all(tracker.undefined[name] for name in missing)
+    growth = [name for name in tracker.history if name.startswith("growth/") and "_rate" in name]
+    first = [name for name in growth if "_heavy" not in name]
+    assert len(first) >= 12
+    for name in first:
+        values = tracker.history[name]
+        assert math.isnan(values[0]) and np.isfinite(values[1:]).all(), name
+        assert tracker.undefined[name] == "growth needs an earlier recorded step"
+
+
+def test_momentum_has_rates_but_no_prediction():
+    net, _, loss = setting()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    with follow(net, optimizer, loss) as tracker:
+        train(net, optimizer, loss, range(3))
+    assert np.isfinite(tracker.history["growth/signal_rate"][1:]).all()
+    assert np.isnan(tracker.history["growth/signal_rate_predicted"]).all()
+    assert "without momentum" in tracker.undefined["growth/signal_rate_predicted"]
+
+
+# --- schedules, copies, summaries ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "schedule, steps",
+    [
+        (1, [0, 1, 2, 3, 4, 5, 6, 7]),
+        (3, [0, 3, 6]),
+        (every(5), [0, 5]),
+        (log_spaced(2), [0, 1, 4]),
+        (lambda step: step in (2, 7), [2, 7]),
+        (lambda _: False, []),
+    ],
+    ids=["1", "3", "every(5)", "log_spaced(2)", "some", "none"],
+)
+def test_only_scheduled_steps_are_recorded(schedule, steps):
+    everything, some = setting(torch.float64), setting(torch.float64)
+    with follow(*everything) as all_of_them, follow(*some, every=schedule) as tracker:
+        train(*everything, range(8))
+        train(*some, range(8))
+    assert tracker.history.steps.tolist() == steps and tracker.summary()["steps"] == 8
+    for name in ("loss/train", "heaviness/zeta_star", "margin/min"):
+        if steps:
+            np.testing.assert_array_equal(tracker.history[name], all_of_them.history[name][steps])
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "2", None], ids=repr)
+def test_what_is_no_schedule_is_refused(value):
+    net, optimizer, loss = setting()
+    with pytest.raises(ExpectedError, match="every: expected an integer >= 1"):
+        follow(net, optimizer, loss, every=value)
+    follow(net, optimizer, loss).detach()
+
+
+def test_a_saved_and_loaded_optimizer_goes_on_untracked():
+    net, optimizer, loss = setting()
+    with follow(net, optimizer, loss) as tracker:
+        train(net, optimizer, loss, range(2))
+        file = io.BytesIO()
+        torch.save({"net": net.state_dict(), "optimizer": optimizer.state_dict()}, file)
+        file.seek(0)
+        saved = torch.load(file, weights_only=True)
+        twin = copy.deepcopy(optimizer)
+    assert not [key for key in saved["net"] if "hook" in key]
+    twin.step()
+    other, other_optimizer, other_loss = setting()
+    other.load_state_dict(saved["net"])
+    other_optimizer.load_state_dict(saved["optimizer"])
+    train(other, other_optimizer, other_loss, range(2, 4))
+    train(net, optimizer, loss, range(2, 4))
+    assert tracker.history.steps.tolist() == [0, 1]
+    assert torch.equal(net.first.weight, other.first.weight)
+
+
+def test_summary():
+    objects = setting(torch.float64)
+    with follow(*objects) as tracker:
+        assert tracker.summary()["final"] == {} and tracker.reason == "no step was recorded yet"
+        train(*objects, range(60))
+        summary = tracker.summary()
+    assert list(summary) == [
+        "phase",
+        "reason",
+        "steps",
+        "boundaries",
+        "alerts",
+        "timeline",
+        "loss_halving_step",
+        "growth",
+        "final",
+        "forecast",
+        "undefined",
+        "thresholds",
+    ]
+    assert summary["steps"] == 60 and summary["phase"] == tracker.phase.name
+    assert summary["final"].keys() == set(tracker.history)
+    assert summary["final"]["loss/train"] == tracker.history["loss/train"][-1]
+    assert [set(boundary) for boundary in summary["boundaries"]] == [
+        {"name", "onset", "detected"} for _ in tracker.boundaries
+    ]
+    assert summary["timeline"][0]["start"] == 0 and summary["timeline"][-1]["end"] == 59
+    assert summary["forecast"] == {} and summary["thresholds"]["zeta_enter"] == 0.5
