@@ -207,6 +207,7 @@ def plot(
             show_default=False,
         ),
     ] = None,
+    size: opt.Size = "screen",
 ) -> None:
     """Draw a run on one page: phases shaded, boundaries, measured beside predicted."""
     recorded = _read(run)
@@ -214,7 +215,63 @@ def plot(
 
     path = file or run / "run.png"
     summary = recorded.summary or recorded.summarise()
-    save_figure(run_figure(recorded.history, summary, title=recorded.name), path)
+    figure = run_figure(recorded.history, summary, title=recorded.name, size=size)
+    save_figure(figure, path, size=size)
+    typer.echo(str(path))
+
+
+@app.command()
+def compare(
+    runs: opt.RunPaths,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw the runs over each other, too: .png, .pdf or .svg.", show_default=False
+        ),
+    ] = None,
+    align: Annotated[
+        bool, typer.Option("--align", help="Count the figure's steps from each run's onset.")
+    ] = False,
+    size: opt.Size = "screen",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Lay runs beside each other: the settings that differ, and all results."""
+    recorded = [_read(run) for run in runs]
+    from phasetrack.comparison import compare as compared
+
+    summaries = [run.summary or run.summarise() for run in recorded]
+    rows = compared([run.config for run in recorded], summaries)
+    names = [str(run.path) for run in recorded]
+    if as_json:
+        typer.echo(
+            json.dumps({row.name: dict(zip(names, row.values, strict=True)) for row in rows})
+        )
+    else:
+        from .panels import comparison_table
+
+        _console().print(comparison_table(names, rows), highlight=False)
+    if file is not None:
+        from phasetrack.plots import comparison_figure, save_figure
+
+        pairs = [(run.history, summary) for run, summary in zip(recorded, summaries, strict=True)]
+        figure = comparison_figure(dict(zip(names, pairs, strict=True)), aligned=align, size=size)
+        save_figure(figure, file, size=size)
+        typer.echo(str(file), err=as_json)
+
+
+@app.command()
+def report(
+    runs: opt.RunPaths,
+    file: Annotated[
+        Path | None,
+        typer.Option(help="Where to (default: RUN/report.html of the first).", show_default=False),
+    ] = None,
+) -> None:
+    """Write the Phases tab of some runs as one HTML file, which opens without a network."""
+    from phasetrack.report import write_report
+
+    path = file or runs[0] / "report.html"
+    write_report(runs, path)
     typer.echo(str(path))
 
 
@@ -247,7 +304,8 @@ def tensorboard(
     check_int("port", port, minimum=0, maximum=65535)
     if not out.is_dir():
         raise ExpectedError("out", "a folder of runs", str(out), "`phasetrack run xor` makes one")
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(out)]
+    # -P: the folder that one stands in is no place for packages
+    command = [sys.executable, "-P", "-m", "tensorboard.main", "--logdir", str(out)]
     command += ["--host", "localhost", "--port", str(port)]
     try:
         raise typer.Exit(subprocess.call(command))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -15,6 +16,7 @@ from phasetrack.phases import Phase
 from phasetrack.sinks.console import PHASE_STYLES, number
 
 if TYPE_CHECKING:
+    from phasetrack.comparison import Row
     from phasetrack.run_directory import Run
 
 TIMELINE_WIDTH = 60
@@ -85,6 +87,26 @@ def run_table(runs: Sequence[Run]) -> Table:
             ", ".join(alert["name"] for alert in summary.get("alerts", ())),
         )
     return table
+
+
+def comparison_table(names: Sequence[str], rows: Sequence[Row]) -> Table:
+    """One column a run; settings first, results under a rule; what differs stands out."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column("")
+    for name in names:
+        table.add_column(Text(name), justify="right", overflow="fold")
+    for row, following in zip(rows, [*rows[1:], None], strict=True):
+        style = "" if row.differs else "dim"
+        last = following is not None and following.kind != row.kind
+        cells = [Text(_cell(value), style) for value in row.values]
+        table.add_row(Text(row.name, style), *cells, end_section=last)
+    return table
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _print_lines(console: Console, summary: Mapping[str, Any]) -> None:

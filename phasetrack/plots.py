@@ -1,8 +1,7 @@
 """Figures for people: a whole run on one page.
 
 Drawn with matplotlib's Figure alone (no pyplot, no global state), so that a figure can be made in
-the middle of somebody's training. Colours are those of Okabe and Ito, which colour-blind readers
-can tell apart.
+the middle of somebody's training.
 """
 
 from __future__ import annotations
@@ -11,39 +10,31 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from phasetrack._checks import ExpectedError
+from phasetrack._checks import ExpectedError, check_choice
+from phasetrack.charts import (
+    BLACK,
+    BLUE,
+    BOUNDARY_LABELS,
+    CLUSTER_COLOURS,
+    GREEN,
+    ORANGE,
+    PHASE_COLOURS,
+    PURPLE,
+    SKY,
+    VERMILION,
+)
 from phasetrack.phases import Phase, Thresholds
 from phasetrack.records import History
 
-BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (
-    "#000000",
-    "#E69F00",
-    "#56B4E9",
-    "#009E73",
-    "#0072B2",
-    "#D55E00",
-    "#CC79A7",
-)
-CLUSTER_COLOURS = (BLUE, SKY, VERMILION, ORANGE, GREEN, PURPLE)
 PREDICTED = "--"
 CLUSTER_STYLES = ("-", "-.", ":")  # for the first six clusters, the next six, ...
-PHASE_COLOURS = {
-    Phase.UNDETERMINED: "#999999",
-    Phase.SIGNAL_FINDING: SKY,
-    Phase.SIGNAL_HEAVY: ORANGE,
-    Phase.FITTED: GREEN,
-}
-BOUNDARY_LABELS = {
-    "signal_heavy": "signal-heavy",
-    "linear_exit": "linear exit",
-    "fitted": "fitted",
-}
 # Which forecast entry belongs to which boundary of ``summary.json``.
 FORECAST_OF = {
     "signal_heavy": "signal_heavy_onset",
@@ -51,13 +42,32 @@ FORECAST_OF = {
     "fitted": "fitted",
 }
 FORMATS = (".png", ".pdf", ".svg")
+# Inches: a wide screen, or the text width of a page in two columns.
+SIZES = {"screen": (12.0, 7.0), "paper": (7.0, 4.6)}
+# Fonts are embedded whole in a PDF, as journals ask, and stay text in an SVG.
+FONTS: dict[Any, Any] = {"pdf.fonttype": 42, "svg.fonttype": "none"}
+DOTS_PER_INCH = {"screen": 150, "paper": 300}
+# One colour for each compared run; further ones differ by their line.
+RUN_COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 # Up to so many recorded steps are drawn as dots too: a single step makes no line.
 FEW_STEPS = 20
 END_MARGIN = 0.04  # of the run, drawn behind its last step
 SMALL = 8  # points, for everything that is not a title
+LONG_NAME = 40  # characters of a run's name, from which on a legend has one column
+# What is compared: title, metric, whether its axis is logarithmic.
+COMPARED = (
+    ("Signal-heaviness zeta*", "heaviness/zeta_star", True),
+    ("Share of the heavy neurons", "heaviness/heavy_mass", False),
+    ("Smallest clean margin", "margin/min", False),
+    ("Training loss", "loss/train", True),
+    ("First-order value error", "linearization/value_error", True),
+    ("Growth rate of the signal", "growth/signal_rate", False),
+)
 
 
-def run_figure(history: History, summary: Mapping[str, Any], *, title: str = "") -> Figure:
+def run_figure(
+    history: History, summary: Mapping[str, Any], *, title: str = "", size: str = "screen"
+) -> Figure:
     """The run on one page: six panels over the steps, phases shaded, boundaries at their onsets.
 
     Args:
@@ -65,15 +75,14 @@ def run_figure(history: History, summary: Mapping[str, Any], *, title: str = "")
         summary: what ``summary.json`` holds: `boundaries`, `alerts` and `forecast` are drawn, and
             `thresholds` as dotted lines.
         title: usually the run's name.
+        size: ``screen`` or ``paper``, a name in `SIZES`.
 
     Returns:
-        A matplotlib Figure, 12 by 7 inches. Dashed curves are predictions; a bar at the foot of a
+        A matplotlib Figure. Dashed curves are predictions; a bar at the foot of a
         boundary is the band in which it was forecast.
     """
     thresholds = Thresholds(**summary.get("thresholds", {}))
-    figure = Figure(figsize=(12, 7), layout="constrained")
-    grid = figure.subplots(2, 3, sharex=True)
-    panels: Sequence[Axes] = list(grid.flat)
+    figure, panels = _page(size)
     draw = (_heaviness, _shares, _margins, _loss, _linearization, _growth)
     for axes, content in zip(panels, draw, strict=True):
         _shade_phases(axes, history)
@@ -83,13 +92,66 @@ def run_figure(history: History, summary: Mapping[str, Any], *, title: str = "")
         _finish(axes)
     _name_boundaries(panels[0], summary)
     for axes in panels[3:]:
-        axes.set_xlabel("optimizer step", fontsize=SMALL)
+        axes.set_xlabel("optimizer step", fontsize=_small(axes))
     _set_range(panels[0], history)
     _header(figure, history, summary, title)
     return figure
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+def comparison_figure(
+    runs: Mapping[str, tuple[History, Mapping[str, Any]]],
+    *,
+    aligned: bool = False,
+    size: str = "screen",
+) -> Figure:
+    """Runs over each other, a colour each; their onsets of signal-heaviness as lines.
+
+    Args:
+        runs: name to history and summary.
+        aligned: count steps from each run's onset; runs without one are left out.
+        size: ``screen`` or ``paper``.
+
+    Raises:
+        ExpectedError: if no run has an onset to be aligned at.
+    """
+    onsets = {name: _onset(summary) for name, (_, summary) in runs.items()}
+    shown = [name for name in runs if not aligned or onsets[name] is not None]
+    if not shown:
+        raise ExpectedError("align", "a run with an onset of signal-heaviness", "none that has one")
+    figure, panels = _page(size)
+    for axes, (title, metric, log) in zip(panels, COMPARED, strict=True):
+        axes.set_title(title, fontsize=_small(axes) + 1)
+        if log:
+            axes.set_yscale("log")
+        for number, name in enumerate(shown):
+            turn, place = divmod(number, len(RUN_COLOURS))
+            colour, style = RUN_COLOURS[place], CLUSTER_STYLES[turn % len(CLUSTER_STYLES)]
+            shift = onsets[name] if aligned else 0.0
+            _curve(axes, runs[name][0], metric, name, colour, style=style, shift=shift or 0.0)
+            if (onset := onsets[name]) is not None and not aligned:
+                axes.axvline(onset, color=colour, linewidth=0.8, linestyle=":", zorder=1)
+        _finish(axes, legend=False)
+    if aligned:
+        for axes in panels:
+            axes.axvline(0.0, color=BLACK, linewidth=0.8, linestyle=":", zorder=1)
+    word = "steps since the onset of signal-heaviness" if aligned else "optimizer step"
+    for axes in panels[3:]:
+        axes.set_xlabel(word, fontsize=_small(axes))
+    handles, labels = panels[0].get_legend_handles_labels()
+    if handles:
+        columns = 3 if max(map(len, labels)) < LONG_NAME else 1
+        figure.legend(
+            handles,
+            labels,
+            loc="outside lower center",
+            ncols=columns,
+            fontsize=_small(figure.axes[0]),
+            frameon=False,
+        )
+    return figure
+
+
+def save_figure(figure: Figure, path: Path, *, size: str = "screen") -> None:
     """Write a figure as PNG, PDF or SVG, by the file's ending.
 
     Raises:
@@ -98,15 +160,34 @@ def save_figure(figure: Figure, path: Path) -> None:
     if path.suffix.lower() not in FORMATS:
         raise ExpectedError("file", "a name that ends in " + ", ".join(FORMATS), str(path))
     try:
-        figure.savefig(path, dpi=150)
+        with matplotlib.rc_context(FONTS):
+            figure.savefig(path, dpi=DOTS_PER_INCH[check_choice("size", size, DOTS_PER_INCH)])
     except OSError as error:
         raise ExpectedError(
             "file", "a file that can be written", f"{path} ({error.strerror})"
         ) from None
 
 
+def _page(size: str) -> tuple[Figure, Sequence[Axes]]:
+    """An empty page with six panels that share their steps."""
+    figure = Figure(figsize=SIZES[check_choice("size", size, SIZES)], layout="constrained")
+    return figure, list(figure.subplots(2, 3, sharex=True).flat)
+
+
+def _small(axes: Axes) -> float:
+    """Points of small text: less on paper, where the page is narrow."""
+    figure = axes.get_figure(root=True)
+    narrow = figure is not None and figure.get_figwidth() <= SIZES["paper"][0]
+    return SMALL - 1.5 if narrow else SMALL
+
+
+def _onset(summary: Mapping[str, Any]) -> float | None:
+    found = [b["onset"] for b in summary.get("boundaries", ()) if b["name"] == "signal_heavy"]
+    return float(found[0]) if found and np.isfinite(found[0]) else None
+
+
 def _heaviness(axes: Axes, history: History, thresholds: Thresholds) -> None:
-    axes.set_title("Signal-heaviness zeta*", fontsize=SMALL + 1)
+    axes.set_title("Signal-heaviness zeta*", fontsize=_small(axes) + 1)
     axes.set_yscale("log")
     _curve(axes, history, "forecast/zeta_star", "forecast", BLACK, style=PREDICTED)
     _curve(axes, history, "heaviness/zeta_star", "measured", BLUE)
@@ -115,7 +196,7 @@ def _heaviness(axes: Axes, history: History, thresholds: Thresholds) -> None:
 
 
 def _shares(axes: Axes, history: History, _: Thresholds) -> None:
-    axes.set_title("Shares of sum |w|^2", fontsize=SMALL + 1)
+    axes.set_title("Shares of sum |w|^2", fontsize=_small(axes) + 1)
     axes.set_ylim(-0.03, 1.03)
     _curve(axes, history, "heaviness/heavy_mass", "heavy neurons", BLUE)
     _curve(axes, history, "heaviness/signal_share", "signal span", VERMILION)
@@ -124,7 +205,7 @@ def _shares(axes: Axes, history: History, _: Thresholds) -> None:
 
 
 def _margins(axes: Axes, history: History, _: Thresholds) -> None:
-    axes.set_title("Clean margin of each cluster", fontsize=SMALL + 1)
+    axes.set_title("Clean margin of each cluster", fontsize=_small(axes) + 1)
     _curve(axes, history, "forecast/margin_min", "forecast (min)", BLACK, style=PREDICTED)
     clusters = [name for name in history if name.startswith("margin/clean/")]
     for index, name in enumerate(clusters):
@@ -134,7 +215,7 @@ def _margins(axes: Axes, history: History, _: Thresholds) -> None:
 
 
 def _loss(axes: Axes, history: History, thresholds: Thresholds) -> None:
-    axes.set_title("Training loss and error", fontsize=SMALL + 1)
+    axes.set_title("Training loss and error", fontsize=_small(axes) + 1)
     axes.set_yscale("log")
     _curve(axes, history, "forecast/loss", "forecast", BLACK, style=PREDICTED)
     _curve(axes, history, "loss/train", "loss", BLUE)
@@ -143,7 +224,7 @@ def _loss(axes: Axes, history: History, thresholds: Thresholds) -> None:
 
 
 def _linearization(axes: Axes, history: History, thresholds: Thresholds) -> None:
-    axes.set_title("Distance of the loss from first order", fontsize=SMALL + 1)
+    axes.set_title("Distance of the loss from first order", fontsize=_small(axes) + 1)
     axes.set_yscale("log")
     _curve(axes, history, "linearization/value_error", "value error", BLUE)
     _curve(axes, history, "linearization/slope_drift", "slope drift", VERMILION)
@@ -151,7 +232,7 @@ def _linearization(axes: Axes, history: History, thresholds: Thresholds) -> None
 
 
 def _growth(axes: Axes, history: History, _: Thresholds) -> None:
-    axes.set_title("Growth rates (neurons' root mean square)", fontsize=SMALL + 1)
+    axes.set_title("Growth rates", fontsize=_small(axes) + 1)
     curves = {
         "growth/signal_rate": ("signal", BLUE),
         "growth/second_layer_rate_heavy": ("|a|, heavy", VERMILION),
@@ -165,9 +246,16 @@ def _growth(axes: Axes, history: History, _: Thresholds) -> None:
 
 
 def _curve(
-    axes: Axes, history: History, name: str, label: str, colour: str, *, style: str = "-"
+    axes: Axes,
+    history: History,
+    name: str,
+    label: str,
+    colour: str,
+    *,
+    style: str = "-",
+    shift: float = 0.0,
 ) -> None:
-    """One metric over the steps; what is not finite leaves a gap."""
+    """One metric over the steps less `shift`; what is not finite leaves a gap."""
     if name not in history:
         return
     values = history[name]
@@ -178,10 +266,10 @@ def _curve(
         return
     predicted = style == PREDICTED
     axes.plot(
-        history.steps,
+        history.steps - shift,
         known,
         color=colour,
-        linewidth=1.0 if predicted else 1.6,
+        linewidth=(1.0 if predicted else 1.6) * (_small(axes) / SMALL) ** 2,
         linestyle=style,
         marker="." if len(values) <= FEW_STEPS and not predicted else "",
         label=_plain(label) or "_",
@@ -257,17 +345,17 @@ def _name_boundaries(axes: Axes, summary: Mapping[str, Any]) -> None:
             rotation=90,
             ha="right",
             va="bottom",
-            fontsize=SMALL - 1,
+            fontsize=_small(axes) - 1,
             color=colour,
             bbox={"facecolor": "white", "alpha": 0.6, "linewidth": 0, "pad": 1},
         )
 
 
-def _finish(axes: Axes) -> None:
-    axes.tick_params(labelsize=SMALL)
+def _finish(axes: Axes, *, legend: bool = True) -> None:
+    axes.tick_params(labelsize=_small(axes))
     axes.spines[["top", "right"]].set_visible(False)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=SMALL - 1, frameon=False)
+    if legend and axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=_small(axes) - 1, frameon=False)
 
 
 def _set_range(axes: Axes, history: History) -> None:
@@ -285,7 +373,9 @@ def _last_edge(history: History) -> float:
 def _header(figure: Figure, history: History, summary: Mapping[str, Any], title: str) -> None:
     label = summary.get("phase", "")
     parts = [title, label and f"{label} at step {history.steps[-1] if len(history.steps) else 0}"]
-    figure.suptitle(_plain("   ".join(part for part in parts if part)), fontsize=SMALL + 3)
+    figure.suptitle(
+        _plain("   ".join(part for part in parts if part)), fontsize=_small(figure.axes[0]) + 2
+    )
     seen = list(dict.fromkeys(phase for phase, _, _ in _stretches(history)))
     handles: list[Patch] = [
         Patch(color=PHASE_COLOURS[phase], alpha=0.3, label=phase.name) for phase in seen
@@ -297,6 +387,6 @@ def _header(figure: Figure, history: History, summary: Mapping[str, Any], title:
             handles=handles,
             loc="outside lower center",
             ncols=len(handles),
-            fontsize=SMALL,
+            fontsize=_small(figure.axes[0]),
             frameon=False,
         )

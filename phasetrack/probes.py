@@ -121,7 +121,9 @@ class HeavinessProbe:
             "heaviness/chance": snapshot.geometry.chance,
             "heaviness/control": snapshot.control_share,
             "neurons/log10_needed_zeta": heaviness.needed_zeta_of(neurons, self.H).log10(),
-            "neurons/second_layer": neurons.second_layer.abs(),
+            "neurons/signal": neurons.sig,
+            "neurons/perp": neurons.perp,
+            "neurons/second_layer": neurons.second_layer,
         }
 
 

@@ -119,8 +119,13 @@ class History(Mapping[str, NDArray[np.float64]]):
         """How many metrics there are; `len(history.steps)` counts the steps."""
         return len(self._columns)
 
-    def rows(self) -> Iterator[tuple[int, dict[str, float]]]:
-        """Step and readings, one recorded step after the other."""
-        columns = {name: self[name].tolist() for name in self._columns}
-        for index, step in enumerate(self._steps):
+    @property
+    def last_step(self) -> int:
+        """The last recorded step; -1 if there is none."""
+        return self._steps[-1] if self._steps else -1
+
+    def rows(self, start: int = 0) -> Iterator[tuple[int, dict[str, float]]]:
+        """Step and readings, one recorded step after the other, from the `start`-th record on."""
+        columns = {name: self[name][start:].tolist() for name in self._columns}
+        for index, step in enumerate(self._steps[start:]):
             yield step, {name: column[index] for name, column in columns.items()}

@@ -136,9 +136,9 @@ def read_run(path: str | os.PathLike[str]) -> Run:
     summary = directory / SUMMARY
     return Run(
         path=directory,
-        config=_read_object(directory / CONFIG),
+        config=read_object(directory / CONFIG),
         history=_read_history(directory / HISTORY),
-        summary=_read_object(summary) if summary.exists() else {},
+        summary=read_object(summary) if summary.exists() else {},
     )
 
 
@@ -157,7 +157,12 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     scratch.replace(path)
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a file that holds one JSON object.
+
+    Raises:
+        ExpectedError: if it holds anything else.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

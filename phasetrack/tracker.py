@@ -30,7 +30,9 @@ from phasetrack.probes import ForecastProbe, FunctionProbe, Measurement, Probe, 
 from phasetrack.records import History, Record, Undefined
 from phasetrack.schedules import Schedule, as_schedule
 from phasetrack.sinks.base import Sink
+from phasetrack.sinks.clock import CLOCK, ClockSink
 from phasetrack.sinks.history import HistorySink
+from phasetrack.sinks.neurons import NeuronSink
 from phasetrack.sinks.tensorboard import TensorBoardSink
 from phasetrack.sinks.weights import WeightStore
 from phasetrack.snapshot import Batch, Snapshot
@@ -481,9 +483,14 @@ def _file_sinks(
     folder = Path(logdir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        history = HistorySink(folder / "history.jsonl")
+        history, clock = HistorySink(folder / "history.jsonl"), ClockSink(folder / CLOCK)
     except OSError as error:
         raise ExpectedError(
             "logdir", "a directory to write to, without a run in it", f"{error}"
         ) from None
-    return [history, TensorBoardSink(folder, clusters=geometry.names, hparams=hparams)]
+    return [
+        history,
+        clock,
+        TensorBoardSink(folder, clusters=geometry.names, hparams=hparams),
+        NeuronSink(folder),
+    ]

@@ -37,7 +37,8 @@ def test_healthy_run_finds_then_tunes(fitted):
 def test_run_directory_reads_back(fitted):
     summary, path = fitted
     names = sorted(p.name for p in path.iterdir() if not p.name.startswith("events.out.tfevents."))
-    assert names == ["checkpoint.pt", "config.json", "history.jsonl", "summary.json"]
+    files = ["checkpoint.pt", "clock.jsonl", "config.json", "history.jsonl", "summary.json"]
+    assert names == sorted([*files, "neurons"])
     run = phasetrack.read_run(path)
     assert run.history.steps.tolist() == list(range(summary["steps"]))
     np.testing.assert_equal(run.summary, summary)

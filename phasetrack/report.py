@@ -1,0 +1,137 @@
+"""One HTML file with the charts of some runs: it opens without TensorBoard, and without a network."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from phasetrack._checks import ExpectedError
+from phasetrack.tensorboard_plugin.run_store import OpenRun
+
+# Pixel columns that a report keeps of each curve: fine enough to zoom in some way (chosen here).
+COLUMNS = 2000
+# Saved steps of the neuron view in a report, evenly chosen (chosen here: some megabytes).
+NEURON_STEPS = 25
+# In the order in which they need each other.
+SCRIPTS = ("sources.js", "address.js", "figure.js", "neurons.js", "app.js")
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+{style}
+</style>
+<script>{plotly}</script>
+</head>
+<body>
+<div id="phases">loading …</div>
+<script type="application/json" id="data">{data}</script>
+<script type="module">
+{script}
+const data = JSON.parse(document.getElementById("data").textContent);
+const dark = () => window.matchMedia("(prefers-color-scheme: dark)").matches;
+start(document.getElementById("phases"), new EmbeddedSource(data), {{ address: new Address(window), dark }});
+</script>
+</body>
+</html>
+"""
+
+
+def write_report(runs: Sequence[Path], file: Path) -> None:
+    """Write the charts, labels and neurons of runs into one HTML file.
+
+    Args:
+        runs: run directories; the first one is shown first. With more than one, all are overlaid.
+        file: where to; an existing file is replaced.
+
+    Raises:
+        ExpectedError: if a run has no history that can be read, or the file cannot be written.
+    """
+    content = report([Path(run) for run in runs])
+    try:
+        file.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise ExpectedError(
+            "file", "a file that can be written", f"{file} ({error.strerror})"
+        ) from None
+
+
+def report(runs: Sequence[Path]) -> str:
+    """The page of `write_report` as text."""
+    static = resources.files("phasetrack.tensorboard_plugin") / "static"
+    plotly = resources.files("plotly") / "package_data" / "plotly.min.js"
+    data = _data(runs)
+    names = ", ".join(entry["id"] for entry in data["runs"])
+    return PAGE.format(
+        title=html.escape(f"{names} · phasetrack")[:300],
+        style=(static / "style.css").read_text(encoding="utf-8"),
+        plotly=plotly.read_text(encoding="utf-8").replace("</script", "<\\/script"),
+        # no tag can begin within a JSON text whose every "<" is written as its number
+        data=json.dumps(data, allow_nan=False).replace("<", "\\u003c"),
+        script="\n".join(_inlined((static / n).read_text(encoding="utf-8")) for n in SCRIPTS),
+    )
+
+
+def _inlined(module: str) -> str:
+    """A module's text without imports and exports: all of them share the page's one scope."""
+    without = re.sub(r"^import .*?;\n", "", module, flags=re.MULTILINE)
+    return re.sub(r"^export ", "", without, flags=re.MULTILINE)
+
+
+def _data(runs: Sequence[Path]) -> dict[str, Any]:
+    data: dict[str, Any] = {"runs": [], "about": {}, "series": {}, "labels": {}, "neurons": {}}
+    for name, folder in _named(runs).items():
+        run = OpenRun(name, folder)
+        series = run.series(columns=COLUMNS)
+        if run.problem or not series["count"]:
+            raise ExpectedError(
+                "run", f"a history with records in {folder}", run.problem or "an empty one"
+            )
+        about, labels = run.about(), run.labels()
+        about["neurons"] = _spread(about["neurons"], NEURON_STEPS)
+        data["runs"].append(
+            {
+                "id": name,
+                "state": "finished",
+                "problem": "",
+                "phase": labels["phase"],
+                "steps": series["last"] + 1,
+                "revision": "",
+            }
+        )
+        data["about"][name], data["series"][name], data["labels"][name] = about, series, labels
+        data["neurons"][name] = {str(step): run.neurons(step) for step in about["neurons"]}
+    return data
+
+
+def _named(runs: Sequence[Path]) -> dict[str, Path]:
+    """A different name for each run: its directory's, with its parents' where those are the same."""
+    if not runs:
+        raise ExpectedError("run", "one run directory or more", "none")
+    names: dict[str, Path] = {}
+    for run in runs:
+        if not run.is_dir():
+            raise ExpectedError(
+                "run", "a run directory", str(run), "`phasetrack list` shows the runs"
+            )
+        folder, depth = run.resolve(), 1
+        while (name := "/".join(folder.parts[-depth:])) in names and depth < len(folder.parts):
+            depth += 1
+        names[name] = run
+    return names
+
+
+def _spread(steps: list[int], count: int) -> list[int]:
+    """At most `count` of the steps, evenly, first and last among them."""
+    if len(steps) <= count:
+        return steps
+    last = len(steps) - 1
+    return sorted({steps[round(i * last / (count - 1))] for i in range(count)})

@@ -1,0 +1,71 @@
+"""When steps were taken: seconds since the start, at most one line a second, for a time axis.
+
+It lies beside the history and not in it, so that a history says nothing but what the run computed.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from phasetrack.records import History, Record
+
+CLOCK = "clock.jsonl"
+# Seconds between two lines, and how many lines a reader takes (chosen here).
+SPACING = 1.0
+MOST_LINES = 100_000
+
+
+class ClockSink:
+    """Appends ``{"step": ..., "seconds": ...}`` for the first record and then one a second.
+
+    Args:
+        path: the file, ``clock.jsonl`` in a run directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("x", encoding="utf-8")
+        self._start: float | None = None
+        self._written = -SPACING
+        self._last = (-1, 0.0)
+
+    def write(self, record: Record) -> None:
+        """Note a record's time."""
+        now = time.monotonic()  # the wall clock can be set back
+        self._start = now if self._start is None else self._start
+        self._last = (record.step, now - self._start)
+        if self._last[1] - self._written >= SPACING:
+            self._append()
+
+    def close(self, summary: Mapping[str, Any], history: History) -> None:  # noqa: ARG002
+        """Note the last record, and close the file."""
+        if self._last[0] >= 0 and self._last[1] > self._written:
+            self._append()
+        self._file.close()
+
+    def _append(self) -> None:
+        step, seconds = self._last
+        self._written = seconds
+        self._file.write(json.dumps({"step": step, "seconds": round(seconds, 6)}) + "\n")
+        self._file.flush()
+
+
+def read_clock(path: Path) -> list[list[float]]:
+    """Pairs of step and seconds, ascending; what cannot be read, or stands still, is left out."""
+    pairs: list[list[float]] = []
+    try:
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            for line, _ in zip(lines, range(MOST_LINES), strict=False):
+                try:
+                    row = json.loads(line)
+                    pair = [float(row["step"]), float(row["seconds"])]
+                except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+                    continue
+                if not pairs or (pair[0] > pairs[-1][0] and pair[1] >= pairs[-1][1]):
+                    pairs.append(pair)
+    except OSError:
+        return []
+    return pairs

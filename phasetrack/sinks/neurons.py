@@ -1,0 +1,93 @@
+"""Every neuron at some steps of a run: what the neuron view shows, read without torch.
+
+Steps are saved evenly over a run of unknown length: every record at first; whenever `MOST_SAVED` are
+there, every other one goes and the distance doubles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import numpy as np
+
+from phasetrack._checks import ExpectedError
+from phasetrack.records import History, Record
+
+FOLDER = "neurons"
+# Files of one run at most (chosen here: about a megabyte at width 512).
+MOST_SAVED = 100
+# Unpacked bytes of one file at most, for files from elsewhere (chosen here).
+LARGEST_FILE = 2**28
+# Columns of a file, and the distributions of a record that they hold.
+COLUMNS = {
+    "signal": "neurons/signal",
+    "perp": "neurons/perp",
+    "second_layer": "neurons/second_layer",
+}
+
+
+class NeuronSink:
+    """Writes ``neurons/step-<step>.npz``: float32 (p,) arrays `signal`, `perp`, `second_layer`.
+
+    Args:
+        logdir: the run directory.
+    """
+
+    def __init__(self, logdir: Path) -> None:
+        self._folder = logdir / FOLDER
+        self._records, self._stride = 0, 1
+        self._saved: list[tuple[int, Path]] = []
+
+    def write(self, record: Record) -> None:
+        """Save the record's neurons, if its turn has come."""
+        number, self._records = self._records, self._records + 1
+        if number % self._stride or not record.distributions.keys() >= set(COLUMNS.values()):
+            return
+        self._folder.mkdir(exist_ok=True)
+        path = self._folder / f"step-{record.step:09}.npz"
+        columns = {n: record.distributions[k].astype(np.float32) for n, k in COLUMNS.items()}
+        with path.open("wb") as file:
+            np.savez(file, allow_pickle=False, **columns)
+        self._saved.append((number, path))
+        if len(self._saved) >= MOST_SAVED:
+            self._thin()
+
+    def close(self, summary: Mapping[str, Any], history: History) -> None:
+        """Nothing is left to do: every file is complete once written."""
+
+    def _thin(self) -> None:
+        self._stride *= 2
+        for number, path in self._saved:
+            if number % self._stride:
+                path.unlink(missing_ok=True)
+        self._saved = [pair for pair in self._saved if pair[0] % self._stride == 0]
+
+
+def saved_neurons(logdir: Path) -> list[int]:
+    """Steps with saved neurons, ascending."""
+    if (logdir / FOLDER).is_symlink():
+        return []
+    names = (file.stem.removeprefix("step-") for file in (logdir / FOLDER).glob("step-*.npz"))
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+
+def read_neurons(logdir: Path, step: int) -> dict[str, list[float]]:
+    """|sig|, |perp| and a of every neuron at a saved step.
+
+    Raises:
+        ExpectedError: if that step was not saved, or its file is damaged.
+    """
+    path = logdir / FOLDER / f"step-{step:09}.npz"
+    if path.is_symlink() or path.parent.is_symlink() or not path.is_file():
+        raise ExpectedError("step", f"one of the saved steps of {logdir.name}", step)
+    try:
+        with ZipFile(path) as packed:
+            if (size := sum(part.file_size for part in packed.infolist())) > LARGEST_FILE:
+                raise ValueError(f"{size} bytes unpacked, more than {LARGEST_FILE}")
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name].astype(np.float64).ravel().tolist() for name in COLUMNS}
+    except Exception as error:  # zipfile, zlib and numpy each have their own
+        raise ExpectedError("run", f"neurons in {path.name}", f"a damaged file ({error})") from None

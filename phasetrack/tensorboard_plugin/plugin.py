@@ -1,0 +1,164 @@
+"""The TensorBoard plugin itself: routes from the browser to the run store."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from tensorboard.backend import http_util
+from tensorboard.plugins import base_plugin
+from werkzeug import Request, Response
+
+from phasetrack._checks import ExpectedError
+from phasetrack.phases import Thresholds
+from phasetrack.tensorboard_plugin.run_store import RunStore
+
+NAME = "phases"
+# What the browser may ask for by name; nothing else is served.
+STATIC = ("index.js", "address.js", "app.js", "figure.js", "neurons.js", "sources.js", "style.css")
+KINDS = {".js": "text/javascript", ".css": "text/css"}
+PLOTLY = "plotly.min.js"
+PLOTLY_SECONDS = 24 * 3600  # how long a browser keeps it
+
+Route = Callable[[dict[str, str]], Any]
+log = logging.getLogger(__name__)
+
+
+class PhasesPlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # tensorboard ships no types
+    """The "Phases" tab; found through the entry point group ``tensorboard_plugins``.
+
+    Args:
+        context: TensorBoard's, of which the log directory is used.
+    """
+
+    plugin_name = NAME
+
+    def __init__(self, context: base_plugin.TBContext) -> None:
+        super().__init__(context)
+        self._store = RunStore(Path(context.logdir)) if context.logdir else None
+
+    def get_plugin_apps(self) -> dict[str, Any]:
+        """Path under ``data/plugin/phases`` to the application that answers it."""
+        data: dict[str, Route] = {
+            "/runs": self._runs,
+            "/about": lambda asked: self._run(asked).about(),
+            "/series": self._series,
+            "/labels": self._labels,
+            "/neurons": lambda asked: self._run(asked).neurons(_integer(asked, "step")),
+        }
+        files = {f"/{name}": functools.partial(_serve_static, name) for name in STATIC}
+        apps: dict[str, Any] = {path: functools.partial(_answer, r) for path, r in data.items()}
+        apps |= {"/csv": self._serve_csv, f"/{PLOTLY}": _serve_plotly}
+        return {path: functools.partial(_guarded, app) for path, app in (apps | files).items()}
+
+    def is_active(self) -> bool:
+        """Whether the tab is shown at once: there is a run."""
+        return self._store is not None and self._store.any()
+
+    def frontend_metadata(self) -> base_plugin.FrontendMetadata:
+        """Where the page starts."""
+        return base_plugin.FrontendMetadata(
+            es_module_path="/index.js", tab_name="Phases", disable_reload=True
+        )
+
+    def _runs(self, _: dict[str, str]) -> dict[str, Any]:
+        if self._store is None:
+            return {"runs": [], "problem": "start TensorBoard with --logdir DIRECTORY"}
+        return {"runs": self._store.runs(), "problem": ""}
+
+    def _run(self, asked: Mapping[str, str]) -> Any:
+        if self._store is None:
+            raise ExpectedError("run", "TensorBoard started with --logdir", "none")
+        return self._store.open(asked.get("run", ""))
+
+    def _series(self, asked: dict[str, str]) -> Any:
+        return self._run(asked).series(
+            columns=_integer(asked, "columns", 600),
+            first=_number(asked, "first", -math.inf),
+            last=_number(asked, "last", math.inf),
+            log=asked.get("log") == "1",
+        )
+
+    def _labels(self, asked: dict[str, str]) -> Any:
+        names = {field.name for field in fields(Thresholds)}
+        changes: dict[str, float] = {
+            name: _integer(asked, name) if name == "patience" else _number(asked, name)
+            for name in names & asked.keys()
+        }
+        return self._run(asked).labels(changes)
+
+    def _serve_csv(self, request: Request) -> Response:
+        run = self._run(request.args)
+        name = "".join(c if c.isascii() and c.isalnum() else "-" for c in run.name)[:80]
+        headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
+        return Response(run.csv(), content_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _answer(route: Route, request: Request) -> Response:
+    content = json.dumps(route(dict(request.args)), allow_nan=False)
+    return _respond(request, content, "application/json")
+
+
+def _serve_static(name: str, request: Request) -> Response:
+    content = (resources.files(__package__) / "static" / name).read_text(encoding="utf-8")
+    return _respond(request, content, KINDS[Path(name).suffix])
+
+
+def _serve_plotly(request: Request) -> Response:
+    packed = {"content_encoding": "gzip", "expires": PLOTLY_SECONDS}
+    return _respond(request, _packed_plotly(), "text/javascript", **packed)
+
+
+@functools.cache
+def _packed_plotly() -> bytes:
+    script = resources.files("plotly") / "package_data" / PLOTLY
+    return gzip.compress(script.read_bytes(), compresslevel=6, mtime=0)
+
+
+def _respond(request: Request, content: str | bytes, kind: str, **more: Any) -> Response:
+    response: Response = http_util.Respond(request, content, kind, **more)
+    return response
+
+
+def _guarded(app: Callable[[Request], Response], environ: Any, start: Any) -> Any:
+    """A WSGI application whose failures are answers, so that the server lives on."""
+    request = Request(environ)
+    try:
+        response = app(request)
+    except ExpectedError as error:
+        response = _respond(
+            request, json.dumps({"error": str(error)}), "application/json", code=400
+        )
+    except Exception as error:
+        log.exception("phases: %s failed", request.path)
+        message = f"the server failed on this: {type(error).__name__}: {error}"
+        response = _respond(request, json.dumps({"error": message}), "application/json", code=500)
+    return response(environ, start)
+
+
+def _number(asked: Mapping[str, str], name: str, default: float = math.nan) -> float:
+    text = asked.get(name, "")
+    if not text and not math.isnan(default):
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ExpectedError(name, "a finite number", repr(text)[:80])
+    return value
+
+
+def _integer(asked: Mapping[str, str], name: str, default: int | None = None) -> int:
+    value = _number(asked, name, math.nan if default is None else default)
+    if value != int(value) or not 0 <= value < 2**63:
+        raise ExpectedError(name, "an integer >= 0", repr(asked.get(name))[:80])
+    return int(value)

@@ -1,0 +1,78 @@
+// Where the page's data comes from: TensorBoard's server, or the report's own text.
+
+export class ServerSource {
+  // base: URL of the plugin's routes, with a slash at its end
+  constructor(base) {
+    this.base = base;
+    this.live = true;
+  }
+
+  async ask(route, options = {}) {
+    const url = new URL(route, this.base);
+    for (const [name, value] of Object.entries(options)) {
+      if (value !== null && value !== undefined) url.searchParams.set(name, String(value));
+    }
+    let answer;
+    try {
+      answer = await fetch(url);
+    } catch {
+      throw new Error("TensorBoard does not answer; is it still running?");
+    }
+    const content = await answer.json().catch(() => ({ error: `status ${answer.status}` }));
+    if (!answer.ok) throw new Error(content.error || `status ${answer.status}`);
+    return content;
+  }
+
+  runs() { return this.ask("runs"); }
+  about(run) { return this.ask("about", { run }); }
+  series(run, view) { return this.ask("series", { run, ...view }); }
+  labels(run, thresholds) { return this.ask("labels", { run, ...thresholds }); }
+  neurons(run, step) { return this.ask("neurons", { run, step }); }
+  csvLink(run) {
+    const url = new URL("csv", this.base);
+    url.searchParams.set("run", run);
+    return url.href;
+  }
+}
+
+export class EmbeddedSource {
+  // data: {runs: [entry], series: {id: ...}, about: {id: ...}, labels: {id: ...}, neurons: {id: {step: ...}}}
+  constructor(data) {
+    this.data = data;
+    this.live = false;
+  }
+
+  async runs() { return { runs: this.data.runs, problem: "" }; }
+  async about(run) { return this.data.about[run]; }
+  async series(run) { return this.data.series[run]; }
+  async labels(run) { return this.data.labels[run]; }
+  async neurons(run, step) { return this.data.neurons[run][String(step)]; }
+
+  csvLink(run) {
+    const points = this.data.series[run].points;
+    const names = Object.keys(points);
+    const rows = new Map();
+    names.forEach((name, column) => points[name][0].forEach((step, index) => {
+      if (!rows.has(step)) rows.set(step, new Array(names.length).fill(""));
+      rows.get(step)[column] = points[name][1][index] ?? "";
+    }));
+    const quoted = (text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+    const lines = [["step", ...names.map(quoted)].join(",")];
+    for (const step of [...rows.keys()].sort((a, b) => a - b)) {
+      lines.push([step, ...rows.get(step)].join(","));
+    }
+    return URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/csv" }));
+  }
+}
+
+// Newer points behind older ones, for a run that goes on.
+export function merged(before, fresh) {
+  const points = {};
+  for (const [name, [steps, values]] of Object.entries(fresh.points)) {
+    const [oldSteps, oldValues] = before.points[name] || [[], []];
+    let start = 0;
+    while (start < steps.length && steps[start] <= before.last) start += 1;
+    points[name] = [oldSteps.concat(steps.slice(start)), oldValues.concat(values.slice(start))];
+  }
+  return { ...fresh, points };
+}

@@ -1,0 +1,59 @@
+"""Downsampling keeps what can be seen."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phasetrack.downsample import min_max
+
+NUMBERS = st.one_of(st.floats(-1e6, 1e6), st.sampled_from([math.nan, math.inf, -math.inf]))
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 50), NUMBERS), max_size=300),
+    st.integers(1, 40),
+    st.lists(st.integers(-5, 400)),
+)
+def test_every_column_keeps_its_extremes_its_gap_and_what_is_asked_for(points, columns, keep):
+    at = np.cumsum([float(gap) for gap, _ in points])
+    data = np.array([value for _, value in points], dtype=float)
+    chosen = min_max(at, data, columns, keep)
+    assert (np.diff(chosen) > 0).all()
+    kept = set(chosen.tolist())
+    if len(data) <= 2 * columns:
+        assert kept == set(range(len(data)))
+        return
+    assert {0, len(data) - 1} <= kept
+    assert {index for index in keep if 0 <= index < len(data)} <= kept
+    ends = np.linspace(at[0], at[-1], columns + 1)
+    ends[-1] = math.inf
+    for left, right in itertools.pairwise(ends):
+        inside = np.flatnonzero((at >= left) & (at < right))
+        if len(inside) == 0:
+            continue
+        low, high = inside[0], inside[-1] + 1
+        column = data[low:high]
+        drawn = data[sorted(kept & set(range(low, high)))]
+        finite = column[np.isfinite(column)]
+        if len(finite):
+            assert np.nanmin(drawn[np.isfinite(drawn)]) == finite.min()
+            assert np.nanmax(drawn[np.isfinite(drawn)]) == finite.max()
+        if len(finite) < len(column):
+            assert not np.isfinite(drawn).all()
+
+
+@pytest.mark.parametrize("count, columns", [(10_000, 100), (1_000_001, 777)])
+def test_points_are_few(count, columns):
+    values = np.sin(np.arange(count) / 3.7)
+    assert len(min_max(np.arange(float(count)), values, columns)) <= 2 * columns + 2
+
+
+def test_on_a_logarithmic_axis_the_early_points_stay():
+    steps = np.arange(1_000_000)
+    chosen = min_max(np.log1p(steps), np.cos(steps), 500)
+    assert len(chosen) <= 1002
+    assert np.isin(np.arange(20), chosen).all()
