@@ -103,8 +103,11 @@ class RunStore:
             known = self._entries[name] = (stamps, _describe_run(name, folder, stamps))
         entry = dict(known[1])
         opened = self._open.get(name)
-        if opened is not None and opened.problem:
-            entry |= {"state": "unreadable", "problem": opened.problem}
+        problem = "" if opened is None else opened.problem
+        if opened is not None and not problem and entry["state"] == "finished":
+            problem = "" if opened.readings else f"{HISTORY} holds no complete record"
+        if problem:
+            entry |= {"state": "unreadable", "problem": problem}
         return entry
 
 
@@ -120,7 +123,7 @@ class OpenRun:
     @property
     def readings(self) -> int:
         """Numbers in memory."""
-        return len(self._live.history) * (len(self._live.history.steps) + 1)
+        return len(self._live.history) * len(self._live.history.steps)
 
     @property
     def problem(self) -> str:

@@ -63,6 +63,7 @@ class App {
     this.build();
     this.applyTheme();
     await this.poll(true);
+    window.focus(); // so that keys reach this frame from the start
     if (this.source.live) {
       setInterval(() => { if (!document.hidden) this.poll(false); }, POLL_MS);
     }
@@ -113,7 +114,6 @@ class App {
     );
     document.addEventListener("keydown", (event) => this.onKey(event));
     this.refetch = debounced(() => this.refresh(), SETTLE_MS);
-    this.relabel = debounced(() => this.refreshLabels(), SETTLE_MS);
     new ResizeObserver(debounced(() => this.draw(), SETTLE_MS)).observe(this.figure);
   }
 
@@ -158,7 +158,7 @@ class App {
     this.offline = false;
     const before = JSON.stringify(this.entries);
     this.entries = answer.runs;
-    if (this.state.runs === null) {
+    if (this.state.runs === null && this.entries.length) {
       const best = this.entries.find((entry) => ["finished", "running"].includes(entry.state));
       const all = this.entries.map((entry) => entry.id);
       this.state.runs = this.source.live ? all.filter((id) => best && id === best.id) : all;
@@ -191,7 +191,7 @@ class App {
     const turn = ++this.turn;
     const wanted = (this.state.runs || []).filter((id) => this.entry(id)).slice(0, MOST_SHOWN);
     const busy = setTimeout(() => this.say("reading …"), 400);
-    const results = await Promise.allSettled(wanted.map((id) => this.load(id)));
+    const results = await Promise.allSettled(wanted.map((id) => this.load(id, turn)));
     clearTimeout(busy);
     if (turn !== this.turn) return; // a later request is under way
     const failed = results.flatMap((result, i) => (result.status === "rejected"
@@ -209,42 +209,28 @@ class App {
     this.remember();
   }
 
-  async load(id) {
+  async load(id, turn) {
     const entry = this.entry(id);
     const known = this.loaded.get(id);
     const span = this.window(known);
     const view = { ...this.view(), ...span };
     const key = JSON.stringify(view);
+    const labelled = JSON.stringify(this.state.thresholds);
+    const fresh = known && known.revision === entry.revision;
     const same = known && known.key === key;
-    if (same && known.revision === entry.revision) return;
-    const grows = same && entry.state === "running" && span.last === undefined
+    if (fresh && same && known.labelled === labelled) return;
+    const grows = same && !fresh && entry.state === "running" && span.last === undefined
       && known.drawn < 4 * view.columns;
     const [about, series, labels] = await Promise.all([
-      known && known.revision === entry.revision ? known.about : this.source.about(id),
-      grows
+      fresh ? known.about : this.source.about(id),
+      fresh && same ? known.series : grows
         ? this.source.series(id, { ...view, first: known.series.last }).then((s) => merged(known.series, s))
         : this.source.series(id, view),
-      this.source.labels(id, this.state.thresholds),
+      fresh && known.labelled === labelled ? known.labels : this.source.labels(id, this.state.thresholds),
     ]);
+    if (turn !== this.turn) return; // what was asked for later must not be overwritten
     const drawn = Math.max(0, ...Object.values(series.points).map(([steps]) => steps.length));
-    this.loaded.set(id, { id, about, series, labels, key, drawn, revision: entry.revision });
-  }
-
-  async refreshLabels() {
-    const turn = ++this.turn;
-    try {
-      for (const run of this.shown()) {
-        const labels = await this.source.labels(run.id, this.state.thresholds);
-        if (turn !== this.turn) return;
-        this.loaded.get(run.id).labels = labels;
-      }
-      this.say("");
-    } catch (error) {
-      this.say(error.message, "error");
-      return;
-    }
-    this.draw();
-    this.remember();
+    this.loaded.set(id, { id, about, series, labels, key, labelled, drawn, revision: entry.revision });
   }
 
   entry(id) {
@@ -253,8 +239,9 @@ class App {
 
   shown() {
     return (this.state.runs || [])
-      .map((id, index) => ({ ...this.loaded.get(id), colour: colourOf(this.entries.findIndex((e) => e.id === id)), index }))
-      .filter((run) => run.about && this.entry(run.id));
+      .map((id) => ({ ...this.loaded.get(id), colour: colourOf(this.entries.findIndex((e) => e.id === id)) }))
+      .filter((run) => run.about && run.series.count && this.entry(run.id))
+      .map((run, index) => ({ ...run, index }));
   }
 
   thresholds() {
@@ -281,7 +268,7 @@ class App {
       thresholds: this.thresholds(), width: this.figure.clientWidth,
       neuronStep: this.neuronBox.hidden ? null : this.state.step,
     });
-    layout.height = Math.max(820, window.innerHeight - 110);
+    layout.height = Math.max(1000, window.innerHeight - 110);
     layout.width = this.figure.clientWidth;
     const config = { displaylogo: false, displayModeBar: false, responsive: false, doubleClick: false };
     const fresh = !this.figure.data;
@@ -359,13 +346,8 @@ class App {
     this.sliders.disabled = !this.source.live;
     this.sliders.replaceChildren(h("legend", {}, "Thresholds"), ...first,
       h("details", {}, h("summary", {}, "all others"), ...rest),
-      this.button("own", "as recorded", () => { this.state.thresholds = {}; document.activeElement.blur(); this.relabelNow(); }),
+      this.button("own", "as recorded", () => { this.state.thresholds = {}; document.activeElement.blur(); this.refresh(); }),
       h("p", { className: "note" }, note));
-  }
-
-  relabelNow() {
-    this.drawThresholds();
-    this.refreshLabels();
   }
 
   thresholdRow(name, value) {
@@ -377,7 +359,7 @@ class App {
     const change = (x) => {
       if (!Number.isFinite(x)) return;
       this.state.thresholds = { ...this.state.thresholds, [name]: x };
-      this.relabel();
+      this.refetch();
     };
     number.addEventListener("input", () => { change(number.valueAsNumber); });
     const row = h("label", { className: "threshold" }, h("span", {}, name));

@@ -6,8 +6,8 @@ export const RUN_COLOURS = [
   "#004a75", "#8a3d00", "#00664b", "#8f4a72", "#9c6b00", "#2b7fb0",
 ];
 const THEMES = {
-  light: { paper: "#ffffff", ink: "#222222", grid: "#e3e3e3", faint: "#666666", band: 0.16 },
-  dark: { paper: "#1e1e1e", ink: "#eeeeee", grid: "#3a3a3a", faint: "#aaaaaa", band: 0.2 },
+  light: { paper: "#ffffff", ink: "#222222", grid: "#e3e3e3", faint: "#666666", band: 0.16, lighter: 0 },
+  dark: { paper: "#1e1e1e", ink: "#eeeeee", grid: "#3a3a3a", faint: "#aaaaaa", band: 0.2, lighter: 0.3 },
 };
 const DASHES = ["solid", "dot", "dashdot", "longdash", "longdashdot"];
 const LEGEND_WIDTH = 190;
@@ -78,8 +78,7 @@ function interpolated(pairs, value, from, to) {
 // thresholds, neuronStep, width}
 export function figureOf(shown, view) {
   const theme = THEMES[view.theme];
-  const front = shown[0];
-  const charts = front ? front.about.charts : [];
+  const charts = chartsOf(shown);
   const many = shown.length > 1;
   const scaled = shown
     .map((run) => ({ ...run, scale: scaleOf(view.axis, run) }))
@@ -114,6 +113,12 @@ export function figureOf(shown, view) {
   layout.margin.t = 16 + LABEL_ROW * (1 + Math.max(0, ...layout.annotations.map((a) => a.row || 0)));
   layout.annotations.forEach((annotation) => delete annotation.row);
   return { data, layout };
+}
+
+// The charts of the run that recorded most: another's curves are among them.
+function chartsOf(shown) {
+  const size = (run) => run.about.charts.reduce((sum, chart) => sum + chart.curves.length, 0);
+  return shown.reduce((best, run) => (best === null || size(run) > size(best) ? run : best), null)?.about.charts || [];
 }
 
 function layoutOf(charts, view, theme) {
@@ -158,7 +163,7 @@ function layoutOf(charts, view, theme) {
       anchor: "x",
     };
     layout[`legend${place ? place + 1 : ""}`] = {
-      x: 1.01, y: top, xanchor: "left", yanchor: "top", font: { size: 10 },
+      x: 1.01, y: top, xanchor: "left", yanchor: "top", font: { size: 9 },
       bgcolor: "rgba(0,0,0,0)", tracegroupgap: 0, traceorder: "normal",
     };
   });
@@ -188,7 +193,7 @@ function tracesOf(chart, place, run, many, theme) {
     && (!many || curve.overlaid));
   return curves.map((curve, index) => {
     const [steps, values] = run.series.points[curve.metric];
-    const colour = many ? run.colour : inked(curve.colour, theme);
+    const colour = inked(many ? run.colour : curve.colour, theme);
     const edge = curve.role !== "line";
     // of several runs the first chart's legend names each, and the front one's curves say the dashes
     const namesRun = many && place === 0 && index === 0;
@@ -217,8 +222,13 @@ function tracesOf(chart, place, run, many, theme) {
   });
 }
 
+// A colour that can be seen on the theme's paper.
 function inked(colour, theme) {
-  return colour === "#000000" ? theme.ink : colour;
+  if (colour === "#000000") return theme.ink;
+  if (!theme.lighter) return colour;
+  const parts = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+  const mixed = parts.map((part) => Math.round(part + (255 - part) * theme.lighter));
+  return `#${mixed.map((part) => part.toString(16).padStart(2, "0")).join("")}`;
 }
 
 function faded(colour, share) {
@@ -266,7 +276,7 @@ function vertical(x, colour, dash, width, name = "") {
 }
 
 function linesOf(run, many, theme) {
-  const colour = many ? run.colour : theme.ink;
+  const colour = many ? inked(run.colour, theme) : theme.ink;
   const lines = [];
   for (const boundary of run.labels.boundaries) {
     if (boundary.onset !== null) {
@@ -306,7 +316,7 @@ function titlesOf(charts, layout, theme) {
 
 function boundaryNamesOf(runs, many, range, view, theme) {
   const names = runs.flatMap((run) => {
-    const colour = many ? run.colour : theme.ink;
+    const colour = many ? inked(run.colour, theme) : theme.ink;
     const called = (name) => run.about.boundaries[name] || name;
     const found = run.labels.boundaries.map((b) => ({
       at: run.scale.to(b.onset === null ? b.detected : b.onset),

@@ -1,0 +1,188 @@
+"""The Phases tab on many and on long runs: list, first chart and zoom, in a real browser.
+
+    python benchmarks/phases_tab.py [--runs 100] [--steps 10000] [--long 1000000]
+
+Makes the runs itself (random walks under phasetrack's metric names; what they hold does not matter
+here), starts a plain TensorBoard and drives headless Chromium. Prints a table and writes JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+
+from phasetrack.phases import Thresholds
+from phasetrack.probes import default_probes
+from phasetrack.records import History
+from phasetrack.summary import summarise_again
+
+DRAWN = "document.getElementById('figure') && document.getElementById('figure').data"
+GOALS = {"run list": 1.0, "first chart": 2.0, "zoom": 0.2}  # seconds
+BLOCK = 10_000  # lines made at once
+
+
+def metrics() -> list[str]:
+    """Every metric of a real run."""
+    from phasetrack import RunSettings, read_run, train
+
+    assert default_probes()
+    with tempfile.TemporaryDirectory() as folder:
+        train(RunSettings(d=8, width=8, steps=2), out=folder, name="run")
+        return list(read_run(Path(folder) / "run").history)
+
+
+def write_run(folder: Path, names: list[str], steps: int, seed: int) -> None:
+    """A history of a given length whose zeta* falls and whose loss too, with noise on everything."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    (folder / "config.json").write_text(json.dumps({"thresholds": vars(Thresholds())}))
+    labelled = History()
+    with (folder / "history.jsonl").open("w") as file:
+        for start in range(0, steps, BLOCK):
+            at = np.arange(start, min(start + BLOCK, steps)) / steps
+            columns = {name: np.abs(rng.standard_normal(len(at))) for name in names}
+            columns["heaviness/zeta_star"] = np.exp(4 - 12 * at + 0.1 * columns["loss/train"])
+            columns["loss/train"] = 1.4 * np.exp(-4 * np.maximum(at - 0.5, 0))
+            columns["linearization/slope_drift"] = 0.001 + at
+            columns["phase/id"] = np.where(columns["heaviness/zeta_star"] < 0.5, 2.0, 1.0)
+            for index, values in enumerate(zip(*columns.values(), strict=True)):
+                row = dict(zip(columns, map(float, values), strict=True))
+                file.write(json.dumps({"step": start + index} | row) + "\n")
+                if (start + index) % max(1, steps // 1000) == 0:
+                    labelled.append(start + index, row)
+    summary = summarise_again(labelled, Thresholds(), steps=steps)
+    (folder / "summary.json").write_text(json.dumps(summary))
+
+
+def serve(logdir: Path) -> tuple[subprocess.Popen[str], str]:
+    command = [sys.executable, "-P", "-m", "tensorboard.main", "--logdir", str(logdir)]
+    process = subprocess.Popen(
+        [*command, "--port", "0", "--host", "localhost"], stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if match := re.search(r"at (http://localhost:\d+)/", line):
+            return process, match[1]
+    raise SystemExit("TensorBoard ended at once")
+
+
+def browser() -> webdriver.Chrome:
+    options = webdriver.ChromeOptions()
+    options.binary_location = "/usr/bin/chromium"
+    for option in ("headless=new", "no-sandbox", "disable-gpu", "window-size=1280,1000"):
+        options.add_argument(f"--{option}")
+    return webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+
+
+def until(driver: webdriver.Chrome, expression: str, limit: float = 600) -> float:
+    """Seconds until an expression in the page is true."""
+    started = time.perf_counter()
+    while not driver.execute_script(f"return Boolean({expression})"):
+        if time.perf_counter() - started > limit:
+            raise SystemExit(f"never true: {expression}")
+        time.sleep(0.005)
+    return time.perf_counter() - started
+
+
+def ask(address: str, route: str, **options: object) -> float:
+    """Seconds that the server takes for one answer."""
+    query = urllib.parse.urlencode(options)
+    started = time.perf_counter()
+    with urllib.request.urlopen(f"{address}/data/plugin/phases/{route}?{query}") as answer:
+        answer.read()
+    return time.perf_counter() - started
+
+
+def zooms(driver: webdriver.Chrome, steps: int, rounds: int) -> list[float]:
+    """Seconds from a new range to the redrawn figure with the server's finer points."""
+    seconds = []
+    for number in range(rounds):
+        low, high = steps * (0.1 + 0.05 * number), steps * (0.5 + 0.05 * number)
+        # the page's own settling time (a wait for further moves of the mouse) is not counted
+        driver.execute_script(
+            "const g = document.getElementById('figure'); window.zoomed = null;"
+            "const ready = () => { g.removeListener('plotly_afterplot', ready); };"
+            "window.begun = performance.now();"
+            "g.on('plotly_afterplot', () => { if (Math.min(...g.data[0].x) > arguments_low)"
+            " window.zoomed = performance.now(); });"
+            "Plotly.relayout(g, {'xaxis.range[0]': arguments[0], 'xaxis.range[1]': arguments[1]});".replace(
+                "arguments_low", str(0.9 * low)
+            ),
+            low,
+            high,
+        )
+        until(driver, "window.zoomed")
+        seconds.append(driver.execute_script("return (window.zoomed - window.begun) / 1000"))
+    return seconds
+
+
+def measure(logdir: Path, name: str, steps: int) -> dict[str, float]:
+    process, address = serve(logdir)
+    driver = browser()
+    try:
+        first = ask(address, "runs")
+        lists = [ask(address, "runs") for _ in range(5)]
+        link = urllib.parse.quote(json.dumps({"runs": [name]}))
+        driver.get("about:blank")
+        started = time.perf_counter()
+        driver.get(f"{address}/data/plugin_entry.html?name=phases&p.phases.view={link}")
+        until(driver, "document.querySelector('#runs li')")
+        listed = time.perf_counter() - started
+        until(driver, DRAWN)
+        drawn = time.perf_counter() - started
+        driver.execute_script("document.getElementById('do-reset').click()")
+        time.sleep(1)
+        return {
+            "run list, first answer": first,
+            "run list": statistics.median(lists),
+            "page with its list": listed,
+            "first chart": drawn,
+            "zoom": statistics.median(zooms(driver, steps, 7)),
+        }
+    finally:
+        driver.quit()
+        process.terminate()
+        process.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--long", type=int, default=1_000_000, help="0 leaves it out")
+    parser.add_argument("--json", type=Path, default=Path("phases_tab.json"))
+    asked = parser.parse_args()
+    names = metrics()
+    results: dict[str, object] = {"machine": platform.machine(), "metrics": len(names)}
+    with tempfile.TemporaryDirectory() as folder:
+        many = Path(folder) / "many"
+        for number in range(asked.runs):
+            write_run(many / f"run-{number:03}", names, asked.steps, number)
+        results["many"] = measure(many, "run-000", asked.steps)
+        if asked.long:
+            write_run(Path(folder) / "long" / "run", names, asked.long, 0)
+            results["long"] = measure(Path(folder) / "long", "run", asked.long)
+    titles = {"many": f"{asked.runs} runs of {asked.steps} steps", "long": f"{asked.long} steps"}
+    for key, title in titles.items():
+        for what, seconds in dict(results.get(key) or {}).items():  # type: ignore[call-overload]
+            goal = f"  (goal {GOALS[what]:g} s)" if key == "many" and what in GOALS else ""
+            print(f"{title:28} {what:24} {seconds:8.3f} s{goal}")
+    asked.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,460 @@
+"""The Phases tab as people use it."""
+
+import json
+import shutil
+import urllib.parse
+
+import numpy as np
+import pytest
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+from phasetrack import Thresholds, read_run
+
+PATIENCE = 60
+FIGURE = "document.getElementById('figure')"
+DRAWN = f"{FIGURE}.data && {FIGURE}.querySelector('.main-svg') && {FIGURE}.layout"
+
+
+def shapes(page, prefix):
+    """Positions of the shapes whose names begin so."""
+    wanted = page.run(
+        f"return {FIGURE}.layout.shapes.map(s => [s.name || '', s.x0, s.x1])"
+        ".filter(s => s[0].startsWith(arguments[0]))",
+        prefix,
+    )
+    return [(name.removeprefix(prefix), x0, x1) for name, x0, x1 in wanted]
+
+
+def choose(page, *names):
+    """Tick these runs and no others."""
+    page.run(
+        "const boxes = () => [...document.querySelectorAll('#runs input')];"
+        "for (const id of boxes().map(b => b.dataset.run)) {"
+        "  const box = boxes().find(b => b.dataset.run === id);"  # each click draws the list anew
+        "  if (box.checked !== arguments[0].includes(id)) box.click();"
+        "}",
+        list(names),
+    )
+    count = len(names)
+    page.until(f"document.querySelectorAll('#boundaries p').length === {count}")
+    page.until(DRAWN)
+
+
+def steps_shown(page):
+    return page.run(f"return {FIGURE}.layout.xaxis.range")
+
+
+@pytest.fixture
+def tab(page, server):
+    page.open_tab(server)
+    page.until(DRAWN)
+    return page
+
+
+def test_it_opens_from_a_plain_tensorboard_with_the_newest_run(tab, server):
+    chosen = tab.run(
+        "return [...document.querySelectorAll('#runs input:checked')].map(b => b.dataset.run)"
+    )
+    assert chosen == ["second"]
+    titles = tab.run(f"return {FIGURE}.layout.annotations.map(a => a.text)")
+    for title in ("Loss and error", "Signal-heaviness ζ*", "Clean margins"):
+        assert f"<b>{title}</b>" in titles
+    tab.driver.switch_to.default_content()
+    names = tab.run(
+        "return [...document.querySelectorAll('.mat-mdc-tab, .mat-tab-label')].map(t => t.innerText)"
+    )
+    assert any("PHASES" in name.upper() for name in names)
+
+
+@pytest.mark.parametrize("name", ["first", "second"])
+def test_bands_and_lines_stand_at_the_boundaries_of_the_summary(tab, server, name):
+    choose(tab, name)
+    summary = read_run(server.logdir / name).summary
+    bands = shapes(tab, "phase:")
+    assert [(phase, start) for phase, start, _ in bands] == [
+        (stretch["phase"], stretch["start"]) for stretch in summary["timeline"]
+    ]
+    # each band ends where the next begins
+    assert [end for *_, end in bands[:-1]] == [start for _, start, _ in bands[1:]]
+    assert shapes(tab, "onset:") == [
+        (b["name"], b["onset"], b["onset"]) for b in summary["boundaries"]
+    ]
+    assert shapes(tab, "detected:") == [
+        (b["name"], b["detected"], b["detected"]) for b in summary["boundaries"]
+    ]
+    labels = tab.run(f"return {FIGURE}.layout.annotations.map(a => a.text)")
+    assert any(text.startswith("signal-heavy ") and "(seen " in text for text in labels)
+    cells = tab.run("return [...document.querySelectorAll('#boundaries td')].map(c => c.innerText)")
+    assert f"{summary['boundaries'][0]['onset']:.2f}" in cells
+
+
+def test_the_drawn_bands_are_where_the_axis_says(tab, server):
+    """In pixels, and behind every chart: not only in the figure's description."""
+    choose(tab, "first")
+    boundary = read_run(server.logdir / "first").summary["timeline"][1]["start"]
+    drawn = tab.run(
+        f"const g = {FIGURE}; const l = g._fullLayout;"
+        "const paths = [...g.querySelectorAll('.shapelayer path[fill-rule], .shapelayer path')];"
+        "const boxes = paths.map(p => p.getBBox()).filter(b => b.width > 20 && b.height > 300);"
+        "return {x: l.xaxis._offset + l.xaxis.d2p(arguments[0]), boxes: boxes.map(b => [b.x, b.height]),"
+        " height: l._size.h}",
+        boundary,
+    )
+    assert any(abs(x - drawn["x"]) < 1 for x, _ in drawn["boxes"])
+    assert all(height == pytest.approx(drawn["height"], rel=0.02) for _, height in drawn["boxes"])
+
+
+def test_curves_are_those_of_the_history(tab, server):
+    choose(tab, "first")
+    history = read_run(server.logdir / "first").history
+    curves = tab.run(
+        f"return {FIGURE}.data.filter(t => t.name === 'ζ*').map(t => [Array.from(t.x), Array.from(t.y)])"
+    )
+    assert curves[0][0] == history.steps.tolist()
+    drawn = np.array([np.nan if y is None else y for y in curves[0][1]], dtype=float)
+    zeta = history["heaviness/zeta_star"]
+    np.testing.assert_array_equal(drawn, np.where(np.isfinite(zeta), zeta, np.nan))
+
+
+def test_hover_says_all_charts_at_one_step(tab):
+    figure = tab.driver.find_element(By.CSS_SELECTOR, "#figure .nsewdrag")
+    ActionChains(tab.driver).move_to_element_with_offset(figure, -100, 0).pause(0.3).perform()
+    ActionChains(tab.driver).move_by_offset(3, 0).perform()
+    text = tab.until(
+        f"[...{FIGURE}.querySelectorAll('.hoverlayer text')].map(t => t.textContent).join('|')"
+    )
+    for name in ("loss ", "ζ* ", "value error ", "heavy neurons "):
+        assert name in text
+    # one line through all charts
+    height = tab.until(
+        f"Math.max(...[...{FIGURE}.querySelectorAll('line.spikeline')].map(l => Math.abs(l.y2.baseVal.value - l.y1.baseVal.value)))"
+    )
+    assert height > 0.9 * tab.run(f"return {FIGURE}._fullLayout._size.h")
+
+
+def test_zoom_by_mouse_asks_for_those_steps_and_twice_shows_all(tab):
+    low, high = steps_shown(tab)
+    drag = tab.driver.find_element(By.CSS_SELECTOR, "#figure .nsewdrag")
+    chain = ActionChains(tab.driver).move_to_element_with_offset(drag, -60, 0).click_and_hold()
+    chain.move_by_offset(60, 0).move_by_offset(60, 0).release().perform()
+    tab.until(
+        f"{FIGURE}.layout.xaxis.range[1] - {FIGURE}.layout.xaxis.range[0] < {(high - low) / 2}"
+    )
+    # the points outside are gone, except the ones by which lines enter
+    tab.until(f"Math.min(...{FIGURE}.data[0].x) > {low}")
+    tab.run("document.getElementById('do-reset').click()")
+    tab.until(f"Math.min(...{FIGURE}.data[0].x) === {low}")
+    assert steps_shown(tab) == pytest.approx([low, high])
+
+
+def test_keys_zoom_move_and_go_to_boundaries(tab, server):
+    low, high = steps_shown(tab)
+    tab.driver.find_element(By.TAG_NAME, "h1").click()  # into the frame
+    body = tab.driver.find_element(By.TAG_NAME, "body")
+    body.send_keys("+")
+    tab.until(f"{FIGURE}.layout.xaxis.range[0] > {low}")
+    half = steps_shown(tab)
+    assert half[1] - half[0] == pytest.approx((high - low) / 2)
+    body.send_keys("n")
+    onsets = [b["onset"] for b in read_run(server.logdir / "second").summary["boundaries"]]
+    middle = (half[0] + half[1]) / 2
+    following = min(onset for onset in onsets if onset > middle)
+    tab.until(
+        f"Math.abs({FIGURE}.layout.xaxis.range.reduce((a, b) => a + b) / 2 - {following}) < 1e-6"
+    )
+    body.send_keys("0")
+    tab.until(f"Math.abs({FIGURE}.layout.xaxis.range[1] - {high}) < 1e-6")
+    body.send_keys("?")
+    assert tab.until("document.getElementById('keys').open")
+    tab.driver.find_element(By.ID, "do-close").click()
+    body.send_keys("/")
+    assert tab.run("return document.activeElement.id") == "filter"
+
+
+def test_everything_is_reached_by_the_keyboard(tab):
+    seen = set()
+    for _ in range(40):
+        ActionChains(tab.driver).send_keys(Keys.TAB).perform()
+        seen.add(
+            tab.run(
+                "const e = document.activeElement; return e.id || e.dataset.run || e.className || e.tagName"
+            )
+        )
+    assert {
+        "filter",
+        "first",
+        "second",
+        "axis",
+        "do-svg",
+        "do-csv",
+        "figure",
+        "threshold-zeta_enter",
+    } <= seen
+
+
+def test_a_threshold_relabels_at_once_as_show_does(tab, server):
+    choose(tab, "first")
+    run = read_run(server.logdir / "first")
+    before = shapes(tab, "detected:")
+    tab.run(
+        "const s = document.getElementById('threshold-zeta_enter'); s.value = 0.2;"
+        "s.dispatchEvent(new Event('input', {bubbles: true}))"
+    )
+    value = tab.run(
+        "return document.getElementById('threshold-zeta_enter').parentElement.querySelector('[type=number]').valueAsNumber"
+    )
+    expected = run.summarise(Thresholds(zeta_enter=value))["boundaries"]
+    detected = {b["name"]: b["detected"] for b in expected}
+    tab.until(
+        f"{FIGURE}.layout.shapes.some(s => s.name === 'detected:signal_heavy' && s.x0 === {detected['signal_heavy']})"
+    )
+    assert shapes(tab, "detected:") != before
+    tab.run("document.getElementById('do-own').click()")
+    tab.until(
+        f"{FIGURE}.layout.shapes.some(s => s.name === 'detected:signal_heavy' && s.x0 === {before[0][1]})"
+    )
+
+
+def test_thresholds_that_contradict_each_other_are_explained(tab):
+    tab.run(
+        "const s = document.getElementById('threshold-zeta_enter'); s.value = 2;"
+        "s.dispatchEvent(new Event('input', {bubbles: true}))"
+    )
+    tab.until("document.getElementById('message').textContent.includes('zeta_exit: expected')")
+    # said by the server with status 400, which the browser notes: that is no error of the page
+    assert all("400" in line for line in tab.errors())
+
+
+def test_filter(tab):
+    box = tab.driver.find_element(By.ID, "filter")
+    names = "[...document.querySelectorAll('#runs input')].map(b => b.dataset.run).join()"
+    box.send_keys("^fi")
+    tab.until(f"{names} === 'first'")
+    box.send_keys("[")  # half an expression is taken as it stands
+    tab.until("document.querySelector('#runs .nothing')")
+    box.clear()
+    box.send_keys(Keys.SPACE, Keys.BACKSPACE)
+    tab.until(f"{names} === 'second,first'")
+
+
+def test_runs_over_each_other_aligned_at_their_onset(tab, server):
+    choose(tab, "first", "second")
+    onsets = {
+        name: read_run(server.logdir / name).summary["boundaries"][0]["onset"]
+        for name in ("first", "second")
+    }
+    assert sorted(x for name, x, _ in shapes(tab, "onset:") if name == "signal_heavy") == sorted(
+        onsets.values()
+    )
+    tab.picture("overlay")
+    tab.run(
+        "const a = document.getElementById('axis'); a.value = 'onset'; a.dispatchEvent(new Event('change'))"
+    )
+    tab.until(f"{FIGURE}.layout.xaxis.title.text.includes('since the onset')")
+    assert [x for name, x, _ in shapes(tab, "onset:") if name == "signal_heavy"] == [0, 0]
+    tab.picture("aligned")
+
+
+@pytest.mark.parametrize("axis", ["log", "relative", "onset", "step"])
+def test_axes(tab, server, axis):
+    choose(tab, "first")
+    tab.run(
+        "const a = document.getElementById('axis'); a.value = arguments[0];"
+        "a.dispatchEvent(new Event('change'))",
+        axis,
+    )
+    tab.until(f"document.getElementById('axis').value === {axis!r}")
+    summary = read_run(server.logdir / "first").summary
+    start = summary["timeline"][1]["start"]
+    ((_, x, _),) = [s for s in shapes(tab, "phase:") if s[0] == "SIGNAL_HEAVY"][:1]
+    if axis == "log":
+        assert x == start + 1 and tab.run(f"return {FIGURE}.layout.xaxis.type") == "log"
+    elif axis == "onset":
+        assert x == pytest.approx(start - summary["boundaries"][0]["onset"])
+    elif axis == "step":
+        assert x == start
+    else:
+        lines = (server.logdir / "first" / "clock.jsonl").read_text().splitlines()
+        clock = [json.loads(line) for line in lines]
+        at = np.interp(start, [c["step"] for c in clock], [c["seconds"] for c in clock])
+        assert x == pytest.approx(at, abs=1e-6)
+
+
+def test_neurons_follow_the_slider(tab, server):
+    choose(tab, "first")
+    saved = tab.until(
+        "!document.getElementById('neurons').hidden && Number(document.getElementById('neuron-step').max)"
+    )
+    figure = "document.getElementById('neuron-figure')"
+    tab.until(f"{figure}.data")
+    tab.run(
+        "const s = document.getElementById('neuron-step'); s.value = 0;"
+        "s.dispatchEvent(new Event('input', {bubbles: true}))"
+    )
+    tab.until("document.getElementById('neuron-step-name').textContent.startsWith('step 0,')")
+    points = tab.run(f"return {figure}.data.map(t => t.x.map((x, i) => [x, t.y[i]]))")
+    # at the start every neuron lies within the sphere of radius theta, by as much as it opposes
+    lengths = np.hypot(*np.array([p for side in points for p in side]).T)
+    assert len(lengths) == 64 and all(len(side) for side in points)
+    assert (lengths <= 0.1 * (1 + 1e-6)).all() and (lengths > 0.05).all()
+    with np.load(server.logdir / "first" / "neurons" / "step-000000000.npz") as file:
+        sides = [
+            file["signal"][file["second_layer"] >= 0],
+            file["signal"][file["second_layer"] < 0],
+        ]
+    for drawn, expected in zip(points, sides, strict=True):
+        np.testing.assert_allclose([y for _, y in drawn], expected, rtol=1e-6)
+    line = tab.run(f"return {FIGURE}.layout.shapes.at(-1).x0")
+    assert line == 0 and saved > 10
+    tab.run("document.getElementById('neurons').scrollIntoView()")
+    tab.picture("neurons")
+
+
+def test_a_link_restores_the_view(tab, server):
+    choose(tab, "first")
+    tab.run(
+        "const a = document.getElementById('axis'); a.value = 'log'; a.dispatchEvent(new Event('change'))"
+    )
+    tab.until(f"{FIGURE}.layout.xaxis.type === 'log'")
+    tab.driver.find_element(By.TAG_NAME, "h1").click()
+    tab.driver.find_element(By.TAG_NAME, "body").send_keys("+")
+    tab.until("window.parent.location.search.includes('range%22%3A%5B')")
+    kept = steps_shown(tab)
+    link = tab.run("return window.parent.location.href")
+    assert urllib.parse.urlparse(link).fragment.startswith("phases")
+    tab.driver.switch_to.default_content()
+    tab.open(link)
+    tab.until("document.querySelector('iframe')")
+    tab.driver.switch_to.frame(0)
+    tab.until(DRAWN)
+    tab.until(f"{FIGURE}.layout.xaxis.type === 'log'")
+    assert steps_shown(tab) == pytest.approx(kept)
+    chosen = tab.run(
+        "return [...document.querySelectorAll('#runs input:checked')].map(b => b.dataset.run)"
+    )
+    assert chosen == ["first"]
+
+
+@pytest.mark.parametrize(
+    "view", ["{", "[1]", '{"axis": "up", "range": ["a", 1], "runs": 3}', '{"runs": ["<b>"]}']
+)
+def test_links_of_others_are_only_text(page, server, view):
+    page.open_tab(server, "?p.phases.view=" + urllib.parse.quote(view))
+    page.until("document.querySelectorAll('#runs input').length === 2")
+    assert page.run("return document.getElementById('axis').value") == "step"
+
+
+@pytest.mark.parametrize("kind", ["svg", "png", "csv"])
+def test_exports(tab, kind):
+    tab.run(f"document.getElementById('do-{kind}').click()")
+
+    def downloaded(_):
+        return [file for file in tab.downloads.iterdir() if file.suffix == f".{kind}"]
+
+    (file,) = WebDriverWait(tab.driver, PATIENCE).until(downloaded)
+    content = file.read_bytes()
+    if kind == "svg":
+        assert content.startswith(b"<svg") and b"Signal-heaviness" in content
+    elif kind == "png":
+        assert content.startswith(b"\x89PNG") and len(content) > 50_000
+    else:
+        assert content.startswith(b"step,loss/train")
+
+
+@pytest.mark.parametrize("width", [1280, 1920])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_themes_and_widths(page, server, width, theme):
+    page.size(width, 1080)
+    dark = "true" if theme == "dark" else "false"
+    page.open_tab(server, f"?darkMode={dark}")
+    page.until(DRAWN)
+    assert page.run("return document.documentElement.dataset.theme") == theme
+    paper = page.run(f"return {FIGURE}.layout.paper_bgcolor")
+    assert paper == {"light": "#ffffff", "dark": "#1e1e1e"}[theme]
+    assert page.run("return document.documentElement.scrollWidth <= window.innerWidth")
+    page.picture(f"phases-{theme}-{width}")
+
+
+def test_a_run_in_progress_moves(page, server, made):
+    lines = (made / "first" / "history.jsonl").read_text().splitlines(keepends=True)
+    live = server.logdir / "live"
+    live.mkdir()
+    shutil.copy(made / "first" / "config.json", live)
+    (live / "history.jsonl").write_text("".join(lines[:20]))
+    try:
+        page.open_tab(server)
+        page.until(
+            "[...document.querySelectorAll('#runs input')].some(b => b.dataset.run === 'live')"
+        )
+        choose(page, "live")
+        page.until(f"Math.max(...{FIGURE}.data[0].x) === 19")
+        with (live / "history.jsonl").open("a") as file:
+            file.write("".join(lines[20:60]))
+        page.until(f"Math.max(...{FIGURE}.data[0].x) === 59")
+        assert shapes(page, "onset:") != []
+        assert page.run(f"return {FIGURE}.data[0].x.length") == 60
+    finally:
+        shutil.rmtree(live)
+
+
+HOSTILE = '<img src=x onerror="document.title=1">&lt;b&gt;'
+
+
+def test_hostile_runs_are_shown_as_text_or_named_as_unreadable(page, server, made):
+    folders = {
+        HOSTILE: None,
+        "läuft ζ 実行": None,
+        "n" * 200: None,
+        "empty": b"",
+        "corrupt": b"{]\n",
+    }
+    try:
+        for name, content in folders.items():
+            shutil.copytree(made / "first", server.logdir / name)
+            if content is not None:
+                (server.logdir / name / "history.jsonl").write_bytes(content)
+        page.open_tab(server)
+        page.until("document.querySelectorAll('#runs input').length === 7")
+        choose(page, HOSTILE)
+        page.until("document.querySelector('#boundaries b').textContent.includes('<img')")
+        assert page.run("return document.querySelectorAll('#phases img').length") == 0
+        choose(page, HOSTILE, "läuft ζ 実行", "n" * 200)
+        assert page.run("return document.title") == "Phases"
+        assert page.run(f"return {FIGURE}.querySelectorAll('img').length") == 0
+        texts = page.run("return document.getElementById('runs').innerText")
+        assert "nothing was recorded yet" in texts
+        assert page.run("return document.documentElement.scrollWidth <= window.innerWidth")
+        # asked for, the corrupt one is named; the others stay
+        box = "[...document.querySelectorAll('#runs input')].find(b => b.dataset.run === 'corrupt')"
+        page.run(f"{box}.click()")
+        page.until(
+            "document.getElementById('message').textContent.includes('history.jsonl, line 1')"
+        )
+        page.until("document.getElementById('runs').innerText.includes('unreadable')")
+        page.picture("hostile")
+    finally:
+        for name in folders:
+            shutil.rmtree(server.logdir / name, ignore_errors=True)
+
+
+def test_no_runs_yet_and_then_one(page, tmp_path, made, serve):
+    _, address = serve(tmp_path)
+    page.open(f"{address}/data/plugin_entry.html?name=phases")
+    page.until("document.getElementById('message').textContent.includes('No runs yet')")
+    page.picture("empty")
+    shutil.copytree(made / "first", tmp_path / "first")
+    page.until(DRAWN)
+
+
+def test_a_server_that_goes_away_is_said(page, tmp_path, made, serve):
+    shutil.copytree(made / "first", tmp_path / "first")
+    process, address = serve(tmp_path)
+    page.open(f"{address}/data/plugin_entry.html?name=phases")
+    page.until(DRAWN)
+    process.terminate()
+    page.until("document.getElementById('message').textContent.includes('does not answer')")
+    assert page.run(f"return {FIGURE}.data.length") > 0  # what was there stays
+    assert all("net::ERR_" in line or "404" in line for line in page.errors())
