@@ -5,9 +5,9 @@ VENV := .venv
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_BUILD_CONSTRAINT := $(PIP_CONSTRAINT)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-CHECKED := phasetrack cli tests
+CHECKED := phasetrack cli tests benchmarks docs
 
-.PHONY: help run test test-long lint format hooks clean
+.PHONY: help run test test-long pictures lint format hooks clean
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
@@ -19,6 +19,9 @@ test: $(VENV)/.test ## install, then run the whole test suite (minutes)
 
 test-long: $(VENV)/.test ## whole experiments over seeds, and an install from a wheel
 	$(VENV)/bin/python -m pytest -m long
+
+pictures: $(VENV)/.test ## the README's pictures, from real runs in a real browser
+	$(VENV)/bin/python docs/pictures.py
 
 lint: $(VENV)/.lint ## linter, formatter, types, import arrows
 	$(VENV)/bin/ruff check $(CHECKED)

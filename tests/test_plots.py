@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from phasetrack import ExpectedError, History
-from phasetrack.plots import PHASE_COLOURS, run_figure, save_figure
+from phasetrack.charts import PHASE_COLOURS
+from phasetrack.plots import SIZES, comparison_figure, run_figure, save_figure
 
 SUMMARY = {
     "phase": "SIGNAL_HEAVY",
@@ -83,3 +84,29 @@ def test_wrong_files_are_explained(tmp_path):
         save_figure(figure, tmp_path / "run.gif")
     with pytest.raises(ExpectedError, match="file: expected a file that can be written"):
         save_figure(figure, tmp_path / "none" / "run.png")
+
+
+def test_compared_runs_have_a_colour_each_and_are_aligned_at_their_onsets():
+    early = {"boundaries": [{"name": "signal_heavy", "onset": 3.5, "detected": 5}]}
+    late = {"boundaries": [{"name": "signal_heavy", "onset": 6.0, "detected": 7}]}
+    runs = {"a": (history(range(10)), early), "b": (history(range(12)), late)}
+    for aligned, shifts in ((False, (0, 0)), (True, (3.5, 6.0))):
+        panel = comparison_figure(runs, aligned=aligned).axes[0]
+        curves = {line.get_label(): line for line in panel.lines if line.get_label() in runs}
+        assert curves["a"].get_color() != curves["b"].get_color()
+        np.testing.assert_allclose(curves["a"].get_xdata(), np.arange(10) - shifts[0])
+        np.testing.assert_allclose(curves["b"].get_xdata(), np.arange(12) - shifts[1])
+
+
+def test_a_run_without_an_onset_cannot_be_aligned():
+    runs = {"a": (history(range(3)), {"boundaries": []})}
+    with pytest.raises(ExpectedError, match="align: expected a run with an onset"):
+        comparison_figure(runs, aligned=True)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_pages_have_the_size_that_was_asked_for(size):
+    figure = run_figure(history(range(10)), SUMMARY, size=size)
+    assert tuple(figure.get_size_inches()) == SIZES[size]
+    with pytest.raises(ExpectedError, match="size: expected one of screen, paper"):
+        run_figure(history(range(10)), SUMMARY, size="A0")

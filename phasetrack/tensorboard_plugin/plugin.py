@@ -7,6 +7,7 @@ import gzip
 import json
 import logging
 import math
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from importlib import resources
@@ -44,6 +45,8 @@ class PhasesPlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # tensorboard s
     def __init__(self, context: base_plugin.TBContext) -> None:
         super().__init__(context)
         self._store = RunStore(Path(context.logdir)) if context.logdir else None
+        # before the first browser asks for it
+        threading.Thread(target=_packed_plotly, daemon=True).start()
 
     def get_plugin_apps(self) -> dict[str, Any]:
         """Path under ``data/plugin/phases`` to the application that answers it."""
@@ -120,7 +123,7 @@ def _serve_plotly(request: Request) -> Response:
 @functools.cache
 def _packed_plotly() -> bytes:
     script = resources.files("plotly") / "package_data" / PLOTLY
-    return gzip.compress(script.read_bytes(), compresslevel=6, mtime=0)
+    return gzip.compress(script.read_bytes(), compresslevel=1, mtime=0)
 
 
 def _respond(request: Request, content: str | bytes, kind: str, **more: Any) -> Response:

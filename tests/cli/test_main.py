@@ -278,6 +278,37 @@ def test_inspect_explains_what_it_cannot_find(target, complaint, tmp_path):
     assert done.returncode == 2 and done.stderr.startswith(complaint)
 
 
+def test_report_and_paper_figure(made, tmp_path):
+    _, out = made
+    done = call("report", out / "mine", "--file", tmp_path / "r.html")
+    assert done.returncode == 0 and done.stdout == f"{tmp_path / 'r.html'}\n"
+    assert (tmp_path / "r.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    done = call("plot", out / "mine", "--size", "paper", "--file", tmp_path / "p.pdf")
+    assert done.returncode == 0
+    # TrueType fonts embedded whole, no Type 3
+    content = (tmp_path / "p.pdf").read_bytes()
+    assert b"/Type3" not in content and b"/FontFile2" in content
+    done = call("plot", out / "mine", "--size", "huge")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "--size: expected one of screen, paper, got 'huge'\n",
+    )
+
+
+def test_compare(made, tmp_path):
+    _, out = made
+    call(*RUN, "--seed", 1, "--out", out, "--name", "other")
+    runs = [out / "mine", out / "other"]
+    done = call("compare", *runs, "--file", tmp_path / "both.svg", "--align")
+    assert done.returncode == 0 and (tmp_path / "both.svg").read_text().startswith("<?xml")
+    assert re.search(r"seed +0 +1", done.stdout) and "width" not in done.stdout
+    assert re.search(r"phase +FITTED +FITTED", done.stdout)
+    rows = json.loads(call("compare", *runs, "--json").stdout)
+    onsets = [phasetrack.read_run(run).summary["boundaries"][0]["onset"] for run in runs]
+    assert list(rows["onset of signal-heaviness"].values()) == onsets
+    assert call("compare", out / "none").returncode == 2
+
+
 def test_replay_looks_back_at_saved_weights(made, tmp_path):
     done = call(*RUN, "--snapshots", "4", "--out", tmp_path, "--name", "saved")
     assert done.returncode == 0

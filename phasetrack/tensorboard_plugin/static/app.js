@@ -17,7 +17,8 @@ const HELP = [
   ["t", "theme"], ["?", "this list"],
 ];
 
-// root: element to fill; source: ServerSource or EmbeddedSource; options: {address, dark}
+// root: element to fill; source: ServerSource or EmbeddedSource; options: {address, dark, ready}, ready
+// being a promise of Plotly
 export function start(root, source, options) {
   return new App(root, source, options).begin();
 }
@@ -43,11 +44,12 @@ function debounced(action, wait) {
 }
 
 class App {
-  constructor(root, source, { address, dark }) {
+  constructor(root, source, { address, dark, ready = Promise.resolve() }) {
     this.root = root;
     this.source = source;
     this.address = address;
     this.systemDark = dark;
+    this.ready = ready;
     this.entries = [];
     this.loaded = new Map(); // id to {entry revision, about, series, labels, viewKey}
     this.state = {
@@ -192,7 +194,14 @@ class App {
     const wanted = (this.state.runs || []).filter((id) => this.entry(id)).slice(0, MOST_SHOWN);
     const busy = setTimeout(() => this.say("reading …"), 400);
     const results = await Promise.allSettled(wanted.map((id) => this.load(id, turn)));
-    clearTimeout(busy);
+    try {
+      await this.ready;
+    } catch {
+      this.say("The charts' script could not be loaded; is plotly installed beside phasetrack?", "error");
+      return;
+    } finally {
+      clearTimeout(busy);
+    }
     if (turn !== this.turn) return; // a later request is under way
     const failed = results.flatMap((result, i) => (result.status === "rejected"
       ? [`${shortened(wanted[i], 60)}: ${result.reason.message}`] : []));
@@ -253,6 +262,7 @@ class App {
 
   draw() {
     const runs = this.shown();
+    if (!window.Plotly) return undefined; // refresh() waits for it
     this.drawTable(runs);
     if (!runs.length) {
       if (this.figure.data) window.Plotly.purge(this.figure);

@@ -13,19 +13,16 @@ export async function render() {
   root.id = "phases";
   root.textContent = "loading …";
   document.body.append(root);
-  try {
-    await script(here("plotly.min.js"));
-  } catch {
-    root.textContent = "The charts' script could not be loaded; is plotly installed beside phasetrack?";
-    return;
-  }
+  const ready = script(here("plotly.min.js")); // large: it comes while the runs are read
   const dark = () => {
     const body = frame.document.body;
     return frame === window
       ? window.matchMedia("(prefers-color-scheme: dark)").matches
       : body.classList.contains("dark-mode");
   };
-  const app = await start(root, new ServerSource(here("./")), { address: new Address(frame), dark });
+  const app = await start(root, new ServerSource(here("./")), {
+    address: new Address(frame), dark, ready,
+  });
   if (frame !== window) {
     new MutationObserver(() => app.themeChanged())
       .observe(frame.document.body, { attributes: true, attributeFilter: ["class"] });
