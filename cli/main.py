@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -380,6 +381,8 @@ def main() -> None:
     """Run the command; a mistake in its options is one line and exit code 2."""
     from phasetrack._checks import ExpectedError
 
+    # a line for people, without the line of code that it came from
+    warnings.formatwarning = lambda message, *_, **__: f"{message}\n"  # type: ignore[assignment]
     try:
         code = app(standalone_mode=False)
     except ExpectedError as error:

@@ -115,6 +115,11 @@ class AppendFile:
         self._bytes, self._checksum = int(position["bytes"]), int(position["checksum"])
         self.placed = True
 
+    def abandon(self) -> None:
+        """Close, and write nothing more."""
+        self._buffer.clear()
+        self._file.close()
+
     def close(self) -> None:
         """Flush and close; may be called again."""
         if self._file.closed:

@@ -8,6 +8,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -302,8 +303,10 @@ class Tracker:
         if self._within:
             got = "one whose recording of a step was broken off"
             raise ExpectedError("tracker", "a state between two steps", got)
-        sinks = self._resumable()
-        kept = any(isinstance(sink, HistorySink) for sink in sinks.values())
+        sinks: dict[str, dict[str, Any]] = {}
+        for name, sink in self._resumable().items():
+            self._write(sink, lambda n=name, s=sink: sinks.update({n: s.state_dict()}))  # type: ignore[misc]
+        kept = any(name.split()[0] == HistorySink.__name__ for name in sinks)
         return {
             "format": STATE_FORMAT,
             "capture": self._capture.state_dict(),
@@ -319,7 +322,7 @@ class Tracker:
             "first": self._first and self._first.state_dict(),
             "records": len(self.history.steps),
             "history": None if kept else _columns(self.history),
-            "sinks": {name: sink.state_dict() for name, sink in sinks.items()},
+            "sinks": sinks,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -338,11 +341,15 @@ class Tracker:
             if state["format"] != STATE_FORMAT:
                 raise ExpectedError("resume", f"a state of format {STATE_FORMAT}", state["format"])
             sinks = self._resumable()
-            if missing := sorted(set(state["sinks"]) ^ set(sinks)):
-                raise ExpectedError("resume", "the same sinks as before", ", ".join(missing))
-            for name, sink in sinks.items():
+            off = {str(name).removeprefix("sink:") for name in state["off"]}
+            stopped = {n for n in sinks if n not in state["sinks"] and n.split()[0] in off}
+            kept = {name: sink for name, sink in sinks.items() if name not in stopped}
+            if differing := sorted(set(state["sinks"]) ^ set(kept)):
+                raise ExpectedError("resume", "the same sinks as before", ", ".join(differing))
+            for name, sink in kept.items():
                 sink.check_state(state["sinks"][name])
-            self._restore(state, sinks)
+            self._restore(state, kept)
+            self._drop([sinks[name] for name in stopped])
         except ExpectedError:
             raise
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
@@ -357,7 +364,7 @@ class Tracker:
     def sync(self) -> None:
         """Have on the disk what the files hold so far, so that a power cut spares it."""
         for sink in self._resumable().values():
-            sink.sync()
+            self._write(sink, sink.sync)
 
     def write_to(
         self,
@@ -396,7 +403,7 @@ class Tracker:
 
     def release(self) -> None:
         """Detach, and leave the files of a run that was not taken up as they are."""
-        self._sinks.clear()
+        self._drop(list(self._resumable().values()))
         self.detach()
 
     def detach(self, extra: Mapping[str, Any] | None = None) -> None:
@@ -412,10 +419,10 @@ class Tracker:
         if os.getpid() != self._owner:
             return
         summary = {**self.summary(), **(extra or {})}
-        for sink in self._sinks:
-            self._guard(
-                partial(sink.close, summary, self.history), f"closing {type(sink).__name__}"
-            )
+        for sink in list(self._sinks):
+            close = partial(sink.close, summary, self.history)
+            if not self._guard(close, f"closing {type(sink).__name__}"):
+                self._drop([sink])
         if self._lock is not None:
             self._guard(self._lock.release, "the lock")
 
@@ -475,10 +482,14 @@ class Tracker:
         )
         self._save(snapshot)
         for sink in list(self._sinks):
-            if not self._guard(partial(sink.write, record), type(sink).__name__):
-                self._sinks.remove(sink)
-                if isinstance(sink, Resumable):
-                    self._off.append(f"sink:{type(sink).__name__}")
+            self._write(sink, partial(sink.write, record))
+
+    def _write(self, writer: object, action: Callable[[], object]) -> None:
+        """Have something written; what fails is switched off."""
+        if not self._guard(action, type(writer).__name__):
+            if isinstance(writer, Resumable):
+                self._off.append(f"sink:{type(writer).__name__}")
+            self._drop([writer])
 
     def _resumable(self) -> dict[str, Resumable]:
         """Everything that writes and can go on, by name; several of one class are numbered."""
@@ -488,6 +499,15 @@ class Tracker:
                 kind = type(writer).__name__
                 found[kind if kind not in found else f"{kind} {len(found)}"] = writer
         return found
+
+    def _drop(self, writers: Sequence[object]) -> None:
+        for writer in writers:
+            if isinstance(writer, Resumable):
+                with suppress(OSError):
+                    writer.abandon()
+        self._sinks = [sink for sink in self._sinks if not any(sink is w for w in writers)]
+        if any(self._store is writer for writer in writers):
+            self._store = None
 
     def _restore(self, state: Mapping[str, Any], sinks: Mapping[str, Resumable]) -> None:
         capture, geometry, loss = self._capture, self._capture.geometry, self._capture.host_loss
@@ -538,9 +558,8 @@ class Tracker:
         if not snapshot.live:
             moved = "the optimizer's closure moved the weights before they could be saved"
             self.undefined.setdefault("weights", moved)
-        elif not self._guard(partial(self._store.save, snapshot.step, snapshot.view), "weights"):
-            self._store = None
-            self._off.append("sink:WeightStore")
+        else:
+            self._write(self._store, partial(self._store.save, snapshot.step, snapshot.view))
 
     def _measure(self, snapshot: Snapshot) -> tuple[dict[str, float], dict[str, Tensor]]:
         measured: dict[str, Tensor | float] = {}

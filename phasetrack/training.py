@@ -192,6 +192,7 @@ class _Job:
             resume=resume,
         )
         self._saved = -1  # the step of the last checkpoint
+        self._failed: set[str] = set()  # files that could not be written
         if resume:
             try:
                 self._take_up()
@@ -303,6 +304,9 @@ class _Job:
             if (found := state["settings"]) != _comparable(self._settings):
                 raise ExpectedError("resume", f"a checkpoint of the settings in {CONFIG}", found)
             step, seconds = int(state["step"]), float(state["seconds"])
+            if failed := [name for name in state["tracker"]["off"] if name.startswith("sink:")]:
+                allowed = "a checkpoint of a run whose files are whole"
+                raise ExpectedError("resume", allowed, f"one after {', '.join(failed)} had failed")
             before = copy.deepcopy((self._net.state_dict(), self._optimizer.state_dict()))
             try:
                 self._net.load_state_dict(state["model"])
@@ -327,6 +331,9 @@ class _Job:
         try:
             write()
         except OSError as error:
+            if what in self._failed:
+                return  # said once
+            self._failed.add(what)
             line = f"phasetrack: {what} could not be written, training goes on ({error!r})"
             warnings.warn(line, TrackingWarning, stacklevel=2)
 

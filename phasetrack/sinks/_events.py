@@ -89,6 +89,10 @@ class EventFile:
         """Have the file on the disk."""
         self._file.sync()
 
+    def abandon(self) -> None:
+        """Close, and write nothing more."""
+        self._file.abandon()
+
     def close(self) -> None:
         """Flush and close."""
         self._file.close()

@@ -46,3 +46,7 @@ class Resumable(Protocol):
     def sync(self) -> None:
         """Have everything on the disk that `state_dict` speaks of."""
         ...
+
+    def abandon(self) -> None:
+        """Let go of every file and write nothing more: it failed, or was not taken up."""
+        ...

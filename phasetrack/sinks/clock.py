@@ -70,6 +70,10 @@ class ClockSink:
         """Have the file on the disk."""
         self._file.sync()
 
+    def abandon(self) -> None:
+        """Close the file, and write nothing more."""
+        self._file.abandon()
+
     def _append(self) -> None:
         step, seconds = self._last
         self._written = seconds

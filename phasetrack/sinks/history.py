@@ -57,3 +57,7 @@ class HistorySink:
     def sync(self) -> None:
         """Have the file on the disk."""
         self._file.sync()
+
+    def abandon(self) -> None:
+        """Close the file, and write nothing more."""
+        self._file.abandon()

@@ -85,6 +85,9 @@ class NeuronSink:
     def sync(self) -> None:
         """Nothing: what is drawn for people is not worth a disk's time at each checkpoint."""
 
+    def abandon(self) -> None:
+        """Nothing: no file stays open."""
+
     def _path(self, step: int) -> Path:
         return self._folder / f"step-{step:09}.npz"
 

@@ -161,6 +161,12 @@ class TensorBoardSink:
         if self._file is not None:
             self._file.sync()
 
+    def abandon(self) -> None:
+        """Close the file, and write nothing more."""
+        self._closed = True
+        if self._file is not None:
+            self._file.abandon()
+
     def _begin(self) -> None:
         """What an event file holds before the first step."""
         self._write(0, _summaries.layout(self._clusters))

@@ -66,6 +66,9 @@ class WeightStore:
     def sync(self) -> None:
         """Nothing: a file that a power cut has taken costs no more than that step's look back."""
 
+    def abandon(self) -> None:
+        """Nothing: no file stays open."""
+
 
 def activation_name(view: TwoLayerView) -> str:
     """The name of an activation that can be had again by it.

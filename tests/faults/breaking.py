@@ -1,8 +1,8 @@
 """The harness: processes that die, disks that fail, files that are damaged, all on purpose.
 
 How to break something new: a function that trains goes to `Victims.run` with a `Fault`; what is left
-is read by the test. Every write of a run passes `phasetrack._files`, whose system calls (`os.write`,
-`os.ftruncate`, `os.fsync`, `os.replace`) are the places where a `Fault` strikes.
+is read by the test. Every write of a run passes `phasetrack._files`, whose system calls (`os.open`,
+`os.write`, `os.ftruncate`, `os.fsync`, `os.replace`) are the places where a `Fault` strikes.
 """
 
 import errno
@@ -11,13 +11,14 @@ import os
 import signal
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import forkserver
+from pathlib import Path
 
 # what training imports only once it is needed
 USED_LATER = ("torch.optim", "rich.console")
-CALLS = ("write", "ftruncate", "fsync", "replace")
+CALLS = ("open", "write", "ftruncate", "fsync", "replace")
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,9 @@ def struck(fault):
             if number < fault.at or (fault.once and number > fault.at):
                 return real[name](first, *rest, **named)
             if isinstance(fault.kind, int):
-                if name == "write" and fault.kind == errno.ENOSPC and len(rest[0]) > 1:
-                    # a full disk takes what still fits
-                    if number == fault.at:
-                        return real[name](first, rest[0][: len(rest[0]) // 2])
+                # a full disk takes what still fits
+                if name == "write" and fault.kind == errno.ENOSPC and number == fault.at:
+                    return real[name](first, rest[0][: len(rest[0]) // 2])
                 raise OSError(fault.kind, os.strerror(fault.kind), path)
             if fault.kind == "tear" and name == "write":
                 real[name](first, rest[0][: len(rest[0]) // 2])
@@ -80,7 +80,8 @@ def struck(fault):
 
 
 def _path(target):
-    return os.readlink(f"/proc/self/fd/{target}") if isinstance(target, int) else os.fspath(target)
+    where = f"/proc/self/fd/{target}"
+    return str(Path(where).readlink()) if isinstance(target, int) else os.fspath(target)
 
 
 class Victims:
@@ -111,10 +112,8 @@ class Victims:
         process = self._context.Process(target=_begin, args=(sender, target, arguments))
         process.start()
         sender.close()
-        try:
+        with suppress(EOFError):  # it died before it could say that it is there
             receiver.recv()
-        except EOFError:
-            pass  # it died before it could say that it is there
         if kill_after is not None:
             time.sleep(kill_after)
             process.kill()
