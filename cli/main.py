@@ -382,7 +382,7 @@ def main() -> None:
     from phasetrack._checks import ExpectedError
 
     # a line for people, without the line of code that it came from
-    warnings.formatwarning = lambda message, *_, **__: f"{message}\n"  # type: ignore[assignment]
+    warnings.formatwarning = lambda message, *_, **__: f"{message}\n"
     try:
         code = app(standalone_mode=False)
     except ExpectedError as error:
