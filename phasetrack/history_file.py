@@ -11,7 +11,6 @@ import json
 import math
 import os
 from array import array
-from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
