@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
@@ -101,12 +101,6 @@ class AppendFile:
                 f"{self.path.name} as it was at the checkpoint, {length} bytes",
                 f"one that is shorter or was changed since ({size} bytes)",
             )
-
-    def lines(self, position: Mapping[str, Any]) -> Iterator[bytes]:
-        """The lines up to a position."""
-        with self.path.open("rb") as file:
-            while file.tell() < int(position["bytes"]):
-                yield file.readline()
 
     def rewind(self, position: Mapping[str, Any]) -> None:
         """Cut off everything after a position that `check` has found good, and go on from there."""

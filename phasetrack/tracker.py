@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import math
 import os
 import warnings
@@ -320,7 +319,7 @@ class Tracker:
             "off": list(self._off),
             "previous": self._previous and self._previous.state_dict(),
             "first": self._first and self._first.state_dict(),
-            "records": len(self.history.steps),
+            "records": self.history.count,
             "history": None if kept else _columns(self.history),
             "sinks": sinks,
         }
@@ -547,9 +546,9 @@ class Tracker:
         else:
             (name, sink), *_ = ((n, s) for n, s in sinks.items() if isinstance(s, HistorySink))
             history = sink.records(state["sinks"][name])
-        if len(history.steps) != state["records"]:
+        if history.count != state["records"]:
             allowed = f"a history of {state['records']} records"
-            raise ExpectedError("resume", allowed, f"{len(history.steps)}")
+            raise ExpectedError("resume", allowed, f"{history.count}")
         return history
 
     def _save(self, snapshot: Snapshot) -> None:
@@ -693,12 +692,12 @@ def _columns(history: History) -> dict[str, Any]:
 
 
 def _history(state: Mapping[str, Any]) -> History:
-    columns = {str(name): values.tolist() for name, values in state["columns"].items()}
-    rows = zip(*columns.values(), strict=True) if columns else itertools.repeat(())
-    return History(
-        (step, dict(zip(columns, row, strict=True)))
-        for step, row in zip(state["steps"].tolist(), rows, strict=False)
-    )
+    history = History()
+    columns = {str(name): values.numpy() for name, values in state["columns"].items()}
+    if any(len(values) != len(state["steps"]) for values in columns.values()):
+        raise ExpectedError("resume", "columns of one length", "others")
+    history.extend(state["steps"].numpy(), columns)
+    return history
 
 
 def _rank() -> int:

@@ -7,7 +7,7 @@ import platform
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from phasetrack.checkpoint import (
 )
 from phasetrack.forecast import Forecast, predict
 from phasetrack.losses import LogisticLoss
+from phasetrack.memory import host_memory, micro_batch
 from phasetrack.network import TwoLayerNet
 from phasetrack.phases import Phase
 from phasetrack.probes import default_probes
@@ -90,6 +91,7 @@ def train(
     saving = {"steps": checkpoint_steps, "seconds": checkpoint_seconds}
     if threads is not None:
         torch.set_num_threads(check_int("threads", threads, minimum=1, maximum=MOST_THREADS))
+    settings = with_micro_batch(settings, where)
     directory = create_run_directory(Path(out), name or run_name(settings))
     try:
         predicted = predicted or predict(XOR(settings.d).geometry, settings)
@@ -336,6 +338,22 @@ class _Job:
             self._failed.add(what)
             line = f"phasetrack: {what} could not be written, training goes on ({error!r})"
             warnings.warn(line, TrackingWarning, stacklevel=2)
+
+
+def with_micro_batch(settings: RunSettings, device: torch.device) -> RunSettings:
+    """The settings with `micro_batch` chosen from d, width, batch and the device's memory.
+
+    A number that was given stays. The one chosen is recorded in ``config.json``, so that a run can be
+    repeated to the bit elsewhere.
+    """
+    if settings.micro_batch is not None:
+        return settings
+    if device.type == "cuda":
+        memory: int | None = torch.cuda.get_device_properties(device).total_memory
+    else:
+        memory = host_memory()
+    chosen = micro_batch(settings.d, settings.width, settings.batch_size, memory)
+    return replace(settings, micro_batch=chosen)
 
 
 def fresh_sample(settings: Mapping[str, Any]) -> tuple[Tensor, Tensor]:

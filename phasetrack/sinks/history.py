@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from phasetrack._checks import ExpectedError
 from phasetrack._files import AppendFile
+from phasetrack.history_file import HistoryFile
 from phasetrack.records import History, Record
 
 HISTORY = "history.jsonl"
@@ -48,11 +50,11 @@ class HistorySink:
 
     def records(self, state: Mapping[str, Any]) -> History:
         """The records that the file holds up to a state that `check_state` has found good."""
-        history = History()
-        for line in self._file.lines(state):
-            row = json.loads(line)
-            history.append(int(row.pop("step")), row)
-        return history
+        file = HistoryFile(self._file.path, end=int(state["bytes"]))
+        file.refresh()
+        if file.damage:
+            raise ExpectedError("resume", f"the records of {HISTORY}", file.damage)
+        return file.history
 
     def sync(self) -> None:
         """Have the file on the disk."""
