@@ -145,8 +145,10 @@ class Snapshot:
         parts = {name: _tensor(state["neurons"], name) for name in _NEURON_TENSORS}
         shapes = {"coordinates": (p, k), "perp": (p,), "second_layer": (p,)}
         for name, shape in shapes.items():
-            if (part := parts[name]) is None or tuple(part.shape) != shape:
-                raise ExpectedError("resume", f"{name} of shape {shape}", part and part.shape)
+            part = parts[name]
+            if part is None or tuple(part.shape) != shape:
+                got = "none" if part is None else tuple(part.shape)
+                raise ExpectedError("resume", f"{name} of shape {shape}", got)
         scale = None if state["scale"] is None else float(state["scale"])
         neurons = Neurons(geometry, **parts, scale=scale, activation=view.activation)  # type: ignore[arg-type]
         batch = None
