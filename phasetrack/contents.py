@@ -1,4 +1,4 @@
-"""What ``config.json`` and ``summary.json`` may hold: a run directory from elsewhere is data, not trust.
+"""JSON files of a run directory from elsewhere: bounded, and of the kind that a run writes.
 
 Entries that phasetrack does not know are let through and never looked at.
 """
@@ -6,22 +6,20 @@ Entries that phasetrack does not know are let through and never looked at.
 from __future__ import annotations
 
 import json
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from phasetrack._checks import ExpectedError
-from phasetrack._files import read_limited
 
-# Bytes of a JSON file of a run at most (chosen here: some hundred times those of a run with many
-# clusters).
-LARGEST_JSON = 2**24
+# Bytes of config.json or summary.json at most, for files from elsewhere (chosen here: far beyond any).
+LARGEST_OBJECT = 2**25
 
-_PhaseName = Literal["UNDETERMINED", "SIGNAL_FINDING", "SIGNAL_HEAVY", "FITTED"]
-_Step = Annotated[int, Meta(ge=0, le=2**62)]
 # a terminal obeys control characters; tabs and line ends are harmless
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -30,29 +28,6 @@ class _Band(Struct):
     value: float
     low: float
     high: float
-
-
-class _Rates(Struct):
-    measured: float
-    predicted: float
-
-
-class _Boundary(Struct):
-    name: str
-    onset: float
-    detected: _Step
-
-
-class _Alert(Struct):
-    name: str
-    step: _Step
-    evidence: dict[str, float]
-
-
-class _Stretch(Struct):
-    phase: _PhaseName
-    start: _Step
-    end: _Step
 
 
 class Config(Struct):
@@ -67,36 +42,21 @@ class Config(Struct):
     versions: dict[str, str] | UnsetType = UNSET
 
 
-class Summary(Struct):
-    """The entries of ``summary.json`` that are read."""
-
-    phase: _PhaseName
-    reason: str | UnsetType = UNSET
-    steps: _Step | UnsetType = UNSET
-    boundaries: list[_Boundary] | UnsetType = UNSET
-    alerts: list[_Alert] | UnsetType = UNSET
-    timeline: list[_Stretch] | UnsetType = UNSET
-    loss_halving_step: float | UnsetType = UNSET
-    growth: dict[str, _Rates] | UnsetType = UNSET
-    final: dict[str, float] | UnsetType = UNSET
-    forecast: dict[str, _Band] | UnsetType = UNSET
-    undefined: dict[str, str] | UnsetType = UNSET
-    thresholds: dict[str, int | float] | UnsetType = UNSET
-    directory: str | UnsetType = UNSET
-    stopped: str | UnsetType = UNSET
-    seconds: float | UnsetType = UNSET
-
-
-def read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path, opener: Callable[[str, int], int] | None = None) -> dict[str, Any]:
     """Read a file that holds one JSON object.
 
+    Args:
+        path: the file.
+        opener: as that of Python's `open`, for files from elsewhere; None opens any.
+
     Raises:
-        ExpectedError: if it holds anything else, is no plain file, or is too large or too deep.
+        ExpectedError: if it holds anything else, or more than `LARGEST_OBJECT` bytes.
     """
     try:
-        content = json.loads(read_limited(path, LARGEST_JSON))
-    except ExpectedError:
-        raise
+        with open(path, "rb", opener=opener) as file:
+            if (size := os.fstat(file.fileno()).st_size) > LARGEST_OBJECT:
+                raise ValueError(f"{size} bytes, more than {LARGEST_OBJECT}")
+            content = json.loads(file.read().decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ExpectedError("run", f"JSON in {path}", f"a damaged file ({error})") from None
     if not isinstance(content, dict):
@@ -104,21 +64,25 @@ def read_object(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_as(kind: type[Struct], path: Path) -> dict[str, Any]:
-    """Read a JSON object whose known entries are of their kind.
-
-    Args:
-        kind: `Config` or `Summary`.
-        path: the file.
+def check_config(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return what ``config.json`` holds if its known entries are of their kind.
 
     Raises:
         ExpectedError: naming the entry that is not.
     """
-    content = read_object(path)
     try:
-        msgspec.convert(content, kind)
+        msgspec.convert(content, Config)
     except msgspec.ValidationError as error:
         raise ExpectedError("run", f"what a run writes in {path}", f"{error}") from None
+    return content
+
+
+def check_text(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return an object if no text in it would make a terminal do something.
+
+    Raises:
+        ExpectedError: quoting the text that would.
+    """
     if text := _control_character(content):
         allowed = f"text without control characters in {path}"
         raise ExpectedError("run", allowed, repr(text)[:80])

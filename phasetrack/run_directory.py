@@ -16,15 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phasetrack._checks import ExpectedError
+from phasetrack._checks import ExpectedError, printable
 from phasetrack._files import check_plain, replace_file
-from phasetrack.contents import Config, Summary, read_as
+from phasetrack.contents import check_config, check_text, read_object
 from phasetrack.history_file import HistoryFile
-from phasetrack.phases import Phase, Thresholds, Verdict, relabel
+from phasetrack.phases import METRICS, Phase, Thresholds, Verdict, relabel
 from phasetrack.records import History
 from phasetrack.settings import RunSettings
 from phasetrack.sinks.history import HISTORY
-from phasetrack.summary import summarise_again
+from phasetrack.summary import check_summary, summarise_again
 
 CONFIG, SUMMARY = "config.json", "summary.json"
 
@@ -48,7 +48,7 @@ class Run:
     @property
     def name(self) -> str:
         """The directory's name."""
-        return self.path.name
+        return printable(self.path.name)
 
     @property
     def finished(self) -> bool:
@@ -66,7 +66,9 @@ class Run:
     def relabel(self, thresholds: Thresholds | None = None) -> list[tuple[int, Verdict]]:
         """Label every recorded step, with the run's own thresholds or others."""
         escape = self.config.get("escape_steps")
-        return list(relabel(self.history.rows(), thresholds or self.thresholds, escape))
+        return list(
+            relabel(self.history.rows(names=METRICS), thresholds or self.thresholds, escape)
+        )
 
     def summarise(self, thresholds: Thresholds | None = None) -> dict[str, Any]:
         """What ``summary.json`` would hold at the last recorded step, labelled again.
@@ -146,7 +148,7 @@ def read_run(path: str | os.PathLike[str]) -> Run:
         path=directory,
         config=config,
         history=_read_history(directory / HISTORY),
-        summary=read_as(Summary, summary) if summary.exists() else {},
+        summary=_read_summary(summary),
     )
 
 
@@ -163,7 +165,8 @@ def read_config(directory: Path) -> dict[str, Any]:
             str(directory),
             "`phasetrack list` shows the runs",
         )
-    return read_as(Config, directory / CONFIG)
+    path = check_plain(directory / CONFIG)
+    return check_config(check_text(read_object(path), path), path)
 
 
 def recorded_settings(config: Mapping[str, Any], directory: Path) -> RunSettings:
@@ -190,6 +193,12 @@ def find_runs(out: Path) -> list[Path]:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write an object as JSON so that a reader sees the old file or the new one, never a part."""
     replace_file(path, (json.dumps(content, indent=2) + "\n").encode(), sync=True)
+
+
+def _read_summary(path: Path) -> dict[str, Any]:
+    if not path.exists() and not path.is_symlink():
+        return {}
+    return check_summary(check_text(read_object(check_plain(path)), path))
 
 
 def _read_history(path: Path) -> History:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from phasetrack._checks import ExpectedError, check_float, check_int
-from phasetrack._files import check_folder, read_limited, replace_file
+from phasetrack._files import check_folder, check_plain, read_limited, replace_file
 from phasetrack.contents import read_object
 from phasetrack.tensor_file import read_tensors
 from phasetrack.views import ACTIVATIONS, TwoLayerView, known_activation
@@ -122,7 +122,7 @@ def read_weights(logdir: Path) -> SavedWeights:
             str(logdir),
             "save them with --snapshots N, or attach(..., snapshots=N)",
         )
-    about = read_object(folder / FORMAT)
+    about = read_object(check_plain(folder / FORMAT))
     activation, scale = about.get("activation"), about.get("scale")
     if activation not in ACTIVATIONS or not isinstance(about.get("bias_scaled"), bool):
         raise ExpectedError("run", f"a known activation in {folder / FORMAT}", repr(about)[:80])

@@ -155,18 +155,12 @@ DEEP = b"[" * 100_000 + b"]" * 100_000
         ("summary.json", b'{"a": ' + DEEP + b"}", "JSON in .*, got a damaged file"),
         ("config.json", b"\xff\xfe", "JSON in .*, got a damaged file"),
         ("config.json", b"[]", "a JSON object in .*, got list"),
-        ("config.json", b" " * (2**24 + 1), "at most 16777216 bytes in .*, got 16777217 bytes"),
+        ("config.json", b" " * (2**25 + 1), "33554433 bytes, more than 33554432"),
         ("config.json", b'{"settings": 3}', r"what a run writes in .*settings"),
         ("config.json", b'{"escape_steps": "soon"}', "what a run writes in"),
         ("config.json", b'{"versions": {"torch": "\\u001b]0;x"}}', "text without control char"),
         ("summary.json", b"{}" * 2, "JSON in .*, got a damaged file"),
-        ("summary.json", b'{"phase": "BORED"}', "what a run writes in .*BORED"),
-        ("summary.json", b'{"steps": 3}', "what a run writes in .*`phase`"),
-        (
-            "summary.json",
-            b'{"phase": "FITTED", "timeline": [{"phase": "FITTED", "start": -9, "end": 2}]}',
-            "what a run writes in .*>= 0",
-        ),
+        ("summary.json", b'{"phase": "BORED"}', "phase in summary.json as one of .*BORED"),
         ("history.jsonl", DEEP + b"\n", "one JSON object a line .*, got line 1: RecursionError"),
         ("history.jsonl", b'{"step": 1e999}\n', "got line 1: OverflowError"),
         ("history.jsonl", b'{"step": 9999999999999999999999}\n', "got line 1: OverflowError"),
@@ -180,6 +174,14 @@ def test_files_that_no_run_wrote(file, content, complaint, copied):
     with Replaced(copied / file, content), pytest.raises(ExpectedError, match=complaint) as caught:
         look_at(copied)
     assert len(str(caught.value)) < 1000 and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("start, end", [(-9, 2), (10**18, 0), (0, -1), (5, 10**18)])
+def test_a_timeline_that_is_none(start, end, copied):
+    stretches = [{"phase": "FITTED", "start": start, "end": end}] * 3
+    content = json.dumps({"steps": 3, "timeline": stretches}).encode()
+    with Replaced(copied / "summary.json", content):
+        refuses_or_reads(look_at, copied)
 
 
 def test_a_history_whose_metrics_change_from_line_to_line(copied):
