@@ -368,22 +368,21 @@ class PhaseClassifier:
         }
 
     def _check_imbalanced(self) -> Mapping[str, float]:
-        limits = self.thresholds
-        if len(self._recent) < limits.patience:
+        limits, last = self.thresholds, self._recent[-1]
+        if len(self._recent) < limits.patience or "margin/balance" not in last:
             return {}
-        masses = [_get(r, "heaviness/heavy_mass") for r in self._recent]
-        if "margin/balance" not in self._recent[-1]:
+        # the last one first: it mostly settles it
+        masses = (_get(r, "heaviness/heavy_mass") for r in reversed(self._recent))
+        if not all(mass > limits.imbalance_mass for mass in masses):
             return {}
         # an unserved network has no positive margin at all, and balance NaN: as bad as 0
         balances = [_get(r, "margin/balance", 0.0) for r in self._recent]
-        if not all(mass > limits.imbalance_mass for mass in masses):
-            return {}
         unserved = max(balances) < limits.imbalance_balance
         falling = all(later < sooner for sooner, later in itertools.pairwise(balances))
         if not unserved and not (falling and balances[-1] < limits.imbalance_fall * balances[0]):
             return {}
         return {
-            "heaviness/heavy_mass": masses[-1],
+            "heaviness/heavy_mass": _get(last, "heaviness/heavy_mass"),
             "margin/balance": balances[-1],
             f"margin/balance {limits.patience} records ago": balances[0],
         }
@@ -393,10 +392,11 @@ class PhaseClassifier:
         # once signal-heavy, noise that follows a growing second layer is small beside the signal
         if self._heavy or self._fitted or len(self._recent) < limits.patience:
             return {}
-        rates = [(_get(r, "growth/perp_rate"), _get(r, "growth/signal_rate")) for r in self._recent]
         grown = _get(self._recent[-1], "growth/perp_factor")
-        fast = all(perp > 0 and perp >= limits.non_signal_ratio * signal for perp, signal in rates)
-        if not (fast and grown >= limits.non_signal_growth):
+        if not grown >= limits.non_signal_growth:
+            return {}
+        rates = [(_get(r, "growth/perp_rate"), _get(r, "growth/signal_rate")) for r in self._recent]
+        if not all(perp > 0 and perp >= limits.non_signal_ratio * signal for perp, signal in rates):
             return {}
         perp, signal = rates[-1]
         return {

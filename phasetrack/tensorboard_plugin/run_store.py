@@ -208,9 +208,11 @@ class OpenRun:
     def corrected(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         """An entry of the list, with what only the history can say."""
         problem, count = self.problem, self._live.history.count
+        if entry["state"] not in ("finished", "running"):  # that says enough
+            return dict(entry)
         if problem:
             return {**entry, "state": "damaged" if count else "unreadable", "problem": problem}
-        if not count and self._live.looked and entry["state"] == "finished":
+        if entry["state"] == "finished" and self._live.looked and not count:
             problem = f"{HISTORY} holds no complete record"
             return {**entry, "state": "unreadable", "problem": problem}
         return dict(entry)
