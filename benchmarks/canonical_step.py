@@ -23,7 +23,7 @@ from phasetrack import LogisticLoss, RunSettings, TwoLayerNet, attach
 from phasetrack.network import FusedTwoLayerNet
 from phasetrack.products import AUTO, Matmul, chosen_matmul
 from phasetrack.tasks import XOR
-from phasetrack.training import _piece, _step
+from phasetrack.training import _step, with_micro_batch
 
 CPU = torch.device("cpu")
 ETA = 1e-6  # the network stays where it starts, so that every round does the same work
@@ -82,8 +82,8 @@ def canonical(
 
 
 def measure(d: int, width: int, batch: int, rounds: int, logdir: Path) -> list[Row]:
-    settings = RunSettings(d=d, width=width, batch=batch, eta=ETA)
-    matmul = chosen_matmul(AUTO, _piece(settings, CPU), width, d)
+    settings = with_micro_batch(RunSettings(d=d, width=width, batch=batch, eta=ETA), CPU)
+    matmul = chosen_matmul(AUTO, settings.piece, width, d)
     cases = {
         "bare": bare(d, width, batch),
         "floor": floor(d, width, batch, matmul),
@@ -114,13 +114,13 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--batch", type=int, nargs="+", default=[8192, 2048])
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--out", type=Path, default=None, help="where to write JSON")
+    parser.add_argument("--json", type=Path, default=Path("build/benchmarks/canonical_step.json"))
     given = parser.parse_args()
     rows: list[Row] = []
     for batch in given.batch:
         with tempfile.TemporaryDirectory() as folder:
             rows += measure(given.d, given.width, batch, given.rounds, Path(folder))
-    publish(rows, given.out, rounds=given.rounds)
+    publish(rows, given.json, rounds=given.rounds)
 
 
 if __name__ == "__main__":

@@ -53,8 +53,8 @@ Every = Annotated[
 MicroBatch = Annotated[
     int | None,
     typer.Option(
-        help="Samples in memory at once; the result stays the same up to rounding (default: the "
-        "whole batch).",
+        help="Samples in memory at once; the result stays the same up to rounding (default: chosen "
+        "from d, batch, width and memory).",
         show_default=False,
     ),
 ]
@@ -79,6 +79,13 @@ Device = Annotated[str, typer.Option(help="cpu or cuda[:index]; samples do not d
 Threads = Annotated[
     int | None,
     typer.Option(help="Threads of torch (default: torch's choice).", show_default=False),
+]
+Matmul = Annotated[
+    str,
+    typer.Option(
+        help="How the processor multiplies matrices: default, onednn, or auto for the fastest whose "
+        "measured error is that of float32; what was taken is in config.json."
+    ),
 ]
 Out = Annotated[Path, typer.Option(help="Folder of runs.")]
 Name = Annotated[

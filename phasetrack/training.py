@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from phasetrack._checks import ExpectedError, check_int
 from phasetrack._version import __version__
 from phasetrack.forecast import Forecast, predict
 from phasetrack.losses import LogisticLoss
+from phasetrack.memory import cached_bytes, host_memory, micro_batch
 from phasetrack.network import FusedTwoLayerNet
 from phasetrack.phases import Phase
 from phasetrack.probes import default_probes
@@ -31,11 +32,6 @@ from phasetrack.tracker import Tracker, attach
 # that no training reaches.
 LEAST_SAMPLE, SAMPLE_PER_DIMENSION = 4096, 16
 FRESH_STEP = 2**62
-
-# A processor takes a batch in pieces whose inputs and activations fit its cache, which is worth more
-# than it costs to begin a piece; none under so many samples (chosen here: 2048 samples at d = p = 512
-# were the fastest or within 5 percent of it, whole batches 10 to 40 percent slower).
-PIECE_BYTES, LEAST_PIECE = 2**23, 256
 
 
 def train(
@@ -73,7 +69,8 @@ def train(
     where = _checked_device(device)
     if threads is not None:
         torch.set_num_threads(check_int("threads", threads, minimum=1))
-    path = chosen_matmul(matmul, _piece(settings, where), settings.width, settings.d)
+    settings = with_micro_batch(settings, where)
+    path = chosen_matmul(matmul, settings.piece, settings.width, settings.d)
     directory = create_run_directory(Path(out), name or run_name(settings))
     task = XOR(settings.d, shuffle_labels=settings.shuffle_labels)
     started = time.perf_counter()
@@ -106,7 +103,7 @@ def train(
     extra: dict[str, Any] = {
         "directory": str(directory),
         "stopped": "failed",
-        "matmul": path.path,
+        "matmul": path.described(),
     }
     try:
         extra["stopped"] = _run(settings, task, net, optimizer, loss, tracker, where, path)
@@ -117,6 +114,23 @@ def train(
         write_json(directory / SUMMARY, summary)
         tracker.detach(extra)
     return summary
+
+
+def with_micro_batch(settings: RunSettings, device: torch.device) -> RunSettings:
+    """The settings with `micro_batch` chosen from d, width, batch and the device's cache or memory.
+
+    A number that was given stays. The one chosen is recorded in ``config.json``, so that a run can be
+    repeated to the bit elsewhere.
+    """
+    if settings.micro_batch is not None:
+        return settings
+    d, width, batch = settings.d, settings.width, settings.batch_size
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory
+        chosen = micro_batch(d, width, batch, memory)
+    else:
+        chosen = micro_batch(d, width, batch, host_memory(), budget=cached_bytes(d, width))
+    return replace(settings, micro_batch=chosen)
 
 
 def fresh_sample(settings: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
@@ -170,7 +184,7 @@ def _step(
     matmul: Matmul,
 ) -> None:
     """One SGD step on a fresh batch, in pieces whose gradients add up to the batch's."""
-    batch, piece = settings.batch_size, _piece(settings, device)
+    batch, piece = settings.batch_size, settings.piece
     optimizer.zero_grad()
     with matmul.used():
         for start in range(0, batch, piece):
@@ -178,16 +192,6 @@ def _step(
             x, y = task.sample(count, seed=settings.seed, step=step, start=start, device=device)
             (loss(net(x), y) * (count / batch)).backward()
     optimizer.step()
-
-
-def _piece(settings: RunSettings, device: torch.device) -> int:
-    """Samples in memory at once: what was asked for, or what suits the device."""
-    if settings.micro_batch is not None:
-        return settings.micro_batch
-    if device.type != "cpu":
-        return settings.batch_size
-    rows = PIECE_BYTES // (4 * (settings.d + settings.width))
-    return min(settings.batch_size, max(LEAST_PIECE, rows))
 
 
 def _checked_device(device: str) -> torch.device:

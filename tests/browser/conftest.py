@@ -124,7 +124,7 @@ def serve():
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory):
-    """Two real runs, one after the other."""
+    """Two real runs that go well, one after the other."""
     out = tmp_path_factory.mktemp("made")
     for seed, name in ((1, "first"), (2, "second")):
         train(RunSettings(d=32, width=64, seed=seed), out=out, name=name)

@@ -11,7 +11,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from phasetrack import Thresholds, read_run
+from phasetrack import RunSettings, Thresholds, read_run, train
 
 PATIENCE = 60
 FIGURE = "document.getElementById('figure')"
@@ -38,9 +38,26 @@ def choose(page, *names):
         "}",
         list(names),
     )
-    count = len(names)
-    page.until(f"document.querySelectorAll('#boundaries p').length === {count}")
+    settled(page)
+    shown = page.run(
+        "return [...document.querySelectorAll('#boundaries p b')].map(b => b.textContent)"
+    )
+    assert len(shown) == len(names)
+
+
+def settled(page):
+    """Waits until the page shows what was asked for last."""
+    page.until("document.querySelector('main').getAttribute('aria-busy') === 'false'")
     page.until(DRAWN)
+
+
+def use_axis(page, axis):
+    page.run(
+        "const a = document.getElementById('axis'); a.value = arguments[0];"
+        "a.dispatchEvent(new Event('change'))",
+        axis,
+    )
+    settled(page)
 
 
 def steps_shown(page):
@@ -50,7 +67,7 @@ def steps_shown(page):
 @pytest.fixture
 def tab(page, server):
     page.open_tab(server)
-    page.until(DRAWN)
+    settled(page)
     return page
 
 
@@ -105,6 +122,38 @@ def test_the_drawn_bands_are_where_the_axis_says(tab, server):
     )
     assert any(abs(x - drawn["x"]) < 1 for x, _ in drawn["boxes"])
     assert all(height == pytest.approx(drawn["height"], rel=0.02) for _, height in drawn["boxes"])
+
+
+def test_alerts_are_markers_with_their_text_and_numbers(page, tmp_path, serve):
+    train(RunSettings(d=16, width=32, seed=1, train="second"), out=tmp_path, name="stuck")
+    (alert,) = read_run(tmp_path / "stuck").summary["alerts"]
+    _, address = serve(tmp_path)
+    page.open_tab(address)
+    settled(page)
+    step = alert["step"]
+    assert shapes(page, "alert:") == [("SADDLE", step, step)]
+    label = f"▲ SADDLE {step}"
+    shown = f"{FIGURE}.layout.annotations.filter(a => a.text === {label!r})"
+    assert page.run(f"return {shown}.map(a => a.x)") == [step]
+    for name, value in alert["evidence"].items():
+        assert f"{name} {value}" in page.run(f"return {shown}[0].hovertext")
+    assert "SADDLE" in page.run("return document.getElementById('boundaries').innerText")
+    page.picture("alert")
+
+
+def test_legends_and_titles_do_not_overlap(tab):
+    """Each chart is as tall as its legend asks for, so that all names can be read."""
+    boxes = tab.run(
+        f"const g = {FIGURE}; const box = (e) => {{ const r = e.getBoundingClientRect();"
+        " return [r.top, r.bottom]; };"
+        "return {legends: [...g.querySelectorAll('.infolayer > g[class^=legend] .scrollbox')].map(box),"
+        " titles: [...g.querySelectorAll('.annotation')].filter(e => e.innerHTML.includes('bold'))"
+        ".map(box)}"
+    )
+    legends, titles = sorted(boxes["legends"]), sorted(boxes["titles"])
+    assert len(legends) == len(titles) == 7
+    for (_, end), (start, _) in zip(legends[:-1], titles[1:], strict=True):
+        assert end <= start + 1
 
 
 def test_curves_are_those_of_the_history(tab, server):
@@ -250,10 +299,8 @@ def test_runs_over_each_other_aligned_at_their_onset(tab, server):
         onsets.values()
     )
     tab.picture("overlay")
-    tab.run(
-        "const a = document.getElementById('axis'); a.value = 'onset'; a.dispatchEvent(new Event('change'))"
-    )
-    tab.until(f"{FIGURE}.layout.xaxis.title.text.includes('since the onset')")
+    use_axis(tab, "onset")
+    assert "since the onset" in tab.run(f"return {FIGURE}.layout.xaxis.title.text")
     assert [x for name, x, _ in shapes(tab, "onset:") if name == "signal_heavy"] == [0, 0]
     tab.picture("aligned")
 
@@ -261,12 +308,7 @@ def test_runs_over_each_other_aligned_at_their_onset(tab, server):
 @pytest.mark.parametrize("axis", ["log", "relative", "onset", "step"])
 def test_axes(tab, server, axis):
     choose(tab, "first")
-    tab.run(
-        "const a = document.getElementById('axis'); a.value = arguments[0];"
-        "a.dispatchEvent(new Event('change'))",
-        axis,
-    )
-    tab.until(f"document.getElementById('axis').value === {axis!r}")
+    use_axis(tab, axis)
     summary = read_run(server.logdir / "first").summary
     start = summary["timeline"][1]["start"]
     ((_, x, _),) = [s for s in shapes(tab, "phase:") if s[0] == "SIGNAL_HEAVY"][:1]
@@ -315,10 +357,8 @@ def test_neurons_follow_the_slider(tab, server):
 
 def test_a_link_restores_the_view(tab, server):
     choose(tab, "first")
-    tab.run(
-        "const a = document.getElementById('axis'); a.value = 'log'; a.dispatchEvent(new Event('change'))"
-    )
-    tab.until(f"{FIGURE}.layout.xaxis.type === 'log'")
+    use_axis(tab, "log")
+    assert tab.run(f"return {FIGURE}.layout.xaxis.type") == "log"
     tab.driver.find_element(By.TAG_NAME, "h1").click()
     tab.driver.find_element(By.TAG_NAME, "body").send_keys("+")
     tab.until("window.parent.location.search.includes('range%22%3A%5B')")

@@ -3,34 +3,39 @@
 import pytest
 from selenium.webdriver.support.ui import WebDriverWait
 
+# Through the shadow roots of TensorBoard's elements: all text, and how many curves are drawn.
 DEEP = """
-const found = [];
+const texts = [];
+let curves = 0;
 const walk = (node) => {
   if (node.shadowRoot) walk(node.shadowRoot);
-  if (node.nodeType === Node.TEXT_NODE) found.push(node.textContent);
+  if (node.nodeType === Node.TEXT_NODE) texts.push(node.textContent);
+  if (node.matches && node.matches('path.line') && (node.getAttribute('d') || '').length > 50) curves += 1;
   node.childNodes.forEach(walk);
 };
 walk(document.body);
-return found.join(' ');
+return [texts.join(' ').toLowerCase(), curves];
 """
 
 
 @pytest.mark.parametrize(
-    "tab, texts",
+    "tab, texts, curves",
     [
-        ("scalars", ["loss", "heaviness", "boundary"]),
-        ("custom_scalars", ["heaviness", "margins"]),
-        ("text", ["timeline", "signal_heavy, onset"]),
-        ("hparams", ["eta", "onset of signal-heaviness"]),
-        ("images", ["run"]),
+        ("scalars", ["loss", "heaviness", "boundary"], 2),
+        # of the layout's charts, each with a curve or more of two runs
+        ("custom_scalars", ["signal-heaviness", "clean margin of each cluster"], 14),
+        ("text", ["timeline", "signal_heavy, onset"], 0),
+        ("hparams", ["eta", "onset of signal-heaviness"], 0),
+        ("images", ["run"], 0),
     ],
 )
-def test_pages(page, server, tab, texts):
+def test_pages(page, server, tab, texts, curves):
     page.open(f"{server}/#{tab}")
 
     def missing():
-        shown = page.run(DEEP).lower()
-        return [text for text in texts if text.lower() not in shown]
+        shown, drawn = page.run(DEEP)
+        lacking = [text for text in texts if text not in shown]
+        return lacking or ([f"{drawn} of {curves} curves"] if drawn < curves else [])
 
     WebDriverWait(page.driver, 60).until(lambda _: not missing(), missing)
     page.picture(f"tensorboard-{tab}")

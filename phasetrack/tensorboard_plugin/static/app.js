@@ -111,11 +111,12 @@ class App {
     this.neuronBox = this.buildNeurons();
     this.root.replaceChildren(
       h("aside", {}, h("h1", {}, "Runs"), this.filter, this.list, this.sliders),
-      h("main", {}, this.toolbar, this.message, this.figure, this.table, this.neuronBox),
+      this.main = h("main", {}, this.toolbar, this.message, this.figure, this.table, this.neuronBox),
       this.help,
     );
     document.addEventListener("keydown", (event) => this.onKey(event));
-    this.refetch = debounced(() => this.refresh(), SETTLE_MS);
+    const later = debounced(() => this.refresh(), SETTLE_MS);
+    this.refetch = () => { this.setBusy(true); later(); };
     new ResizeObserver(debounced(() => this.draw(), SETTLE_MS)).observe(this.figure);
   }
 
@@ -137,6 +138,11 @@ class App {
       h("p", {}, "Each neuron's length in the signal span, |sig|, against what is left of it, |perp|."),
       h("div", { className: "row" }, this.playButton, this.stepSlider, this.stepName),
       this.neuronFigure);
+  }
+
+  // Whether what is shown is not yet what was asked for.
+  setBusy(busy) {
+    this.main.setAttribute("aria-busy", String(busy));
   }
 
   say(text, kind = "note") {
@@ -189,22 +195,37 @@ class App {
     return { first: scale.from(range[0]), last: scale.from(range[1]) };
   }
 
+  // Read what the view needs and show it; of several calls the last one counts.
   async refresh() {
     const turn = ++this.turn;
-    const wanted = (this.state.runs || []).filter((id) => this.entry(id)).slice(0, MOST_SHOWN);
-    const busy = setTimeout(() => this.say("reading …"), 400);
+    this.setBusy(true);
+    try {
+      const wanted = (this.state.runs || []).filter((id) => this.entry(id)).slice(0, MOST_SHOWN);
+      const failed = await this.read(wanted, turn);
+      if (turn === this.turn) this.show(wanted, failed);
+    } catch (error) {
+      if (turn === this.turn) this.say(error.message, "error");
+    } finally {
+      if (turn === this.turn) this.setBusy(false);
+    }
+  }
+
+  // Messages of the runs that could not be read.
+  async read(wanted, turn) {
+    const patience = setTimeout(() => this.say("reading …"), 400);
     const results = await Promise.allSettled(wanted.map((id) => this.load(id, turn)));
     try {
       await this.ready;
     } catch {
-      this.say("The charts' script could not be loaded; is plotly installed beside phasetrack?", "error");
-      return;
+      throw new Error("The charts' script could not be loaded; is plotly installed beside phasetrack?");
     } finally {
-      clearTimeout(busy);
+      clearTimeout(patience);
     }
-    if (turn !== this.turn) return; // a later request is under way
-    const failed = results.flatMap((result, i) => (result.status === "rejected"
+    return results.flatMap((result, i) => (result.status === "rejected"
       ? [`${shortened(wanted[i], 60)}: ${result.reason.message}`] : []));
+  }
+
+  show(wanted, failed) {
     const damaged = wanted.flatMap((id) => {
       const run = this.loaded.get(id);
       return run && run.series.problem ? [`${shortened(id, 60)}: ${run.series.problem}; shown up to there`] : [];
@@ -275,11 +296,10 @@ class App {
     if (off.length) this.say(`not on this axis: ${off.join(", ")}`, "note");
     const { data, layout } = figureOf(runs, {
       axis: this.state.axis, range: this.state.range, theme: this.theme(),
-      thresholds: this.thresholds(), width: this.figure.clientWidth,
+      thresholds: this.thresholds(),
+      width: this.figure.clientWidth, height: Math.max(1000, window.innerHeight - 110),
       neuronStep: this.neuronBox.hidden ? null : this.state.step,
     });
-    layout.height = Math.max(1000, window.innerHeight - 110);
-    layout.width = this.figure.clientWidth;
     const config = { displaylogo: false, displayModeBar: false, responsive: false, doubleClick: false };
     const fresh = !this.figure.data;
     const done = window.Plotly.react(this.figure, data, layout, config);

@@ -14,7 +14,14 @@ const LEGEND_WIDTH = 190;
 const LABEL_ROW = 14; // pixels of one row of boundary labels
 const CHARACTER = 5.6; // pixels of a character in them, about
 const END_MARGIN = 0.04; // of the steps, drawn behind the last one, so that its phase is seen
-const GAP = 0.026; // between two charts, of the figure's height
+// Pixels of a row in a legend and around all of them, of a chart's title, between two charts, and
+// below the last one.
+const LEGEND_ROW = 19;
+const LEGEND_PADDING = 12;
+const TITLE_ROW = 16;
+const GAP = 26;
+const FOOT = 44;
+const MOST_NAMED = 14; // curves of one chart in its legend
 export const AXES = {
   step: "optimizer step",
   relative: "seconds since the start",
@@ -75,7 +82,7 @@ function interpolated(pairs, value, from, to) {
 }
 
 // shown: [{id, colour, about, series, labels}], the first one in front; view: {axis, range, theme,
-// thresholds, neuronStep, width}
+// thresholds, neuronStep, width, height}; the height is the least of the whole figure, in pixels
 export function figureOf(shown, view) {
   const theme = THEMES[view.theme];
   const charts = chartsOf(shown);
@@ -83,7 +90,6 @@ export function figureOf(shown, view) {
   const scaled = shown
     .map((run) => ({ ...run, scale: scaleOf(view.axis, run) }))
     .filter((run) => run.scale);
-  const layout = layoutOf(charts, view, theme);
   const data = [];
   charts.forEach((chart, place) => {
     for (const run of [...scaled].reverse()) {
@@ -93,8 +99,13 @@ export function figureOf(shown, view) {
   const extent = extentOf(scaled, view);
   const whole = view.axis === "log" ? extent.map((x) => Math.log10(Math.max(x, 1e-9))) : extent;
   const range = view.range || whole;
+  const names = boundaryNamesOf(scaled, many, range, view, theme);
+  const head = 16 + LABEL_ROW * (2 + Math.max(0, ...names.map((name) => name.row)));
+  names.forEach((name) => delete name.row);
+  const heights = heightsOf(charts, data, view.height - head - FOOT);
+  const layout = layoutOf(charts, heights, head, view, theme);
   layout.xaxis.range = range;
-  setTicks(charts, data, layout);
+  setTicks(charts, data, view.thresholds, layout);
   const bands = scaled.length ? bandsOf(scaled[0], extent, theme) : [];
   layout.shapes = [
     ...bands,
@@ -105,13 +116,11 @@ export function figureOf(shown, view) {
     ...titlesOf(charts, layout, theme),
     ...levelNamesOf(charts, view.thresholds, theme),
     ...(scaled.length ? phaseNamesOf(scaled[0], bands, view, range, theme) : []),
-    ...boundaryNamesOf(scaled, many, range, view, theme),
+    ...names,
   ];
   if (view.neuronStep !== null && scaled.length) {
     layout.shapes.push(vertical(scaled[0].scale.to(view.neuronStep), theme.faint, "dash", 1));
   }
-  layout.margin.t = 16 + LABEL_ROW * (1 + Math.max(0, ...layout.annotations.map((a) => a.row || 0)));
-  layout.annotations.forEach((annotation) => delete annotation.row);
   return { data, layout };
 }
 
@@ -121,12 +130,32 @@ function chartsOf(shown) {
   return shown.reduce((best, run) => (best === null || size(run) > size(best) ? run : best), null)?.about.charts || [];
 }
 
-function layoutOf(charts, view, theme) {
+// Pixels of each chart: the same for all, but for those whose legend needs more.
+function heightsOf(charts, data, room) {
+  const least = charts.map((_, place) => {
+    const named = data.filter((trace) => trace.yaxis === axisName(place) && trace.showlegend);
+    return named.length * LEGEND_ROW + LEGEND_PADDING + TITLE_ROW - GAP;
+  });
+  // what the long legends take is no longer there for the others
+  let [share, left, count] = [0, room - GAP * (charts.length - 1), charts.length];
+  for (const need of [...least].sort((a, b) => b - a)) {
+    share = left / count;
+    if (need <= share) break;
+    left -= need;
+    count -= 1;
+  }
+  return least.map((need) => Math.max(need, share));
+}
+
+function layoutOf(charts, heights, head, view, theme) {
+  const tall = heights.reduce((sum, height) => sum + height, GAP * (charts.length - 1));
   const layout = {
+    width: view.width,
+    height: head + tall + FOOT,
     paper_bgcolor: theme.paper,
     plot_bgcolor: theme.paper,
     font: { color: theme.ink, size: 11, family: "Roboto, Helvetica, Arial, sans-serif" },
-    margin: { l: 62, r: LEGEND_WIDTH, t: 40, b: 44 },
+    margin: { l: 62, r: LEGEND_WIDTH, t: head, b: FOOT },
     hovermode: "x unified",
     hoversubplots: "axis",
     hoverlabel: { bgcolor: theme.paper, font: { size: 10, color: theme.ink } },
@@ -148,11 +177,12 @@ function layoutOf(charts, view, theme) {
       domain: [0, 1],
     },
   };
-  const height = (1 - GAP * (charts.length - 1)) / Math.max(charts.length, 1);
+  let above = 0;
   charts.forEach((chart, place) => {
-    const top = 1 - place * (height + GAP);
+    const top = 1 - above / tall;
+    above += heights[place] + GAP;
     layout[`yaxis${place ? place + 1 : ""}`] = {
-      domain: [Math.max(0, top - height), top],
+      domain: [Math.max(0, 1 - (above - GAP) / tall), top],
       type: chart.log ? "log" : "linear",
       gridcolor: theme.grid,
       zerolinecolor: theme.grid,
@@ -171,16 +201,18 @@ function layoutOf(charts, view, theme) {
 }
 
 // Powers of ten alone where a logarithmic axis shows several of them.
-function setTicks(charts, data, layout) {
+function setTicks(charts, data, thresholds, layout) {
   charts.forEach((chart, place) => {
     if (!chart.log) return;
     let [low, high] = [Infinity, -Infinity];
-    for (const trace of data.filter((t) => t.yaxis === axisName(place))) {
-      for (const y of trace.y) {
-        if (y > 0) { low = Math.min(low, y); high = Math.max(high, y); }
-      }
+    const drawn = data.filter((trace) => trace.yaxis === axisName(place)).map((trace) => trace.y);
+    for (const y of [...drawn, chart.levels.map((name) => thresholds[name])].flat()) {
+      if (y > 0) { low = Math.min(low, y); high = Math.max(high, y); }
     }
-    if (high > 20 * low) layout[`yaxis${place ? place + 1 : ""}`].dtick = Math.ceil(Math.log10(high / low) / 5);
+    if (high <= 20 * low) return;
+    const axis = layout[`yaxis${place ? place + 1 : ""}`];
+    axis.dtick = Math.ceil(Math.log10(high / low) / 5);
+    axis.tickfont = { size: 8 }; // plotly draws powers a quarter larger
   });
 }
 
@@ -208,7 +240,7 @@ function tracesOf(chart, place, run, many, theme) {
       xaxis: "x",
       yaxis: axisName(place),
       legend: `legend${place ? place + 1 : ""}`,
-      showlegend: namesRun || ((!many || run.index === 0) && index < 14),
+      showlegend: namesRun || ((!many || run.index === 0) && index < MOST_NAMED),
       marker: { size: 4 },
       line: {
         color: colour,
@@ -335,7 +367,7 @@ function chartWidth(view) {
   return Math.max(view.width - LEGEND_WIDTH - 62, 100);
 }
 
-// The name of each phase at the foot of its band, where it has room.
+// The name of each phase above its band, where it has room.
 function phaseNamesOf(run, bands, view, range, theme) {
   const log = view.axis === "log";
   const at = (x) => (log ? Math.log10(Math.max(x, 1e-9)) : x);
@@ -346,13 +378,13 @@ function phaseNamesOf(run, bands, view, range, theme) {
     const room = ((right - left) / (high - low || 1)) * chartWidth(view);
     if (room < text.length * CHARACTER) return [];
     return [{
-      xref: "x", yref: "paper", x: (left + right) / 2, y: 0, xanchor: "center", yanchor: "bottom",
+      xref: "x", yref: "paper", x: (left + right) / 2, y: 1, xanchor: "center", yanchor: "bottom",
       text, showarrow: false, font: { size: 10, color: theme.faint },
     }];
   });
 }
 
-// Labels beside each other where there is room, else in further rows.
+// Labels beside each other where there is room, else in further rows; above the names of the phases.
 function placed(names, [low, high], view) {
   const log = view.axis === "log";
   const width = chartWidth(view);
@@ -372,7 +404,7 @@ function placed(names, [low, high], view) {
       return {
         row, xref: "x", yref: "paper", x: name.x, y: 1, yanchor: "bottom",
         xanchor: turned ? "right" : "left",
-        yshift: 2 + row * LABEL_ROW, text: plain(name.text), showarrow: false,
+        yshift: 2 + (row + 1) * LABEL_ROW, text: plain(name.text), showarrow: false,
         font: { size: 10, color: name.colour },
         ...(name.hover ? { hovertext: plain(name.hover), captureevents: true } : {}),
       };
