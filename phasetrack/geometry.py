@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from phasetrack._checks import ExpectedError
+from phasetrack.rows import filled
 
 # Two unit vectors whose inner product stays under this count as orthogonal (chosen here: far above
 # float64 rounding, far below any angle that a person would declare).
@@ -304,11 +305,18 @@ class Neurons:
         With two classes a margin a cluster: s_c a_j act(w_j . c). With n classes n - 1 a cluster,
         one for each other class k: (A_yj - A_kj) act(w_j . c).
         """
-        active = self.activation(self.preactivations)
+        active = self.activated(self.preactivations)
         if self.head is None:
             signed = self.geometry.labels.to(self.coordinates) * active
             return signed * self.second_layer.unsqueeze(-1)
         return (active.unsqueeze(-1) * self.ahead(self.head)).flatten(-2)
+
+    def activated(self, values: Tensor) -> Tensor:
+        """Act of (..., p, K), the same digits for each network however many there are."""
+        if self.activation is torch.relu:
+            return torch.relu(values)
+        flat = values.flatten(-2)
+        return self.activation(filled(flat))[..., : flat.shape[-1]].reshape(values.shape)
 
     def ahead(self, values: Tensor) -> Tensor:
         """By how much each cluster's own class is ahead of the others, (..., n) to (..., K, n-1)."""
@@ -361,6 +369,17 @@ class Neurons:
     def output_scale(self) -> float:
         """The factor on the sum over neurons: `scale`, or 1/p."""
         return 1 / self.second_layer.shape[-1] if self.scale is None else self.scale
+
+
+def stacked(tables: Sequence[Neurons]) -> Neurons:
+    """Networks of one shape as one table with a leading dimension for them."""
+    columns = ("coordinates", "perp", "second_layer", "head", "bias", "output_bias")
+    values: dict[str, Any] = {
+        name: torch.stack([getattr(table, name) for table in tables])
+        for name in columns
+        if getattr(tables[0], name) is not None
+    }
+    return replace(tables[0], **values)
 
 
 def _checked_centres(centres: Tensor | Sequence[Sequence[float]]) -> Tensor:

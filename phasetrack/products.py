@@ -62,7 +62,7 @@ class Matmul:
         if self.path == DEFAULT:
             yield
             return
-        settings = torch.backends.mkldnn.matmul
+        settings = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
         before = settings.fp32_precision
         settings.fp32_precision = "bf16"
         try:
@@ -95,7 +95,8 @@ def chosen_matmul(wanted: str, rows: int, columns: int, inner: int) -> Matmul:
 def available() -> tuple[str, ...]:
     """The paths that this PyTorch has."""
     known = hasattr(getattr(torch.backends.mkldnn, "matmul", None), "fp32_precision")
-    return (DEFAULT, ONEDNN) if known and torch.backends.mkldnn.is_available() else (DEFAULT,)
+    present = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return (DEFAULT, ONEDNN) if known and present else (DEFAULT,)
 
 
 @cache
@@ -108,7 +109,9 @@ def _measured(rows: int, columns: int, inner: int) -> Matmul:
     default, onednn = Matmul(DEFAULT), Matmul(ONEDNN)
     errors = [_error(path, left, right, exact) for path in (default, onednn)]
     # in turns, so that what the machine does besides falls on both alike
-    pairs = [[_seconds(path, left, right) for path in (default, onednn)] for _ in range(REPETITIONS)]
+    pairs = [
+        [_seconds(path, left, right) for path in (default, onednn)] for _ in range(REPETITIONS)
+    ]
     speed = statistics.median(slow / fast for slow, fast in pairs)
     if errors[1] <= ERROR_FACTOR * errors[0] and speed >= SPEED_FACTOR:
         return Matmul(ONEDNN, errors[1], speed)
