@@ -81,7 +81,9 @@ def predicted_squares(
     """
     motion = law(neurons, slopes, shares)
     a, geometry = neurons.second_layer, neurons.geometry
-    eta, second_eta = (torch.as_tensor(step).to(a).unsqueeze(-1) for step in steps)
+    eta, second_eta = (
+        torch.as_tensor(step, dtype=a.dtype, device=a.device).unsqueeze(-1) for step in steps
+    )
     kick = eta**2 * a.square() * motion.noise / batch  # variance per coordinate of w
     moved = Neurons(
         geometry,
