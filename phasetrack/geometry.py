@@ -82,6 +82,9 @@ class ClusterGeometry:
         )
         self.spans = self._spans([parts[c].shape[1] for c in order], order)
         self._cache: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
+        self._assigners: dict[
+            tuple[torch.device, torch.dtype], tuple[slice | Tensor, Tensor, Tensor]
+        ] = {}
 
     @classmethod
     def from_directions(
@@ -222,16 +225,23 @@ class ClusterGeometry:
         if inputs.shape[-1] != self.dim:
             raise ExpectedError("inputs", f"last dimension {self.dim}", tuple(inputs.shape))
         inputs = inputs if inputs.is_floating_point() else inputs.double()
-        support = self._support
-        _, centres = self._on(inputs)
-        if len(support) * 4 < self.dim:  # axis-aligned signals: read only their few columns
-            columns = support.to(inputs.device)
-            inputs, centres = inputs[:, columns], centres[:, columns]
-        return (inputs @ centres.T - centres.square().sum(dim=1) / 2).argmax(dim=1)
+        columns, centres, offsets = self._assigning(inputs)
+        return torch.addmm(offsets, inputs[:, columns], centres).argmax(dim=1)
 
-    @cached_property
-    def _support(self) -> Tensor:
-        return self.centres.abs().sum(dim=0).nonzero().squeeze(1)
+    def _assigning(self, like: Tensor) -> tuple[slice | Tensor, Tensor, Tensor]:
+        """Columns to read of inputs such as these, centres there (., K), and -|centre|^2 / 2 (K,)."""
+        key = (like.device, like.dtype)
+        if key not in self._assigners:
+            columns: slice | Tensor = slice(None)
+            support = self.centres.abs().sum(dim=0).nonzero().squeeze(1)
+            if len(support) * 4 < self.dim:  # axis-aligned signals: only their few columns
+                low, high = int(support[0]), int(support[-1]) + 1
+                whole = high - low == len(support)  # a view of them, where they stand together
+                columns = slice(low, high) if whole else support.to(like.device)
+            _, centres = self._on(like)
+            offsets = centres.square().sum(dim=1) / -2
+            self._assigners[key] = (columns, centres[:, columns].T, offsets)
+        return self._assigners[key]
 
     def _on(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Basis and centres in the dtype and on the device of `like`."""
