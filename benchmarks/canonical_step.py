@@ -24,7 +24,7 @@ from phasetrack import LogisticLoss, RunSettings, TwoLayerNet, attach
 from phasetrack.network import FusedTwoLayerNet
 from phasetrack.products import AUTO, Matmul, chosen_matmul
 from phasetrack.tasks import XOR
-from phasetrack.training import _step, with_micro_batch
+from phasetrack.training import take_step, with_micro_batch
 
 CPU = torch.device("cpu")
 ETA = 1e-6  # the network stays where it starts, so that every round does the same work
@@ -82,7 +82,7 @@ def canonical(
     steps = iter(range(2**62))
 
     def step() -> None:
-        _step(settings, task, net, optimizer, loss, next(steps), CPU, matmul)
+        take_step(settings, task, net, optimizer, loss, next(steps), device=CPU, matmul=matmul)
 
     return step
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -155,6 +156,71 @@ class Snapshot:
         neurons = self.neurons.perp.numel() * len(self.geometry.labels)
         most = max(neurons, 0 if self.batch is None else self.batch.outputs.numel())
         return most + GROUP  # rows are filled up to groups
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a later snapshot may look back at, as tensors, numbers and mappings."""
+        neurons, batch = self.neurons, self.batch
+        return {
+            "step": self.step,
+            "time": self.time,
+            "sizes": asdict(self.sizes),
+            "control": self.control.clone(),
+            "scale": neurons.scale,
+            "neurons": _copies(neurons, _NEURON_TENSORS),
+            "batch": batch and _copies(batch, _BATCH_TENSORS),
+        }
+
+    @classmethod
+    def of_state(
+        cls, state: Mapping[str, Any], view: TwoLayerView, geometry: ClusterGeometry, loss: Loss
+    ) -> Snapshot:
+        """The snapshot of a state; the model's own parts come from the model.
+
+        Raises:
+            ExpectedError: if its tensors do not fit the view.
+        """
+        p, k = view.W.shape[0], geometry.signal_dim
+        parts = {name: _tensor(state["neurons"], name) for name in _NEURON_TENSORS}
+        shapes = {"coordinates": (p, k), "perp": (p,), "second_layer": (p,)}
+        for name, shape in shapes.items():
+            if (part := parts[name]) is None or tuple(part.shape) != shape:
+                raise ExpectedError("resume", f"{name} of shape {shape}", part and part.shape)
+        control = _tensor(state, "control")
+        if control is None or control.shape != (p, k):
+            raise ExpectedError("resume", f"control of shape {(p, k)}", control and control.shape)
+        scale = None if state["scale"] is None else float(state["scale"])
+        neurons = Neurons(geometry, **parts, scale=scale, activation=view.activation)  # type: ignore[arg-type]
+        batch = None
+        if state["batch"] is not None:
+            columns = {name: _tensor(state["batch"], name) for name in _BATCH_TENSORS}
+            batch = Batch(**columns, loss=loss)  # type: ignore[arg-type]
+        return cls(
+            int(state["step"]),
+            float(state["time"]),
+            StepSizes(**state["sizes"]),
+            neurons,
+            control,
+            batch,
+            view,
+            live=False,
+        )
+
+
+_NEURON_TENSORS = ("coordinates", "perp", "second_layer", "head", "bias", "output_bias")
+_BATCH_TENSORS = ("outputs", "targets", "clusters")
+
+
+def _copies(parts: object, names: tuple[str, ...]) -> dict[str, Tensor | None]:
+    """Tensors of their own: a part of a larger one would be saved with the whole of it."""
+    found = {name: getattr(parts, name) for name in names}
+    return {name: None if tensor is None else tensor.clone() for name, tensor in found.items()}
+
+
+def _tensor(parts: Mapping[str, Any], name: str) -> Tensor | None:
+    value = parts[name]
+    if value is not None and not isinstance(value, Tensor):
+        raise ExpectedError("resume", f"{name} as a tensor", type(value).__name__)
+    return value
 
 
 @dataclass(eq=False)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import math
+import os
 import time
 import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
@@ -19,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from phasetrack._checks import ExpectedError, check_int
+from phasetrack._lock import RunLock
 from phasetrack.capture import Capture
 from phasetrack.geometry import Activation, ClusterGeometry
 from phasetrack.losses import Loss
@@ -41,9 +46,9 @@ from phasetrack.probes import (
 )
 from phasetrack.records import History, Record, Undefined
 from phasetrack.schedules import Schedule, as_schedule
-from phasetrack.sinks.base import Sink
+from phasetrack.sinks.base import Resumable, Sink
 from phasetrack.sinks.clock import CLOCK, ClockSink
-from phasetrack.sinks.history import HistorySink
+from phasetrack.sinks.history import HISTORY, HistorySink
 from phasetrack.sinks.neurons import NeuronSink
 from phasetrack.sinks.tensorboard import TensorBoardSink
 from phasetrack.sinks.weights import WeightStore
@@ -63,6 +68,8 @@ BLOCK = 32
 BLOCK_NUMBERS = 2**15
 # Seconds that a snapshot waits at most, if steps go on (chosen here: no later than a live view redraws).
 LATEST = 0.1
+# Of `Tracker.state_dict`; a state of another format is refused.
+STATE_FORMAT = 1
 
 
 class TrackingWarning(UserWarning):
@@ -92,6 +99,7 @@ def attach(
     on_alert: Callable[[Tracker, Alert], object] | None = None,
     block: int = BLOCK,
     strict: bool = False,
+    resume: bool = False,
 ) -> Tracker:
     """Follow a two-layer model in training, step by step, and leave training as it is.
 
@@ -128,6 +136,9 @@ def attach(
             at its own step where someone waits for it (`on_transition`, `on_alert`, `strict`),
             where a probe of your own looks at single snapshots, and on large networks.
         strict: raise what a probe or sink raises, instead of warning and switching it off.
+        resume: `logdir` may hold a run already. Its files are then left alone until
+            `Tracker.load_state_dict` says from where to go on, or `Tracker.start_over` that nothing
+            in them is wanted.
 
     Returns:
         The tracker: a handle, and a context manager that detaches at its end.
@@ -175,9 +186,8 @@ def attach(
     )
     # files come last: a mistake in the other arguments leaves none behind
     try:
-        tracker.add_sinks(_file_sinks(logdir, geometry, hparams))
-        if saved is not None and logdir is not None and _rank() == 0:
-            tracker.save_weights(WeightStore(Path(logdir)), saved)
+        if logdir is not None and _rank() == 0:  # of several processes, one writes
+            tracker.write_to(Path(logdir), hparams=hparams, snapshots=saved, resume=resume)
     except BaseException:
         tracker.detach()
         raise
@@ -247,6 +257,11 @@ class Tracker:
         self._before: Block | None = None
         self._loss, self._closed = loss, False
         self._noted: tuple[str, ...] = ()
+        self._lock: RunLock | None = None
+        self._begin: dict[str, Any] | None = None  # the state before the first step
+        self._owner = os.getpid()  # a forked child has this tracker too, and leaves the files alone
+        self._within = False  # whether a record is being made
+        self._off: list[str] = []  # probes and sinks that failed
         self._capture = Capture(
             model,
             optimizer,
@@ -340,6 +355,129 @@ class Tracker:
             forecast=None if self._forecast is None else self._forecast.bands(),
         )
 
+    @property
+    def step(self) -> int:
+        """Optimizer steps counted so far."""
+        return self._capture.step
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing that writes the run's files has failed."""
+        return not any(name.startswith("sink:") for name in self._off)
+
+    @property
+    def between_steps(self) -> bool:
+        """Whether `state_dict` can be had: no recording of a step was broken off."""
+        return not (self._within or self._closed)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that later readings and labels depend on, and how far the files are written.
+
+        Save it beside the model's and the optimizer's state, between two steps. It holds what
+        `torch.load` reads with ``weights_only=True``: tensors, numbers, text, lists and mappings.
+        Where a history file is written, the records are in it and not in the state.
+
+        Raises:
+            ExpectedError: after `detach`, or if the recording of a step was broken off.
+        """
+        if self._closed:
+            mend = "call state_dict() before detach()"
+            raise ExpectedError("tracker", "one that is attached", "one that was detached", mend)
+        if self._within:
+            got = "one whose recording of a step was broken off"
+            raise ExpectedError("tracker", "a state between two steps", got)
+        self._flush()
+        sinks: dict[str, dict[str, Any]] = {}
+        for name, sink in self._resumable().items():
+            self._write(sink, lambda n=name, s=sink: sinks.update({n: s.state_dict()}))  # type: ignore[misc]
+        kept = any(name.split()[0] == HistorySink.__name__ for name in sinks)
+        return {
+            "format": STATE_FORMAT,
+            "capture": self._capture.state_dict(),
+            "classifier": self._classifier.state_dict(),
+            "phase": self.phase.name,
+            "reason": self.reason,
+            "boundaries": [asdict(boundary) for boundary in self.boundaries],
+            "transitions": [[t.step, t.before.name, t.after.name] for t in self.transitions],
+            "alerts": [[a.name, a.step, dict(a.evidence)] for a in self.alerts],
+            "undefined": dict(self.undefined),
+            "off": list(self._off),
+            "previous": self._before and self._before.snapshots[-1].state_dict(),
+            "first": self._first and self._first.state_dict(),
+            "records": self.history.count,
+            "history": None if kept else _columns(self.history),
+            "sinks": sinks,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state: what was recorded since, in memory and in files, is taken back.
+
+        Load the model's and the optimizer's own states beside it.
+
+        Args:
+            state: what `state_dict` gave for such a model, probes and sinks.
+
+        Raises:
+            ExpectedError: if it is no such state, or the files do not hold what it speaks of.
+                Nothing was changed then.
+        """
+        try:
+            if state["format"] != STATE_FORMAT:
+                raise ExpectedError("resume", f"a state of format {STATE_FORMAT}", state["format"])
+            sinks = self._resumable()
+            off = {str(name).removeprefix("sink:") for name in state["off"]}
+            stopped = {n for n in sinks if n not in state["sinks"] and n.split()[0] in off}
+            kept = {name: sink for name, sink in sinks.items() if name not in stopped}
+            if differing := sorted(set(state["sinks"]) ^ set(kept)):
+                raise ExpectedError("resume", "the same sinks as before", ", ".join(differing))
+            for name, sink in kept.items():
+                sink.check_state(state["sinks"][name])
+            self._restore(state, kept)
+            self._drop([sinks[name] for name in stopped])
+        except ExpectedError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise ExpectedError("resume", "the state of a tracker", f"{error!r}") from None
+
+    def start_over(self) -> None:
+        """Discard what the files of a run that was taken up hold, and record from the first step."""
+        if self._begin is None or self.step:
+            raise ExpectedError("resume", "attach(..., resume=True), before any step", "another")
+        self.load_state_dict(self._begin)
+
+    def sync(self) -> None:
+        """Have on the disk what was recorded so far, so that a power cut spares it."""
+        self._flush()
+        for sink in self._resumable().values():
+            self._write(sink, sink.sync)
+
+    def write_to(
+        self,
+        logdir: Path,
+        *,
+        hparams: Mapping[str, object] | None = None,
+        snapshots: Schedule | None = None,
+        resume: bool = False,
+    ) -> None:
+        """Write the run into a directory from now on, and keep others from writing there.
+
+        Raises:
+            ExpectedError: if it cannot be written, holds a run already (unless `resume`), or
+                somebody else writes to it.
+        """
+        try:
+            logdir.mkdir(parents=True, exist_ok=True)
+            self._lock = RunLock(logdir, "logdir")
+            self.add_sinks(_file_sinks(logdir, self._capture.geometry, hparams, resume))
+        except OSError as error:
+            raise ExpectedError(
+                "logdir", "a directory to write to, without a run in it", f"{error}"
+            ) from None
+        if snapshots is not None:
+            self.save_weights(WeightStore(logdir), snapshots)
+        if resume:
+            self._begin = self.state_dict()
+
     def add_sinks(self, sinks: Sequence[Sink]) -> None:
         """Give further sinks every record from now on; they are closed by `detach`."""
         self._flush()
@@ -348,6 +486,11 @@ class Tracker:
     def save_weights(self, store: WeightStore, schedule: Schedule) -> None:
         """Save the two layers at the recorded steps of a schedule."""
         self._store, self._saved = store, schedule
+
+    def release(self) -> None:
+        """Detach, and leave the files of a run that was not taken up as they are."""
+        self._drop(list(self._resumable().values()))
+        self.detach()
 
     def detach(self, extra: Mapping[str, Any] | None = None) -> None:
         """Remove all hooks and close all sinks; further calls do nothing.
@@ -360,11 +503,15 @@ class Tracker:
         self._closed = True
         self._capture.close()
         atexit.unregister(self._at_exit)
+        if os.getpid() != self._owner:
+            return
         summary = {**self.summary(), **(extra or {})}
-        for sink in self._sinks:
-            self._guard(
-                partial(sink.close, summary, self.history), f"closing {type(sink).__name__}"
-            )
+        for sink in list(self._sinks):
+            close = partial(sink.close, summary, self.history)
+            if not self._guard(close, f"closing {type(sink).__name__}"):
+                self._drop([sink])
+        if self._lock is not None:
+            self._guard(self._lock.release, "the lock")
 
     def __enter__(self) -> Self:
         """The tracker itself."""
@@ -387,7 +534,10 @@ class Tracker:
 
     def _receive(self, snapshot: Snapshot) -> None:
         """Take a snapshot, and measure what is pending if it is time."""
+        if os.getpid() != self._owner:
+            return
         transitions, alerts = len(self._transitions), len(self._alerts)
+        self._within = True
         if snapshot.view.notes is not self._noted or snapshot.problem is not None:
             self._flush()  # what is said of earlier steps comes first
             self._warn_of_notes(snapshot.view.notes)
@@ -402,6 +552,7 @@ class Tracker:
         full = len(self._pending) >= min(self._block, BLOCK_NUMBERS // snapshot.numbers)
         if full or waited >= LATEST or self._first is None:
             self._flush()
+        self._within = False
         # outside the guards: callbacks are the user's own code, and may end the training
         if self._on_transition is not None:
             for transition in self._transitions[transitions:]:
@@ -412,7 +563,10 @@ class Tracker:
 
     def _flush(self) -> None:
         """Measure all that is pending; whoever is given a record may look at the tracker."""
-        if self._measuring:
+        if self._measuring or not self._pending:
+            return
+        if os.getpid() != self._owner:
+            self._pending.clear()
             return
         self._measuring = True
         try:
@@ -481,8 +635,76 @@ class Tracker:
             {name: values.numpy() for name, values in distributions.items()},
         )
         for sink in list(self._sinks):
-            if not self._guard(partial(sink.write, record), type(sink).__name__):
-                self._sinks.remove(sink)
+            self._write(sink, partial(sink.write, record))
+
+    def _write(self, writer: object, action: Callable[[], object]) -> None:
+        """Have something written; what fails is switched off."""
+        if not self._guard(action, type(writer).__name__):
+            if isinstance(writer, Resumable):
+                self._off.append(f"sink:{type(writer).__name__}")
+            self._drop([writer])
+
+    def _resumable(self) -> dict[str, Resumable]:
+        """Everything that writes and can go on, by name; several of one class are numbered."""
+        found: dict[str, Resumable] = {}
+        for writer in (*self._sinks, self._store):
+            if isinstance(writer, Resumable):
+                kind = type(writer).__name__
+                found[kind if kind not in found else f"{kind} {len(found)}"] = writer
+        return found
+
+    def _drop(self, writers: Sequence[object]) -> None:
+        for writer in writers:
+            if isinstance(writer, Resumable):
+                with suppress(OSError):
+                    writer.abandon()
+        self._sinks = [sink for sink in self._sinks if not any(sink is w for w in writers)]
+        if any(self._store is writer for writer in writers):
+            self._store = None
+
+    def _restore(self, state: Mapping[str, Any], sinks: Mapping[str, Resumable]) -> None:
+        capture, geometry, loss = self._capture, self._capture.geometry, self._capture.host_loss
+        history = self._recorded(state, sinks)
+        boundaries = [Boundary(**boundary) for boundary in state["boundaries"]]
+        changes = [(int(s), Phase[old], Phase[new]) for s, old, new in state["transitions"]]
+        alerts = [Alert(str(name), int(s), dict(why)) for name, s, why in state["alerts"]]
+        phase, off = Phase[state["phase"]], [str(name) for name in state["off"]]
+        undefined = {str(name): str(reason) for name, reason in state["undefined"].items()}
+        classifier = PhaseClassifier(self.thresholds, self._classifier.escape_steps)
+        classifier.load_state_dict(state["classifier"])
+        before = capture.view
+        capture.load_state_dict(state["capture"], recorded=history.last_step)
+        try:
+            previous, first = (
+                state[name] and Snapshot.of_state(state[name], capture.view, geometry, loss)
+                for name in ("previous", "first")
+            )
+        except BaseException:
+            capture.view = before
+            raise
+        for name, sink in sinks.items():
+            sink.load_state_dict(state["sinks"][name])
+        self._pending.clear()
+        self._history, self._classifier = history, classifier
+        self._phase, self._reason = phase, str(state["reason"])
+        self._boundaries, self._alerts, self._undefined = boundaries, alerts, undefined
+        self._transitions = [Transition(*change) for change in changes]
+        self._before, self._first = Block((previous,)) if previous else None, first or None
+        self._off, self._noted = off, capture.view.notes
+        self._probes = [probe for probe in self._probes if f"probe:{probe.name}" not in off]
+        self._within = False
+
+    def _recorded(self, state: Mapping[str, Any], sinks: Mapping[str, Resumable]) -> History:
+        """The records that a state speaks of, from the history file or from itself."""
+        if state["history"] is not None:
+            history = _history(state["history"])
+        else:
+            (name, sink), *_ = ((n, s) for n, s in sinks.items() if isinstance(s, HistorySink))
+            history = sink.records(state["sinks"][name])
+        if history.count != state["records"]:
+            allowed = f"a history of {state['records']} records"
+            raise ExpectedError("resume", allowed, f"{history.count}")
+        return history
 
     def _save(self, snapshot: Snapshot) -> None:
         if self._store is None or not self._saved(snapshot.step):
@@ -490,8 +712,8 @@ class Tracker:
         if not snapshot.live:
             moved = "the optimizer's closure moved the weights before they could be saved"
             self.undefined.setdefault("weights", moved)
-        elif not self._guard(partial(self._store.save, snapshot.step, snapshot.view), "weights"):
-            self._store = None
+        else:
+            self._write(self._store, partial(self._store.save, snapshot.step, snapshot.view))
 
     def _measure(self, block: Block) -> list[_Row]:
         """What the probes make of each snapshot of a block.
@@ -508,6 +730,7 @@ class Tracker:
                 read()
             elif not self._guard(read, probe.name):
                 self._probes.remove(probe)
+                self._off.append(f"probe:{probe.name}")
         return rows
 
     def _read(self, probe: Probe, block: Block, rows: list[_Row]) -> None:
@@ -668,6 +891,20 @@ def _escape_steps(given: float | None, forecast: Forecast | None) -> float | Non
     return forecast.settings.escape_steps if math.isnan(predicted) else predicted
 
 
+def _columns(history: History) -> dict[str, Any]:
+    columns = {name: torch.from_numpy(history[name]) for name in history}
+    return {"steps": torch.from_numpy(history.steps), "columns": columns}
+
+
+def _history(state: Mapping[str, Any]) -> History:
+    history = History()
+    columns = {str(name): values.numpy() for name, values in state["columns"].items()}
+    if any(len(values) != len(state["steps"]) for values in columns.values()):
+        raise ExpectedError("resume", "columns of one length", "others")
+    history.extend(state["steps"].numpy(), columns)
+    return history
+
+
 def _rank() -> int:
     distributed = torch.distributed
     if not distributed.is_available() or not distributed.is_initialized():
@@ -676,21 +913,17 @@ def _rank() -> int:
 
 
 def _file_sinks(
-    logdir: str | Path | None, geometry: ClusterGeometry, hparams: Mapping[str, object] | None
+    logdir: Path,
+    geometry: ClusterGeometry,
+    hparams: Mapping[str, object] | None,
+    resume: bool,
 ) -> list[Sink]:
-    if logdir is None or _rank() > 0:  # of several processes, one writes
-        return []
-    folder = Path(logdir)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        history, clock = HistorySink(folder / "history.jsonl"), ClockSink(folder / CLOCK)
-    except OSError as error:
-        raise ExpectedError(
-            "logdir", "a directory to write to, without a run in it", f"{error}"
-        ) from None
+    paths = (logdir / HISTORY, logdir / CLOCK)
+    if not resume and (taken := [path for path in paths if path.exists()]):
+        raise FileExistsError(errno.EEXIST, "it holds a run already", str(taken[0]))
     return [
-        history,
-        clock,
-        TensorBoardSink(folder, clusters=geometry.names, hparams=hparams),
-        NeuronSink(folder),
+        HistorySink(paths[0], resume=resume),
+        ClockSink(paths[1], resume=resume),
+        TensorBoardSink(logdir, clusters=geometry.names, hparams=hparams, resume=resume),
+        NeuronSink(logdir),
     ]
