@@ -184,10 +184,10 @@ class Snapshot:
         shapes = {"coordinates": (p, k), "perp": (p,), "second_layer": (p,)}
         for name, shape in shapes.items():
             if (part := parts[name]) is None or tuple(part.shape) != shape:
-                raise ExpectedError("resume", f"{name} of shape {shape}", part and part.shape)
+                raise ExpectedError("resume", f"{name} of shape {shape}", _shape(part))
         control = _tensor(state, "control")
         if control is None or control.shape != (p, k):
-            raise ExpectedError("resume", f"control of shape {(p, k)}", control and control.shape)
+            raise ExpectedError("resume", f"control of shape {(p, k)}", _shape(control))
         scale = None if state["scale"] is None else float(state["scale"])
         neurons = Neurons(geometry, **parts, scale=scale, activation=view.activation)  # type: ignore[arg-type]
         batch = None
@@ -214,6 +214,10 @@ def _copies(parts: object, names: tuple[str, ...]) -> dict[str, Tensor | None]:
     """Tensors of their own: a part of a larger one would be saved with the whole of it."""
     found = {name: getattr(parts, name) for name in names}
     return {name: None if tensor is None else tensor.clone() for name, tensor in found.items()}
+
+
+def _shape(part: Tensor | None) -> tuple[int, ...] | None:
+    return None if part is None else tuple(part.shape)
 
 
 def _tensor(parts: Mapping[str, Any], name: str) -> Tensor | None:

@@ -260,7 +260,7 @@ class Tracker:
         self._lock: RunLock | None = None
         self._begin: dict[str, Any] | None = None  # the state before the first step
         self._owner = os.getpid()  # a forked child has this tracker too, and leaves the files alone
-        self._within = False  # whether a record is being made
+        self._within = False  # whether records are being handed out
         self._off: list[str] = []  # probes and sinks that failed
         self._capture = Capture(
             model,
@@ -537,7 +537,6 @@ class Tracker:
         if os.getpid() != self._owner:
             return
         transitions, alerts = len(self._transitions), len(self._alerts)
-        self._within = True
         if snapshot.view.notes is not self._noted or snapshot.problem is not None:
             self._flush()  # what is said of earlier steps comes first
             self._warn_of_notes(snapshot.view.notes)
@@ -552,7 +551,6 @@ class Tracker:
         full = len(self._pending) >= min(self._block, BLOCK_NUMBERS // snapshot.numbers)
         if full or waited >= LATEST or self._first is None:
             self._flush()
-        self._within = False
         # outside the guards: callbacks are the user's own code, and may end the training
         if self._on_transition is not None:
             for transition in self._transitions[transitions:]:
@@ -592,13 +590,14 @@ class Tracker:
                 return
             self._pending.popleft()  # it would fail again
             raise
-        done = 0
+        done, self._within = 0, True
         try:
             for snapshot, row in zip(snapshots, rows, strict=True):
                 self._pending.popleft()
                 done += 1
                 self._first = self._first or snapshot.lean()
                 self._hand_out(snapshot.step, *row)
+            self._within = False
         finally:
             # interrupted in between, the rest is measured another time
             block.before = None
@@ -672,7 +671,7 @@ class Tracker:
         undefined = {str(name): str(reason) for name, reason in state["undefined"].items()}
         classifier = PhaseClassifier(self.thresholds, self._classifier.escape_steps)
         classifier.load_state_dict(state["classifier"])
-        before = capture.view
+        before, view = capture.state_dict(), capture.view
         capture.load_state_dict(state["capture"], recorded=history.last_step)
         try:
             previous, first = (
@@ -680,7 +679,8 @@ class Tracker:
                 for name in ("previous", "first")
             )
         except BaseException:
-            capture.view = before
+            capture.load_state_dict(before, recorded=self._history.last_step)
+            capture.view = view
             raise
         for name, sink in sinks.items():
             sink.load_state_dict(state["sinks"][name])
