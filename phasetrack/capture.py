@@ -446,9 +446,8 @@ class Capture:
         W = view.W
         basis = self._basis(W)
         coordinates = W @ basis  # the signal span's k columns, then the control's
-        perp = torch.linalg.vector_norm(
-            torch.addmm(W, coordinates[:, :k], basis[:, :k].T, alpha=-1), dim=1
-        )
+        rest = torch.addmm(W, coordinates[:, :k], basis[:, :k].T, alpha=-1)
+        perp = torch.linalg.vector_norm(rest, dim=1)
         biases = (view.bias, view.head_readout)
         parts = [coordinates, perp, view.readout, *(bias for bias in biases if bias is not None)]
         return _State(self._version(), parts, biases[0] is not None, biases[1] is not None)

@@ -19,7 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from phasetrack._checks import ExpectedError, check_int
@@ -607,7 +609,7 @@ class Tracker:
         self,
         step: int,
         readings: dict[str, float],
-        distributions: dict[str, Tensor],
+        distributions: dict[str, NDArray[np.float64]],
         reasons: Mapping[str, str],
     ) -> None:
         """Label one step, and give its record to history and sinks."""
@@ -631,7 +633,7 @@ class Tracker:
             verdict.transition,
             verdict.boundaries,
             verdict.alerts,
-            {name: values.numpy() for name, values in distributions.items()},
+            distributions,
         )
         for sink in list(self._sinks):
             self._write(sink, partial(sink.write, record))
@@ -736,10 +738,9 @@ class Tracker:
     def _read(self, probe: Probe, block: Block, rows: list[_Row]) -> None:
         """Add a probe's values to the rows; none of them if it fails."""
         if reads_blocks(probe):
-            values = dict(probe.measure_block(block))
-            found = _rows_of_block(values, len(rows), self._undefined)
-        else:
-            found = [_row_of_one(dict(probe.measure(single))) for single in block.singles()]
+            _add_block(rows, dict(probe.measure_block(block)), self._undefined)
+            return
+        found = [_row_of_one(dict(probe.measure(single))) for single in block.singles()]
         for (readings, distributions, reasons), new in zip(rows, found, strict=True):
             readings.update(new[0])
             distributions.update(new[1])
@@ -788,7 +789,7 @@ class Tracker:
 
 
 # One snapshot's readings, its distributions, and why some readings could not be made.
-_Row = tuple[dict[str, float], dict[str, Tensor], dict[str, str]]
+_Row = tuple[dict[str, float], dict[str, NDArray[np.float64]], dict[str, str]]
 
 
 def _measure_at_exit(reference: weakref.ref[Tracker]) -> None:
@@ -797,35 +798,35 @@ def _measure_at_exit(reference: weakref.ref[Tracker]) -> None:
         tracker._flush()
 
 
-def _rows_of_block(
-    values: Mapping[str, Tensor | Explained | float], count: int, known: Container[str]
-) -> list[_Row]:
-    """Columns turned into rows, with one transfer for those that are readings.
+def _add_block(
+    rows: list[_Row], values: Mapping[str, Tensor | Explained | float], known: Container[str]
+) -> None:
+    """Columns added to rows, with one transfer for those that are readings.
 
     Args:
-        values: what a probe made of a block.
-        count: of its snapshots.
+        rows: one for each snapshot of the block.
+        values: what a probe made of the block.
         known: readings for which a reason is known already.
     """
     plain = {k: v.values if isinstance(v, Explained) else v for k, v in values.items()}
-    tables = {k: v.cpu() for k, v in plain.items() if isinstance(v, Tensor) and v.ndim == 2}
+    tables = {k: v.numpy() for k, v in plain.items() if isinstance(v, Tensor) and v.ndim == 2}
     tensors = [v.double() for v in plain.values() if isinstance(v, Tensor) and v.ndim == 1]
     columns = iter(torch.stack(tensors).tolist() if tensors else ())
     numbers = {
-        name: next(columns) if isinstance(value, Tensor) else [float(value)] * count
+        name: next(columns) if isinstance(value, Tensor) else [float(value)] * len(rows)
         for name, value in plain.items()
         if name not in tables
     }
-    rows: list[_Row] = [
-        (dict(zip(numbers, row, strict=True)), {k: v[index] for k, v in tables.items()}, {})
-        for index, row in enumerate(zip(*numbers.values(), strict=True))
-    ]
+    for (readings, _, _), row in zip(rows, zip(*numbers.values(), strict=True), strict=True):
+        readings.update(zip(numbers, row, strict=True))
+    for name, table in tables.items():
+        for (_, distributions, _), line in zip(rows, table, strict=True):
+            distributions[name] = line
     for name, column in numbers.items():
         if name not in known:
             first = next((index for index, value in enumerate(column) if value != value), None)
             if first is not None:
                 rows[first][2][name] = _reason(values[name], first)
-    return rows
 
 
 def _row_of_one(values: Mapping[str, object]) -> _Row:
@@ -840,7 +841,7 @@ def _row_of_one(values: Mapping[str, object]) -> _Row:
         for name, value in scalars.items()
     }
     reasons = {name: _reason(scalars[name], 0) for name, x in numbers.items() if math.isnan(x)}
-    return numbers, {k: v.detach().cpu() for k, v in tables.items()}, reasons
+    return numbers, {k: v.detach().cpu().numpy() for k, v in tables.items()}, reasons
 
 
 def _reason(value: Tensor | Explained | float, index: int) -> str:
