@@ -31,6 +31,8 @@ app = typer.Typer(
 
 INTERRUPTED, TERMINATED = 130, 143  # what a shell reports after SIGINT (Ctrl-C) and SIGTERM
 STOPPED = {"interrupted": INTERRUPTED, "terminated": TERMINATED}
+# What typer says of a value that is none of its kind, without the value, and what is said here.
+KINDS = {"valid int": "an integer", "valid float": "a number", "valid number": "a number"}
 # Errors of phasetrack name what was wrong; these are called otherwise on the command line.
 OPTION_OF = {
     "target_of": "MODULE:FACTORY",
@@ -101,7 +103,8 @@ def run(
     from phasetrack import training
     from phasetrack.sinks.console import ConsoleSink
 
-    title = resume.resolve().name if resume else name or training.run_name(settings)
+    title = resume.resolve().name if resume else name
+    title = training.run_name(settings) if title is None else title
     expected, console = settings.steps or settings.predicted_steps, _console()
     saving: dict[str, Any] = {
         "checkpoint_steps": checkpoint_steps,
@@ -219,18 +222,26 @@ def show(
 
 @app.command("list")
 def list_runs(out: opt.Out = Path("runs"), as_json: opt.Json = False) -> None:
-    """List the runs in a folder, oldest first."""
+    """List the runs in a folder, oldest first; what cannot be read is said and left out."""
+    from phasetrack._checks import ExpectedError
     from phasetrack.run_directory import find_runs
 
     from .panels import run_table
 
-    runs = [_read(path) for path in find_runs(out)]
+    runs, unreadable = [], []
+    for path in find_runs(out):
+        try:
+            runs.append(_read(path))
+        except ExpectedError as error:
+            unreadable.append(str(error))
     if as_json:
         typer.echo(json.dumps({str(run.path): run.summary for run in runs}, indent=2))
     elif runs:
         _console().print(run_table(runs), highlight=False)
     else:
         typer.echo(f"no runs in {out}; make one with: phasetrack run xor --out {out}")
+    for line in unreadable:
+        _complain("unreadable", line)
 
 
 @app.command()
@@ -316,10 +327,11 @@ def replay(run: opt.RunPath, as_json: opt.Json = False) -> None:
     """Look back at a run's saved weights, against the signal span found at its end."""
     recorded = _read(run)
     from phasetrack.replay import replay as look_back
+    from phasetrack.run_directory import recorded_settings
     from phasetrack.training import fresh_sample
 
-    settings = recorded.config["settings"]
-    seen = look_back(run, *fresh_sample(settings), eta=settings["eta"])
+    settings = recorded_settings(recorded.config, run)
+    seen = look_back(run, *fresh_sample(asdict(settings)), eta=settings.eta)
     _show(seen.summary, as_json, f"{recorded.name}, in hindsight")
     if seen.span is not None and not as_json:
         trust = seen.span.reason or f"gap {seen.span.gap:.3g}, stability {seen.span.stability:.2f}"
@@ -387,16 +399,19 @@ def main() -> None:
     """Run the command; a mistake in its options is one line and exit code 2."""
     from phasetrack._checks import ExpectedError
 
+    before = warnings.formatwarning
     # a line for people, without the line of code that it came from
     warnings.formatwarning = lambda message, *_, **__: f"{message}\n"
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="phasetrack", standalone_mode=False)
     except ExpectedError as error:
         code = _complain(_option(error.name), str(error).removeprefix(f"{error.name}: "))
     except UsageError as error:
         code = _complain_of_usage(error)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
+    finally:
+        warnings.formatwarning = before
     sys.exit(code)
 
 
@@ -410,12 +425,25 @@ def _complain_of_usage(error: Any) -> int:
     parameter = getattr(error, "param", None)
     if parameter is not None:
         name = parameter.opts[0] if parameter.param_type_name == "option" else parameter.metavar
+        kind = next((kind for word, kind in KINDS.items() if word in (error.message or "")), "")
+        if kind and (given := _typed(parameter.opts)) is not None:
+            return _complain(name, f"expected {kind}, got {given[:80]!r}")
         return _complain(name, error.message or "expected a value, got none")
     if error.ctx is not None and not sys.argv[1:]:  # no command: the help text is the message
         error.show()
         return 2
     command = error.ctx.command_path if error.ctx else "phasetrack"
     return _complain(command, f"{error.format_message().rstrip('.')}; see {command} --help")
+
+
+def _typed(names: list[str]) -> str | None:
+    """What was typed as the value of an option; None if it was not given."""
+    words = sys.argv[1:]
+    for word, following in zip(words, [*words[1:], None], strict=True):
+        option, equals, value = word.partition("=")
+        if option in names:
+            return value if equals else following
+    return None
 
 
 def _option(name: str) -> str:

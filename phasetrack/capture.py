@@ -201,11 +201,11 @@ class Capture:
             },
         }
 
-    def load_state_dict(self, state: Mapping[str, Any], *, recorded: int) -> None:
-        """Go on counting from a state; steps up to `recorded` were captured already.
+    def view_of(self, state: Mapping[str, Any]) -> TwoLayerView:
+        """The layers as they were seen when a state was saved.
 
         Raises:
-            ExpectedError: if its layers are not those of this model.
+            ExpectedError: if they are not those of this model.
         """
         found = state["view"]
         turned = [bool(side) for side in found["transposed"]]
@@ -218,7 +218,7 @@ class Capture:
         activation = self.view.activation
         if self.view.assumed and found["activation"] is not None:
             activation = ACTIVATIONS[found["activation"]]
-        self.view = replace(
+        return replace(
             self.view,
             first=first,
             second=second,
@@ -228,9 +228,12 @@ class Capture:
             activation=activation,
             notes=tuple(str(note) for note in found["notes"]),
         )
-        self._step, self._time = int(state["step"]), float(state["time"])
+
+    def go_on(self, view: TwoLayerView, step: int, time: float, *, recorded: int) -> None:
+        """Count on from a step and time; steps up to `recorded` were captured already."""
+        self.view, self._step, self._time = view, step, time
         self._forget()
-        self._armed = not self._closed and self._step > recorded and self._schedule(self._step)
+        self._armed = not self._closed and step > recorded and self._schedule(step)
 
     def close(self) -> None:
         """Remove every hook of this capture and no other; may be called again.

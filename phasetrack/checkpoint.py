@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from zipfile import ZIP_STORED, ZipFile
 
 import torch
 
 from phasetrack._checks import ExpectedError, check_float, check_int
 from phasetrack._files import read_limited, replace_file, sync_folder
+from phasetrack.tensor_file import read_tensors
 
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 FORMAT = 1
@@ -94,26 +94,19 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
     sync_folder(folder)
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint, checked from its first byte to its last, tensors on the host.
 
     Raises:
         ExpectedError: if it is no whole checkpoint, or one of another format.
     """
-    content = read_limited(path, LARGEST_CHECKPOINT)
+    content = read_limited(Path(path), LARGEST_CHECKPOINT)
     body, comment = content[: -_COMMENT - 2], content[-_COMMENT:]
     if comment != _MARK + hashlib.sha256(body).hexdigest().encode():
         raise ExpectedError("resume", f"a whole checkpoint in {path}", "a damaged file")
-    try:
-        with ZipFile(io.BytesIO(content)) as archive:
-            if any(part.compress_type != ZIP_STORED for part in archive.infolist()):
-                raise ValueError("packed content")  # which may unpack to any size
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever the archive makes it
-        reason = str(error).splitlines()[0] if str(error) else repr(error)
-        raise ExpectedError("resume", f"a checkpoint in {path}", reason[:200]) from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        found = state.get("format") if isinstance(state, dict) else type(state).__name__
+    state = read_tensors(content, str(path))
+    if state.get("format") != FORMAT:
+        found = repr(state.get("format"))[:80]
         raise ExpectedError("resume", f"a checkpoint of format {FORMAT} in {path}", found)
     return state
 

@@ -25,6 +25,8 @@ LONGEST_LINE = 2**24
 BLOCK = 2**20
 # Lines that are worth a decoder of their own, and metrics that it may have (chosen here).
 LEAST_LINES, MOST_METRICS = 32, 10_000
+# Readings that any file may fill with gaps (chosen here: 32 MiB); a larger table takes a larger file.
+MOST_GAPS = 2**22
 # Integers below this are the same as float64.
 EXACT_STEPS = 2**53
 
@@ -82,7 +84,14 @@ class HistoryFile:
                 self._take(lines)
                 if len(rest) > LONGEST_LINE and not self.damage:
                     self._damaged(f"longer than {LONGEST_LINE} bytes")
+                elif self._gaps > max(MOST_GAPS, self._offset):
+                    self._damaged("more gaps than readings: the metrics change from line to line")
             return self.history.count > before
+
+    @property
+    def _gaps(self) -> int:
+        """Cells of the table in memory; a reading takes more than a byte of the file, a gap none."""
+        return len(self.history) * self.history.count
 
     def _next(self, place: int) -> int:
         return BLOCK if self._end is None else min(BLOCK, max(self._end - place, 0))

@@ -9,6 +9,7 @@ recorded step: ``step``, then flat metric names), ``summary.json``, ``checkpoint
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from phasetrack._checks import ExpectedError
-from phasetrack._files import replace_file
+from phasetrack._files import check_plain, replace_file
+from phasetrack.contents import Config, Summary, read_as
 from phasetrack.history_file import HistoryFile
 from phasetrack.phases import Phase, Thresholds, Verdict, relabel
 from phasetrack.records import History
@@ -56,7 +58,10 @@ class Run:
     @property
     def thresholds(self) -> Thresholds:
         """The thresholds that the run was labelled with."""
-        return Thresholds(**self.config.get("thresholds", {}))
+        try:
+            return Thresholds(**self.config.get("thresholds", {}))
+        except (TypeError, ExpectedError) as error:
+            raise ExpectedError("run", f"thresholds in {self.path / CONFIG}", f"{error}") from None
 
     def relabel(self, thresholds: Thresholds | None = None) -> list[tuple[int, Verdict]]:
         """Label every recorded step, with the run's own thresholds or others."""
@@ -78,8 +83,16 @@ class Run:
         )
 
     def phases(self) -> list[Phase]:
-        """The label that the run gave each recorded step."""
-        return [Phase(int(number)) for number in self.history["phase/id"]]
+        """The label that the run gave each recorded step.
+
+        Raises:
+            ExpectedError: if it gave none, or one that does not exist.
+        """
+        ids = {float(phase.id): phase for phase in Phase}
+        given = self.history["phase/id"].tolist() if "phase/id" in self.history else [math.nan]
+        if wrong := [number for number in given if number not in ids]:
+            raise ExpectedError("run", f"phase/id in {self.path / HISTORY}", wrong[0])
+        return [ids[number] for number in given]
 
 
 def create_run_directory(out: Path, name: str) -> Path:
@@ -133,7 +146,7 @@ def read_run(path: str | os.PathLike[str]) -> Run:
         path=directory,
         config=config,
         history=_read_history(directory / HISTORY),
-        summary=read_object(summary) if summary.exists() else {},
+        summary=read_as(Summary, summary) if summary.exists() else {},
     )
 
 
@@ -143,14 +156,14 @@ def read_config(directory: Path) -> dict[str, Any]:
     Raises:
         ExpectedError: if it is no run directory, or the file is damaged.
     """
-    if not (directory / CONFIG).is_file():
+    if not (directory / CONFIG).exists():
         raise ExpectedError(
             "run",
             f"a run directory with a {CONFIG}",
             str(directory),
             "`phasetrack list` shows the runs",
         )
-    return read_object(directory / CONFIG)
+    return read_as(Config, directory / CONFIG)
 
 
 def recorded_settings(config: Mapping[str, Any], directory: Path) -> RunSettings:
@@ -179,25 +192,10 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     replace_file(path, (json.dumps(content, indent=2) + "\n").encode(), sync=True)
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """Read a file that holds one JSON object.
-
-    Raises:
-        ExpectedError: if it holds anything else.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ExpectedError("run", f"JSON in {path}", f"a damaged file ({error})") from None
-    if not isinstance(content, dict):
-        raise ExpectedError("run", f"a JSON object in {path}", type(content).__name__)
-    return content
-
-
 def _read_history(path: Path) -> History:
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         return History()
-    file = HistoryFile(path)
+    file = HistoryFile(check_plain(path))
     file.refresh()
     if file.damage:
         raise ExpectedError("run", f"one JSON object a line in {path}", file.damage)

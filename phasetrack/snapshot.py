@@ -183,11 +183,14 @@ class Snapshot:
         parts = {name: _tensor(state["neurons"], name) for name in _NEURON_TENSORS}
         shapes = {"coordinates": (p, k), "perp": (p,), "second_layer": (p,)}
         for name, shape in shapes.items():
-            if (part := parts[name]) is None or tuple(part.shape) != shape:
-                raise ExpectedError("resume", f"{name} of shape {shape}", _shape(part))
+            part = parts[name]
+            if part is None or tuple(part.shape) != shape:
+                got = "none" if part is None else tuple(part.shape)
+                raise ExpectedError("resume", f"{name} of shape {shape}", got)
         control = _tensor(state, "control")
         if control is None or control.shape != (p, k):
-            raise ExpectedError("resume", f"control of shape {(p, k)}", _shape(control))
+            got = "none" if control is None else tuple(control.shape)
+            raise ExpectedError("resume", f"control of shape {(p, k)}", got)
         scale = None if state["scale"] is None else float(state["scale"])
         neurons = Neurons(geometry, **parts, scale=scale, activation=view.activation)  # type: ignore[arg-type]
         batch = None
@@ -214,10 +217,6 @@ def _copies(parts: object, names: tuple[str, ...]) -> dict[str, Tensor | None]:
     """Tensors of their own: a part of a larger one would be saved with the whole of it."""
     found = {name: getattr(parts, name) for name in names}
     return {name: None if tensor is None else tensor.clone() for name, tensor in found.items()}
-
-
-def _shape(part: Tensor | None) -> tuple[int, ...] | None:
-    return None if part is None else tuple(part.shape)
 
 
 def _tensor(parts: Mapping[str, Any], name: str) -> Tensor | None:

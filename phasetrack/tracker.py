@@ -263,6 +263,7 @@ class Tracker:
         self._begin: dict[str, Any] | None = None  # the state before the first step
         self._owner = os.getpid()  # a forked child has this tracker too, and leaves the files alone
         self._within = False  # whether records are being handed out
+        self._waiting = False  # whether files were taken up and nobody said from where to go on
         self._off: list[str] = []  # probes and sinks that failed
         self._capture = Capture(
             model,
@@ -467,6 +468,7 @@ class Tracker:
             ExpectedError: if it cannot be written, holds a run already (unless `resume`), or
                 somebody else writes to it.
         """
+        self._waiting = resume and (logdir / HISTORY).exists()
         try:
             logdir.mkdir(parents=True, exist_ok=True)
             self._lock = RunLock(logdir, "logdir")
@@ -538,6 +540,8 @@ class Tracker:
         """Take a snapshot, and measure what is pending if it is time."""
         if os.getpid() != self._owner:
             return
+        if self._waiting:
+            self._leave_files()
         transitions, alerts = len(self._transitions), len(self._alerts)
         if snapshot.view.notes is not self._noted or snapshot.problem is not None:
             self._flush()  # what is said of earlier steps comes first
@@ -654,6 +658,16 @@ class Tracker:
                 found[kind if kind not in found else f"{kind} {len(found)}"] = writer
         return found
 
+    def _leave_files(self) -> None:
+        """Nobody said what is to become of the run in the log directory: it stays as it is."""
+        self._waiting = False
+        self._drop(list(self._resumable().values()))
+        got = "neither load_state_dict() nor start_over() before the first step"
+        error = ExpectedError("resume", "to be told where to go on", got, "no file is written")
+        if self._strict:
+            raise error
+        warnings.warn(f"phasetrack: {error}", TrackingWarning, stacklevel=2)
+
     def _drop(self, writers: Sequence[object]) -> None:
         for writer in writers:
             if isinstance(writer, Resumable):
@@ -673,17 +687,13 @@ class Tracker:
         undefined = {str(name): str(reason) for name, reason in state["undefined"].items()}
         classifier = PhaseClassifier(self.thresholds, self._classifier.escape_steps)
         classifier.load_state_dict(state["classifier"])
-        before, view = capture.state_dict(), capture.view
-        capture.load_state_dict(state["capture"], recorded=history.last_step)
-        try:
-            previous, first = (
-                state[name] and Snapshot.of_state(state[name], capture.view, geometry, loss)
-                for name in ("previous", "first")
-            )
-        except BaseException:
-            capture.load_state_dict(before, recorded=self._history.last_step)
-            capture.view = view
-            raise
+        view = capture.view_of(state["capture"])
+        step, time = int(state["capture"]["step"]), float(state["capture"]["time"])
+        previous, first = (
+            None if state[name] is None else Snapshot.of_state(state[name], view, geometry, loss)
+            for name in ("previous", "first")
+        )
+        # from here on nothing fails but the disk
         for name, sink in sinks.items():
             sink.load_state_dict(state["sinks"][name])
         self._pending.clear()
@@ -691,10 +701,11 @@ class Tracker:
         self._phase, self._reason = phase, str(state["reason"])
         self._boundaries, self._alerts, self._undefined = boundaries, alerts, undefined
         self._transitions = [Transition(*change) for change in changes]
-        self._before, self._first = Block((previous,)) if previous else None, first or None
-        self._off, self._noted = off, capture.view.notes
+        self._before, self._first = None if previous is None else Block((previous,)), first
+        self._off, self._noted = off, view.notes
         self._probes = [probe for probe in self._probes if f"probe:{probe.name}" not in off]
-        self._within = False
+        capture.go_on(view, step, time, recorded=history.last_step)
+        self._within = self._waiting = False
 
     def _recorded(self, state: Mapping[str, Any], sinks: Mapping[str, Resumable]) -> History:
         """The records that a state speaks of, from the history file or from itself."""
@@ -778,9 +789,10 @@ class Tracker:
         except Exception as error:
             if self._strict:
                 raise
-            self._undefined.setdefault(what, f"switched off: {error!r}")
+            reason = str(error) if isinstance(error, ExpectedError) else repr(error)
+            self._undefined.setdefault(what, f"switched off: {reason}")
             warnings.warn(
-                f"phasetrack: {what} failed and is switched off; training goes on ({error!r})",
+                f"phasetrack: {what} failed and is switched off; training goes on ({reason})",
                 TrackingWarning,
                 stacklevel=2,
             )

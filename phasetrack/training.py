@@ -49,6 +49,8 @@ from phasetrack.tracker import TrackingWarning, attach
 # that no training reaches.
 LEAST_SAMPLE, SAMPLE_PER_DIMENSION = 4096, 16
 FRESH_STEP = 2**62
+# Coordinates of such a sample at most (chosen here: 2 GiB in float32).
+MOST_COORDINATES = 2**29
 # Threads that may be asked for (chosen here: beyond every machine), by a config.json from elsewhere too.
 MOST_THREADS = 2**12
 # Whether a run is at its end is looked at before every so many-th step (chosen here: readings are made
@@ -100,7 +102,7 @@ def train(
         torch.set_num_threads(check_int("threads", threads, minimum=1, maximum=MOST_THREADS))
     settings = with_micro_batch(settings, where)
     path = _chosen_matmul(matmul, settings)
-    directory = create_run_directory(Path(out), name or run_name(settings))
+    directory = create_run_directory(Path(out), run_name(settings) if name is None else name)
     try:
         predicted = predicted or predict(XOR(settings.d).geometry, settings)
     except BaseException:
@@ -408,7 +410,7 @@ def fresh_sample(settings: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         settings: as ``config.json`` holds them.
     """
     task = XOR(settings["d"], shuffle_labels=settings["shuffle_labels"])
-    count = max(LEAST_SAMPLE, SAMPLE_PER_DIMENSION * task.d)
+    count = min(max(LEAST_SAMPLE, SAMPLE_PER_DIMENSION * task.d), MOST_COORDINATES // task.d)
     return task.sample(count, seed=settings["seed"], step=FRESH_STEP)
 
 

@@ -100,7 +100,6 @@ def test_any_block_gives_the_same_files_and_labels(make, tmp_path):
 
 def test_records_lag_by_less_than_a_block_and_none_is_lost():
     sink, objects = Counting(), plain()
-    net, optimizer, loss, _ = objects
     with follow(objects, sinks=[sink], block=8):
         for step in range(30):
             sink.step = step

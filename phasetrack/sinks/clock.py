@@ -18,6 +18,7 @@ CLOCK = "clock.jsonl"
 # Seconds between two lines, and how many lines a reader takes (chosen here).
 SPACING = 1.0
 MOST_LINES = 100_000
+LONGEST_LINE = 1000
 
 
 class ClockSink:
@@ -86,7 +87,9 @@ def read_clock(path: Path) -> list[list[float]]:
     pairs: list[list[float]] = []
     try:
         with path.open(encoding="utf-8", errors="replace") as lines:
-            for line, _ in zip(lines, range(MOST_LINES), strict=False):
+            for _ in range(MOST_LINES):
+                if not (line := lines.readline(LONGEST_LINE)):
+                    break
                 try:
                     row = json.loads(line)
                     pair = [float(row["step"]), float(row["seconds"])]

@@ -19,11 +19,12 @@ import numpy as np
 
 from phasetrack._checks import ExpectedError
 from phasetrack.charts import describe
+from phasetrack.contents import read_object
 from phasetrack.downsample import min_max
 from phasetrack.history_file import HistoryFile
 from phasetrack.phases import Thresholds
 from phasetrack.records import History
-from phasetrack.run_directory import CONFIG, SUMMARY, read_object
+from phasetrack.run_directory import CONFIG, SUMMARY
 from phasetrack.sinks.clock import CLOCK, read_clock
 from phasetrack.sinks.history import HISTORY
 from phasetrack.sinks.neurons import read_neurons, saved_neurons
