@@ -67,6 +67,7 @@ def run(
     snapshots: opt.Snapshots = None,
     device: opt.Device = "cpu",
     threads: opt.Threads = None,
+    matmul: opt.Matmul = "auto",
     out: opt.Out = Path("runs"),
     name: opt.Name = None,
     resume: opt.Resume = None,
@@ -119,13 +120,18 @@ def run(
                 name=title,
                 device=device,
                 threads=threads,
+                matmul=matmul,
                 sinks=[sink],
                 **saving,
             )
         else:
-            chosen = device if _given(context, "device") else None
             summary = training.resume(
-                resume, device=chosen, threads=threads, sinks=[sink], **saving
+                resume,
+                device=device if _given(context, "device") else None,
+                threads=threads,
+                matmul=matmul if _given(context, "matmul") else None,
+                sinks=[sink],
+                **saving,
             )
     _print_summary(console, summary, title)
     if summary["stopped"] == "diverged":

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import math
 import os
+import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+import weakref
+from collections import deque
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from phasetrack._checks import ExpectedError
+from phasetrack._checks import ExpectedError, check_int
 from phasetrack._lock import RunLock
 from phasetrack.capture import Capture
 from phasetrack.geometry import Activation, ClusterGeometry
@@ -30,7 +37,15 @@ from phasetrack.phases import (
     Thresholds,
     Transition,
 )
-from phasetrack.probes import ForecastProbe, FunctionProbe, Measurement, Probe, default_probes
+from phasetrack.probes import (
+    Explained,
+    ForecastProbe,
+    FunctionProbe,
+    Measurement,
+    Probe,
+    default_probes,
+    reads_blocks,
+)
 from phasetrack.records import History, Record, Undefined
 from phasetrack.schedules import Schedule, as_schedule
 from phasetrack.sinks.base import Resumable, Sink
@@ -39,7 +54,7 @@ from phasetrack.sinks.history import HISTORY, HistorySink
 from phasetrack.sinks.neurons import NeuronSink
 from phasetrack.sinks.tensorboard import TensorBoardSink
 from phasetrack.sinks.weights import WeightStore
-from phasetrack.snapshot import Batch, Snapshot
+from phasetrack.snapshot import Block, Snapshot
 from phasetrack.summary import summarise
 from phasetrack.views import TwoLayerView
 
@@ -47,6 +62,14 @@ if TYPE_CHECKING:
     from phasetrack.forecast import Forecast
 
 
+# Snapshots that are measured in one go, if nothing asks for them before (chosen here: Python's own
+# cost of a reading is then shared by so many that the hooks cost more).
+BLOCK = 32
+# ... and fewer where a block's tables would hold more numbers than this. Small tables are what Python's
+# cost weighs on; PyTorch also divides larger ones among threads, which can move last digits.
+BLOCK_NUMBERS = 2**15
+# Seconds that a snapshot waits at most, if steps go on (chosen here: no later than a live view redraws).
+LATEST = 0.1
 # Of `Tracker.state_dict`; a state of another format is refused.
 STATE_FORMAT = 1
 
@@ -76,6 +99,7 @@ def attach(
     readout: Tensor | None = None,
     on_transition: Callable[[Tracker, Transition], object] | None = None,
     on_alert: Callable[[Tracker, Alert], object] | None = None,
+    block: int = BLOCK,
     strict: bool = False,
     resume: bool = False,
 ) -> Tracker:
@@ -107,6 +131,12 @@ def attach(
             of the state that carries the new one; what it raises, it raises into the training
             loop, which can end it.
         on_alert: called likewise with each failure signature.
+        block: at most so many recorded steps are measured in one go, which on small networks costs
+            hardly more than one. Readings are the same to the bit for every value. Files and sinks
+            then lag by less than `block` records and by a tenth of a second while steps go on;
+            reading anything of the tracker measures what is pending first. Everything is measured
+            at its own step where someone waits for it (`on_transition`, `on_alert`, `strict`),
+            where a probe of your own looks at single snapshots, and on large networks.
         strict: raise what a probe or sink raises, instead of warning and switching it off.
         resume: `logdir` may hold a run already. Its files are then left alone until
             `Tracker.load_state_dict` says from where to go on, or `Tracker.start_over` that nothing
@@ -153,6 +183,7 @@ def attach(
         forecast=forecast,
         on_transition=on_transition,
         on_alert=on_alert,
+        block=block,
         strict=strict,
     )
     # files come last: a mistake in the other arguments leaves none behind
@@ -193,8 +224,10 @@ class Tracker:
         forecast: Forecast | None = None,
         on_transition: Callable[[Tracker, Transition], object] | None = None,
         on_alert: Callable[[Tracker, Alert], object] | None = None,
+        block: int = BLOCK,
         strict: bool = False,
     ) -> None:
+        check_int("block", block, minimum=1)
         if view.W.shape[1] != geometry.dim:
             raise ExpectedError(
                 "geometry", f"centres in R^{view.W.shape[1]}, as {view.names[0]} takes", geometry
@@ -208,25 +241,28 @@ class Tracker:
                 if view.directions is None
                 else "",
             )
-        self.history = History()
-        self.phase, self.reason = Phase.UNDETERMINED, "no step was recorded yet"
-        self.boundaries: list[Boundary] = []
-        self.transitions: list[Transition] = []
-        self.alerts: list[Alert] = []
-        self.undefined: dict[str, str] = {}
+        self._history = History()
+        self._phase, self._reason = Phase.UNDETERMINED, "no step was recorded yet"
+        self._boundaries: list[Boundary] = []
+        self._transitions: list[Transition] = []
+        self._alerts: list[Alert] = []
+        self._undefined: dict[str, str] = {}
         self._probes, self._sinks = list(probes), list(sinks)
         self._classifier, self._forecast, self._strict = classifier, forecast, strict
         self._on_transition, self._on_alert = on_transition, on_alert
         self._store: WeightStore | None = None
         self._saved: Schedule = lambda _: False
+        self._pending: deque[Snapshot] = deque()  # taken and not measured yet
+        self._since = self._last = -math.inf  # when the first and the last of them were taken
+        self._measuring = False
         self._first: Snapshot | None = None
-        self._previous: Snapshot | None = None
+        self._before: Block | None = None
         self._loss, self._closed = loss, False
         self._noted: tuple[str, ...] = ()
         self._lock: RunLock | None = None
         self._begin: dict[str, Any] | None = None  # the state before the first step
         self._owner = os.getpid()  # a forked child has this tracker too, and leaves the files alone
-        self._within = False  # whether a record is being made
+        self._within = False  # whether records are being handed out
         self._waiting = False  # whether files were taken up and nobody said from where to go on
         self._off: list[str] = []  # probes and sinks that failed
         self._capture = Capture(
@@ -236,10 +272,60 @@ class Tracker:
             view,
             geometry,
             schedule,
-            self._receive_safely,
+            self._receive,
             failed=self._looking_failed,
             keep_inputs=any("inputs" in probe.needs for probe in probes),
         )
+        at_once = (
+            strict
+            or (on_transition or on_alert) is not None
+            or not all(reads_blocks(probe) for probe in probes)
+        )
+        self._block = 1 if at_once else block
+        self._at_exit = partial(_measure_at_exit, weakref.ref(self))
+        atexit.register(self._at_exit)
+
+    @property
+    def history(self) -> History:
+        """Every recorded step, as columns."""
+        self._flush()
+        return self._history
+
+    @property
+    def phase(self) -> Phase:
+        """The label of the last recorded step."""
+        self._flush()
+        return self._phase
+
+    @property
+    def reason(self) -> str:
+        """Why that label is UNDETERMINED; empty otherwise."""
+        self._flush()
+        return self._reason
+
+    @property
+    def boundaries(self) -> list[Boundary]:
+        """Boundaries detected so far."""
+        self._flush()
+        return self._boundaries
+
+    @property
+    def transitions(self) -> list[Transition]:
+        """Changes of label so far."""
+        self._flush()
+        return self._transitions
+
+    @property
+    def alerts(self) -> list[Alert]:
+        """Failure signatures so far."""
+        self._flush()
+        return self._alerts
+
+    @property
+    def undefined(self) -> dict[str, str]:
+        """Metric or probe name to the first reason why it could not be read."""
+        self._flush()
+        return self._undefined
 
     @property
     def view(self) -> TwoLayerView:
@@ -303,6 +389,7 @@ class Tracker:
         if self._within:
             got = "one whose recording of a step was broken off"
             raise ExpectedError("tracker", "a state between two steps", got)
+        self._flush()
         sinks: dict[str, dict[str, Any]] = {}
         for name, sink in self._resumable().items():
             self._write(sink, lambda n=name, s=sink: sinks.update({n: s.state_dict()}))  # type: ignore[misc]
@@ -318,7 +405,7 @@ class Tracker:
             "alerts": [[a.name, a.step, dict(a.evidence)] for a in self.alerts],
             "undefined": dict(self.undefined),
             "off": list(self._off),
-            "previous": self._previous and self._previous.state_dict(),
+            "previous": self._before and self._before.snapshots[-1].state_dict(),
             "first": self._first and self._first.state_dict(),
             "records": self.history.count,
             "history": None if kept else _columns(self.history),
@@ -362,7 +449,8 @@ class Tracker:
         self.load_state_dict(self._begin)
 
     def sync(self) -> None:
-        """Have on the disk what the files hold so far, so that a power cut spares it."""
+        """Have on the disk what was recorded so far, so that a power cut spares it."""
+        self._flush()
         for sink in self._resumable().values():
             self._write(sink, sink.sync)
 
@@ -396,6 +484,7 @@ class Tracker:
 
     def add_sinks(self, sinks: Sequence[Sink]) -> None:
         """Give further sinks every record from now on; they are closed by `detach`."""
+        self._flush()
         self._sinks += sinks
 
     def save_weights(self, store: WeightStore, schedule: Schedule) -> None:
@@ -417,6 +506,7 @@ class Tracker:
             return
         self._closed = True
         self._capture.close()
+        atexit.unregister(self._at_exit)
         if os.getpid() != self._owner:
             return
         summary = {**self.summary(), **(extra or {})}
@@ -440,50 +530,115 @@ class Tracker:
         """Detach, whatever happened."""
         self.detach()
 
-    def _receive_safely(self, snapshot: Snapshot) -> None:
-        if os.getpid() != self._owner:
-            return
-        transitions, alerts = len(self.transitions), len(self.alerts)
-        self._within = True
-        self._guard(lambda: self._receive(snapshot), "this step's record")
-        self._within = False
-        # outside the guard: callbacks are the user's own code, and may end the training
-        if self._on_transition is not None:
-            for transition in self.transitions[transitions:]:
-                self._on_transition(self, transition)
-        if self._on_alert is not None:
-            for alert in self.alerts[alerts:]:
-                self._on_alert(self, alert)
+    def __del__(self) -> None:
+        """Measure what is pending of a tracker that nobody detached."""
+        if getattr(self, "_pending", None):
+            atexit.unregister(self._at_exit)
+            self._flush()
 
     def _receive(self, snapshot: Snapshot) -> None:
+        """Take a snapshot, and measure what is pending if it is time."""
+        if os.getpid() != self._owner:
+            return
         if self._waiting:
             self._leave_files()
-        self._warn_of_notes(snapshot.view.notes)
-        self._warn_of_problem(snapshot.problem)
-        snapshot = replace(snapshot, previous=self._previous, first=self._first)
-        readings, distributions = self._measure(snapshot)
-        # one level back is enough: a longer chain would keep every state alive
-        self._previous = replace(snapshot, previous=None, first=None, batch=_lean(snapshot.batch))
-        self._first = self._first or self._previous
-        verdict = self._classifier.update(snapshot.step, readings)
-        self.phase, self.reason = verdict.phase, verdict.reason
-        self.boundaries += verdict.boundaries
-        self.alerts += verdict.alerts
+        transitions, alerts = len(self._transitions), len(self._alerts)
+        if snapshot.view.notes is not self._noted or snapshot.problem is not None:
+            self._flush()  # what is said of earlier steps comes first
+            self._warn_of_notes(snapshot.view.notes)
+            self._warn_of_problem(snapshot.problem)
+        self._save(snapshot)
+        now = time.monotonic()
+        if not self._pending:
+            self._since = now
+        self._pending.append(snapshot)
+        # the next one will come about as long after this one as this one came after the last
+        waited, self._last = now - self._since + now - self._last, now
+        full = len(self._pending) >= min(self._block, BLOCK_NUMBERS // snapshot.numbers)
+        if full or waited >= LATEST or self._first is None:
+            self._flush()
+        # outside the guards: callbacks are the user's own code, and may end the training
+        if self._on_transition is not None:
+            for transition in self._transitions[transitions:]:
+                self._on_transition(self, transition)
+        if self._on_alert is not None:
+            for alert in self._alerts[alerts:]:
+                self._on_alert(self, alert)
+
+    def _flush(self) -> None:
+        """Measure all that is pending; whoever is given a record may look at the tracker."""
+        if self._measuring or not self._pending:
+            return
+        if os.getpid() != self._owner:
+            self._pending.clear()
+            return
+        self._measuring = True
+        try:
+            while self._pending:
+                first = self._pending[0]
+                # the first of all stands alone: nothing comes before it
+                count = 1 if self._first is None else BLOCK_NUMBERS // first.numbers
+                alike = takewhile(first.alike, self._pending)
+                snapshots = [s for s, _ in zip(alike, range(max(1, count)), strict=False)]
+                self._guard(partial(self._record, snapshots), "this step's record")
+        finally:
+            self._measuring = False
+
+    def _record(self, snapshots: Sequence[Snapshot]) -> None:
+        """Measure some of what is pending, and hand out their records one by one."""
+        block = Block(snapshots, self._before, self._first)
+        try:
+            rows = self._measure(block)
+        except Exception:
+            if len(snapshots) > 1:  # one by one, as if each had been measured at its own step
+                for snapshot in snapshots:
+                    self._record([snapshot])
+                return
+            self._pending.popleft()  # it would fail again
+            raise
+        done, self._within = 0, True
+        try:
+            for snapshot, row in zip(snapshots, rows, strict=True):
+                self._pending.popleft()
+                done += 1
+                self._first = self._first or snapshot.lean()
+                self._hand_out(snapshot.step, *row)
+            self._within = False
+        finally:
+            # interrupted in between, the rest is measured another time
+            block.before = None
+            self._before = block if done == len(rows) else Block(snapshots[:done])
+
+    def _hand_out(
+        self,
+        step: int,
+        readings: dict[str, float],
+        distributions: dict[str, NDArray[np.float64]],
+        reasons: Mapping[str, str],
+    ) -> None:
+        """Label one step, and give its record to history and sinks."""
+        for name, reason in reasons.items():
+            self._undefined.setdefault(name, reason)
+        verdict = self._classifier.update(step, readings)
+        self._phase, self._reason = verdict.phase, verdict.reason
+        self._boundaries += verdict.boundaries
+        self._alerts += verdict.alerts
         if verdict.transition:
-            self.transitions.append(verdict.transition)
+            self._transitions.append(verdict.transition)
         readings["phase/id"] = float(verdict.phase.id)
-        self.history.append(snapshot.step, readings)
+        self._history.append(step, readings)
+        if not self._sinks:
+            return
         record = Record(
-            snapshot.step,
+            step,
             readings,
             verdict.phase,
             verdict.reason,
             verdict.transition,
             verdict.boundaries,
             verdict.alerts,
-            {name: values.numpy() for name, values in distributions.items()},
+            distributions,
         )
-        self._save(snapshot)
         for sink in list(self._sinks):
             self._write(sink, partial(sink.write, record))
 
@@ -541,11 +696,12 @@ class Tracker:
         # from here on nothing fails but the disk
         for name, sink in sinks.items():
             sink.load_state_dict(state["sinks"][name])
-        self.history, self._classifier = history, classifier
-        self.phase, self.reason = phase, str(state["reason"])
-        self.boundaries, self.alerts, self.undefined = boundaries, alerts, undefined
-        self.transitions = [Transition(*change) for change in changes]
-        self._previous, self._first = previous, first
+        self._pending.clear()
+        self._history, self._classifier = history, classifier
+        self._phase, self._reason = phase, str(state["reason"])
+        self._boundaries, self._alerts, self._undefined = boundaries, alerts, undefined
+        self._transitions = [Transition(*change) for change in changes]
+        self._before, self._first = None if previous is None else Block((previous,)), first
         self._off, self._noted = off, view.notes
         self._probes = [probe for probe in self._probes if f"probe:{probe.name}" not in off]
         capture.go_on(view, step, time, recorded=history.last_step)
@@ -572,28 +728,34 @@ class Tracker:
         else:
             self._write(self._store, partial(self._store.save, snapshot.step, snapshot.view))
 
-    def _measure(self, snapshot: Snapshot) -> tuple[dict[str, float], dict[str, Tensor]]:
-        measured: dict[str, Tensor | float] = {}
+    def _measure(self, block: Block) -> list[_Row]:
+        """What the probes make of each snapshot of a block.
+
+        Of a single one, what fails is switched off; of several, it raises.
+        """
+        rows: list[_Row] = [({}, {}, {}) for _ in block.snapshots]
         for probe in list(self._probes):
-            if missing := _missing(probe, snapshot):
-                self.undefined.setdefault(probe.name, missing)
+            if missing := _missing(probe, block):
+                rows[0][2].setdefault(probe.name, missing)
                 continue
-            read = partial(_measure_into, measured, probe, snapshot)
-            if not self._guard(read, probe.name):
+            read = partial(self._read, probe, block, rows)
+            if len(rows) > 1:
+                read()
+            elif not self._guard(read, probe.name):
                 self._probes.remove(probe)
                 self._off.append(f"probe:{probe.name}")
-        distributions = {
-            name: value
-            for name, value in measured.items()
-            if isinstance(value, Tensor) and value.ndim == 1
-        }
-        readings = _numbers({k: v for k, v in measured.items() if k not in distributions})
-        for name, value in readings.items():
-            if math.isnan(value) and name not in self.undefined:
-                given = measured[name]
-                reason = given.reason if isinstance(given, Undefined) else "its value is NaN"
-                self.undefined[name] = reason
-        return readings, {name: value.detach().cpu() for name, value in distributions.items()}
+        return rows
+
+    def _read(self, probe: Probe, block: Block, rows: list[_Row]) -> None:
+        """Add a probe's values to the rows; none of them if it fails."""
+        if reads_blocks(probe):
+            _add_block(rows, dict(probe.measure_block(block)), self._undefined)
+            return
+        found = [_row_of_one(dict(probe.measure(single))) for single in block.singles()]
+        for (readings, distributions, reasons), new in zip(rows, found, strict=True):
+            readings.update(new[0])
+            distributions.update(new[1])
+            reasons.update(new[2])
 
     def _warn_of_notes(self, notes: tuple[str, ...]) -> None:
         for note in notes[len(self._noted) :]:
@@ -606,16 +768,17 @@ class Tracker:
             return
         if self._strict:
             raise problem
-        if "batch" not in self.undefined:
-            self.undefined["batch"] = str(problem)
+        if "batch" not in self._undefined:
+            self._undefined["batch"] = str(problem)
             warnings.warn(f"phasetrack: {problem}", TrackingWarning, stacklevel=2)
 
     def _looking_failed(self, error: Exception) -> None:
         """A hook failed: say so once; the step's readings are NaN or missing, training goes on."""
         if self._strict:
             raise error
-        if "hooks" not in self.undefined:
-            self.undefined["hooks"] = f"failed: {error!r}"
+        self._flush()
+        if "hooks" not in self._undefined:
+            self._undefined["hooks"] = f"failed: {error!r}"
             message = f"phasetrack: looking at the training failed; it goes on ({error!r})"
             warnings.warn(message, TrackingWarning, stacklevel=2)
 
@@ -627,7 +790,7 @@ class Tracker:
             if self._strict:
                 raise
             reason = str(error) if isinstance(error, ExpectedError) else repr(error)
-            self.undefined.setdefault(what, f"switched off: {reason}")
+            self._undefined.setdefault(what, f"switched off: {reason}")
             warnings.warn(
                 f"phasetrack: {what} failed and is switched off; training goes on ({reason})",
                 TrackingWarning,
@@ -637,14 +800,66 @@ class Tracker:
         return True
 
 
-def _lean(batch: Batch | None) -> Batch | None:
-    """A batch without its inputs, which nobody asks for once the step is measured."""
-    return replace(batch, inputs=()) if batch and batch.inputs else batch
+# One snapshot's readings, its distributions, and why some readings could not be made.
+_Row = tuple[dict[str, float], dict[str, NDArray[np.float64]], dict[str, str]]
 
 
-def _measure_into(measured: dict[str, Tensor | float], probe: Probe, snapshot: Snapshot) -> None:
-    # a probe that makes no readings fails here, where it costs nobody else's
-    measured.update({name: _reading(name, x) for name, x in dict(probe.measure(snapshot)).items()})
+def _measure_at_exit(reference: weakref.ref[Tracker]) -> None:
+    tracker = reference()
+    if tracker is not None:
+        tracker._flush()
+
+
+def _add_block(
+    rows: list[_Row], values: Mapping[str, Tensor | Explained | float], known: Container[str]
+) -> None:
+    """Columns added to rows, with one transfer for those that are readings.
+
+    Args:
+        rows: one for each snapshot of the block.
+        values: what a probe made of the block.
+        known: readings for which a reason is known already.
+    """
+    plain = {k: v.values if isinstance(v, Explained) else v for k, v in values.items()}
+    tables = {k: v.numpy() for k, v in plain.items() if isinstance(v, Tensor) and v.ndim == 2}
+    tensors = [v.double() for v in plain.values() if isinstance(v, Tensor) and v.ndim == 1]
+    columns = iter(torch.stack(tensors).tolist() if tensors else ())
+    numbers = {
+        name: next(columns) if isinstance(value, Tensor) else [float(value)] * len(rows)
+        for name, value in plain.items()
+        if name not in tables
+    }
+    for (readings, _, _), row in zip(rows, zip(*numbers.values(), strict=True), strict=True):
+        readings.update(zip(numbers, row, strict=True))
+    for name, table in tables.items():
+        for (_, distributions, _), line in zip(rows, table, strict=True):
+            distributions[name] = line
+    for name, column in numbers.items():
+        if name not in known:
+            first = next((index for index, value in enumerate(column) if value != value), None)
+            if first is not None:
+                rows[first][2][name] = _reason(values[name], first)
+
+
+def _row_of_one(values: Mapping[str, object]) -> _Row:
+    """A single snapshot's values, with one transfer for those that are scalar tensors."""
+    checked = {name: _reading(name, value) for name, value in values.items()}
+    tables = {k: v for k, v in checked.items() if isinstance(v, Tensor) and v.ndim == 1}
+    scalars = {k: v for k, v in checked.items() if k not in tables}
+    tensors = [value.double() for value in scalars.values() if isinstance(value, Tensor)]
+    moved = iter(torch.stack(tensors).tolist() if tensors else ())
+    numbers = {
+        name: next(moved) if isinstance(value, Tensor) else float(value)
+        for name, value in scalars.items()
+    }
+    reasons = {name: _reason(scalars[name], 0) for name, x in numbers.items() if math.isnan(x)}
+    return numbers, {k: v.detach().cpu().numpy() for k, v in tables.items()}, reasons
+
+
+def _reason(value: Tensor | Explained | float, index: int) -> str:
+    """Why a value is NaN."""
+    one = value.at(index) if isinstance(value, Explained) else value
+    return one.reason if isinstance(one, Undefined) else "its value is NaN"
 
 
 def _reading(name: str, value: object) -> Tensor | float:
@@ -657,26 +872,16 @@ def _reading(name: str, value: object) -> Tensor | float:
     raise ExpectedError(name, allowed, shape)
 
 
-def _numbers(measured: Mapping[str, Tensor | float]) -> dict[str, float]:
-    """All readings as floats, with one transfer for those that are tensors."""
-    tensors = [value.double() for value in measured.values() if isinstance(value, Tensor)]
-    moved = iter(torch.stack(tensors).tolist() if tensors else ())
-    return {
-        name: next(moved) if isinstance(value, Tensor) else float(value)
-        for name, value in measured.items()
-    }
-
-
-def _missing(probe: Probe, snapshot: Snapshot) -> str:
-    """Why a probe cannot read a snapshot; empty if it can."""
-    if probe.needs & {"batch", "inputs"} and snapshot.batch is None:
-        if snapshot.problem:
-            return str(snapshot.problem)
+def _missing(probe: Probe, block: Block) -> str:
+    """Why a probe cannot read a block; empty if it can."""
+    if probe.needs & {"batch", "inputs"} and block.batch is None:
+        if problem := block.snapshots[0].problem:
+            return str(problem)
         return (
             "no loss call was seen in this step: call the loss module given to attach(), "
             "or tracker.loss(outputs, targets)"
         )
-    if "previous" in probe.needs and snapshot.previous is None:
+    if "previous" in probe.needs and block.before is None:
         return "it needs an earlier recorded step"
     return ""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from phasetrack._checks import ExpectedError, check_int
 from phasetrack._signals import StopSignals
@@ -27,10 +27,11 @@ from phasetrack.checkpoint import (
 )
 from phasetrack.forecast import Forecast, predict
 from phasetrack.losses import LogisticLoss
-from phasetrack.memory import host_memory, micro_batch
-from phasetrack.network import TwoLayerNet
+from phasetrack.memory import cached_bytes, host_memory, micro_batch
+from phasetrack.network import FusedTwoLayerNet
 from phasetrack.phases import Phase
 from phasetrack.probes import default_probes
+from phasetrack.products import AUTO, Matmul, chosen_matmul
 from phasetrack.run_directory import (
     CONFIG,
     SUMMARY,
@@ -52,6 +53,9 @@ FRESH_STEP = 2**62
 MOST_COORDINATES = 2**29
 # Threads that may be asked for (chosen here: beyond every machine), by a config.json from elsewhere too.
 MOST_THREADS = 2**12
+# Whether a run is at its end is looked at before every so many-th step (chosen here: readings are made
+# in blocks, and looking at each step would make each a block of one).
+LOOK_EVERY = 8
 
 
 def train(
@@ -61,6 +65,7 @@ def train(
     name: str | None = None,
     device: str = "cpu",
     threads: int | None = None,
+    matmul: str = AUTO,
     sinks: Sequence[Sink] = (),
     predicted: Forecast | None = None,
     checkpoint_steps: int | None = None,
@@ -74,6 +79,8 @@ def train(
         name: the run's directory in it; None makes one from task, d, seed and time.
         device: ``cpu`` or ``cuda[:i]``; samples and initial weights do not depend on it.
         threads: torch's threads; None leaves them.
+        matmul: how the processor multiplies matrices (`products`): ``default``, ``onednn``, or ``auto``
+            for the fastest whose error is that of float32. The last bits of a run depend on it.
         sinks: further sinks, such as the console's.
         predicted: the forecast to show beside the run; computed if None.
         checkpoint_steps: save a checkpoint at every so many-th step.
@@ -94,14 +101,15 @@ def train(
     if threads is not None:
         torch.set_num_threads(check_int("threads", threads, minimum=1, maximum=MOST_THREADS))
     settings = with_micro_batch(settings, where)
+    path = _chosen_matmul(matmul, settings)
     directory = create_run_directory(Path(out), run_name(settings) if name is None else name)
     try:
         predicted = predicted or predict(XOR(settings.d).geometry, settings)
     except BaseException:
         directory.rmdir()  # nothing is in it yet
         raise
-    write_json(directory / CONFIG, _config(settings, predicted, device, saving))
-    job = _Job(directory, settings, where, predicted, sinks, resume=False)
+    write_json(directory / CONFIG, _config(settings, predicted, device, saving, path))
+    job = _Job(directory, settings, where, path, predicted, sinks, resume=False)
     return job.run(schedule)
 
 
@@ -110,6 +118,7 @@ def resume(
     *,
     device: str | None = None,
     threads: int | None = None,
+    matmul: str | None = None,
     sinks: Sequence[Sink] = (),
     predicted: Forecast | None = None,
     checkpoint_steps: int | None = None,
@@ -125,6 +134,7 @@ def resume(
         run: the run directory.
         device: None takes that of before.
         threads: None takes those of before.
+        matmul: None takes that of before.
         sinks: further sinks, such as the console's.
         predicted: the forecast of the same settings, if it is at hand.
         checkpoint_steps: as for `train`; None takes what was asked for before.
@@ -149,9 +159,10 @@ def resume(
     threads = used.get("threads") if threads is None else threads
     if threads is not None:
         torch.set_num_threads(check_int("threads", threads, minimum=1, maximum=MOST_THREADS))
+    path = _chosen_matmul(str(used.get("matmul", AUTO)) if matmul is None else matmul, settings)
     predicted = predicted or predict(XOR(settings.d).geometry, settings)
     _warn_of_other_versions(config)
-    return _Job(directory, settings, where, predicted, sinks, resume=True).run(schedule)
+    return _Job(directory, settings, where, path, predicted, sinks, resume=True).run(schedule)
 
 
 class _Job:
@@ -166,6 +177,7 @@ class _Job:
         directory: Path,
         settings: RunSettings,
         device: torch.device,
+        matmul: Matmul,
         predicted: Forecast,
         sinks: Sequence[Sink],
         *,
@@ -173,8 +185,9 @@ class _Job:
     ) -> None:
         self._started, self._seconds = time.perf_counter(), 0.0
         self._directory, self._settings, self._device = directory, settings, device
+        self._matmul = matmul
         self._task = XOR(settings.d, shuffle_labels=settings.shuffle_labels)
-        net = TwoLayerNet(settings.d, settings.width, theta=settings.theta, seed=settings.seed)
+        net = FusedTwoLayerNet(settings.d, settings.width, theta=settings.theta, seed=settings.seed)
         self._net = net.to(device)
         trained = {"both": net, "first": net.first, "second": net.second}[settings.train]
         self._optimizer = torch.optim.SGD(trained.parameters(), lr=settings.eta * settings.width)
@@ -207,7 +220,11 @@ class _Job:
 
     def run(self, schedule: CheckpointSchedule) -> dict[str, Any]:
         """Take the steps that are left, and write what is left to say."""
-        extra: dict[str, Any] = {"directory": str(self._directory), "stopped": "failed"}
+        extra: dict[str, Any] = {
+            "directory": str(self._directory),
+            "matmul": self._matmul.described(),
+            "stopped": "failed",
+        }
         try:
             extra["stopped"] = self._train(schedule)
         finally:
@@ -225,8 +242,10 @@ class _Job:
         try:
             with StopSignals() as signals:
                 for step in range(tracker.step, settings.step_limit):
-                    if reason := self._reason() or signals.received:
+                    if step % LOOK_EVERY == 0 and (reason := self._reason()):
                         return reason
+                    if signals.received:
+                        return signals.received
                     if schedule.due(step) and step not in (0, self._saved):
                         self._checkpoint(schedule)
                     self._step(step)
@@ -242,17 +261,16 @@ class _Job:
         return "fitted" if fitted else ""
 
     def _step(self, step: int) -> None:
-        """One SGD step on a fresh batch, in micro-batches whose gradients add up to the batch's."""
-        settings = self._settings
-        batch, piece = settings.batch_size, settings.micro_batch or settings.batch_size
-        self._optimizer.zero_grad()
-        for start in range(0, batch, piece):
-            count = min(piece, batch - start)
-            x, y = self._task.sample(
-                count, seed=settings.seed, step=step, start=start, device=self._device
-            )
-            (self._loss(self._net(x), y) * (count / batch)).backward()
-        self._optimizer.step()
+        take_step(
+            self._settings,
+            self._task,
+            self._net,
+            self._optimizer,
+            self._loss,
+            step,
+            device=self._device,
+            matmul=self._matmul,
+        )
 
     def _checkpoint(self, schedule: CheckpointSchedule) -> None:
         # one that speaks of records which no file holds could not be gone on from: the last stays
@@ -342,20 +360,47 @@ class _Job:
             warnings.warn(line, TrackingWarning, stacklevel=2)
 
 
+def take_step(
+    settings: RunSettings,
+    task: XOR,
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss: LogisticLoss,
+    step: int,
+    *,
+    device: torch.device,
+    matmul: Matmul,
+) -> None:
+    """One SGD step on a fresh batch, in micro-batches whose gradients add up to the batch's."""
+    batch, piece = settings.batch_size, settings.piece
+    optimizer.zero_grad()
+    with matmul.used():
+        for start in range(0, batch, piece):
+            count = min(piece, batch - start)
+            x, y = task.sample(count, seed=settings.seed, step=step, start=start, device=device)
+            (loss(net(x), y) * (count / batch)).backward()
+    optimizer.step()
+
+
 def with_micro_batch(settings: RunSettings, device: torch.device) -> RunSettings:
-    """The settings with `micro_batch` chosen from d, width, batch and the device's memory.
+    """The settings with `micro_batch` chosen from d, width, batch and the device's cache or memory.
 
     A number that was given stays. The one chosen is recorded in ``config.json``, so that a run can be
     repeated to the bit elsewhere.
     """
     if settings.micro_batch is not None:
         return settings
+    d, width, batch = settings.d, settings.width, settings.batch_size
     if device.type == "cuda":
-        memory: int | None = torch.cuda.get_device_properties(device).total_memory
+        memory = torch.cuda.get_device_properties(device).total_memory
+        chosen = micro_batch(d, width, batch, memory)
     else:
-        memory = host_memory()
-    chosen = micro_batch(settings.d, settings.width, settings.batch_size, memory)
+        chosen = micro_batch(d, width, batch, host_memory(), budget=cached_bytes(d, width))
     return replace(settings, micro_batch=chosen)
+
+
+def _chosen_matmul(wanted: str, settings: RunSettings) -> Matmul:
+    return chosen_matmul(wanted, settings.piece, settings.width, settings.d)
 
 
 def fresh_sample(settings: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
@@ -396,7 +441,11 @@ def _hparams(settings: RunSettings) -> dict[str, object]:
 
 
 def _config(
-    settings: RunSettings, predicted: Forecast, device: str, saving: Mapping[str, Any]
+    settings: RunSettings,
+    predicted: Forecast,
+    device: str,
+    saving: Mapping[str, Any],
+    matmul: Matmul,
 ) -> dict[str, Any]:
     return {
         "settings": {**asdict(settings), "batch": settings.batch_size},
@@ -405,7 +454,11 @@ def _config(
         "step_limit": settings.step_limit,
         "forecast": predicted.bands(),
         "checkpoints": dict(saving),
-        "machine": {"device": device, "threads": torch.get_num_threads()},
+        "machine": {
+            "device": device,
+            "threads": torch.get_num_threads(),
+            "matmul": matmul.path,
+        },
         "versions": _versions(),
     }
 

@@ -136,9 +136,9 @@ def test_nothing_is_overwritten_unasked(tmp_path):
     with pytest.raises(ExpectedError, match=r"logdir: expected .* without a run in it"):
         Loop(logdir=tmp_path / "run")
     loop = Loop(logdir=tmp_path / "run", resume=True)
-    with pytest.warns(TrackingWarning, match="expected to be told where to go on"):
+    with pytest.warns(TrackingWarning, match="to be told where to go on"):
         loop.run(3)
-    loop.tracker.detach()
+        loop.tracker.detach()
     assert (tmp_path / "run/history.jsonl").read_bytes() == before
     assert loop.tracker.history.steps.tolist() == [0, 1, 2]
 
