@@ -35,7 +35,7 @@ from phasetrack.sinks.history import HistorySink
 from phasetrack.sinks.neurons import NeuronSink
 from phasetrack.sinks.tensorboard import TensorBoardSink
 from phasetrack.sinks.weights import WeightStore
-from phasetrack.snapshot import Batch, Snapshot
+from phasetrack.snapshot import Batch, Snapshot, StepSizes
 from phasetrack.summary import summarise
 from phasetrack.views import TwoLayerView
 
@@ -291,6 +291,14 @@ class Tracker:
     ) -> None:
         """Detach, whatever happened."""
         self.detach()
+
+    def step_sizes(self) -> StepSizes:
+        """Length of the coming step for each layer."""
+        return self._capture.step_sizes()
+
+    def receive(self, snapshot: Snapshot) -> None:
+        """Take a snapshot that was made elsewhere, as one of a training that no hook sees."""
+        self._receive_safely(snapshot)
 
     def _receive_safely(self, snapshot: Snapshot) -> None:
         transitions, alerts = len(self.transitions), len(self.alerts)
