@@ -59,6 +59,7 @@ def run(
     snapshots: opt.Snapshots = None,
     device: opt.Device = "cpu",
     threads: opt.Threads = None,
+    matmul: opt.Matmul = "auto",
     out: opt.Out = Path("runs"),
     name: opt.Name = None,
 ) -> None:
@@ -92,7 +93,13 @@ def run(
     expected = settings.steps or settings.predicted_steps
     with ConsoleSink(console, title=title, expected=expected) as sink:
         summary = training.train(
-            settings, out=out, name=title, device=device, threads=threads, sinks=[sink]
+            settings,
+            out=out,
+            name=title,
+            device=device,
+            threads=threads,
+            matmul=matmul,
+            sinks=[sink],
         )
     _print_summary(console, summary, title)
     if summary["stopped"] == "diverged":

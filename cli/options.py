@@ -80,6 +80,13 @@ Threads = Annotated[
     int | None,
     typer.Option(help="Threads of torch (default: torch's choice).", show_default=False),
 ]
+Matmul = Annotated[
+    str,
+    typer.Option(
+        help="How the processor multiplies matrices: default, onednn, or auto for the fastest whose "
+        "measured error is that of float32; what was taken is in config.json."
+    ),
+]
 Out = Annotated[Path, typer.Option(help="Folder of runs.")]
 Name = Annotated[
     str | None,

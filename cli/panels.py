@@ -59,6 +59,8 @@ def print_summary(console: Console, summary: Mapping[str, Any], title: str) -> N
         )
     if "directory" in summary:
         parts += [Text(), Text(summary["directory"], "dim", overflow="fold")]
+    if "matmul" in summary:
+        parts.append(Text(_matmul(summary["matmul"]), "dim"))
     if not console.is_terminal:
         _print_lines(console, summary)
         return
@@ -129,6 +131,8 @@ def _print_lines(console: Console, summary: Mapping[str, Any]) -> None:
     for alert in summary.get("alerts", ()):
         numbers = ", ".join(f"{key} {number(value)}" for key, value in alert["evidence"].items())
         lines.append(f"alert     {alert['name']} at step {alert['step']} ({numbers})")
+    if "matmul" in summary:
+        lines.append(f"matmul    {_matmul(summary['matmul']).removeprefix('matrix products: ')}")
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
@@ -193,6 +197,13 @@ def _growth(rates: Mapping[str, Mapping[str, float]]) -> Table:
     for phase, pair in rates.items():
         table.add_row(phase.upper(), f"{pair['measured']:.3f}", f"{pair['predicted']:.3f}")
     return table
+
+
+def _matmul(chosen: Mapping[str, Any]) -> str:
+    line = f"matrix products: {chosen['path']}"
+    if chosen["error"] is None:
+        return line
+    return f"{line} (error {chosen['error']:.1e}, {chosen['speed']:.1f} times the default's speed)"
 
 
 def _step(value: float) -> str:

@@ -17,10 +17,11 @@ from phasetrack._checks import ExpectedError, check_int
 from phasetrack._version import __version__
 from phasetrack.forecast import Forecast, predict
 from phasetrack.losses import LogisticLoss
-from phasetrack.memory import host_memory, micro_batch
-from phasetrack.network import TwoLayerNet
+from phasetrack.memory import cached_bytes, host_memory, micro_batch
+from phasetrack.network import FusedTwoLayerNet
 from phasetrack.phases import Phase
 from phasetrack.probes import default_probes
+from phasetrack.products import AUTO, Matmul, chosen_matmul
 from phasetrack.run_directory import CHECKPOINT, CONFIG, SUMMARY, create_run_directory, write_json
 from phasetrack.settings import RunSettings
 from phasetrack.sinks.base import Sink
@@ -40,6 +41,7 @@ def train(
     name: str | None = None,
     device: str = "cpu",
     threads: int | None = None,
+    matmul: str = AUTO,
     sinks: Sequence[Sink] = (),
     predicted: Forecast | None = None,
 ) -> dict[str, Any]:
@@ -51,6 +53,9 @@ def train(
         name: the run's directory in it; None makes one from task, d, seed and time.
         device: ``cpu`` or ``cuda[:i]``; samples and initial weights do not depend on it.
         threads: torch's threads; None leaves them.
+        matmul: how the processor multiplies matrices (`products`): ``default``, ``onednn``, or ``auto``
+            for the fastest whose error is that of float32; on a GPU it does not matter. The last bits
+            of a run depend on it.
         sinks: further sinks, such as the console's.
         predicted: the forecast to show beside the run; computed if None.
 
@@ -65,6 +70,7 @@ def train(
     if threads is not None:
         torch.set_num_threads(check_int("threads", threads, minimum=1))
     settings = with_micro_batch(settings, where)
+    path = chosen_matmul(matmul, settings.piece, settings.width, settings.d)
     directory = create_run_directory(Path(out), name or run_name(settings))
     task = XOR(settings.d, shuffle_labels=settings.shuffle_labels)
     started = time.perf_counter()
@@ -73,8 +79,8 @@ def train(
     except BaseException:
         directory.rmdir()  # nothing is in it yet
         raise
-    write_json(directory / CONFIG, _config(settings, predicted))
-    net = TwoLayerNet(settings.d, settings.width, theta=settings.theta, seed=settings.seed)
+    write_json(directory / CONFIG, _config(settings, predicted, path))
+    net = FusedTwoLayerNet(settings.d, settings.width, theta=settings.theta, seed=settings.seed)
     net.to(where)
     trained = {"both": net, "first": net.first, "second": net.second}[settings.train]
     optimizer = torch.optim.SGD(trained.parameters(), lr=settings.eta * settings.width)
@@ -94,9 +100,13 @@ def train(
         hparams=_hparams(settings),
         snapshots=settings.snapshots,
     )
-    extra: dict[str, Any] = {"directory": str(directory), "stopped": "failed"}
+    extra: dict[str, Any] = {
+        "directory": str(directory),
+        "stopped": "failed",
+        "matmul": path.described(),
+    }
     try:
-        extra["stopped"] = _run(settings, task, net, optimizer, loss, tracker, where)
+        extra["stopped"] = _run(settings, task, net, optimizer, loss, tracker, where, path)
     finally:
         extra["seconds"] = time.perf_counter() - started
         _save(directory / CHECKPOINT, net, optimizer, tracker)
@@ -107,18 +117,19 @@ def train(
 
 
 def with_micro_batch(settings: RunSettings, device: torch.device) -> RunSettings:
-    """The settings with `micro_batch` chosen from d, width, batch and the device's memory.
+    """The settings with `micro_batch` chosen from d, width, batch and the device's cache or memory.
 
     A number that was given stays. The one chosen is recorded in ``config.json``, so that a run can be
     repeated to the bit elsewhere.
     """
     if settings.micro_batch is not None:
         return settings
+    d, width, batch = settings.d, settings.width, settings.batch_size
     if device.type == "cuda":
-        memory: int | None = torch.cuda.get_device_properties(device).total_memory
+        memory = torch.cuda.get_device_properties(device).total_memory
+        chosen = micro_batch(d, width, batch, memory)
     else:
-        memory = host_memory()
-    chosen = micro_batch(settings.d, settings.width, settings.batch_size, memory)
+        chosen = micro_batch(d, width, batch, host_memory(), budget=cached_bytes(d, width))
     return replace(settings, micro_batch=chosen)
 
 
@@ -147,11 +158,12 @@ def _run(
     loss: LogisticLoss,
     tracker: Tracker,
     device: torch.device,
+    matmul: Matmul,
 ) -> str:
     """Take the steps; return why they ended."""
     try:
         for step in range(settings.step_limit):
-            _step(settings, task, net, optimizer, loss, step, device)
+            _step(settings, task, net, optimizer, loss, step, device, matmul)
             if any(alert.name == "DIVERGED" for alert in tracker.alerts):
                 return "diverged"
             if settings.steps is None and tracker.phase is Phase.FITTED:
@@ -169,14 +181,16 @@ def _step(
     loss: LogisticLoss,
     step: int,
     device: torch.device,
+    matmul: Matmul,
 ) -> None:
-    """One SGD step on a fresh batch, in micro-batches whose gradients add up to the batch's."""
-    batch, piece = settings.batch_size, settings.micro_batch or settings.batch_size
+    """One SGD step on a fresh batch, in pieces whose gradients add up to the batch's."""
+    batch, piece = settings.batch_size, settings.piece
     optimizer.zero_grad()
-    for start in range(0, batch, piece):
-        count = min(piece, batch - start)
-        x, y = task.sample(count, seed=settings.seed, step=step, start=start, device=device)
-        (loss(net(x), y) * (count / batch)).backward()
+    with matmul.used():
+        for start in range(0, batch, piece):
+            count = min(piece, batch - start)
+            x, y = task.sample(count, seed=settings.seed, step=step, start=start, device=device)
+            (loss(net(x), y) * (count / batch)).backward()
     optimizer.step()
 
 
@@ -200,13 +214,14 @@ def _hparams(settings: RunSettings) -> dict[str, object]:
     return {name: values[name] for name in names}
 
 
-def _config(settings: RunSettings, predicted: Forecast) -> dict[str, Any]:
+def _config(settings: RunSettings, predicted: Forecast, matmul: Matmul) -> dict[str, Any]:
     return {
         "settings": {**asdict(settings), "batch": settings.batch_size},
         "thresholds": asdict(settings.thresholds()),
         "escape_steps": settings.escape_steps,
         "step_limit": settings.step_limit,
         "forecast": predicted.bands(),
+        "matmul": matmul.described(),
         "versions": {
             "phasetrack": __version__,
             "torch": torch.__version__,

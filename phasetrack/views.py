@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 
 from phasetrack._checks import ExpectedError
 from phasetrack.geometry import Activation
-from phasetrack.network import TwoLayerNet
+from phasetrack.network import FusedTwoLayerNet, TwoLayerNet
 from phasetrack.weights import Weight
 
 # How far a network's output may be from what its two layers say, relative to its size, before
@@ -313,8 +313,9 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def _site(model: nn.Module, first: Weight) -> nn.Module:
-    """Where the inputs are seen: hooks inside a compiled graph would not be called."""
-    return model if hasattr(model, "_orig_mod") else first.owner
+    """Where the inputs are seen: hooks inside a compiled graph or a fused pass are not called."""
+    whole = hasattr(model, "_orig_mod") or isinstance(model, FusedTwoLayerNet)
+    return model if whole else first.owner
 
 
 def _read(owner: nn.Module, attribute: str | None) -> Tensor | None:

@@ -18,6 +18,7 @@ from phasetrack import (
     read_run,
     train,
 )
+from phasetrack.network import FusedTwoLayerNet
 from phasetrack.tasks import XOR
 
 SMALL = RunSettings(d=64, width=128, batch=512)
@@ -69,7 +70,7 @@ def test_checkpoint_holds_the_last_weights(fitted):
 def test_run_is_the_loop_people_write(fitted):
     """The same weights, to the bit, as from plain SGD without probes."""
     summary, path = fitted
-    net, loss = TwoLayerNet(64, 128, theta=0.1, seed=0), LogisticLoss()
+    net, loss = FusedTwoLayerNet(64, 128, theta=0.1, seed=0), LogisticLoss()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.2 * 128)
     for step in range(summary["steps"]):
         x, y = XOR(64).sample(512, seed=0, step=step)
