@@ -11,10 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import re
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.parse
@@ -22,24 +19,22 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+from _browser import chromium, tensorboard
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 
+from phasetrack import RunSettings, read_run, train
 from phasetrack.phases import Thresholds
-from phasetrack.probes import default_probes
 from phasetrack.records import History
 from phasetrack.summary import summarise_again
 
-DRAWN = "document.getElementById('figure') && document.getElementById('figure').data"
-GOALS = {"run list": 1.0, "first chart": 2.0, "zoom": 0.2}  # seconds
+FIGURE = "document.getElementById('figure')"
+DRAWN = f"{FIGURE} && {FIGURE}.data"
+GOALS = {"run list": 1.0, "first chart": 2.0, "zoom, refined": 0.2}  # seconds
 BLOCK = 10_000  # lines made at once
 
 
 def metrics() -> list[str]:
     """Every metric of a real run."""
-    from phasetrack import RunSettings, read_run, train
-
-    assert default_probes()
     with tempfile.TemporaryDirectory() as folder:
         train(RunSettings(d=8, width=8, steps=2), out=folder, name="run")
         return list(read_run(Path(folder) / "run").history)
@@ -68,26 +63,6 @@ def write_run(folder: Path, names: list[str], steps: int, seed: int) -> None:
     (folder / "summary.json").write_text(json.dumps(summary))
 
 
-def serve(logdir: Path) -> tuple[subprocess.Popen[str], str]:
-    command = [sys.executable, "-P", "-m", "tensorboard.main", "--logdir", str(logdir)]
-    process = subprocess.Popen(
-        [*command, "--port", "0", "--host", "localhost"], stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if match := re.search(r"at (http://localhost:\d+)/", line):
-            return process, match[1]
-    raise SystemExit("TensorBoard ended at once")
-
-
-def browser() -> webdriver.Chrome:
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for option in ("headless=new", "no-sandbox", "disable-gpu", "window-size=1280,1000"):
-        options.add_argument(f"--{option}")
-    return webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
-
-
 def until(driver: webdriver.Chrome, expression: str, limit: float = 600) -> float:
     """Seconds until an expression in the page is true."""
     started = time.perf_counter()
@@ -107,33 +82,41 @@ def ask(address: str, route: str, **options: object) -> float:
     return time.perf_counter() - started
 
 
-def zooms(driver: webdriver.Chrome, steps: int, rounds: int) -> list[float]:
-    """Seconds from a new range to the redrawn figure with the server's finer points."""
-    seconds = []
+# Zooms to a range and notes when the charts stand there, and when they have the server's points.
+ZOOM = """
+const [low, high] = arguments;
+const figure = document.getElementById('figure');
+const begun = performance.now();
+window.zoom = {};
+const look = () => {
+  window.zoom.moved ??= performance.now() - begun;
+  if (Math.min(...figure.data[0].x) < 0.9 * low) return;
+  window.zoom.refined = performance.now() - begun;
+  figure.removeListener('plotly_afterplot', look);
+};
+figure.on('plotly_afterplot', look);
+Plotly.relayout(figure, {'xaxis.range[0]': low, 'xaxis.range[1]': high});
+"""
+
+
+def zooms(driver: webdriver.Chrome, steps: int, rounds: int) -> dict[str, float]:
+    """Median seconds from a new range to the moved charts, and to those with the finer points."""
+    seen: list[dict[str, float]] = []
     for number in range(rounds):
-        low, high = steps * (0.1 + 0.05 * number), steps * (0.5 + 0.05 * number)
-        # the page's own settling time (a wait for further moves of the mouse) is not counted
-        driver.execute_script(
-            "const g = document.getElementById('figure'); window.zoomed = null;"
-            "const ready = () => { g.removeListener('plotly_afterplot', ready); };"
-            "window.begun = performance.now();"
-            "g.on('plotly_afterplot', () => { if (Math.min(...g.data[0].x) > arguments_low)"
-            " window.zoomed = performance.now(); });"
-            "Plotly.relayout(g, {'xaxis.range[0]': arguments[0], 'xaxis.range[1]': arguments[1]});".replace(
-                "arguments_low", str(0.9 * low)
-            ),
-            low,
-            high,
-        )
-        until(driver, "window.zoomed")
-        seconds.append(driver.execute_script("return (window.zoomed - window.begun) / 1000"))
-    return seconds
+        driver.execute_script("document.getElementById('do-reset').click()")
+        until(driver, f"Math.min(...{FIGURE}.data[0].x) === 0")
+        time.sleep(0.5)  # as a person does, between two zooms
+        low = steps * (0.1 + 0.05 * number)
+        driver.execute_script(ZOOM, low, low + 0.4 * steps)
+        until(driver, "window.zoom.refined")
+        seen.append(driver.execute_script("return window.zoom"))
+    return {
+        f"zoom, {what}": statistics.median(zoom[what] for zoom in seen) / 1000 for what in seen[0]
+    }
 
 
 def measure(logdir: Path, name: str, steps: int) -> dict[str, float]:
-    process, address = serve(logdir)
-    driver = browser()
-    try:
+    with tensorboard(logdir) as (_, address), chromium() as driver:
         first = ask(address, "runs")
         lists = [ask(address, "runs") for _ in range(5)]
         link = urllib.parse.quote(json.dumps({"runs": [name]}))
@@ -144,19 +127,13 @@ def measure(logdir: Path, name: str, steps: int) -> dict[str, float]:
         listed = time.perf_counter() - started
         until(driver, DRAWN)
         drawn = time.perf_counter() - started
-        driver.execute_script("document.getElementById('do-reset').click()")
-        time.sleep(1)
         return {
             "run list, first answer": first,
             "run list": statistics.median(lists),
             "page with its list": listed,
             "first chart": drawn,
-            "zoom": statistics.median(zooms(driver, steps, 7)),
+            **zooms(driver, steps, 7),
         }
-    finally:
-        driver.quit()
-        process.terminate()
-        process.wait()
 
 
 def main() -> None:

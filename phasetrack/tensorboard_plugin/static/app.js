@@ -5,6 +5,7 @@ import { merged } from "./sources.js";
 
 const POLL_MS = 2000; // how often a run in progress is looked at
 const SETTLE_MS = 120; // after the last move of a slider or the mouse
+const COLUMN = 3; // pixels that share an extreme of each side: every point of a line is seen, and no more
 const MOST_SHOWN = 12;
 const LOGARITHMIC = new Set(["loss_target"]);
 const SLIDERS = {
@@ -35,11 +36,23 @@ function h(tag, properties = {}, ...children) {
   return element;
 }
 
+// Acts at the last of several calls.
 function debounced(action, wait) {
   let timer = 0;
-  return (...args) => {
+  return () => {
     clearTimeout(timer);
-    timer = setTimeout(() => action(...args), wait);
+    timer = setTimeout(action, wait);
+  };
+}
+
+// Acts at the first of several calls, and at the last.
+function eager(action, wait) {
+  let last = -Infinity;
+  const later = debounced(action, wait);
+  return () => {
+    const now = performance.now();
+    if (now - last > wait) action(); else later();
+    last = now;
   };
 }
 
@@ -115,8 +128,8 @@ class App {
       this.help,
     );
     document.addEventListener("keydown", (event) => this.onKey(event));
-    const later = debounced(() => this.refresh(), SETTLE_MS);
-    this.refetch = () => { this.setBusy(true); later(); };
+    const soon = eager(() => this.refresh(), SETTLE_MS);
+    this.refetch = () => { this.setBusy(true); soon(); };
     new ResizeObserver(debounced(() => this.draw(), SETTLE_MS)).observe(this.figure);
   }
 
@@ -183,7 +196,7 @@ class App {
   }
 
   view() {
-    return { columns: Math.max(100, Math.round((this.figure.clientWidth - 250) / 2)), log: this.state.axis === "log" ? 1 : 0 };
+    return { columns: Math.max(100, Math.round((this.figure.clientWidth - 250) / COLUMN)), log: this.state.axis === "log" ? 1 : 0 };
   }
 
   // What a run must be asked for: the shown steps, and some on either side.
