@@ -109,7 +109,9 @@ def measure(d: int, width: int, batch: int, rounds: int, logdir: Path) -> list[R
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--d", type=int, default=512)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--batch", type=int, nargs="+", default=[8192, 2048])

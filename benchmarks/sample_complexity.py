@@ -18,7 +18,7 @@ import torch
 from _timing import publish
 
 from phasetrack import RunSettings
-from phasetrack.ensemble import Networks, draw
+from phasetrack.ensemble import Networks
 from phasetrack.tasks import XOR
 from phasetrack.training import FRESH_STEP
 
@@ -38,10 +38,11 @@ def steps_to_error(d: int, seeds: int) -> list[float]:
     reached = [math.nan] * seeds
     before = [(math.nan, math.nan)] * seeds
     for step in range(settings[0].step_limit):
-        x, y = draw(settings, step, 0, 2 * d, "cpu")
-        outputs, *gradient = networks.gradient(x, y, 2 * d)
-        near = ((outputs * y <= 0).double().mean(dim=1) < NEAR).tolist()
-        if any(near):
+        wrong: list[torch.Tensor] = []
+        gradient = networks.gradient_of_step(
+            step, lambda _, y, f, wrong=wrong: wrong.append((f * y <= 0).sum(dim=1))
+        )
+        if bool((sum(wrong) < NEAR * 2 * d).any()):
             inputs, labels = held_out
             errors = (networks.outputs(inputs) * labels <= 0).double().mean(dim=1).tolist()
             for seed, error in enumerate(errors):

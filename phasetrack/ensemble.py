@@ -8,7 +8,8 @@ of `training.train`, up to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +21,18 @@ from phasetrack.capture import _random_span
 from phasetrack.forecast import Forecast
 from phasetrack.geometry import ClusterGeometry, Neurons
 from phasetrack.losses import LogisticLoss
-from phasetrack.memory import PIECE_BYTES, bytes_per_sample
+from phasetrack.memory import (
+    PIECE_BYTES,
+    PIECE_SHARE,
+    bytes_per_sample,
+    cached_bytes,
+    host_memory,
+    micro_batch,
+)
 from phasetrack.network import TwoLayerNet
 from phasetrack.phases import Phase
 from phasetrack.probes import default_probes
+from phasetrack.products import AUTO, chosen_matmul
 from phasetrack.records import History
 from phasetrack.settings import RunSettings
 from phasetrack.snapshot import Batch, Snapshot, StepSizes
@@ -32,6 +41,10 @@ from phasetrack.tracker import Tracker, attach
 
 # What members have in common; in everything else they may differ.
 SHARED = ("task", "d", "width", "batch_size", "every")
+# Samples of each member in hand at once, at least (chosen here).
+LEAST_ROWS = 64
+
+See = Callable[[Tensor, Tensor, Tensor], object]
 
 
 @dataclass(frozen=True)
@@ -98,6 +111,7 @@ class Networks:
 
     def __init__(self, settings: Sequence[RunSettings], device: torch.device | str = "cpu") -> None:
         nets = [TwoLayerNet(s.d, s.width, theta=s.theta, seed=s.seed) for s in settings]
+        self.settings = list(settings)
         self.W = torch.stack([net.first.weight.detach() for net in nets]).to(device)
         self.a = torch.stack([net.second.weight.detach()[0] for net in nets]).to(device)
         self.scale = nets[0].scale
@@ -106,10 +120,14 @@ class Networks:
             for frozen in ("second", "first")
         ]
         self._rates = torch.tensor(rates, dtype=self.W.dtype, device=device)
+        self._piece = _piece(self.settings, self.W.device)
+        shape = self.settings[0]
+        self._matmul = chosen_matmul(AUTO, self._piece, shape.width, shape.d)
 
     def outputs(self, x: Tensor) -> Tensor:
         """Each network's outputs at its own inputs, (S, m, d) to (S, m), or at shared ones, (m, d)."""
-        return self._read(torch.matmul(x, self.W.mT).relu_())
+        with self._matmul.used():
+            return self._read(torch.matmul(x, self.W.mT).relu_())
 
     def _read(self, active: Tensor) -> Tensor:
         return torch.matmul(active, self.a.unsqueeze(-1)).squeeze(-1).mul_(self.scale)
@@ -132,6 +150,27 @@ class Networks:
         to_second = torch.linalg.vecdot(self.W, pulls)
         return outputs, pulls.mul_(self.a.unsqueeze(-1)), to_second
 
+    def gradient_of_step(self, step: int, see: See | None = None) -> tuple[Tensor, Tensor]:
+        """The gradient by W (S, p, d) and a (S, p) on each network's batch of a step.
+
+        Args:
+            step: the step, which with a network's seed says what its samples are.
+            see: called with inputs (S, m, d), labels (S, m) and outputs (S, m) of each part of the
+                batches, one part after the other.
+        """
+        batch = self.settings[0].batch_size
+        to_first, to_second = torch.zeros_like(self.W), torch.zeros_like(self.a)
+        for start in range(0, batch, self._piece):
+            count = min(self._piece, batch - start)
+            x, y = draw(self.settings, step, start, count, self.W.device)
+            with self._matmul.used():
+                outputs, first, second = self.gradient(x, y, batch)
+            to_first.add_(first)
+            to_second.add_(second)
+            if see is not None:
+                see(x, y, outputs)
+        return to_first, to_second
+
     def move(self, to_first: Tensor, to_second: Tensor) -> None:
         """One step of SGD, each network at its own rate."""
         first, second = self._rates
@@ -143,6 +182,7 @@ class Networks:
         chosen = torch.tensor(places, dtype=torch.long, device=self.W.device)
         self.W, self.a = self.W[chosen], self.a[chosen]
         self._rates = self._rates[:, chosen]
+        self.settings = [self.settings[place] for place in places]
 
 
 def draw(
@@ -210,26 +250,16 @@ def _train_group(
     members = [_Member(index, s, geometry, forecast) for index, (s, forecast) in runs.items()]
     networks = Networks([member.settings for member in members], device)
     look = _Look(geometry, networks.W)
-    piece = _piece(shape)
     step = 0
     while members:
         for member, W, a in zip(members, networks.W, networks.a, strict=True):
             member.net.first.weight.data, member.net.second.weight.data = W, a.unsqueeze(0)
-        state = look.state(networks) if step % shape.every == 0 else None
-        settings = [member.settings for member in members]
-        seen: list[tuple[Tensor, Tensor, Tensor]] = []
-        to_first, to_second = torch.zeros_like(networks.W), torch.zeros_like(networks.a)
-        for start in range(0, shape.batch_size, piece):
-            count = min(piece, shape.batch_size - start)
-            x, y = draw(settings, step, start, count, device)
-            outputs, first, second = networks.gradient(x, y, shape.batch_size)
-            to_first, to_second = to_first.add_(first), to_second.add_(second)
-            if state is not None:
-                clusters = geometry.assign(x.flatten(0, 1)).view(len(members), count)
-                seen.append((outputs, y, clusters))
-        if state is not None:
-            look.report(members, state, seen, step, networks.scale)
-        networks.move(to_first, to_second)
+        recorded = step % shape.every == 0
+        state = look.state(networks) if recorded else ()
+        gradient = networks.gradient_of_step(step, look.see if recorded else None)
+        if recorded:
+            look.report(members, state, step, networks.scale)
+        networks.move(*gradient)
         step += 1
         going = []
         for place, member in enumerate(members):
@@ -249,6 +279,7 @@ class _Look:
     def __init__(self, geometry: ClusterGeometry, like: Tensor) -> None:
         self._geometry, self._loss = geometry, LogisticLoss()
         self._basis = torch.cat([geometry.basis, _random_span(geometry)], dim=1).to(like)
+        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def state(self, networks: Networks) -> tuple[Tensor, ...]:
         """Coordinates (S, p, k), perp (S, p), a (S, p) and control share (S,), as they are now."""
@@ -259,16 +290,18 @@ class _Look:
         parts = (coordinates[..., :k], perp, networks.a, control)
         return tuple(part.to("cpu", torch.float64, copy=True) for part in parts)
 
+    def see(self, x: Tensor, y: Tensor, outputs: Tensor) -> None:
+        """Keep what the snapshots need of a part of the batches."""
+        clusters = self._geometry.assign(x.flatten(0, 1)).view(y.shape)
+        self._seen.append((outputs, y, clusters))
+
     def report(
-        self,
-        members: Sequence[_Member],
-        state: tuple[Tensor, ...],
-        seen: Sequence[tuple[Tensor, Tensor, Tensor]],
-        step: int,
-        scale: float,
+        self, members: Sequence[_Member], state: tuple[Tensor, ...], step: int, scale: float
     ) -> None:
         """Give each member's tracker its snapshot."""
-        outputs, targets, clusters = (torch.cat(c, dim=1).cpu() for c in zip(*seen, strict=True))
+        seen = zip(*self._seen, strict=True)
+        outputs, targets, clusters = (torch.cat(columns, dim=1).cpu() for columns in seen)
+        self._seen.clear()
         columns = (*state, outputs.double(), targets.double(), clusters)
         for member, *parts in zip(members, *columns, strict=True):
             coordinates, perp, a, control, f, y, where = parts
@@ -285,16 +318,23 @@ class _Look:
             )
 
 
-def _piece(shape: RunSettings) -> int:
-    return shape.micro_batch or min(
-        shape.batch_size, max(1, PIECE_BYTES // bytes_per_sample(shape.d, shape.width))
-    )
+def _piece(settings: Sequence[RunSettings], device: torch.device) -> int:
+    """Samples of each run in hand at once: what was asked for, or what suits all of them together."""
+    shape = settings[0]
+    if shape.micro_batch:
+        return shape.micro_batch
+    d, width = shape.d, shape.width
+    budget = cached_bytes(d, width) if device.type == "cpu" else PIECE_BYTES
+    # few rows at a time would cost more calls than the cache saves
+    least = LEAST_ROWS * bytes_per_sample(d, width)
+    return micro_batch(d, width, shape.batch_size, budget=max(least, budget / len(settings)))
 
 
 def _members_at_once(shape: RunSettings) -> int:
-    """How many members fit: weights, gradients and their parts, and a piece of the batch each."""
-    each = _piece(shape) * bytes_per_sample(shape.d, shape.width) + 16 * shape.d * shape.width
-    return max(1, PIECE_BYTES // each)
+    """How many members fit: weights, gradients and their parts, and some of the batch each."""
+    rows = min(shape.micro_batch or LEAST_ROWS, shape.batch_size)
+    each = rows * bytes_per_sample(shape.d, shape.width) + 16 * shape.d * shape.width
+    return int(max(1, min(PIECE_BYTES, PIECE_SHARE * (host_memory() or math.inf)) // each))
 
 
 def _check_alike(settings: Sequence[RunSettings]) -> None:

@@ -73,7 +73,7 @@ class FusedTwoLayerNet(TwoLayerNet):
 class _TwoLayers(torch.autograd.Function):
     """f(x) = scale * sum_j a_j relu(w_j . x) and its gradient, in the slopes g_i = scale * dl/df(x_i)::
 
-        v_j = sum_i g_i 1[w_j . x_i > 0] x_i,   dl/dw_j = a_j v_j,   dl/da_j = w_j . v_j
+    v_j = sum_i g_i 1[w_j . x_i > 0] x_i,   dl/dw_j = a_j v_j,   dl/da_j = w_j . v_j
     """
 
     @staticmethod

@@ -108,7 +108,9 @@ def _measured(rows: int, columns: int, inner: int) -> Matmul:
     default, onednn = Matmul(DEFAULT), Matmul(ONEDNN)
     errors = [_error(path, left, right, exact) for path in (default, onednn)]
     # in turns, so that what the machine does besides falls on both alike
-    pairs = [[_seconds(path, left, right) for path in (default, onednn)] for _ in range(REPETITIONS)]
+    pairs = [
+        [_seconds(path, left, right) for path in (default, onednn)] for _ in range(REPETITIONS)
+    ]
     speed = statistics.median(slow / fast for slow, fast in pairs)
     if errors[1] <= ERROR_FACTOR * errors[0] and speed >= SPEED_FACTOR:
         return Matmul(ONEDNN, errors[1], speed)
