@@ -71,7 +71,9 @@ class FusedTwoLayerNet(TwoLayerNet):
 
 
 class _TwoLayers(torch.autograd.Function):
-    """f(x) = scale * sum_j a_j relu(w_j . x) and its gradient, in the slopes g_i = scale * dl/df(x_i)::
+    """f(x) = scale * sum_j a_j relu(w_j . x) and its gradient.
+
+    In the slopes g_i = scale * dl/df(x_i)::
 
     v_j = sum_i g_i 1[w_j . x_i > 0] x_i,   dl/dw_j = a_j v_j,   dl/da_j = w_j . v_j
     """
@@ -85,7 +87,7 @@ class _TwoLayers(torch.autograd.Function):
         return torch.mv(active, A[0]).mul_(scale)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, slopes: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients by x, W and A."""
         x, W, A, active = ctx.saved_tensors

@@ -62,7 +62,7 @@ class Matmul:
         if self.path == DEFAULT:
             yield
             return
-        settings = torch.backends.mkldnn.matmul
+        settings = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
         before = settings.fp32_precision
         settings.fp32_precision = "bf16"
         try:
@@ -95,7 +95,8 @@ def chosen_matmul(wanted: str, rows: int, columns: int, inner: int) -> Matmul:
 def available() -> tuple[str, ...]:
     """The paths that this PyTorch has."""
     known = hasattr(getattr(torch.backends.mkldnn, "matmul", None), "fp32_precision")
-    return (DEFAULT, ONEDNN) if known and torch.backends.mkldnn.is_available() else (DEFAULT,)
+    present = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return (DEFAULT, ONEDNN) if known and present else (DEFAULT,)
 
 
 @cache

@@ -44,7 +44,9 @@ def test_both_passes_written_out_are_those_of_autograd(d, width, m, dtype, toler
     plain, fused = (kind(d, width, seed=3).to(dtype) for kind in (TwoLayerNet, FusedTwoLayerNet))
     x, y = XOR(d).sample(m, seed=1, step=0, dtype=dtype)
     torch.testing.assert_close(fused(x), plain(x), rtol=tolerance, atol=tolerance)
-    pairs = zip(gradients(fused, x, y, LogisticLoss()), gradients(plain, x, y, LogisticLoss()))
+    pairs = zip(
+        gradients(fused, x, y, LogisticLoss()), gradients(plain, x, y, LogisticLoss()), strict=True
+    )
     for ours, theirs in pairs:
         assert (ours - theirs).norm() <= tolerance * theirs.norm()
 
@@ -65,7 +67,7 @@ def test_fused_gradients_add_up():
     expected = gradients(whole, x, y, LogisticLoss())
     for piece in (slice(0, 25), slice(25, 60)):
         (LogisticLoss()(parts(x[piece]), y[piece]) * (len(y[piece]) / 60)).backward()
-    for weight, gradient in zip(parts.parameters(), expected):
+    for weight, gradient in zip(parts.parameters(), expected, strict=True):
         torch.testing.assert_close(weight.grad, gradient, rtol=1e-13, atol=1e-16)
 
 

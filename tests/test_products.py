@@ -54,7 +54,9 @@ def test_a_users_own_setting_comes_back():
     ids=["faster", "bfloat16", "no gain", "nan"],
 )
 def test_the_fastest_of_float32_error_is_chosen(errors, seconds, expected, monkeypatch):
-    error, time = dict(zip((DEFAULT, ONEDNN), errors)), dict(zip((DEFAULT, ONEDNN), seconds))
+    error, time = (
+        dict(zip((DEFAULT, ONEDNN), values, strict=True)) for values in (errors, seconds)
+    )
     monkeypatch.setattr(products, "_error", lambda path, *_: error[path.path])
     monkeypatch.setattr(products, "_seconds", lambda path, *_: time[path.path])
     chosen = chosen_matmul("auto", 1024, 512, 512)
