@@ -224,14 +224,30 @@ class _Member:
             escape_steps=settings.escape_steps,
         )
         self.sizes: StepSizes = self.tracker.step_sizes()
+        self._first_loss = math.nan
 
-    def ended(self, steps: int) -> str:
-        """Why the run is over after so many steps; empty if it goes on."""
-        if any(alert.name == "DIVERGED" for alert in self.tracker.alerts):
-            return "diverged"
-        if self.settings.steps is None and self.tracker.phase is Phase.FITTED:
-            return "fitted"
+    def ended(self, steps: int, loss: float | None) -> str:
+        """Why the run is over after so many steps; empty if it goes on.
+
+        Args:
+            steps: optimizer steps taken.
+            loss: of the last one, if that was recorded. The tracker is asked only where it may say
+                that the run has ended, so that it can measure many steps in one go.
+        """
+        if loss is not None and self._may_end(loss):
+            if any(alert.name == "DIVERGED" for alert in self.tracker.alerts):
+                return "diverged"
+            if self.settings.steps is None and self.tracker.phase is Phase.FITTED:
+                return "fitted"
         return "steps" if steps == self.settings.step_limit else ""
+
+    def _may_end(self, loss: float) -> bool:
+        limits = self.tracker.thresholds
+        if math.isnan(self._first_loss):
+            self._first_loss = loss
+        # with room for rounding: the tracker adds up the same losses in its own way
+        low, high = 1.001 * limits.loss_target, 0.999 * limits.diverged_factor * self._first_loss
+        return not low < loss < high
 
     def outcome(self, steps: int, stopped: str) -> Outcome:
         """What is handed out; its weights no longer share the ensemble's memory."""
@@ -250,21 +266,31 @@ def _train_group(
     members = [_Member(index, s, geometry, forecast) for index, (s, forecast) in runs.items()]
     networks = Networks([member.settings for member in members], device)
     look = _Look(geometry, networks.W)
+    try:
+        yield from _take_steps(members, networks, look, shape.every)
+    finally:
+        for member in members:
+            member.tracker.detach()
+
+
+def _take_steps(
+    members: list[_Member], networks: Networks, look: _Look, every: int
+) -> Iterator[Outcome]:
+    """Train until every member has ended, and yield each that has."""
     step = 0
     while members:
         for member, W, a in zip(members, networks.W, networks.a, strict=True):
             member.net.first.weight.data, member.net.second.weight.data = W, a.unsqueeze(0)
-        recorded = step % shape.every == 0
+        recorded = step % every == 0
         state = look.state(networks) if recorded else ()
         gradient = networks.gradient_of_step(step, look.see if recorded else None)
-        if recorded:
-            look.report(members, state, step, networks.scale)
+        losses = look.report(members, state, step, networks.scale) if recorded else None
         networks.move(*gradient)
         step += 1
         going = []
         for place, member in enumerate(members):
             member.time += member.sizes.eta
-            if stopped := member.ended(step):
+            if stopped := member.ended(step, None if losses is None else losses[place]):
                 yield member.outcome(step, stopped)
             else:
                 going.append(place)
@@ -278,6 +304,7 @@ class _Look:
 
     def __init__(self, geometry: ClusterGeometry, like: Tensor) -> None:
         self._geometry, self._loss = geometry, LogisticLoss()
+        self._each = LogisticLoss("none").forward
         self._basis = torch.cat([geometry.basis, _random_span(geometry)], dim=1).to(like)
         self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
@@ -297,8 +324,8 @@ class _Look:
 
     def report(
         self, members: Sequence[_Member], state: tuple[Tensor, ...], step: int, scale: float
-    ) -> None:
-        """Give each member's tracker its snapshot."""
+    ) -> list[float]:
+        """Give each member's tracker its snapshot; the members' losses."""
         seen = zip(*self._seen, strict=True)
         outputs, targets, clusters = (torch.cat(columns, dim=1).cpu() for columns in seen)
         self._seen.clear()
@@ -316,6 +343,8 @@ class _Look:
                     member.tracker.view,
                 )
             )
+        mean: list[float] = self._each(outputs, targets).double().mean(dim=1).tolist()
+        return mean
 
 
 def _piece(settings: Sequence[RunSettings], device: torch.device) -> int:
