@@ -15,8 +15,8 @@ from _timing import publish, ratio, take_turns
 
 from phasetrack import RunSettings, train_together
 
-SIZES = [(16, 32), (64, 64), (64, 256), (256, 256), (512, 512)]
-STEPS = 64
+SIZES = [(16, 32), (64, 64), (64, 256), (128, 256), (256, 256)]
+STEPS = 32
 
 
 def together(settings: Sequence[RunSettings]) -> None:
