@@ -138,9 +138,17 @@ def fresh_sample(settings: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
 
     Args:
         settings: as ``config.json`` holds them.
+
+    Raises:
+        ExpectedError: if the sample, in float32, would take more than half of the memory there is.
     """
     task = XOR(settings["d"], shuffle_labels=settings["shuffle_labels"])
     count = max(LEAST_SAMPLE, SAMPLE_PER_DIMENSION * task.d)
+    size, memory = 4 * count * task.d, host_memory()
+    if memory is not None and size > memory / 2:
+        room = f"{memory / 2e9:.3g} GB, half of the memory"
+        given = f"{size / 1e9:.3g} GB at d = {task.d}"
+        raise ExpectedError("run", f"a sample to look back with of at most {room}", given)
     return task.sample(count, seed=settings["seed"], step=FRESH_STEP)
 
 
