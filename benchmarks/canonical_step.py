@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -23,7 +24,7 @@ from phasetrack import LogisticLoss, RunSettings, TwoLayerNet, attach
 from phasetrack.network import FusedTwoLayerNet
 from phasetrack.products import AUTO, Matmul, chosen_matmul
 from phasetrack.tasks import XOR
-from phasetrack.training import _step, with_micro_batch
+from phasetrack.training import take_step, with_micro_batch
 
 CPU = torch.device("cpu")
 ETA = 1e-6  # the network stays where it starts, so that every round does the same work
@@ -65,18 +66,23 @@ def floor(d: int, width: int, batch: int, matmul: Matmul) -> Callable[[], None]:
 
 
 def canonical(
-    settings: RunSettings, kind: type[TwoLayerNet], matmul: Matmul, logdir: Path | None = None
+    settings: RunSettings,
+    kind: type[TwoLayerNet],
+    matmul: Matmul,
+    until: ExitStack,
+    logdir: Path | None = None,
 ) -> Callable[[], None]:
-    """phasetrack's own step; with probes where there is a directory to write to."""
+    """phasetrack's own step; with probes, until the stack is left, where there is a directory."""
     task, loss = XOR(settings.d), LogisticLoss()
     net = kind(settings.d, settings.width)
     optimizer = torch.optim.SGD(net.parameters(), lr=settings.eta * settings.width)
     if logdir is not None:
-        attach(net, optimizer, loss=loss, geometry=task.geometry, logdir=logdir)
+        tracker = attach(net, optimizer, loss=loss, geometry=task.geometry, logdir=logdir)
+        until.enter_context(tracker)
     steps = iter(range(2**62))
 
     def step() -> None:
-        _step(settings, task, net, optimizer, loss, next(steps), CPU, matmul)
+        take_step(settings, task, net, optimizer, loss, next(steps), device=CPU, matmul=matmul)
 
     return step
 
@@ -84,15 +90,16 @@ def canonical(
 def measure(d: int, width: int, batch: int, rounds: int, logdir: Path) -> list[Row]:
     settings = with_micro_batch(RunSettings(d=d, width=width, batch=batch, eta=ETA), CPU)
     matmul = chosen_matmul(AUTO, settings.piece, width, d)
-    cases = {
-        "bare": bare(d, width, batch),
-        "floor": floor(d, width, batch, matmul),
-        "plain": canonical(settings, TwoLayerNet, matmul),
-        "fused": canonical(settings, FusedTwoLayerNet, matmul),
-        "probed": canonical(settings, FusedTwoLayerNet, matmul, logdir),
-    }
-    calls = dict.fromkeys(cases, 1 if d * width * batch > 2**28 else BLOCK) | {"probed": BLOCK}
-    seconds = take_turns(cases, rounds=rounds, calls=calls)
+    with ExitStack() as until:
+        cases = {
+            "bare": bare(d, width, batch),
+            "floor": floor(d, width, batch, matmul),
+            "plain": canonical(settings, TwoLayerNet, matmul, until),
+            "fused": canonical(settings, FusedTwoLayerNet, matmul, until),
+            "probed": canonical(settings, FusedTwoLayerNet, matmul, until, logdir),
+        }
+        calls = dict.fromkeys(cases, 1 if d * width * batch > 2**28 else BLOCK) | {"probed": BLOCK}
+        seconds = take_turns(cases, rounds=rounds, calls=calls)
     return [
         {
             "d": d,

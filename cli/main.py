@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from phasetrack.phases import Thresholds
     from phasetrack.run_directory import Run
+    from phasetrack.settings import RunSettings
 
 app = typer.Typer(
     help="Phase diagnostics for two-layer neural networks (arXiv 2309.15111).",
@@ -27,7 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-INTERRUPTED = 130  # what a shell reports after Ctrl-C
+INTERRUPTED, TERMINATED = 130, 143  # what a shell reports after SIGINT (Ctrl-C) and SIGTERM
+STOPPED = {"interrupted": INTERRUPTED, "terminated": TERMINATED}
 # Errors of phasetrack name what was wrong; these are called otherwise on the command line.
 OPTION_OF = {
     "target_of": "MODULE:FACTORY",
@@ -42,6 +45,7 @@ OPTION_OF = {
 
 @app.command()
 def run(
+    context: typer.Context,
     task: opt.Task,
     d: opt.Dim = 512,
     width: opt.Width = 512,
@@ -62,49 +66,74 @@ def run(
     matmul: opt.Matmul = "auto",
     out: opt.Out = Path("runs"),
     name: opt.Name = None,
+    resume: opt.Resume = None,
+    checkpoint_steps: opt.CheckpointSteps = None,
+    checkpoint_seconds: opt.CheckpointSeconds = None,
 ) -> None:
     """Train on a task with the probes attached and write the run to OUT/NAME.
 
-    Exit code 0: the run came to its end; 1: it diverged; 130: interrupted, and readable.
+    Exit code 0: the run came to its end; 1: it diverged; 130: interrupted; 143: terminated. After
+    the last two it is readable, and --resume goes on with it.
     """
+    options: dict[str, Any] = {
+        "task": task,
+        "d": d,
+        "width": width,
+        "batch": batch,
+        "eta": eta,
+        "theta": theta,
+        "steps": steps,
+        "seed": seed,
+        "train": train,
+        "every": every,
+        "target": target,
+        "micro_batch": micro_batch,
+        "shuffle_labels": shuffle_labels,
+        "gradient_error": gradient_error,
+        "snapshots": snapshots,
+    }
     from phasetrack.settings import RunSettings
 
-    settings = RunSettings(
-        task=task,
-        d=d,
-        width=width,
-        batch=batch,
-        eta=eta,
-        theta=theta,
-        steps=steps,
-        seed=seed,
-        train=train,
-        every=every,
-        target=target,
-        micro_batch=micro_batch,
-        shuffle_labels=shuffle_labels,
-        gradient_error=gradient_error,
-        snapshots=snapshots,
-    )
+    if resume is None:
+        settings = RunSettings(**options)
+    else:
+        settings = _repeated(context, resume, options, out / (name or resume.name))
     from phasetrack import training
     from phasetrack.sinks.console import ConsoleSink
 
-    title, console = name or training.run_name(settings), _console()
-    expected = settings.steps or settings.predicted_steps
+    title = resume.resolve().name if resume else name or training.run_name(settings)
+    expected, console = settings.steps or settings.predicted_steps, _console()
+    saving: dict[str, Any] = {
+        "checkpoint_steps": checkpoint_steps,
+        "checkpoint_seconds": checkpoint_seconds,
+    }
     with ConsoleSink(console, title=title, expected=expected) as sink:
-        summary = training.train(
-            settings,
-            out=out,
-            name=title,
-            device=device,
-            threads=threads,
-            matmul=matmul,
-            sinks=[sink],
-        )
+        if resume is None:
+            summary = training.train(
+                settings,
+                out=out,
+                name=title,
+                device=device,
+                threads=threads,
+                matmul=matmul,
+                sinks=[sink],
+                **saving,
+            )
+        else:
+            summary = training.resume(
+                resume,
+                device=device if _given(context, "device") else None,
+                threads=threads,
+                matmul=matmul if _given(context, "matmul") else None,
+                sinks=[sink],
+                **saving,
+            )
     _print_summary(console, summary, title)
     if summary["stopped"] == "diverged":
         typer.echo(f"run: {summary['reason']}", err=True)
-    raise typer.Exit({"diverged": 1, "interrupted": INTERRUPTED}.get(summary["stopped"], 0))
+    if summary["stopped"] in STOPPED:
+        typer.echo(f"to go on: phasetrack run {task} --resume {summary['directory']}", err=True)
+    raise typer.Exit({"diverged": 1, **STOPPED}.get(summary["stopped"], 0))
 
 
 @app.command()
@@ -358,6 +387,8 @@ def main() -> None:
     """Run the command; a mistake in its options is one line and exit code 2."""
     from phasetrack._checks import ExpectedError
 
+    # a line for people, without the line of code that it came from
+    warnings.formatwarning = lambda message, *_, **__: f"{message}\n"
     try:
         code = app(standalone_mode=False)
     except ExpectedError as error:
@@ -389,6 +420,31 @@ def _complain_of_usage(error: Any) -> int:
 
 def _option(name: str) -> str:
     return OPTION_OF.get(name, f"--{name.replace('_', '-')}")
+
+
+def _given(context: typer.Context, name: str) -> bool:
+    """Whether an option was given, and not left at its default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _repeated(
+    context: typer.Context, run: Path, options: dict[str, Any], place: Path
+) -> RunSettings:
+    """The settings of a run that is taken up; what was given again must be what it was."""
+    from phasetrack._checks import ExpectedError
+    from phasetrack.run_directory import read_config, recorded_settings
+
+    settings = recorded_settings(read_config(run), run)
+    for name, value in options.items():
+        recorded = getattr(settings, name)
+        if _given(context, name) and value != recorded:
+            was = "none" if recorded is None else recorded
+            raise ExpectedError(name, f"{was}, as {run} was started with", value, "leave it out")
+    for name in ("out", "name"):
+        if _given(context, name) and place.resolve() != run.resolve():
+            raise ExpectedError(name, f"the folder and name of {run}", place, "leave it out")
+    return settings
 
 
 def _read(path: Path) -> Run:

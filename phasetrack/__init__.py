@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from phasetrack.schedules import every, log_spaced
     from phasetrack.settings import RunSettings
     from phasetrack.tracker import Tracker, attach
-    from phasetrack.training import train
+    from phasetrack.training import resume, train
     from phasetrack.views import TwoLayerView
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "RunSettings",
     "train",
     "train_together",
+    "resume",
     "predict",
     "Forecast",
     "TwoLayerNet",
@@ -81,7 +82,7 @@ _HOMES = {
     "schedules": ("every", "log_spaced"),
     "settings": ("RunSettings",),
     "tracker": ("Tracker", "attach"),
-    "training": ("train",),
+    "training": ("resume", "train"),
     "views": ("TwoLayerView",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -38,6 +38,7 @@ from phasetrack.settings import RunSettings
 from phasetrack.snapshot import Batch, Snapshot, StepSizes
 from phasetrack.tasks import XOR
 from phasetrack.tracker import Tracker, attach
+from phasetrack.training import LOOK_EVERY
 
 # What members have in common; in everything else they may differ.
 SHARED = ("task", "d", "width", "batch_size", "every")
@@ -224,30 +225,27 @@ class _Member:
             escape_steps=settings.escape_steps,
         )
         self.sizes: StepSizes = self.tracker.step_sizes()
-        self._first_loss = math.nan
+        self._first_loss, self._suspect = math.nan, False
 
-    def ended(self, steps: int, loss: float | None) -> str:
-        """Why the run is over after so many steps; empty if it goes on.
-
-        Args:
-            steps: optimizer steps taken.
-            loss: of the last one, if that was recorded. The tracker is asked only where it may say
-                that the run has ended, so that it can measure many steps in one go.
-        """
-        if loss is not None and self._may_end(loss):
+    def ended(self, steps: int) -> str:
+        """Why the run is over after so many steps, as `train` would say; empty if it goes on."""
+        last = steps == self.settings.step_limit
+        # the tracker is asked only where it may say so: it measures many steps in one go otherwise
+        if self._suspect and (last or steps % LOOK_EVERY == 0):
             if any(alert.name == "DIVERGED" for alert in self.tracker.alerts):
                 return "diverged"
             if self.settings.steps is None and self.tracker.phase is Phase.FITTED:
                 return "fitted"
-        return "steps" if steps == self.settings.step_limit else ""
+        return "steps" if last else ""
 
-    def _may_end(self, loss: float) -> bool:
+    def note(self, loss: float) -> None:
+        """Suspect, from the loss of a recorded step, that the run may be over."""
         limits = self.tracker.thresholds
         if math.isnan(self._first_loss):
             self._first_loss = loss
         # with room for rounding: the tracker adds up the same losses in its own way
         low, high = 1.001 * limits.loss_target, 0.999 * limits.diverged_factor * self._first_loss
-        return not low < loss < high
+        self._suspect |= not low < loss < high
 
     def outcome(self, steps: int, stopped: str) -> Outcome:
         """What is handed out; its weights no longer share the ensemble's memory."""
@@ -284,13 +282,14 @@ def _take_steps(
         recorded = step % every == 0
         state = look.state(networks) if recorded else ()
         gradient = networks.gradient_of_step(step, look.see if recorded else None)
-        losses = look.report(members, state, step, networks.scale) if recorded else None
+        if recorded:
+            look.report(members, state, step, networks.scale)
         networks.move(*gradient)
         step += 1
         going = []
         for place, member in enumerate(members):
             member.time += member.sizes.eta
-            if stopped := member.ended(step, None if losses is None else losses[place]):
+            if stopped := member.ended(step):
                 yield member.outcome(step, stopped)
             else:
                 going.append(place)
@@ -309,12 +308,11 @@ class _Look:
         self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def state(self, networks: Networks) -> tuple[Tensor, ...]:
-        """Coordinates (S, p, k), perp (S, p), a (S, p) and control share (S,), as they are now."""
+        """Coordinates (S, p, k), perp (S, p), a (S, p) and the control's coordinates, as they are now."""
         k, W = self._geometry.signal_dim, networks.W
         coordinates = W @ self._basis
         perp = torch.linalg.vector_norm(W - coordinates[..., :k] @ self._basis[:, :k].T, dim=-1)
-        control = coordinates[..., k:].square().sum(dim=(1, 2)) / W.square().sum(dim=(1, 2))
-        parts = (coordinates[..., :k], perp, networks.a, control)
+        parts = (coordinates[..., :k], perp, networks.a, coordinates[..., k:])
         return tuple(part.to("cpu", torch.float64, copy=True) for part in parts)
 
     def see(self, x: Tensor, y: Tensor, outputs: Tensor) -> None:
@@ -324,11 +322,14 @@ class _Look:
 
     def report(
         self, members: Sequence[_Member], state: tuple[Tensor, ...], step: int, scale: float
-    ) -> list[float]:
-        """Give each member's tracker its snapshot; the members' losses."""
+    ) -> None:
+        """Give each member's tracker its snapshot."""
         seen = zip(*self._seen, strict=True)
         outputs, targets, clusters = (torch.cat(columns, dim=1).cpu() for columns in seen)
         self._seen.clear()
+        losses = self._each(outputs, targets).double().mean(dim=1).tolist()
+        for member, loss in zip(members, losses, strict=True):
+            member.note(loss)
         columns = (*state, outputs.double(), targets.double(), clusters)
         for member, *parts in zip(members, *columns, strict=True):
             coordinates, perp, a, control, f, y, where = parts
@@ -338,13 +339,11 @@ class _Look:
                     member.time,
                     member.sizes,
                     Neurons(self._geometry, coordinates, perp, a, scale=scale),
-                    float(control),
+                    control,
                     Batch(f, y, where, self._loss),
                     member.tracker.view,
                 )
             )
-        mean: list[float] = self._each(outputs, targets).double().mean(dim=1).tolist()
-        return mean
 
 
 def _piece(settings: Sequence[RunSettings], device: torch.device) -> int:

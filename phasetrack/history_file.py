@@ -32,14 +32,18 @@ EXACT_STEPS = 2**53
 class HistoryFile:
     """A history file in memory.
 
+    Args:
+        path: the file.
+        end: read no further than so many bytes; None reads all.
+
     Attributes:
         history: every complete line up to the first damaged one.
         damage: which line is damaged and why, or why the file cannot be opened; empty if nothing is
             wrong. A last line that is cut off, or being written now, is no damage.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, end: int | None = None) -> None:
+        self._path, self._end = path, end
         self._start_over()
 
     def _start_over(self) -> None:
@@ -73,12 +77,15 @@ class HistoryFile:
             before = self.history.count
             file.seek(self._offset)
             rest = b""
-            while not self.damage and (block := file.read(BLOCK)):
+            while not self.damage and (block := file.read(self._next(file.tell()))):
                 *lines, rest = (rest + block).split(b"\n")
                 self._take(lines)
                 if len(rest) > LONGEST_LINE and not self.damage:
                     self._damaged(f"longer than {LONGEST_LINE} bytes")
             return self.history.count > before
+
+    def _next(self, place: int) -> int:
+        return BLOCK if self._end is None else min(BLOCK, max(self._end - place, 0))
 
     def _take(self, lines: list[bytes]) -> None:
         if self._decoder and len(lines) >= LEAST_LINES:

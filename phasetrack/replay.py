@@ -16,7 +16,7 @@ from phasetrack.geometry import ClusterGeometry
 from phasetrack.losses import LogisticLoss, Loss
 from phasetrack.phases import Thresholds
 from phasetrack.probes import (
-    FunctionProbe,
+    BlockFunctionProbe,
     GrowthProbe,
     HeavinessProbe,
     clean_margins,
@@ -123,14 +123,14 @@ def replay(
         geometry = span.geometry(inputs, targets)
         model.to(last["W"].dtype)
     batch = frozenset({"batch"})
-    probes = [FunctionProbe(p, batch) for p in (loss_probe, empirical_margins, linearization)]
+    probes = [BlockFunctionProbe(p, batch) for p in (loss_probe, empirical_margins, linearization)]
     optimizer = _Still(model.parameters(), lr=1.0)
     tracker = attach(
         model,
         optimizer,
         loss=measure,
         geometry=geometry,
-        probes=[*probes, HeavinessProbe(), FunctionProbe(clean_margins), GrowthProbe()],
+        probes=[*probes, HeavinessProbe(), BlockFunctionProbe(clean_margins), GrowthProbe()],
         thresholds=thresholds,
         activation=ACTIVATIONS[about["activation"]],
         strict=True,

@@ -16,17 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from phasetrack._checks import ExpectedError
+from phasetrack._files import replace_file
 from phasetrack.history_file import HistoryFile
 from phasetrack.phases import Phase, Thresholds, Verdict, relabel
 from phasetrack.records import History
+from phasetrack.settings import RunSettings
+from phasetrack.sinks.history import HISTORY
 from phasetrack.summary import summarise_again
 
-CONFIG, HISTORY, SUMMARY, CHECKPOINT = (
-    "config.json",
-    "history.jsonl",
-    "summary.json",
-    "checkpoint.pt",
-)
+CONFIG, SUMMARY = "config.json", "summary.json"
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,9 @@ def create_run_directory(out: Path, name: str) -> Path:
     if not name or name in (".", "..") or Path(name).name != name or "\0" in name:
         raise ExpectedError("name", "a plain directory name, without /", repr(name))
     path = out / name
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    # a run that was killed before it had a config.json left no more than the beginning of one
+    scratch = {f".{CONFIG}.new"}
+    if path.exists() and (not path.is_dir() or {p.name for p in path.iterdir()} - scratch):
         raise ExpectedError(
             "name",
             "a new or empty run directory",
@@ -127,6 +127,22 @@ def read_run(path: str | os.PathLike[str]) -> Run:
             which file and line.
     """
     directory = Path(path)
+    config = read_config(directory)
+    summary = directory / SUMMARY
+    return Run(
+        path=directory,
+        config=config,
+        history=_read_history(directory / HISTORY),
+        summary=read_object(summary) if summary.exists() else {},
+    )
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """What a run's ``config.json`` holds.
+
+    Raises:
+        ExpectedError: if it is no run directory, or the file is damaged.
+    """
     if not (directory / CONFIG).is_file():
         raise ExpectedError(
             "run",
@@ -134,13 +150,20 @@ def read_run(path: str | os.PathLike[str]) -> Run:
             str(directory),
             "`phasetrack list` shows the runs",
         )
-    summary = directory / SUMMARY
-    return Run(
-        path=directory,
-        config=read_object(directory / CONFIG),
-        history=_read_history(directory / HISTORY),
-        summary=read_object(summary) if summary.exists() else {},
-    )
+    return read_object(directory / CONFIG)
+
+
+def recorded_settings(config: Mapping[str, Any], directory: Path) -> RunSettings:
+    """The settings that a run was started with.
+
+    Raises:
+        ExpectedError: if they are none.
+    """
+    try:
+        return RunSettings(**config["settings"])
+    except (LookupError, TypeError, ExpectedError) as error:
+        allowed = f"settings of a run in {directory / CONFIG}"
+        raise ExpectedError("run", allowed, f"{error}") from None
 
 
 def find_runs(out: Path) -> list[Path]:
@@ -153,9 +176,7 @@ def find_runs(out: Path) -> list[Path]:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write an object as JSON so that a reader sees the old file or the new one, never a part."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    scratch.replace(path)
+    replace_file(path, (json.dumps(content, indent=2) + "\n").encode(), sync=True)
 
 
 def read_object(path: Path) -> dict[str, Any]:

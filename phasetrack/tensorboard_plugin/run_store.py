@@ -23,8 +23,9 @@ from phasetrack.downsample import min_max
 from phasetrack.history_file import HistoryFile
 from phasetrack.phases import Thresholds
 from phasetrack.records import History
-from phasetrack.run_directory import CONFIG, HISTORY, SUMMARY, read_object
+from phasetrack.run_directory import CONFIG, SUMMARY, read_object
 from phasetrack.sinks.clock import CLOCK, read_clock
+from phasetrack.sinks.history import HISTORY
 from phasetrack.sinks.neurons import read_neurons, saved_neurons
 from phasetrack.tensorboard_plugin.labels import Labels, recorded_labels, without_infinity
 
