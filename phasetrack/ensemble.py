@@ -1,7 +1,7 @@
 """Many runs of one shape, trained as one: a step of all of them is a few batched products.
 
-For small networks a step's arithmetic is nothing beside the calls that it takes, and S runs side by
-side cost little more than one. Each member sees the samples and starts from the weights of the same
+For small networks a step's arithmetic is little beside the calls that it takes, which S runs side by
+side share. Each member sees the samples and starts from the weights of the same
 run alone, and is followed by a tracker of its own, so that its history, labels and summary are those
 of `training.train`, up to rounding.
 """
