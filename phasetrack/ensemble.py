@@ -1,9 +1,9 @@
 """Many runs of one shape, trained as one: a step of all of them is a few batched products.
 
 For small networks a step's arithmetic is little beside the calls that it takes, which S runs side by
-side share. Each member sees the samples and starts from the weights of the same
-run alone, and is followed by a tracker of its own, so that its history, labels and summary are those
-of `training.train`, up to rounding.
+side share. Each member sees the samples and starts from the weights of the same run alone, and is
+followed by a tracker of its own, so that its history, labels and summary are those of
+`training.train`, up to rounding.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from phasetrack.settings import RunSettings
 from phasetrack.snapshot import Batch, Snapshot, StepSizes
 from phasetrack.tasks import XOR
 from phasetrack.tracker import Tracker, attach
-from phasetrack.training import LOOK_EVERY
+from phasetrack.training import LOOK_EVERY, _checked_device
 
 # What members have in common; in everything else they may differ.
 SHARED = ("task", "d", "width", "batch_size", "every")
@@ -94,11 +94,18 @@ def train_together(
         [3, 3, 3, 3]
     """
     _check_alike(settings)
+    where = _checked_device(device)
     predicted = [None] * len(settings) if forecasts is None else list(forecasts)
+    if len(predicted) != len(settings):
+        raise ExpectedError("forecasts", f"one for each of {len(settings)} runs", len(predicted))
     most = _members_at_once(settings[0]) if settings else 1
-    for first in range(0, len(settings), most):
-        indices = range(first, min(first + most, len(settings)))
-        yield from _train_group({i: (settings[i], predicted[i]) for i in indices}, device)
+    runs = list(zip(settings, predicted, strict=True))
+    # checked now, trained as the outcomes are asked for
+    return (
+        outcome
+        for first in range(0, len(runs), most)
+        for outcome in _train_group(first, runs[first : first + most], where)
+    )
 
 
 class Networks:
@@ -257,11 +264,14 @@ class _Member:
 
 
 def _train_group(
-    runs: dict[int, tuple[RunSettings, Forecast | None]], device: str
+    first: int, runs: Sequence[tuple[RunSettings, Forecast | None]], device: torch.device
 ) -> Iterator[Outcome]:
-    shape = next(iter(runs.values()))[0]
+    shape, _ = runs[0]
     geometry = XOR(shape.d).geometry
-    members = [_Member(index, s, geometry, forecast) for index, (s, forecast) in runs.items()]
+    members = [
+        _Member(index, settings, geometry, forecast)
+        for index, (settings, forecast) in enumerate(runs, start=first)
+    ]
     networks = Networks([member.settings for member in members], device)
     look = _Look(geometry, networks.W)
     try:

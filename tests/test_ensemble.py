@@ -139,7 +139,21 @@ def test_one_set_of_inputs_for_all_networks():
 )
 def test_what_cannot_go_together_is_refused(change, message):
     with pytest.raises(ExpectedError, match=message):
-        next(train_together([SMALL, replace(SMALL, **change)]))
+        train_together([SMALL, replace(SMALL, **change)])
+
+
+def test_other_arguments_are_checked_before_anything_is_trained():
+    with pytest.raises(ExpectedError, match="forecasts: expected one for each of 1 runs, got 2"):
+        train_together([SMALL], forecasts=[None, None])
+    with pytest.raises(ExpectedError, match=r"device: expected cpu or cuda\[:index\], got 'x'"):
+        train_together([SMALL], device="x")
+
+
+def test_what_is_not_waited_for_leaves_no_hooks():
+    outcomes = train_together([SMALL, replace(SMALL, steps=2)])
+    first = next(outcomes)
+    outcomes.close()
+    assert first.index == 1 and not first.network.first._forward_hooks
 
 
 def test_nothing_is_nothing():
