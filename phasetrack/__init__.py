@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from phasetrack._checks import ExpectedError, PhasetrackError
     from phasetrack._version import __version__
     from phasetrack.discovery import DiscoveredSpan, discover
+    from phasetrack.ensemble import train_together
     from phasetrack.forecast import Forecast, predict
     from phasetrack.geometry import ClusterGeometry
     from phasetrack.losses import LogisticLoss
@@ -34,6 +35,7 @@ __all__ = [
     # the canonical experiment
     "RunSettings",
     "train",
+    "train_together",
     "resume",
     "predict",
     "Forecast",
@@ -68,6 +70,7 @@ _HOMES = {
     "_checks": ("ExpectedError", "PhasetrackError"),
     "_version": ("__version__",),
     "discovery": ("DiscoveredSpan", "discover"),
+    "ensemble": ("train_together",),
     "forecast": ("Forecast", "predict"),
     "geometry": ("ClusterGeometry",),
     "losses": ("LogisticLoss",),

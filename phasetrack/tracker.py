@@ -54,7 +54,7 @@ from phasetrack.sinks.history import HISTORY, HistorySink
 from phasetrack.sinks.neurons import NeuronSink
 from phasetrack.sinks.tensorboard import TensorBoardSink
 from phasetrack.sinks.weights import WeightStore
-from phasetrack.snapshot import Block, Snapshot
+from phasetrack.snapshot import Block, Snapshot, StepSizes
 from phasetrack.summary import summarise
 from phasetrack.views import TwoLayerView
 
@@ -530,13 +530,24 @@ class Tracker:
         """Detach, whatever happened."""
         self.detach()
 
+    def step_sizes(self) -> StepSizes:
+        """Length of the coming step for each layer."""
+        return self._capture.step_sizes()
+
+    def receive(self, snapshot: Snapshot) -> None:
+        """Take a snapshot that was made elsewhere, as one of a training that no hook sees.
+
+        It is measured once a block is full, or someone asks.
+        """
+        self._receive(snapshot, latest=math.inf)
+
     def __del__(self) -> None:
         """Measure what is pending of a tracker that nobody detached."""
         if getattr(self, "_pending", None):
             atexit.unregister(self._at_exit)
             self._flush()
 
-    def _receive(self, snapshot: Snapshot) -> None:
+    def _receive(self, snapshot: Snapshot, latest: float = LATEST) -> None:
         """Take a snapshot, and measure what is pending if it is time."""
         if os.getpid() != self._owner:
             return
@@ -555,7 +566,7 @@ class Tracker:
         # the next one will come about as long after this one as this one came after the last
         waited, self._last = now - self._since + now - self._last, now
         full = len(self._pending) >= min(self._block, BLOCK_NUMBERS // snapshot.numbers)
-        if full or waited >= LATEST or self._first is None:
+        if full or waited >= latest or self._first is None:
             self._flush()
         # outside the guards: callbacks are the user's own code, and may end the training
         if self._on_transition is not None:

@@ -49,8 +49,6 @@ from phasetrack.tracker import TrackingWarning, attach
 # that no training reaches.
 LEAST_SAMPLE, SAMPLE_PER_DIMENSION = 4096, 16
 FRESH_STEP = 2**62
-# Coordinates of such a sample at most (chosen here: 2 GiB in float32).
-MOST_COORDINATES = 2**29
 # Threads that may be asked for (chosen here: beyond every machine), by a config.json from elsewhere too.
 MOST_THREADS = 2**12
 # Whether a run is at its end is looked at before every so many-th step (chosen here: readings are made
@@ -408,9 +406,17 @@ def fresh_sample(settings: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
 
     Args:
         settings: as ``config.json`` holds them.
+
+    Raises:
+        ExpectedError: if the sample, in float32, would take more than half of the memory there is.
     """
     task = XOR(settings["d"], shuffle_labels=settings["shuffle_labels"])
-    count = min(max(LEAST_SAMPLE, SAMPLE_PER_DIMENSION * task.d), MOST_COORDINATES // task.d)
+    count = max(LEAST_SAMPLE, SAMPLE_PER_DIMENSION * task.d)
+    size, memory = 4 * count * task.d, host_memory()
+    if memory is not None and size > memory / 2:
+        room = f"{memory / 2e9:.3g} GB, half of the memory"
+        given = f"{size / 1e9:.3g} GB at d = {task.d}"
+        raise ExpectedError("run", f"a sample to look back with of at most {room}", given)
     return task.sample(count, seed=settings["seed"], step=FRESH_STEP)
 
 

@@ -20,6 +20,7 @@ from phasetrack import (
 )
 from phasetrack.network import FusedTwoLayerNet
 from phasetrack.tasks import XOR
+from phasetrack.training import fresh_sample
 
 SMALL = RunSettings(d=64, width=128, batch=512)
 
@@ -103,6 +104,16 @@ def test_a_batch_too_large_for_memory_is_split_by_itself(tmp_path, monkeypatch):
     for name in whole.history:
         np.testing.assert_array_equal(parts.history[name], asked.history[name])
         np.testing.assert_allclose(parts.history[name], whole.history[name], rtol=1e-3, atol=1e-5)
+
+
+def test_a_sample_that_does_not_fit_is_refused(monkeypatch):
+    settings = {"d": 8192, "shuffle_labels": False, "seed": 0}
+    monkeypatch.setattr("phasetrack.training.host_memory", lambda: 2**30)
+    with pytest.raises(ExpectedError, match=r"at most 0.537 GB, .* got 4.29 GB at d = 8192"):
+        fresh_sample(settings)
+    monkeypatch.setattr("phasetrack.training.host_memory", lambda: None)
+    x, y = fresh_sample(settings | {"d": 8})
+    assert x.shape == (4096, 8) and y.shape == (4096,)
 
 
 @pytest.mark.parametrize("steps", [1, 7])

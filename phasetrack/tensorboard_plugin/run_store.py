@@ -176,7 +176,7 @@ class OpenRun:
     def __init__(self, name: str, path: Path) -> None:
         self.name, self.folder = name, RunFolder(path)
         self._lock = threading.RLock()
-        self._live = HistoryFile(path / HISTORY, self.folder.open)
+        self._live = HistoryFile(path / HISTORY, opener=self.folder.open)
         self._labels: OrderedDict[Thresholds, Labels] = OrderedDict()
         self._labelled = self._live.generation
 
