@@ -135,7 +135,7 @@ def _print_lines(console: Console, summary: Mapping[str, Any]) -> None:
 
 
 def _phase(summary: Mapping[str, Any]) -> Text:
-    name = str(summary.get("phase"))
+    name = summary.get("phase", Phase.UNDETERMINED.name)
     line = Text(f" {name} ", PHASE_STYLES[Phase[name]])
     if summary.get("steps"):
         line.append(f"  {summary['steps']} steps")
@@ -150,12 +150,12 @@ def _phase(summary: Mapping[str, Any]) -> Text:
 
 def _timeline(stretches: Sequence[Mapping[str, Any]], width: int) -> RenderableType:
     """A bar with one coloured stretch a label, and their steps under it."""
-    last = stretches[-1]["end"] + 1
+    last = max(stretches[-1]["end"] + 1, 1)
     bar, legend = Text(), Text()
     drawn = 0
     for stretch, following in zip(stretches, [*stretches[1:], {"start": last}], strict=True):
         phase = Phase[stretch["phase"]]
-        edge = max(drawn + 1, round(width * following["start"] / last))
+        edge = max(drawn + 1, round(width * min(max(following["start"], 0), last) / last))
         mark, colour = PHASE_MARKS[phase]
         bar.append(mark * (edge - drawn), colour)
         drawn = edge

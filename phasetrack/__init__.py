@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from phasetrack.schedules import every, log_spaced
     from phasetrack.settings import RunSettings
     from phasetrack.tracker import Tracker, attach
-    from phasetrack.training import train
+    from phasetrack.training import resume, train
     from phasetrack.views import TwoLayerView
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     # the canonical experiment
     "RunSettings",
     "train",
+    "resume",
     "predict",
     "Forecast",
     "TwoLayerNet",
@@ -78,7 +79,7 @@ _HOMES = {
     "schedules": ("every", "log_spaced"),
     "settings": ("RunSettings",),
     "tracker": ("Tracker", "attach"),
-    "training": ("train",),
+    "training": ("resume", "train"),
     "views": ("TwoLayerView",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

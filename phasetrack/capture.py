@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,7 +22,7 @@ from phasetrack.geometry import ClusterGeometry, Neurons, head_length
 from phasetrack.losses import Loss
 from phasetrack.schedules import Schedule
 from phasetrack.snapshot import Batch, Snapshot, StepSizes
-from phasetrack.views import TwoLayerView
+from phasetrack.views import ACTIVATIONS, TwoLayerView, known_activation
 from phasetrack.weights import Weight
 
 # Seed of the random span that serves as negative control: fixed, so that runs can be compared.
@@ -174,6 +175,61 @@ class Capture:
     def step(self) -> int:
         """Optimizer steps counted so far."""
         return self._step
+
+    @property
+    def host_loss(self) -> Loss:
+        """The loss as it is evaluated on the host, in float64."""
+        return self._host_loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """Steps and time counted, and what was found out about the layers."""
+        view = self.view
+        return {
+            "step": self._step,
+            "time": self._time,
+            "view": {
+                "scale": view.scale,
+                "bias_scaled": view.bias_scaled,
+                "assumed": view.assumed,
+                "transposed": [view.first.transposed, view.second.transposed],
+                "activation": known_activation(view.activation),
+                "notes": list(view.notes),
+            },
+        }
+
+    def view_of(self, state: Mapping[str, Any]) -> TwoLayerView:
+        """The layers as they were seen when a state was saved.
+
+        Raises:
+            ExpectedError: if they are not those of this model.
+        """
+        found = state["view"]
+        turned = [bool(side) for side in found["transposed"]]
+        sides = (self.view.first, self.view.second)
+        first, second = (replace(w, transposed=t) for w, t in zip(sides, turned, strict=True))
+        shapes = [first.shape, second.shape]
+        if shapes != [side.shape for side in sides] and not self.view.assumed:
+            was = [side.shape for side in sides]
+            raise ExpectedError("resume", f"the state of layers {was}", f"{shapes}")
+        activation = self.view.activation
+        if self.view.assumed and found["activation"] is not None:
+            activation = ACTIVATIONS[found["activation"]]
+        return replace(
+            self.view,
+            first=first,
+            second=second,
+            scale=None if found["scale"] is None else float(found["scale"]),
+            bias_scaled=bool(found["bias_scaled"]),
+            assumed=bool(found["assumed"]),
+            activation=activation,
+            notes=tuple(str(note) for note in found["notes"]),
+        )
+
+    def go_on(self, view: TwoLayerView, step: int, time: float, *, recorded: int) -> None:
+        """Count on from a step and time; steps up to `recorded` were captured already."""
+        self.view, self._step, self._time = view, step, time
+        self._forget()
+        self._armed = not self._closed and step > recorded and self._schedule(step)
 
     def close(self) -> None:
         """Remove every hook of this capture and no other; may be called again.

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
+from typing import Any
 
 from phasetrack._checks import check_float, check_int
 
@@ -231,6 +232,33 @@ class PhaseClassifier:
         self._phase, self._before = phase, (step, readings)
         return Verdict(phase, reason, transition, boundaries, alerts)
 
+    def state_dict(self) -> dict[str, Any]:
+        """All that later labels depend on, as numbers, text, lists and mappings."""
+        return {
+            "phase": None if self._phase is None else self._phase.name,
+            "heavy": self._heavy,
+            "fitted": self._fitted,
+            "left_linear": self._left_linear,
+            "diverged": self._diverged,
+            "first": dict(self._first),
+            "first_loss": self._first_loss,
+            "before": None if self._before is None else [self._before[0], dict(self._before[1])],
+            "onset": self._onset,
+            "raised": sorted(self._raised),
+            "recent": [dict(readings) for readings in self._recent],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state; thresholds stay those of this classifier."""
+        self._phase = None if state["phase"] is None else Phase[state["phase"]]
+        self._heavy, self._fitted = bool(state["heavy"]), bool(state["fitted"])
+        self._left_linear, self._diverged = bool(state["left_linear"]), str(state["diverged"])
+        self._first, self._first_loss = _floats(state["first"]), float(state["first_loss"])
+        before = state["before"]
+        self._before = None if before is None else (int(before[0]), _floats(before[1]))
+        self._onset, self._raised = float(state["onset"]), {str(n) for n in state["raised"]}
+        self._recent = deque(map(_floats, state["recent"]), maxlen=self.thresholds.patience)
+
     def _label(self, readings: Mapping[str, float]) -> tuple[Phase, str]:
         limits = self.thresholds
         if self._diverged:
@@ -393,6 +421,10 @@ def relabel(
     classifier = PhaseClassifier(thresholds, escape_steps)
     for step, readings in rows:
         yield step, classifier.update(step, readings)
+
+
+def _floats(readings: Mapping[str, Any]) -> dict[str, float]:
+    return {str(name): float(value) for name, value in readings.items()}
 
 
 def _get(readings: Mapping[str, float], name: str, if_nan: float = math.nan) -> float:

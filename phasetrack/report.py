@@ -18,7 +18,10 @@ COLUMNS = 2000
 # Saved steps of the neuron view in a report, evenly chosen (chosen here: some megabytes).
 NEURON_STEPS = 25
 # In the order in which they need each other.
-SCRIPTS = ("sources.js", "address.js", "figure.js", "neurons.js", "app.js")
+SCRIPTS = (
+    *("dom.js", "theme.js", "scales.js", "sources.js", "address.js", "loader.js", "figure.js"),
+    *("runs.js", "thresholds.js", "neurons.js", "app.js"),
+)
 
 PAGE = """<!doctype html>
 <html lang="en">

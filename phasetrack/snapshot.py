@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -116,3 +118,67 @@ class Snapshot:
     def geometry(self) -> ClusterGeometry:
         """The clusters."""
         return self.neurons.geometry
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a later snapshot may look back at, as tensors, numbers and mappings."""
+        neurons, batch = self.neurons, self.batch
+        return {
+            "step": self.step,
+            "time": self.time,
+            "sizes": asdict(self.sizes),
+            "control_share": self.control_share,
+            "scale": neurons.scale,
+            "neurons": _copies(neurons, _NEURON_TENSORS),
+            "batch": batch and _copies(batch, _BATCH_TENSORS),
+        }
+
+    @classmethod
+    def of_state(
+        cls, state: Mapping[str, Any], view: TwoLayerView, geometry: ClusterGeometry, loss: Loss
+    ) -> Snapshot:
+        """The snapshot of a state; the model's own parts come from the model.
+
+        Raises:
+            ExpectedError: if its tensors do not fit the view.
+        """
+        p, k = view.W.shape[0], geometry.signal_dim
+        parts = {name: _tensor(state["neurons"], name) for name in _NEURON_TENSORS}
+        shapes = {"coordinates": (p, k), "perp": (p,), "second_layer": (p,)}
+        for name, shape in shapes.items():
+            part = parts[name]
+            if part is None or tuple(part.shape) != shape:
+                got = "none" if part is None else tuple(part.shape)
+                raise ExpectedError("resume", f"{name} of shape {shape}", got)
+        scale = None if state["scale"] is None else float(state["scale"])
+        neurons = Neurons(geometry, **parts, scale=scale, activation=view.activation)  # type: ignore[arg-type]
+        batch = None
+        if state["batch"] is not None:
+            columns = {name: _tensor(state["batch"], name) for name in _BATCH_TENSORS}
+            batch = Batch(**columns, loss=loss)  # type: ignore[arg-type]
+        return cls(
+            int(state["step"]),
+            float(state["time"]),
+            StepSizes(**state["sizes"]),
+            neurons,
+            float(state["control_share"]),
+            batch,
+            view,
+            live=False,
+        )
+
+
+_NEURON_TENSORS = ("coordinates", "perp", "second_layer", "head", "bias", "output_bias")
+_BATCH_TENSORS = ("outputs", "targets", "clusters")
+
+
+def _copies(parts: object, names: tuple[str, ...]) -> dict[str, Tensor | None]:
+    """Tensors of their own: a part of a larger one would be saved with the whole of it."""
+    found = {name: getattr(parts, name) for name in names}
+    return {name: None if tensor is None else tensor.clone() for name, tensor in found.items()}
+
+
+def _tensor(parts: Mapping[str, Any], name: str) -> Tensor | None:
+    value = parts[name]
+    if value is not None and not isinstance(value, Tensor):
+        raise ExpectedError("resume", f"{name} as a tensor", type(value).__name__)
+    return value

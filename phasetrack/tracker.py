@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from phasetrack._checks import ExpectedError
+from phasetrack._lock import RunLock
 from phasetrack.capture import Capture
 from phasetrack.geometry import Activation, ClusterGeometry
 from phasetrack.losses import Loss
@@ -29,9 +33,9 @@ from phasetrack.phases import (
 from phasetrack.probes import ForecastProbe, FunctionProbe, Measurement, Probe, default_probes
 from phasetrack.records import History, Record, Undefined
 from phasetrack.schedules import Schedule, as_schedule
-from phasetrack.sinks.base import Sink
+from phasetrack.sinks.base import Resumable, Sink
 from phasetrack.sinks.clock import CLOCK, ClockSink
-from phasetrack.sinks.history import HistorySink
+from phasetrack.sinks.history import HISTORY, HistorySink
 from phasetrack.sinks.neurons import NeuronSink
 from phasetrack.sinks.tensorboard import TensorBoardSink
 from phasetrack.sinks.weights import WeightStore
@@ -41,6 +45,10 @@ from phasetrack.views import TwoLayerView
 
 if TYPE_CHECKING:
     from phasetrack.forecast import Forecast
+
+
+# Of `Tracker.state_dict`; a state of another format is refused.
+STATE_FORMAT = 1
 
 
 class TrackingWarning(UserWarning):
@@ -69,6 +77,7 @@ def attach(
     on_transition: Callable[[Tracker, Transition], object] | None = None,
     on_alert: Callable[[Tracker, Alert], object] | None = None,
     strict: bool = False,
+    resume: bool = False,
 ) -> Tracker:
     """Follow a two-layer model in training, step by step, and leave training as it is.
 
@@ -99,6 +108,9 @@ def attach(
             loop, which can end it.
         on_alert: called likewise with each failure signature.
         strict: raise what a probe or sink raises, instead of warning and switching it off.
+        resume: `logdir` may hold a run already. Its files are then left alone until
+            `Tracker.load_state_dict` says from where to go on, or `Tracker.start_over` that nothing
+            in them is wanted.
 
     Returns:
         The tracker: a handle, and a context manager that detaches at its end.
@@ -145,9 +157,8 @@ def attach(
     )
     # files come last: a mistake in the other arguments leaves none behind
     try:
-        tracker.add_sinks(_file_sinks(logdir, geometry, hparams))
-        if saved is not None and logdir is not None and _rank() == 0:
-            tracker.save_weights(WeightStore(Path(logdir)), saved)
+        if logdir is not None and _rank() == 0:  # of several processes, one writes
+            tracker.write_to(Path(logdir), hparams=hparams, snapshots=saved, resume=resume)
     except BaseException:
         tracker.detach()
         raise
@@ -212,6 +223,12 @@ class Tracker:
         self._previous: Snapshot | None = None
         self._loss, self._closed = loss, False
         self._noted: tuple[str, ...] = ()
+        self._lock: RunLock | None = None
+        self._begin: dict[str, Any] | None = None  # the state before the first step
+        self._owner = os.getpid()  # a forked child has this tracker too, and leaves the files alone
+        self._within = False  # whether a record is being made
+        self._waiting = False  # whether files were taken up and nobody said from where to go on
+        self._off: list[str] = []  # probes and sinks that failed
         self._capture = Capture(
             model,
             optimizer,
@@ -255,6 +272,128 @@ class Tracker:
             forecast=None if self._forecast is None else self._forecast.bands(),
         )
 
+    @property
+    def step(self) -> int:
+        """Optimizer steps counted so far."""
+        return self._capture.step
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing that writes the run's files has failed."""
+        return not any(name.startswith("sink:") for name in self._off)
+
+    @property
+    def between_steps(self) -> bool:
+        """Whether `state_dict` can be had: no recording of a step was broken off."""
+        return not (self._within or self._closed)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that later readings and labels depend on, and how far the files are written.
+
+        Save it beside the model's and the optimizer's state, between two steps. It holds what
+        `torch.load` reads with ``weights_only=True``: tensors, numbers, text, lists and mappings.
+        Where a history file is written, the records are in it and not in the state.
+
+        Raises:
+            ExpectedError: after `detach`, or if the recording of a step was broken off.
+        """
+        if self._closed:
+            mend = "call state_dict() before detach()"
+            raise ExpectedError("tracker", "one that is attached", "one that was detached", mend)
+        if self._within:
+            got = "one whose recording of a step was broken off"
+            raise ExpectedError("tracker", "a state between two steps", got)
+        sinks: dict[str, dict[str, Any]] = {}
+        for name, sink in self._resumable().items():
+            self._write(sink, lambda n=name, s=sink: sinks.update({n: s.state_dict()}))  # type: ignore[misc]
+        kept = any(name.split()[0] == HistorySink.__name__ for name in sinks)
+        return {
+            "format": STATE_FORMAT,
+            "capture": self._capture.state_dict(),
+            "classifier": self._classifier.state_dict(),
+            "phase": self.phase.name,
+            "reason": self.reason,
+            "boundaries": [asdict(boundary) for boundary in self.boundaries],
+            "transitions": [[t.step, t.before.name, t.after.name] for t in self.transitions],
+            "alerts": [[a.name, a.step, dict(a.evidence)] for a in self.alerts],
+            "undefined": dict(self.undefined),
+            "off": list(self._off),
+            "previous": self._previous and self._previous.state_dict(),
+            "first": self._first and self._first.state_dict(),
+            "records": self.history.count,
+            "history": None if kept else _columns(self.history),
+            "sinks": sinks,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state: what was recorded since, in memory and in files, is taken back.
+
+        Load the model's and the optimizer's own states beside it.
+
+        Args:
+            state: what `state_dict` gave for such a model, probes and sinks.
+
+        Raises:
+            ExpectedError: if it is no such state, or the files do not hold what it speaks of.
+                Nothing was changed then.
+        """
+        try:
+            if state["format"] != STATE_FORMAT:
+                raise ExpectedError("resume", f"a state of format {STATE_FORMAT}", state["format"])
+            sinks = self._resumable()
+            off = {str(name).removeprefix("sink:") for name in state["off"]}
+            stopped = {n for n in sinks if n not in state["sinks"] and n.split()[0] in off}
+            kept = {name: sink for name, sink in sinks.items() if name not in stopped}
+            if differing := sorted(set(state["sinks"]) ^ set(kept)):
+                raise ExpectedError("resume", "the same sinks as before", ", ".join(differing))
+            for name, sink in kept.items():
+                sink.check_state(state["sinks"][name])
+            self._restore(state, kept)
+            self._drop([sinks[name] for name in stopped])
+        except ExpectedError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise ExpectedError("resume", "the state of a tracker", f"{error!r}") from None
+
+    def start_over(self) -> None:
+        """Discard what the files of a run that was taken up hold, and record from the first step."""
+        if self._begin is None or self.step:
+            raise ExpectedError("resume", "attach(..., resume=True), before any step", "another")
+        self.load_state_dict(self._begin)
+
+    def sync(self) -> None:
+        """Have on the disk what the files hold so far, so that a power cut spares it."""
+        for sink in self._resumable().values():
+            self._write(sink, sink.sync)
+
+    def write_to(
+        self,
+        logdir: Path,
+        *,
+        hparams: Mapping[str, object] | None = None,
+        snapshots: Schedule | None = None,
+        resume: bool = False,
+    ) -> None:
+        """Write the run into a directory from now on, and keep others from writing there.
+
+        Raises:
+            ExpectedError: if it cannot be written, holds a run already (unless `resume`), or
+                somebody else writes to it.
+        """
+        self._waiting = resume and (logdir / HISTORY).exists()
+        try:
+            logdir.mkdir(parents=True, exist_ok=True)
+            self._lock = RunLock(logdir, "logdir")
+            self.add_sinks(_file_sinks(logdir, self._capture.geometry, hparams, resume))
+        except OSError as error:
+            raise ExpectedError(
+                "logdir", "a directory to write to, without a run in it", f"{error}"
+            ) from None
+        if snapshots is not None:
+            self.save_weights(WeightStore(logdir), snapshots)
+        if resume:
+            self._begin = self.state_dict()
+
     def add_sinks(self, sinks: Sequence[Sink]) -> None:
         """Give further sinks every record from now on; they are closed by `detach`."""
         self._sinks += sinks
@@ -262,6 +401,11 @@ class Tracker:
     def save_weights(self, store: WeightStore, schedule: Schedule) -> None:
         """Save the two layers at the recorded steps of a schedule."""
         self._store, self._saved = store, schedule
+
+    def release(self) -> None:
+        """Detach, and leave the files of a run that was not taken up as they are."""
+        self._drop(list(self._resumable().values()))
+        self.detach()
 
     def detach(self, extra: Mapping[str, Any] | None = None) -> None:
         """Remove all hooks and close all sinks; further calls do nothing.
@@ -273,11 +417,15 @@ class Tracker:
             return
         self._closed = True
         self._capture.close()
+        if os.getpid() != self._owner:
+            return
         summary = {**self.summary(), **(extra or {})}
-        for sink in self._sinks:
-            self._guard(
-                partial(sink.close, summary, self.history), f"closing {type(sink).__name__}"
-            )
+        for sink in list(self._sinks):
+            close = partial(sink.close, summary, self.history)
+            if not self._guard(close, f"closing {type(sink).__name__}"):
+                self._drop([sink])
+        if self._lock is not None:
+            self._guard(self._lock.release, "the lock")
 
     def __enter__(self) -> Self:
         """The tracker itself."""
@@ -293,8 +441,12 @@ class Tracker:
         self.detach()
 
     def _receive_safely(self, snapshot: Snapshot) -> None:
+        if os.getpid() != self._owner:
+            return
         transitions, alerts = len(self.transitions), len(self.alerts)
+        self._within = True
         self._guard(lambda: self._receive(snapshot), "this step's record")
+        self._within = False
         # outside the guard: callbacks are the user's own code, and may end the training
         if self._on_transition is not None:
             for transition in self.transitions[transitions:]:
@@ -304,6 +456,8 @@ class Tracker:
                 self._on_alert(self, alert)
 
     def _receive(self, snapshot: Snapshot) -> None:
+        if self._waiting:
+            self._leave_files()
         self._warn_of_notes(snapshot.view.notes)
         self._warn_of_problem(snapshot.problem)
         snapshot = replace(snapshot, previous=self._previous, first=self._first)
@@ -331,8 +485,83 @@ class Tracker:
         )
         self._save(snapshot)
         for sink in list(self._sinks):
-            if not self._guard(partial(sink.write, record), type(sink).__name__):
-                self._sinks.remove(sink)
+            self._write(sink, partial(sink.write, record))
+
+    def _write(self, writer: object, action: Callable[[], object]) -> None:
+        """Have something written; what fails is switched off."""
+        if not self._guard(action, type(writer).__name__):
+            if isinstance(writer, Resumable):
+                self._off.append(f"sink:{type(writer).__name__}")
+            self._drop([writer])
+
+    def _resumable(self) -> dict[str, Resumable]:
+        """Everything that writes and can go on, by name; several of one class are numbered."""
+        found: dict[str, Resumable] = {}
+        for writer in (*self._sinks, self._store):
+            if isinstance(writer, Resumable):
+                kind = type(writer).__name__
+                found[kind if kind not in found else f"{kind} {len(found)}"] = writer
+        return found
+
+    def _leave_files(self) -> None:
+        """Nobody said what is to become of the run in the log directory: it stays as it is."""
+        self._waiting = False
+        self._drop(list(self._resumable().values()))
+        got = "neither load_state_dict() nor start_over() before the first step"
+        error = ExpectedError("resume", "to be told where to go on", got, "no file is written")
+        if self._strict:
+            raise error
+        warnings.warn(f"phasetrack: {error}", TrackingWarning, stacklevel=2)
+
+    def _drop(self, writers: Sequence[object]) -> None:
+        for writer in writers:
+            if isinstance(writer, Resumable):
+                with suppress(OSError):
+                    writer.abandon()
+        self._sinks = [sink for sink in self._sinks if not any(sink is w for w in writers)]
+        if any(self._store is writer for writer in writers):
+            self._store = None
+
+    def _restore(self, state: Mapping[str, Any], sinks: Mapping[str, Resumable]) -> None:
+        capture, geometry, loss = self._capture, self._capture.geometry, self._capture.host_loss
+        history = self._recorded(state, sinks)
+        boundaries = [Boundary(**boundary) for boundary in state["boundaries"]]
+        changes = [(int(s), Phase[old], Phase[new]) for s, old, new in state["transitions"]]
+        alerts = [Alert(str(name), int(s), dict(why)) for name, s, why in state["alerts"]]
+        phase, off = Phase[state["phase"]], [str(name) for name in state["off"]]
+        undefined = {str(name): str(reason) for name, reason in state["undefined"].items()}
+        classifier = PhaseClassifier(self.thresholds, self._classifier.escape_steps)
+        classifier.load_state_dict(state["classifier"])
+        view = capture.view_of(state["capture"])
+        step, time = int(state["capture"]["step"]), float(state["capture"]["time"])
+        previous, first = (
+            None if state[name] is None else Snapshot.of_state(state[name], view, geometry, loss)
+            for name in ("previous", "first")
+        )
+        # from here on nothing fails but the disk
+        for name, sink in sinks.items():
+            sink.load_state_dict(state["sinks"][name])
+        self.history, self._classifier = history, classifier
+        self.phase, self.reason = phase, str(state["reason"])
+        self.boundaries, self.alerts, self.undefined = boundaries, alerts, undefined
+        self.transitions = [Transition(*change) for change in changes]
+        self._previous, self._first = previous, first
+        self._off, self._noted = off, view.notes
+        self._probes = [probe for probe in self._probes if f"probe:{probe.name}" not in off]
+        capture.go_on(view, step, time, recorded=history.last_step)
+        self._within = self._waiting = False
+
+    def _recorded(self, state: Mapping[str, Any], sinks: Mapping[str, Resumable]) -> History:
+        """The records that a state speaks of, from the history file or from itself."""
+        if state["history"] is not None:
+            history = _history(state["history"])
+        else:
+            (name, sink), *_ = ((n, s) for n, s in sinks.items() if isinstance(s, HistorySink))
+            history = sink.records(state["sinks"][name])
+        if history.count != state["records"]:
+            allowed = f"a history of {state['records']} records"
+            raise ExpectedError("resume", allowed, f"{history.count}")
+        return history
 
     def _save(self, snapshot: Snapshot) -> None:
         if self._store is None or not self._saved(snapshot.step):
@@ -340,8 +569,8 @@ class Tracker:
         if not snapshot.live:
             moved = "the optimizer's closure moved the weights before they could be saved"
             self.undefined.setdefault("weights", moved)
-        elif not self._guard(partial(self._store.save, snapshot.step, snapshot.view), "weights"):
-            self._store = None
+        else:
+            self._write(self._store, partial(self._store.save, snapshot.step, snapshot.view))
 
     def _measure(self, snapshot: Snapshot) -> tuple[dict[str, float], dict[str, Tensor]]:
         measured: dict[str, Tensor | float] = {}
@@ -352,6 +581,7 @@ class Tracker:
             read = partial(_measure_into, measured, probe, snapshot)
             if not self._guard(read, probe.name):
                 self._probes.remove(probe)
+                self._off.append(f"probe:{probe.name}")
         distributions = {
             name: value
             for name, value in measured.items()
@@ -396,9 +626,10 @@ class Tracker:
         except Exception as error:
             if self._strict:
                 raise
-            self.undefined.setdefault(what, f"switched off: {error!r}")
+            reason = str(error) if isinstance(error, ExpectedError) else repr(error)
+            self.undefined.setdefault(what, f"switched off: {reason}")
             warnings.warn(
-                f"phasetrack: {what} failed and is switched off; training goes on ({error!r})",
+                f"phasetrack: {what} failed and is switched off; training goes on ({reason})",
                 TrackingWarning,
                 stacklevel=2,
             )
@@ -468,6 +699,20 @@ def _escape_steps(given: float | None, forecast: Forecast | None) -> float | Non
     return forecast.settings.escape_steps if math.isnan(predicted) else predicted
 
 
+def _columns(history: History) -> dict[str, Any]:
+    columns = {name: torch.from_numpy(history[name]) for name in history}
+    return {"steps": torch.from_numpy(history.steps), "columns": columns}
+
+
+def _history(state: Mapping[str, Any]) -> History:
+    history = History()
+    columns = {str(name): values.numpy() for name, values in state["columns"].items()}
+    if any(len(values) != len(state["steps"]) for values in columns.values()):
+        raise ExpectedError("resume", "columns of one length", "others")
+    history.extend(state["steps"].numpy(), columns)
+    return history
+
+
 def _rank() -> int:
     distributed = torch.distributed
     if not distributed.is_available() or not distributed.is_initialized():
@@ -476,21 +721,17 @@ def _rank() -> int:
 
 
 def _file_sinks(
-    logdir: str | Path | None, geometry: ClusterGeometry, hparams: Mapping[str, object] | None
+    logdir: Path,
+    geometry: ClusterGeometry,
+    hparams: Mapping[str, object] | None,
+    resume: bool,
 ) -> list[Sink]:
-    if logdir is None or _rank() > 0:  # of several processes, one writes
-        return []
-    folder = Path(logdir)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        history, clock = HistorySink(folder / "history.jsonl"), ClockSink(folder / CLOCK)
-    except OSError as error:
-        raise ExpectedError(
-            "logdir", "a directory to write to, without a run in it", f"{error}"
-        ) from None
+    paths = (logdir / HISTORY, logdir / CLOCK)
+    if not resume and (taken := [path for path in paths if path.exists()]):
+        raise FileExistsError(errno.EEXIST, "it holds a run already", str(taken[0]))
     return [
-        history,
-        clock,
-        TensorBoardSink(folder, clusters=geometry.names, hparams=hparams),
-        NeuronSink(folder),
+        HistorySink(paths[0], resume=resume),
+        ClockSink(paths[1], resume=resume),
+        TensorBoardSink(logdir, clusters=geometry.names, hparams=hparams, resume=resume),
+        NeuronSink(logdir),
     ]

@@ -301,6 +301,14 @@ class TwoLayerView:
         return values[..., 0] if self.heads == 1 else values[..., 1] - values[..., 0]
 
 
+def known_activation(activation: Activation) -> str | None:
+    """The name of an activation in `ACTIVATIONS`; None if it is not among them."""
+    for name, function in ACTIVATIONS.items():
+        if activation is function or type(activation).__name__.lower() == name.replace("_", ""):
+            return name
+    return None
+
+
 def unwrapped(model: nn.Module) -> nn.Module:
     """The model inside torch.compile and DistributedDataParallel."""
     while True:

@@ -24,7 +24,10 @@ from phasetrack.tensorboard_plugin.run_store import RunStore
 
 NAME = "phases"
 # What the browser may ask for by name; nothing else is served.
-STATIC = ("index.js", "address.js", "app.js", "figure.js", "neurons.js", "sources.js", "style.css")
+STATIC = (
+    *("index.js", "app.js", "dom.js", "address.js", "loader.js", "sources.js", "scales.js"),
+    *("figure.js", "theme.js", "runs.js", "thresholds.js", "neurons.js", "style.css"),
+)
 KINDS = {".js": "text/javascript", ".css": "text/css"}
 PLOTLY = "plotly.min.js"
 PLOTLY_SECONDS = 24 * 3600  # how long a browser keeps it

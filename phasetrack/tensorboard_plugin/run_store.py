@@ -26,8 +26,9 @@ from phasetrack.downsample import min_max
 from phasetrack.history_file import EXACT_STEPS, HistoryFile
 from phasetrack.phases import Thresholds
 from phasetrack.records import ROWS_AT_ONCE, History
-from phasetrack.run_directory import CONFIG, HISTORY, SUMMARY
+from phasetrack.run_directory import CONFIG, SUMMARY
 from phasetrack.sinks.clock import CLOCK, read_clock
+from phasetrack.sinks.history import HISTORY
 from phasetrack.sinks.neurons import read_neurons, saved_neurons
 from phasetrack.tensorboard_plugin.labels import (
     Labels,
@@ -126,8 +127,8 @@ class RunStore:
     def _find(self) -> dict[str, Path]:
         """Directory of each run by its id, no two the same."""
         found: dict[str, Path] = {}
-        for shown, folder in self._walk():
-            name = shown
+        for plain, folder in self._walk():
+            name = plain
             while name in found:  # the log directory's own name, or bytes that are no UTF-8
                 name = f"./{name}"
             found[name] = folder
@@ -382,7 +383,8 @@ def _thinned(places: NDArray[np.intp], at: NDArray[np.float64], columns: int) ->
         ends = np.linspace(at[0], at[-1], columns + 1)
         _, first = np.unique(np.searchsorted(ends, at[places]), return_index=True)
         places = places[first]
-    return [int(place) + shift for place in places for shift in (0, 1)]
+    both: list[int] = np.concatenate([places, places + 1]).tolist()
+    return both
 
 
 def _thresholds(config: Mapping[str, Any], *, strict: bool = False) -> Thresholds:
