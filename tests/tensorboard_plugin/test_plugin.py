@@ -12,7 +12,7 @@ import pytest
 from tensorboard.plugins import base_plugin
 from werkzeug.test import Client
 
-from phasetrack import RunSettings, Thresholds, read_run, run_directory, train
+from phasetrack import RunSettings, Thresholds, contents, read_run, train
 from phasetrack.tensorboard_plugin import run_store
 from phasetrack.tensorboard_plugin.labels import MOST_MARKS
 from phasetrack.tensorboard_plugin.plugin import NAME, STATIC, PhasesPlugin
@@ -528,7 +528,7 @@ def test_times_that_are_none_are_left_out(server, logdir):
 
 def test_files_of_any_size_are_not_read(server, logdir):
     with (logdir / RUN / "summary.json").open("wb") as file:
-        file.truncate(run_directory.LARGEST_OBJECT + 1)
+        file.truncate(contents.LARGEST_OBJECT + 1)
     (entry,) = server.ask("runs")["runs"]
     assert entry["state"] == "unreadable" and "bytes, more than" in entry["problem"]
 
