@@ -366,6 +366,7 @@ class Tracker:
     @property
     def complete(self) -> bool:
         """Whether nothing that writes the run's files has failed."""
+        self._flush()
         return not any(name.startswith("sink:") for name in self._off)
 
     @property

@@ -5,7 +5,7 @@ import json
 import shutil
 import subprocess
 import warnings
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 import torch
@@ -196,8 +196,13 @@ def test_a_file_that_somebody_else_writes_to(tmp_path):
 
 def test_strict_raises_instead(tmp_path):
     fault = Fault(8, errno.ENOSPC, ("write",), path="history.jsonl")
-    with struck(fault), pytest.raises(OSError, match="No space left"):
-        loop(attached(tmp_path / "mine", strict=True))
+    with ExitStack() as until:
+
+        def of(*objects):
+            return until.enter_context(attached(tmp_path / "mine", strict=True)(*objects))
+
+        with struck(fault), pytest.raises(OSError, match="No space left"):
+            loop(of)
 
 
 @pytest.mark.parametrize("link", ["history.jsonl", "clock.jsonl", "neurons"])
