@@ -187,6 +187,12 @@ def _text(name: str, value: object) -> str:
     raise _refused(name, "text", value)
 
 
+def _reasons(name: str, value: object) -> dict[str, str]:
+    if isinstance(value, dict):
+        return {str(key): _text(f"{name}.{key}", reason) for key, reason in value.items()}
+    raise _refused(name, "an object of texts", value)
+
+
 def _phase(name: str, value: object) -> str:
     known = [phase.name for phase in Phase]
     if isinstance(value, str) and value in known:
@@ -254,6 +260,7 @@ def _short(value: object) -> str:
 
 
 _KINDS: dict[str, Kind] = {
+    "undefined": _reasons,
     "phase": _phase,
     "reason": _text,
     "steps": _number,
