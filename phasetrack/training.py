@@ -272,10 +272,11 @@ class _Job:
 
     def _checkpoint(self, schedule: CheckpointSchedule) -> None:
         # one that speaks of records which no file holds could not be gone on from: the last stays
+        before = time.perf_counter()
+        self._tracker.state_dict()  # records that wait are written now, and may find the disk full
         if self._tracker.complete:
-            before = time.perf_counter()
             self._try(self._save, CHECKPOINT)
-            schedule.saved(time.perf_counter() - before)
+        schedule.saved(time.perf_counter() - before)
 
     def _save(self) -> None:
         self._tracker.sync()
