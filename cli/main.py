@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options as opt
+from .planning import plan
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -134,6 +135,9 @@ def forecast(
 
     summary = predict(XOR(settings.d).geometry, settings).as_summary()
     _show(summary, as_json, f"forecast of {task}, d = {d}")
+
+
+app.command()(plan)
 
 
 @app.command()
