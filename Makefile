@@ -21,7 +21,7 @@ test-long: $(VENV)/.test ## whole experiments over seeds, and an install from a 
 	$(VENV)/bin/python -m pytest -m long
 
 pictures: $(VENV)/.test ## the README's pictures, from real runs in a real browser
-	$(VENV)/bin/python docs/pictures.py
+	PYTHONPATH=benchmarks $(VENV)/bin/python docs/pictures.py
 
 lint: $(VENV)/.lint ## linter, formatter, types, import arrows
 	$(VENV)/bin/ruff check $(CHECKED)

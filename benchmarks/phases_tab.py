@@ -11,10 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import re
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.parse
@@ -22,11 +19,11 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+from _browser import chromium, tensorboard
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 
+from phasetrack import RunSettings, read_run, train
 from phasetrack.phases import Thresholds
-from phasetrack.probes import default_probes
 from phasetrack.records import History
 from phasetrack.summary import summarise_again
 
@@ -38,9 +35,6 @@ BLOCK = 10_000  # lines made at once
 
 def metrics() -> list[str]:
     """Every metric of a real run."""
-    from phasetrack import RunSettings, read_run, train
-
-    assert default_probes()
     with tempfile.TemporaryDirectory() as folder:
         train(RunSettings(d=8, width=8, steps=2), out=folder, name="run")
         return list(read_run(Path(folder) / "run").history)
@@ -67,26 +61,6 @@ def write_run(folder: Path, names: list[str], steps: int, seed: int) -> None:
                     labelled.append(start + index, row)
     summary = summarise_again(labelled, Thresholds(), steps=steps)
     (folder / "summary.json").write_text(json.dumps(summary))
-
-
-def serve(logdir: Path) -> tuple[subprocess.Popen[str], str]:
-    command = [sys.executable, "-P", "-m", "tensorboard.main", "--logdir", str(logdir)]
-    process = subprocess.Popen(
-        [*command, "--port", "0", "--host", "localhost"], stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if match := re.search(r"at (http://localhost:\d+)/", line):
-            return process, match[1]
-    raise SystemExit("TensorBoard ended at once")
-
-
-def browser() -> webdriver.Chrome:
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for option in ("headless=new", "no-sandbox", "disable-gpu", "window-size=1280,1000"):
-        options.add_argument(f"--{option}")
-    return webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
 
 
 def until(driver: webdriver.Chrome, expression: str, limit: float = 600) -> float:
@@ -130,7 +104,7 @@ def zooms(driver: webdriver.Chrome, steps: int, rounds: int) -> dict[str, float]
     seen: list[dict[str, float]] = []
     for number in range(rounds):
         driver.execute_script("document.getElementById('do-reset').click()")
-        until(driver, f"{DRAWN} && Math.min(...{FIGURE}.data[0].x) === 0")
+        until(driver, f"Math.min(...{FIGURE}.data[0].x) === 0")
         time.sleep(0.5)  # as a person does, between two zooms
         low = steps * (0.1 + 0.05 * number)
         driver.execute_script(ZOOM, low, low + 0.4 * steps)
@@ -142,9 +116,7 @@ def zooms(driver: webdriver.Chrome, steps: int, rounds: int) -> dict[str, float]
 
 
 def measure(logdir: Path, name: str, steps: int) -> dict[str, float]:
-    process, address = serve(logdir)
-    driver = browser()
-    try:
+    with tensorboard(logdir) as (_, address), chromium() as driver:
         first = ask(address, "runs")
         lists = [ask(address, "runs") for _ in range(5)]
         link = urllib.parse.quote(json.dumps({"runs": [name]}))
@@ -162,10 +134,6 @@ def measure(logdir: Path, name: str, steps: int) -> dict[str, float]:
             "first chart": drawn,
             **zooms(driver, steps, 7),
         }
-    finally:
-        driver.quit()
-        process.terminate()
-        process.wait()
 
 
 def main() -> None:

@@ -53,8 +53,8 @@ Every = Annotated[
 MicroBatch = Annotated[
     int | None,
     typer.Option(
-        help="Samples in memory at once; the result stays the same up to rounding (default: the "
-        "whole batch).",
+        help="Samples in memory at once; the result stays the same up to rounding (default: chosen "
+        "from d, batch, width and memory).",
         show_default=False,
     ),
 ]

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
+from _browser import chromium, tensorboard
 from selenium.webdriver.support.ui import WebDriverWait
 
 from phasetrack import RunSettings, read_run, train
 from phasetrack.plots import run_figure, save_figure
 
 HERE = Path(__file__).parent
-SIZE = "1280,1180"
+SIZE = (1280, 1340)
 
 
 def main() -> None:
@@ -32,33 +28,13 @@ def main() -> None:
 
 def photograph(logdir: Path, file: Path) -> None:
     """The Phases tab of a plain TensorBoard, as a PNG."""
-    command = [sys.executable, "-P", "-m", "tensorboard.main", "--logdir", str(logdir)]
-    server = subprocess.Popen(
-        [*command, "--port", "0", "--host", "localhost"], stderr=subprocess.PIPE, text=True
-    )
-    assert server.stderr is not None
-    lines = (re.search(r"at (http://localhost:\d+)/", line) for line in server.stderr)
-    address = next(match[1] for match in lines if match)
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for option in ("headless=new", "no-sandbox", "disable-gpu", f"window-size={SIZE}"):
-        options.add_argument(f"--{option}")
-    driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
-    try:
+    with tensorboard(logdir) as (_, address), chromium(*SIZE) as driver:
         driver.get(f"{address}/#phases")
         wait = WebDriverWait(driver, 60)
         wait.until(lambda d: d.execute_script("return document.querySelector('iframe')"))
         driver.switch_to.frame(0)
-        wait.until(lambda d: d.execute_script("return document.querySelector('#figure .main-svg')"))
-        wait.until(
-            lambda d: d.execute_script("return !document.getElementById('message').textContent")
-        )
+        wait.until(lambda d: d.execute_script("return document.querySelector('[aria-busy=false]')"))
         driver.save_screenshot(file)
-    finally:
-        driver.quit()
-        server.terminate()
-        server.wait()
-        server.stderr.close()
 
 
 if __name__ == "__main__":

@@ -355,7 +355,8 @@ def _finish(axes: Axes, *, legend: bool = True) -> None:
     axes.tick_params(labelsize=_small(axes))
     axes.spines[["top", "right"]].set_visible(False)
     if legend and axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=_small(axes) - 1, frameon=False)
+        # boundary lines pass behind the names
+        axes.legend(fontsize=_small(axes) - 1, framealpha=0.75, edgecolor="none", borderpad=0.2)
 
 
 def _set_range(axes: Axes, history: History) -> None:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from phasetrack.phases import Alert, Boundary, Phase, Transition
 
 
+# Steps that are unpacked together where a history is walked through (chosen here).
+ROWS_AT_ONCE = 1024
+
+
 class Undefined(float):
     """A reading that cannot be made: NaN, with the reason.
 
@@ -88,7 +92,8 @@ class History(Mapping[str, NDArray[np.float64]]):
 
     def append(self, step: int, readings: Mapping[str, float]) -> None:
         """Add one step; a metric that other steps have and this one lacks becomes NaN."""
-        count = len(self._steps)
+        count = self.count
+        self._steps.append(step)
         for name, value in readings.items():
             column = self._columns.get(name)
             if column is None:
@@ -96,7 +101,20 @@ class History(Mapping[str, NDArray[np.float64]]):
             if len(column) < count:
                 column.extend([math.nan] * (count - len(column)))
             column.append(value)
-        self._steps.append(step)
+
+    def extend(self, steps: NDArray[np.int64], columns: Mapping[str, NDArray[np.float64]]) -> None:
+        """Add many steps, (n,), at once, with each metric's values, (n,)."""
+        count = self.count
+        for name, values in columns.items():
+            column = self._columns.setdefault(name, array("d"))
+            column.extend([math.nan] * (count - len(column)))
+            column.frombytes(np.asarray(values, dtype=np.float64).tobytes())
+        self._steps.frombytes(np.asarray(steps, dtype=np.int64).tobytes())
+
+    @property
+    def count(self) -> int:
+        """How many steps there are."""
+        return len(self._steps)
 
     @property
     def steps(self) -> NDArray[np.int64]:
@@ -107,16 +125,20 @@ class History(Mapping[str, NDArray[np.float64]]):
         """One metric, float64, as long as `steps`; KeyError names the metrics there are."""
         if name not in self._columns:
             raise KeyError(f"no metric {name!r}; this history has {sorted(self._columns)}")
+        return np.array(self._padded(name), dtype=np.float64)
+
+    def _padded(self, name: str) -> array[float]:
+        """A column with NaN for the steps since its metric was last seen."""
         column = self._columns[name]
-        column.extend([math.nan] * (len(self._steps) - len(column)))
-        return np.array(column, dtype=np.float64)
+        column.extend([math.nan] * (self.count - len(column)))
+        return column
 
     def __iter__(self) -> Iterator[str]:
         """Metric names, in the order in which they first appeared."""
         return iter(self._columns)
 
     def __len__(self) -> int:
-        """How many metrics there are; `len(history.steps)` counts the steps."""
+        """How many metrics there are; `count` counts the steps."""
         return len(self._columns)
 
     @property
@@ -126,6 +148,8 @@ class History(Mapping[str, NDArray[np.float64]]):
 
     def rows(self, start: int = 0) -> Iterator[tuple[int, dict[str, float]]]:
         """Step and readings, one recorded step after the other, from the `start`-th record on."""
-        columns = {name: self[name][start:].tolist() for name in self._columns}
-        for index, step in enumerate(self._steps[start:]):
-            yield step, {name: column[index] for name, column in columns.items()}
+        for first in range(start, self.count, ROWS_AT_ONCE):
+            part = slice(first, first + ROWS_AT_ONCE)
+            columns = {name: self._padded(name)[part].tolist() for name in self._columns}
+            for index, step in enumerate(self._steps[part]):
+                yield step, {name: column[index] for name, column in columns.items()}

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from phasetrack._checks import ExpectedError
+from phasetrack.history_file import HistoryFile
 from phasetrack.phases import Phase, Thresholds, Verdict, relabel
 from phasetrack.records import History
 from phasetrack.summary import summarise_again
@@ -173,18 +174,10 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def _read_history(path: Path) -> History:
-    history = History()
     if not path.exists():
-        return history
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.endswith("\n"):
-                break
-            try:
-                row = json.loads(line)
-                history.append(int(row.pop("step")), {k: float(v) for k, v in row.items()})
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                raise ExpectedError(
-                    "run", f"one JSON object a line in {path}", f"line {number}: {error!r}"
-                ) from None
-    return history
+        return History()
+    file = HistoryFile(path)
+    file.refresh()
+    if file.damage:
+        raise ExpectedError("run", f"one JSON object a line in {path}", file.damage)
+    return file.history

@@ -71,11 +71,12 @@ class RunSettings:
         train: ``both``, ``first`` or ``second`` layer.
         every: record every n-th step.
         target: loss at which the run is FITTED.
-        micro_batch: samples held in memory at once; None means the whole batch.
+        micro_batch: samples held in memory at once; None means chosen from d, width, batch and the
+            memory there is (`memory.micro_batch`).
         shuffle_labels: give each sample the label of another (a run that cannot succeed).
         snapshots: save the weights at every such recorded step; None saves none.
         gradient_error: also read the first-order error of the parameter gradient (costs two
-            backward passes a recorded step).
+            backward passes a recorded step, and holds the whole batch in memory).
 
     Raises:
         ExpectedError: naming the option, what is allowed and what was given.

@@ -67,12 +67,10 @@ def summarise_again(
     forecast: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """`summarise` for readings that carry no labels, or other ones than `thresholds` give."""
-    rows = list(history.rows())
-    verdicts = [verdict for _, verdict in relabel(rows, thresholds, escape_steps)]
-    labelled = History(
-        (step, {**readings, "phase/id": float(verdict.phase.id)})
-        for (step, readings), verdict in zip(rows, verdicts, strict=True)
-    )
+    verdicts = [verdict for _, verdict in relabel(history.rows(), thresholds, escape_steps)]
+    labelled = History()
+    ids = np.array([float(verdict.phase.id) for verdict in verdicts])
+    labelled.extend(history.steps, {**history, "phase/id": ids})
     last = verdicts[-1] if verdicts else Verdict(Phase.UNDETERMINED, "no step was recorded")
     return summarise(
         labelled,
@@ -81,7 +79,7 @@ def summarise_again(
         boundaries=[boundary for verdict in verdicts for boundary in verdict.boundaries],
         alerts=[alert for verdict in verdicts for alert in verdict.alerts],
         undefined=undefined or {},
-        steps=len(rows) and rows[-1][0] + 1 if steps is None else steps,
+        steps=history.last_step + 1 if steps is None else steps,
         thresholds=thresholds,
         forecast=forecast,
     )

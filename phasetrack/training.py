@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from phasetrack._checks import ExpectedError, check_int
 from phasetrack._version import __version__
 from phasetrack.forecast import Forecast, predict
 from phasetrack.losses import LogisticLoss
+from phasetrack.memory import host_memory, micro_batch
 from phasetrack.network import TwoLayerNet
 from phasetrack.phases import Phase
 from phasetrack.probes import default_probes
@@ -63,6 +64,7 @@ def train(
     where = _checked_device(device)
     if threads is not None:
         torch.set_num_threads(check_int("threads", threads, minimum=1))
+    settings = with_micro_batch(settings, where)
     directory = create_run_directory(Path(out), name or run_name(settings))
     task = XOR(settings.d, shuffle_labels=settings.shuffle_labels)
     started = time.perf_counter()
@@ -102,6 +104,22 @@ def train(
         write_json(directory / SUMMARY, summary)
         tracker.detach(extra)
     return summary
+
+
+def with_micro_batch(settings: RunSettings, device: torch.device) -> RunSettings:
+    """The settings with `micro_batch` chosen from d, width, batch and the device's memory.
+
+    A number that was given stays. The one chosen is recorded in ``config.json``, so that a run can be
+    repeated to the bit elsewhere.
+    """
+    if settings.micro_batch is not None:
+        return settings
+    if device.type == "cuda":
+        memory: int | None = torch.cuda.get_device_properties(device).total_memory
+    else:
+        memory = host_memory()
+    chosen = micro_batch(settings.d, settings.width, settings.batch_size, memory)
+    return replace(settings, micro_batch=chosen)
 
 
 def fresh_sample(settings: Mapping[str, Any]) -> tuple[Tensor, Tensor]:

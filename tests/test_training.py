@@ -2,13 +2,22 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 import phasetrack
-from phasetrack import ExpectedError, LogisticLoss, RunSettings, TwoLayerNet, train
+from phasetrack import (
+    ExpectedError,
+    LogisticLoss,
+    RunSettings,
+    TwoLayerNet,
+    memory,
+    read_run,
+    train,
+)
 from phasetrack.tasks import XOR
 
 SMALL = RunSettings(d=64, width=128, batch=512)
@@ -79,6 +88,20 @@ def test_micro_batches_change_nothing_beyond_rounding(tmp_path):
     assert whole["final"].keys() == parts["final"].keys()
     for name, value in whole["final"].items():
         assert parts["final"][name] == pytest.approx(value, rel=1e-3, abs=1e-5, nan_ok=True), name
+
+
+def test_a_batch_too_large_for_memory_is_split_by_itself(tmp_path, monkeypatch):
+    settings = RunSettings(d=32, width=64, batch=128, steps=10)
+    train(settings, out=tmp_path, name="whole")
+    monkeypatch.setattr(memory, "PIECE_BYTES", 30 * memory.bytes_per_sample(32, 64))
+    train(settings, out=tmp_path, name="parts")
+    train(replace(settings, micro_batch=26), out=tmp_path, name="asked")
+    whole, parts, asked = (read_run(tmp_path / name) for name in ("whole", "parts", "asked"))
+    # five pieces of 26, 26, 26, 26 and 24
+    assert [run.config["settings"]["micro_batch"] for run in (whole, parts, asked)] == [128, 26, 26]
+    for name in whole.history:
+        np.testing.assert_array_equal(parts.history[name], asked.history[name])
+        np.testing.assert_allclose(parts.history[name], whole.history[name], rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("steps", [1, 7])

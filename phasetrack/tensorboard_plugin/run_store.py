@@ -20,13 +20,13 @@ import numpy as np
 from phasetrack._checks import ExpectedError
 from phasetrack.charts import describe
 from phasetrack.downsample import min_max
+from phasetrack.history_file import HistoryFile
 from phasetrack.phases import Thresholds
 from phasetrack.records import History
 from phasetrack.run_directory import CONFIG, HISTORY, SUMMARY, read_object
 from phasetrack.sinks.clock import CLOCK, read_clock
 from phasetrack.sinks.neurons import read_neurons, saved_neurons
 from phasetrack.tensorboard_plugin.labels import Labels, recorded_labels, without_infinity
-from phasetrack.tensorboard_plugin.live_history import LiveHistory
 
 # Chosen here: how many runs are listed, how deep they are looked for, and how many readings of
 # histories (8 bytes each) stay in memory when others are opened.
@@ -117,13 +117,13 @@ class OpenRun:
     def __init__(self, name: str, folder: Path) -> None:
         self.name, self.folder = name, folder
         self._lock = threading.RLock()
-        self._live = LiveHistory(_inside(folder, HISTORY))
+        self._live = HistoryFile(_inside(folder, HISTORY))
         self._labels: OrderedDict[Thresholds, Labels] = OrderedDict()
 
     @property
     def readings(self) -> int:
         """Numbers in memory."""
-        return len(self._live.history) * len(self._live.history.steps)
+        return len(self._live.history) * self._live.history.count
 
     @property
     def problem(self) -> str:

@@ -1,29 +1,18 @@
 """Real TensorBoard in real headless Chromium; missing browsers fail the tests, they are not skipped."""
 
 import contextlib
-import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
+from _browser import chromium, tensorboard
 from selenium.webdriver.support.ui import WebDriverWait
 
 from phasetrack import RunSettings, train
 
 PATIENCE = 60  # seconds until a page must have become what it should; no test measures time
-INSTALL = "apt-get install chromium chromium-driver"
 # Screenshots of the last test run, for people to look at.
 PICTURES = Path(__file__).parents[2] / "build" / "screenshots"
-
-
-def found(name):
-    path = shutil.which(name)
-    assert path, f"these tests need {name}; on Debian: {INSTALL}"
-    return path
 
 
 class Page:
@@ -70,14 +59,8 @@ class Page:
 
 @pytest.fixture(scope="session")
 def driver():
-    options = webdriver.ChromeOptions()
-    options.binary_location = found("chromium")
-    for option in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"):
-        options.add_argument(f"--{option}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(found("chromedriver")))
-    yield driver
-    driver.quit()
+    with chromium() as driver:
+        yield driver
 
 
 @pytest.fixture
@@ -93,26 +76,6 @@ def page(driver, tmp_path):
     assert page.errors() == []
     driver.switch_to.default_content()
     driver.get("about:blank")
-
-
-@contextlib.contextmanager
-def tensorboard(logdir):
-    """A plain ``tensorboard --logdir``: the process and its address."""
-    # -P: the entry point is found where phasetrack is installed, not in the current folder
-    command = [sys.executable, "-P", "-m", "tensorboard.main", "--logdir", str(logdir)]
-    process = subprocess.Popen(
-        [*command, "--port", "0", "--host", "localhost"],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        found = (re.search(r"at (http://localhost:\d+)/", line) for line in process.stderr)
-        yield process, next(match[1] for match in found if match)
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-        process.stderr.close()
 
 
 @pytest.fixture

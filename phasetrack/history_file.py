@@ -1,0 +1,178 @@
+"""``history.jsonl``, read as it grows: each call reads what was added, and nothing twice.
+
+A line is one JSON object: ``step``, then flat metric names; numbers that are not finite are written
+as Python's json does. Lines are decoded many at a time by a decoder made for the metrics seen so far;
+whatever it does not take goes through Python's json, a line at a time, which also names the damage.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from array import array
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from phasetrack.records import History
+
+# Bytes of one line, far beyond any record (chosen here): a longer one is no history.
+LONGEST_LINE = 2**24
+# Bytes read at once (chosen here: some hundred lines, small enough to stay in the processor's cache).
+BLOCK = 2**20
+# Lines that are worth a decoder of their own, and metrics that it may have (chosen here).
+LEAST_LINES, MOST_METRICS = 32, 10_000
+# Integers below this are the same as float64.
+EXACT_STEPS = 2**53
+
+
+class HistoryFile:
+    """A history file in memory.
+
+    Attributes:
+        history: every complete line up to the first damaged one.
+        damage: which line is damaged and why, or why the file cannot be opened; empty if nothing is
+            wrong. A last line that is cut off, or being written now, is no damage.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self.history, self.damage = History(), ""
+        self._offset, self._lines, self._identity = 0, 0, (0, 0)
+        self._decoder: _Decoder | None = None
+
+    @property
+    def problem(self) -> str:
+        """`damage` with the file's name; empty if nothing is wrong."""
+        return f"{self._path.name}, {self.damage}"[:300] if self.damage else ""
+
+    def refresh(self) -> bool:
+        """Read what was added since the last call; whether anything was.
+
+        A file that was replaced, or became shorter, is read from its beginning.
+        """
+        try:
+            file = self._path.open("rb", buffering=0)
+        except OSError as error:
+            self.damage = str(error.strerror)
+            return False
+        with file:
+            status = os.fstat(file.fileno())
+            identity = (status.st_dev, status.st_ino)
+            if identity != self._identity or status.st_size < self._offset:
+                self._start_over()
+                self._identity = identity
+            if self.damage or status.st_size == self._offset:
+                return False
+            before = self.history.count
+            file.seek(self._offset)
+            rest = b""
+            while not self.damage and (block := file.read(BLOCK)):
+                *lines, rest = (rest + block).split(b"\n")
+                self._take(lines)
+                if len(rest) > LONGEST_LINE and not self.damage:
+                    self._damaged(f"longer than {LONGEST_LINE} bytes")
+            return self.history.count > before
+
+    def _take(self, lines: list[bytes]) -> None:
+        if self._decoder and len(lines) >= LEAST_LINES:
+            table = self._decoder.table(lines)
+            if table is not None and _ascends(self.history.last_step, table["step"]):
+                self.history.extend(table.pop("step").astype(np.int64), table)
+                self._offset += sum(map(len, lines)) + len(lines)
+                self._lines += len(lines)
+                return
+        for line in lines:
+            self._take_one(line)
+            if self.damage:
+                return
+        names = tuple(self.history)
+        if len(lines) >= LEAST_LINES and (not self._decoder or self._decoder.names != names):
+            self._decoder = _Decoder.of(names)
+
+    def _take_one(self, line: bytes) -> None:
+        try:
+            row = json.loads(line)
+            step = int(row.pop("step"))
+            readings = {str(name): float(value) for name, value in row.items()}
+            if self.history.count and step <= self.history.last_step:
+                raise ValueError(f"step {step} follows step {self.history.last_step}")
+            self.history.append(step, readings)
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+            OverflowError,
+        ) as e:
+            self._damaged(f"{type(e).__name__}: {e}")
+            return
+        self._offset += len(line) + 1
+        self._lines += 1
+
+    def _damaged(self, what: str) -> None:
+        self.damage = f"line {self._lines + 1}: {what}"[:300]
+
+
+class _Decoder:
+    """Decodes lines that hold no other metrics than some known ones, in any order.
+
+    Attributes:
+        names: those metrics.
+    """
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        fields = {f"metric_{number}": name for number, name in enumerate(names)}
+        line = msgspec.defstruct(
+            "Line",
+            # a metric that a line lacks is NaN there; a string is one of the quoted numbers below
+            [("step", int), *((field, float | str, math.nan) for field in fields)],
+            rename=fields,
+            forbid_unknown_fields=True,
+            gc=False,
+        )
+        self.names = names
+        self._decode = msgspec.json.Decoder(line).decode
+
+    @classmethod
+    def of(cls, names: tuple[str, ...]) -> _Decoder | None:
+        """A decoder for some metrics; None if they are too many, or oddly named."""
+        try:
+            return cls(names) if len(names) <= MOST_METRICS else None
+        except ValueError:
+            return None
+
+    def table(self, lines: list[bytes]) -> dict[str, NDArray[np.float64]] | None:
+        """The lines as columns, ``step`` and all metrics; None if a line needs a closer look."""
+        flat, decode, values = array("d"), self._decode, msgspec.structs.astuple
+        try:
+            for line in lines:
+                if b"N" in line or b"I" in line:
+                    flat.extend(map(float, values(decode(_quoted(line)))))
+                else:
+                    flat.extend(values(decode(line)))
+        except (ValueError, TypeError, RecursionError):
+            return None
+        columns = np.array(flat).reshape(len(lines), 1 + len(self.names)).T
+        return dict(zip(("step", *self.names), columns, strict=True))
+
+
+def _quoted(line: bytes) -> bytes:
+    """Python's numbers that are not finite, which JSON does not know, as strings.
+
+    Should this hit a metric's name, the name is unknown and the line gets its closer look.
+    """
+    line = line.replace(b": NaN", b': "NaN"').replace(b": Infinity", b': "Infinity"')
+    return line.replace(b": -Infinity", b': "-Infinity"')
+
+
+def _ascends(last: int, steps: NDArray[np.float64]) -> bool:
+    """Whether steps, exact as float64, go up from a last one."""
+    return bool(steps[0] > last and steps[-1] < EXACT_STEPS and (np.diff(steps) > 0).all())

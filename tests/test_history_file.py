@@ -1,0 +1,199 @@
+"""A history is read as it grows, each byte once, and damage is named."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from phasetrack import history_file
+from phasetrack.history_file import HistoryFile
+
+
+def line(step, **readings):
+    return json.dumps({"step": step, **readings}) + "\n"
+
+
+def test_what_is_added_is_read_and_nothing_twice(tmp_path):
+    path = tmp_path / "history.jsonl"
+    live = HistoryFile(path)
+    assert not live.refresh() and "No such file" in live.problem
+    path.write_text(line(0, a=1.0) + line(1, a=2.0))
+    live = HistoryFile(path)
+    assert live.refresh() and not live.refresh()
+    with path.open("a") as file:
+        file.write(line(2, a=3.0, b=4.0) + '{"step": 3, "a"')
+    assert live.refresh()
+    assert live.history.steps.tolist() == [0, 1, 2] and not live.problem
+    with path.open("a") as file:
+        file.write(": 5.0}\n")
+    assert live.refresh()
+    assert live.history["a"].tolist() == [1.0, 2.0, 3.0, 5.0]
+    np.testing.assert_array_equal(live.history["b"], [np.nan, np.nan, 4.0, np.nan])
+
+
+@given(st.lists(st.integers(1, 60), max_size=12), st.integers(1, 30))
+@settings(max_examples=40)
+def test_wherever_the_writer_was_cut_off_the_same_is_read(tmp_path_factory, cuts, count):
+    content = "".join(line(3 * step, a=step / 7) for step in range(count)).encode()
+    path = tmp_path_factory.mktemp("live") / "history.jsonl"
+    path.write_bytes(b"")
+    live, position = HistoryFile(path), 0
+    for cut in [*cuts, len(content)]:
+        with path.open("ab") as file:
+            file.write(content[position : position + cut])
+        position = min(position + cut, len(content))
+        live.refresh()
+        assert not live.problem
+        assert len(live.history.steps) == content[:position].count(b"\n")
+    assert live.history["a"].tolist() == [step / 7 for step in range(count)]
+
+
+@pytest.mark.parametrize("how", ["shorter", "another file"])
+def test_a_replaced_file_is_read_anew(tmp_path, how):
+    path = tmp_path / "history.jsonl"
+    path.write_text(line(0, a=1.0) + line(1, a=2.0))
+    live = HistoryFile(path)
+    live.refresh()
+    if how == "another file":
+        other = tmp_path / "other"
+        other.write_text(line(0, a=7.0) + line(1, a=8.0) + line(2, a=9.0))
+        other.replace(path)
+    else:
+        path.write_text(line(0, a=7.0))
+    live.refresh()
+    assert live.history["a"].tolist() == ([7.0, 8.0, 9.0] if how == "another file" else [7.0])
+
+
+DAMAGED = {
+    "no JSON": "{\n",
+    "no object": "[1]\n",
+    "no step": '{"a": 1}\n',
+    "text": '{"step": 2, "a": "high"}\n',
+    "step again": line(1, a=3.0),
+    "step infinite": '{"step": Infinity}\n',
+    "step huge": '{"step": ' + "9" * 30 + "}\n",
+    "deep": "[" * 100_000 + "\n",
+    "long integer": '{"step": 2, "a": ' + "9" * 5000 + "}\n",
+    "bytes": b"\xff\xfe\n",
+}
+
+
+@pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_line_is_named_and_what_is_before_it_stays(tmp_path, text):
+    path = tmp_path / "history.jsonl"
+    content = text if isinstance(text, bytes) else text.encode()
+    path.write_bytes((line(0, a=1.0) + line(1, a=2.0)).encode() + content + line(5, a=1.0).encode())
+    live = HistoryFile(path)
+    live.refresh()
+    assert live.history.steps.tolist() == [0, 1]
+    assert live.problem.startswith("history.jsonl, line 3: ") and len(live.problem) <= 300
+    assert not live.refresh()
+
+
+def test_an_endless_line_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(history_file, "LONGEST_LINE", 1000)
+    path = tmp_path / "history.jsonl"
+    path.write_text(line(0, a=1.0) + "x" * 5000)
+    live = HistoryFile(path)
+    live.refresh()
+    assert live.history.steps.tolist() == [0] and "longer than 1000" in live.problem
+
+
+VALUES = st.floats() | st.integers(-(10**40), 10**40)
+NAMES = st.sampled_from(["a", "b/c", "µ", "NaN", "x: NaN", "null", "d1"]) | st.text(max_size=5)
+ODD_LINES = st.sampled_from(
+    [
+        "null",
+        "",
+        "{}",
+        '{"step": 5.0, "a": 1}',
+        '{"step": 7, "a": null}',
+        '{"step": 7, "a": nan}',
+        '{"step": 7, "a": "1.5"}',
+        '{"step": 7, "a": true}',
+        '{"step": 7, "a": 1e999}',
+        '{"step": 7, "a": 01}',
+        '{"step":7,"a":NaN,"b/c":-Infinity}',
+        '{"step": 7, "a": 1, "a": 2}',
+        '{"a": 1, "step": 7}',
+        '{"step": 7, "a": [1]}',
+        '{"step": 7, "a": ' + "9" * 5000 + "}",
+        '{"step": 9007199254740993, "a": 1}',
+        '{"step": 1000000000000000000000000000000, "a": 1}',
+        '{"step": 7, "a": 1} {}',
+    ]
+)
+
+
+def naive(content):
+    """Rows up to the first damaged line, by Python's json alone, and that line's number."""
+    rows = []
+    for number, text in enumerate(content.split(b"\n")[:-1], start=1):
+        try:
+            row = json.loads(text)
+            step = int(row.pop("step"))
+            if rows and step <= rows[-1][0]:
+                raise ValueError
+            np.int64(step)
+            rows.append((step, {name: float(value) for name, value in row.items()}))
+        except Exception:
+            return rows, number
+    return rows, None
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """Every block is worth a decoder."""
+    monkeypatch.setattr(history_file, "LEAST_LINES", 1)
+    monkeypatch.setattr(history_file, "BLOCK", 64)
+
+
+@given(
+    st.lists(st.dictionaries(NAMES, VALUES, max_size=4), max_size=30),
+    st.lists(st.tuples(st.integers(0, 40), ODD_LINES), max_size=2),
+)
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_whole_blocks_are_read_as_json_reads_them(tmp_path_factory, eager, rows, odd):
+    lines = [
+        json.dumps({"step": n} | {k: v for k, v in r.items() if k != "step"})
+        for n, r in enumerate(rows)
+    ]
+    for place, text in odd:
+        lines.insert(place, text)
+    content = "".join(text + "\n" for text in lines).encode()
+    path = tmp_path_factory.mktemp("blocks") / "history.jsonl"
+    path.write_bytes(content)
+    file = HistoryFile(path)
+    file.refresh()
+    expected, damaged = naive(content)
+    assert file.history.steps.tolist() == [step for step, _ in expected]
+    # a damaged line's metrics have no say
+    assert set(file.history) == {name for _, row in expected for name in row}
+    for name in file.history:
+        column = [row.get(name, math.nan) for _, row in expected]
+        np.testing.assert_array_equal(file.history[name], column)
+    assert file.damage.startswith(f"line {damaged}: ") if damaged else not file.damage
+
+
+def test_a_long_history_is_read_by_the_block(tmp_path, monkeypatch):
+    """The decoder takes all lines but the first block's and those with a new metric."""
+    closely = []
+    take = HistoryFile._take_one
+    monkeypatch.setattr(HistoryFile, "_take_one", lambda f, t: (closely.append(t), take(f, t)))
+    monkeypatch.setattr(history_file, "BLOCK", 10_000)
+    path = tmp_path / "history.jsonl"
+    values = np.random.default_rng(0).standard_normal((4000, 3)) * 10.0 ** np.arange(3)
+    values[::3, 1], values[::5, 2] = np.nan, -np.inf
+    with path.open("w") as out:
+        for step, row in enumerate(values.tolist()):
+            out.write(line(step, **dict(zip("abc", row, strict=True))))
+    file = HistoryFile(path)
+    file.refresh()
+    np.testing.assert_array_equal(np.stack([file.history[n] for n in "abc"], axis=1), values)
+    assert file.history.steps.tolist() == list(range(4000))
+    assert 0 < len(closely) < 200 and not file.damage
