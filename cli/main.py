@@ -13,6 +13,7 @@ import typer
 
 from . import options as opt
 from .planning import plan
+from .sweeps import sweep
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -138,6 +139,7 @@ def forecast(
 
 
 app.command()(plan)
+app.command()(sweep)
 
 
 @app.command()

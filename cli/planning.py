@@ -147,7 +147,7 @@ def _cost(plan: Plan) -> Table:
         "samples": amount(plan.samples),
         "arithmetic": amount(plan.flops, "FLOP"),
         "memory, the whole batch at once": amount(plan.memory(plan.settings.batch_size), "B"),
-        f"memory, --micro-batch {micro}": amount(plan.memory(micro), "B"),
+        f"memory, {micro} samples at once (as run does)": amount(plan.memory(micro), "B"),
     }
     for name, value in rows.items():
         table.add_row(name, value)

@@ -19,6 +19,7 @@ import torch
 from phasetrack._checks import check_float, check_int
 from phasetrack.forecast import Forecast, predict
 from phasetrack.losses import LogisticLoss
+from phasetrack.memory import bytes_per_sample, host_memory, micro_batch
 from phasetrack.network import TwoLayerNet
 from phasetrack.settings import RunSettings
 from phasetrack.tasks import XOR
@@ -32,7 +33,6 @@ TRIAL_WORDS = 2**20  # of random bits
 # gradient is written, and the update reads both and writes one; a batch is written once, then read
 # forwards and backwards; hidden activations, their mask and gradient are each written and read.
 WEIGHT_PASSES, BATCH_PASSES, HIDDEN_PASSES = 5, 3, 6
-HIDDEN_COPIES = 3  # hidden layers' worth of values held at once: before and after ReLU, gradient
 
 
 @dataclass(frozen=True)
@@ -122,13 +122,14 @@ class Plan:
 
     @property
     def micro_batch(self) -> int:
-        """The `micro_batch` of the settings, or one that takes as much memory as the weights."""
-        return self.settings.micro_batch or min(self.settings.batch_size, self.settings.width)
+        """Samples held at once: as the settings say, or as a run here would choose."""
+        d, p, m = self.settings.d, self.settings.width, self.settings.batch_size
+        return self.settings.micro_batch or micro_batch(d, p, m, host_memory())
 
     def memory(self, batch: int) -> float:
         """Bytes of weights and gradient, and of `batch` samples in flight."""
         d, p = self.settings.d, self.settings.width
-        return float(FLOAT * (2 * p * d + batch * (d + HIDDEN_COPIES * p)))
+        return float(2 * FLOAT * p * d + batch * bytes_per_sample(d, p))
 
     def core_seconds(self) -> float:
         """Time of the run on one core of this machine."""

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from phasetrack import ExpectedError, RunSettings, TwoLayerNet, train
+from phasetrack.memory import bytes_per_sample
 from phasetrack.planning import Gpu, Plan, Throughput, measure, plan
 from phasetrack.tasks import XOR
 
@@ -42,9 +43,9 @@ def test_operations_are_those_that_torch_counts(made):
 
 
 def test_memory_holds_weights_gradient_and_batch(made):
-    weights, batch = 2 * 128 * 64, 512 * (64 + 3 * 128)
-    assert made.memory(512) == 4 * (weights + batch)
-    assert made.micro_batch == 128
+    assert made.memory(512) == 4 * 2 * 128 * 64 + 512 * bytes_per_sample(64, 128)
+    assert made.micro_batch == 512  # small enough to stay whole
+    assert plan(RunSettings(d=2**16, width=1, steps=1), throughput=PACE).micro_batch < 2**16
     assert plan(RunSettings(d=64, micro_batch=32), throughput=PACE).micro_batch == 32
 
 
