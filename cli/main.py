@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options as opt
+from .claims import claims
 from .planning import plan
 from .sweeps import sweep
 
@@ -140,6 +141,7 @@ def forecast(
 
 app.command()(plan)
 app.command()(sweep)
+app.command()(claims)
 
 
 @app.command()

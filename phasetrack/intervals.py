@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 LEVEL = 0.95
 
@@ -58,7 +59,7 @@ def share(successes: int, count: int, level: float = LEVEL) -> Interval:
     return Interval(p, max(0.0, middle - half), min(1.0, middle + half), count)
 
 
-def slope(x: Sequence[float], y: Sequence[float], level: float = LEVEL) -> Interval:
+def slope(x: ArrayLike, y: ArrayLike, level: float = LEVEL) -> Interval:
     """Slope of the least-squares line of y over x, with Student's t interval."""
     across, up = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     known = np.isfinite(across) & np.isfinite(up)
@@ -73,9 +74,9 @@ def slope(x: Sequence[float], y: Sequence[float], level: float = LEVEL) -> Inter
     return Interval(steep, steep - half, steep + half, len(across))
 
 
-def determination(x: Sequence[float], y: Sequence[float]) -> float:
+def determination(x: ArrayLike, y: ArrayLike) -> float:
     """R^2 of the least-squares line of y over x."""
-    return float(np.corrcoef(x, y)[0, 1] ** 2)
+    return float(np.corrcoef(np.asarray(x), np.asarray(y))[0, 1] ** 2)
 
 
 def student(dof: int, level: float = LEVEL) -> float:
