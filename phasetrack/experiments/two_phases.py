@@ -1,8 +1,8 @@
 """Two phases in this order with one boundary; the linear regime is left only after it.
 
 Statement: "SGD naturally decomposes learning into signal-finding and signal-heavy phases" (summary of
-arXiv 2309.15111, Mechanism 1; Figure-free: section 4.1), with the loss well approximated to first
-order in the first. Operationalised after theory.md 3 and 8: zeta* crosses 1 exactly once, the labels
+arXiv 2309.15111, Mechanism 1, section 4.1), with the loss well approximated to first
+order in the first. Asked, after theory.md 3 and 8: zeta* crosses 1 exactly once, the labels
 come as SIGNAL_FINDING, SIGNAL_HEAVY, FITTED, and the value error passes 0.1 after the onset.
 """
 
