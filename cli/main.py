@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from phasetrack._checks import printable
+
 from . import options as opt
 from .claims import claims
 from .planning import plan
@@ -186,7 +188,7 @@ def show(
     summary = recorded.summary
     if changes or not recorded.finished:
         summary = {**summary, **recorded.summarise(thresholds)}
-    _show(summary | {"directory": str(run)}, as_json, recorded.name)
+    _show(summary | {"directory": printable(run)}, as_json, recorded.name)
 
 
 @app.command("list")
@@ -225,7 +227,7 @@ def plot(
     summary = recorded.summary or recorded.summarise()
     figure = run_figure(recorded.history, summary, title=recorded.name, size=size)
     save_figure(figure, path, size=size)
-    typer.echo(str(path))
+    typer.echo(printable(path))
 
 
 @app.command()
@@ -249,7 +251,7 @@ def compare(
 
     summaries = [run.summary or run.summarise() for run in recorded]
     rows = compared([run.config for run in recorded], summaries)
-    names = [str(run.path) for run in recorded]
+    names = [printable(run.path) for run in recorded]
     if as_json:
         typer.echo(
             json.dumps({row.name: dict(zip(names, row.values, strict=True)) for row in rows})
@@ -259,12 +261,16 @@ def compare(
 
         _console().print(comparison_table(names, rows), highlight=False)
     if file is not None:
-        from phasetrack.plots import comparison_figure, save_figure
+        from phasetrack.plots import comparison_figure, onset_of, save_figure
 
         pairs = [(run.history, summary) for run, summary in zip(recorded, summaries, strict=True)]
         figure = comparison_figure(dict(zip(names, pairs, strict=True)), aligned=align, size=size)
         save_figure(figure, file, size=size)
-        typer.echo(str(file), err=as_json)
+        if align:
+            for name, (_, summary) in zip(names, pairs, strict=True):
+                if onset_of(summary) is None:
+                    typer.echo(f"left out of the figure: {name}, which has no onset", err=True)
+        typer.echo(printable(file), err=as_json)
 
 
 @app.command()
@@ -280,7 +286,7 @@ def report(
 
     path = file or runs[0] / "report.html"
     write_report(runs, path)
-    typer.echo(str(path))
+    typer.echo(printable(path))
 
 
 @app.command()
@@ -372,7 +378,7 @@ def main() -> None:
 
 def _complain(name: str, message: str) -> int:
     # one line, whatever the message quotes
-    typer.echo(f"{name}: {' '.join(message.split())}", err=True)
+    typer.echo(printable(f"{name}: {' '.join(message.split())}"), err=True)
     return 2
 
 

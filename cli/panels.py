@@ -12,6 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from phasetrack._checks import printable
 from phasetrack.phases import Phase
 from phasetrack.sinks.console import PHASE_STYLES, number
 
@@ -77,7 +78,7 @@ def run_table(runs: Sequence[Run]) -> Table:
         summary = run.summary
         onsets = {b["name"]: b["onset"] for b in summary.get("boundaries", ())}
         table.add_row(
-            str(run.path),
+            printable(run.path),
             summary.get("phase", "not finished"),
             str(summary.get("steps", "-")),
             *(

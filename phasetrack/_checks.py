@@ -35,6 +35,11 @@ class ExpectedError(PhasetrackError, ValueError):
         return f"{line}; {self.mend}" if self.mend else line
 
 
+def printable(text: object) -> str:
+    """Text that can be written as UTF-8: what cannot, as in some files' names, shows as ``\\udce9``."""
+    return str(text).encode(errors="backslashreplace").decode()
+
+
 def check_int(name: str, value: object, *, minimum: int, maximum: int | None = None) -> int:
     """Return `value` if it is an integer in [minimum, maximum]; raise ExpectedError otherwise."""
     allowed = f"an integer >= {minimum}"

@@ -7,7 +7,7 @@ after the threshold which they show.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from phasetrack.phases import Phase, Thresholds
@@ -23,6 +23,8 @@ BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (
     "#CC79A7",
 )
 CLUSTER_COLOURS = (BLUE, SKY, VERMILION, ORANGE, GREEN, PURPLE)
+# Of the first six clusters, the next six, ... under plotly's names; "dash" is for predictions.
+CLUSTER_DASHES = ("solid", "dashdot", "dot", "longdashdot")
 PHASE_COLOURS = {
     Phase.UNDETERMINED: "#999999",
     Phase.SIGNAL_FINDING: SKY,
@@ -48,7 +50,8 @@ class Curve:
         metric: its name in the history.
         label: in the legend.
         colour: where one run is shown; of several, each has a colour of its own.
-        predicted: drawn dashed.
+        dash: its line, under plotly's names; ``dash`` is for predictions alone.
+        predicted: whether it is a prediction.
         role: ``line``; ``low`` and ``high`` are the edges of a band.
         overlaid: whether it is drawn where several runs are shown.
     """
@@ -56,6 +59,7 @@ class Curve:
     metric: str
     label: str
     colour: str
+    dash: str = "solid"
     predicted: bool = False
     role: str = "line"
     overlaid: bool = True
@@ -66,18 +70,18 @@ class Chart:
     """One chart over the steps.
 
     Attributes:
-        id: a short name, for links and exports.
         title: for people.
         log: whether the value axis is logarithmic.
         curves: what is drawn.
         levels: thresholds drawn as dotted lines.
+        note: what is not drawn, for people; mostly empty.
     """
 
-    id: str
     title: str
     log: bool
     curves: tuple[Curve, ...]
     levels: tuple[str, ...] = ()
+    note: str = ""
 
 
 def charts(metrics: Iterable[str]) -> list[Chart]:
@@ -85,24 +89,17 @@ def charts(metrics: Iterable[str]) -> list[Chart]:
     names = list(dict.fromkeys(metrics))
     known = set(names)
     return [
-        Chart(
-            chart.id,
-            chart.title,
-            chart.log,
-            tuple(curve for curve in chart.curves if curve.metric in known),
-            chart.levels,
-        )
+        replace(chart, curves=tuple(curve for curve in chart.curves if curve.metric in known))
         for chart in _every_chart(names)
     ]
 
 
 def describe(metrics: Iterable[str]) -> dict[str, Any]:
-    """Charts, colours of phases, boundary labels and thresholds, as JSON knows them."""
+    """Charts, colours of phases, boundary labels and names of thresholds, as JSON knows them."""
     return {
         "charts": [asdict(chart) for chart in charts(metrics)],
         "phases": {phase.name: colour for phase, colour in PHASE_COLOURS.items()},
         "boundaries": BOUNDARY_LABELS,
-        "thresholds": asdict(Thresholds()),
         "threshold_names": [field.name for field in fields(Thresholds)],
     }
 
@@ -111,29 +108,26 @@ def _every_chart(names: list[str]) -> list[Chart]:
     rates = {"signal": BLUE, "second_layer": PURPLE}
     return [
         Chart(
-            "loss",
             "Loss and error",
             True,
             (
                 Curve("loss/train", "loss", BLUE),
                 Curve("error/train", "error", VERMILION),
-                Curve("forecast/loss", "loss, forecast", BLACK, predicted=True, overlaid=False),
+                _predicted("forecast/loss", "loss, forecast", BLACK, overlaid=False),
             ),
             ("loss_target",),
         ),
         Chart(
-            "heaviness",
             "Signal-heaviness ζ*",
             True,
             (
                 Curve("heaviness/zeta_star", "ζ*", BLUE),
-                Curve("forecast/zeta_star", "ζ*, forecast", BLACK, predicted=True, overlaid=False),
+                _predicted("forecast/zeta_star", "ζ*, forecast", BLACK, overlaid=False),
             ),
             ("zeta_exit", "zeta_enter"),
         ),
-        Chart("margins", "Clean margins", False, _margins(names)),
+        Chart("Clean margins", False, _margins(names), note=_margins_note(names)),
         Chart(
-            "linearization",
             "First-order error of the loss",
             True,
             (
@@ -145,79 +139,86 @@ def _every_chart(names: list[str]) -> list[Chart]:
             ("linear_exit",),
         ),
         Chart(
-            "growth",
             "Growth rate of the signal",
             False,
             (
                 Curve("growth/signal_rate", "all neurons", rates["signal"]),
-                Curve(
+                _predicted(
                     "growth/signal_rate_predicted",
                     "all, predicted",
                     rates["signal"],
-                    predicted=True,
                 ),
                 Curve("growth/signal_rate_heavy", "heavy", VERMILION, overlaid=False),
-                Curve(
+                _predicted(
                     "growth/signal_rate_heavy_predicted",
                     "heavy, predicted",
                     VERMILION,
-                    predicted=True,
                     overlaid=False,
                 ),
             ),
         ),
         Chart(
-            "second_layer",
             "Growth rate of |a|",
             False,
             (
                 Curve("growth/second_layer_rate_heavy", "heavy", VERMILION),
-                Curve(
+                _predicted(
                     "growth/second_layer_rate_heavy_predicted",
                     "heavy, predicted",
                     VERMILION,
-                    predicted=True,
                     overlaid=False,
                 ),
                 Curve("growth/second_layer_rate_rest", "rest", GREEN),
-                Curve(
+                _predicted(
                     "growth/second_layer_rate_rest_predicted",
                     "rest, predicted",
                     GREEN,
-                    predicted=True,
                     overlaid=False,
                 ),
             ),
         ),
         Chart(
-            "shares",
             "Shares of Σ|w|²",
             False,
             (
                 Curve("heaviness/heavy_mass", "heavy neurons", BLUE),
                 Curve("heaviness/signal_share", "signal span", VERMILION),
                 Curve("heaviness/control", "random span", GREEN, overlaid=False),
-                Curve("heaviness/chance", "chance", BLACK, predicted=True, overlaid=False),
+                _predicted("heaviness/chance", "chance", BLACK, overlaid=False),
             ),
         ),
     ]
 
 
+def _predicted(metric: str, label: str, colour: str, *, overlaid: bool = True) -> Curve:
+    return Curve(metric, label, colour, dash="dash", predicted=True, overlaid=overlaid)
+
+
+def _clusters(names: list[str]) -> list[str]:
+    return [name for name in names if name.startswith(CLUSTER_PREFIX)]
+
+
 def _margins(names: list[str]) -> tuple[Curve, ...]:
-    clusters = [name for name in names if name.startswith(CLUSTER_PREFIX)]
+    clusters = _clusters(names)
     if len(clusters) > MOST_CLUSTERS:
         clusters = []
     return (
         Curve("margin/min", "smallest", BLACK, role="low"),
         Curve("margin/max", "largest", BLACK, role="high"),
-        *(
-            Curve(
-                name,
-                name.removeprefix(CLUSTER_PREFIX),
-                CLUSTER_COLOURS[index % len(CLUSTER_COLOURS)],
-                overlaid=False,
-            )
-            for index, name in enumerate(clusters)
-        ),
-        Curve("forecast/margin_min", "smallest, forecast", BLACK, predicted=True, overlaid=False),
+        *(_cluster(index, name) for index, name in enumerate(clusters)),
+        _predicted("forecast/margin_min", "smallest, forecast", BLACK, overlaid=False),
     )
+
+
+def _cluster(index: int, name: str) -> Curve:
+    turn, place = divmod(index, len(CLUSTER_COLOURS))
+    dash = CLUSTER_DASHES[turn % len(CLUSTER_DASHES)]
+    label = name.removeprefix(CLUSTER_PREFIX)
+    return Curve(name, label, CLUSTER_COLOURS[place], dash, overlaid=False)
+
+
+def _margins_note(names: list[str]) -> str:
+    count = len(_clusters(names))
+    if count <= MOST_CLUSTERS:
+        return ""
+    return f"{count} clusters, of which the smallest and largest margin are drawn; the CSV has all"

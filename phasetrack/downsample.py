@@ -15,6 +15,8 @@ def min_max(
     values: NDArray[np.float64],
     columns: int,
     keep: Iterable[int] = (),
+    *,
+    log: bool = False,
 ) -> Indices:
     """Indices of the points to draw, ascending: both extremes of every pixel column.
 
@@ -24,6 +26,8 @@ def min_max(
             that the gap is seen.
         columns: how many pixel columns of equal width there are, >= 1.
         keep: indices that stay whatever their values are; those out of range are ignored.
+        log: whether the values are drawn on a logarithmic axis: extremes are then those of the
+            positive ones, and zero or less is a gap only where a column has nothing else.
 
     Returns:
         All indices if there are no more than two points a column; otherwise first and last, each
@@ -34,8 +38,10 @@ def min_max(
         return np.arange(count)
     edges = _edges(positions, columns)
     finite = np.isfinite(values)
-    chosen = [np.array([0, count - 1]), _extremes(np.where(finite, values, np.inf), edges, np.less)]
-    chosen.append(_extremes(np.where(finite, values, -np.inf), edges, np.greater))
+    drawn = finite & (values > 0) if log else finite
+    # of a column in which nothing is drawn both take the first point
+    chosen = [np.array([0, count - 1]), _extremes(np.where(drawn, values, np.inf), edges, np.less)]
+    chosen.append(_extremes(np.where(drawn, values, -np.inf), edges, np.greater))
     chosen.append(_first_gaps(~finite, edges))
     wanted = np.fromiter(keep, dtype=np.intp)
     chosen.append(wanted[(wanted >= 0) & (wanted < count)])

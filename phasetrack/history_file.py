@@ -7,10 +7,14 @@ whatever it does not take goes through Python's json, a line at a time, which al
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
+import time
 from array import array
+from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 
 import msgspec
@@ -27,58 +31,96 @@ BLOCK = 2**20
 LEAST_LINES, MOST_METRICS = 32, 10_000
 # Integers below this are the same as float64.
 EXACT_STEPS = 2**53
+# Bytes before the place that was read up to, which tell whether a file was written anew (chosen here:
+# longer than a record without its readings).
+TAIL = 4096
+NEVER = (0, 0, 0, 0)  # what an unread file looks like
+# Numbers of beginnings that no other history has, also not one of a process that ended: milliseconds
+# are exact in every browser.
+_generations = itertools.count(time.time_ns() // 1_000_000)
 
 
 class HistoryFile:
     """A history file in memory.
 
+    Args:
+        path: the file.
+        opener: as that of Python's `open`, for files from elsewhere; None opens any.
+
     Attributes:
         history: every complete line up to the first damaged one.
-        damage: which line is damaged and why, or why the file cannot be opened; empty if nothing is
-            wrong. A last line that is cut off, or being written now, is no damage.
+        generation: a number that changes whenever the file is read from its beginning again.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, opener: Callable[[str, int], int] | None = None) -> None:
+        self._path, self._opener, self._unopened = path, opener, ""
         self._start_over()
 
     def _start_over(self) -> None:
-        self.history, self.damage = History(), ""
-        self._offset, self._lines, self._identity = 0, 0, (0, 0)
+        self.history, self._damage = History(), ""
+        self.generation = next(_generations)
+        self._offset, self._lines, self._tail = 0, 0, b""
+        self._seen = NEVER
         self._decoder: _Decoder | None = None
+
+    @property
+    def looked(self) -> bool:
+        """Whether the file was read once."""
+        return self._seen != NEVER
+
+    @property
+    def damage(self) -> str:
+        """Which line is damaged and why, or why the file cannot be opened; empty if nothing is wrong.
+
+        A last line that is cut off, or being written now, is no damage.
+        """
+        return self._unopened or self._damage
 
     @property
     def problem(self) -> str:
         """`damage` with the file's name; empty if nothing is wrong."""
         return f"{self._path.name}, {self.damage}"[:300] if self.damage else ""
 
-    def refresh(self) -> bool:
-        """Read what was added since the last call; whether anything was.
+    def refresh(self) -> None:
+        """Read what was added since the last call.
 
-        A file that was replaced, or became shorter, is read from its beginning.
+        A file that was replaced, became shorter or was written anew is read from its beginning. A
+        damaged line is looked at again once the file has changed.
         """
         try:
-            file = self._path.open("rb", buffering=0)
+            file = open(self._path, "rb", buffering=0, opener=self._opener)  # noqa: PTH123
         except OSError as error:
-            self.damage = str(error.strerror)
-            return False
+            self._unopened = str(error.strerror)
+            return
+        self._unopened = ""
         with file:
             status = os.fstat(file.fileno())
-            identity = (status.st_dev, status.st_ino)
-            if identity != self._identity or status.st_size < self._offset:
+            seen = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+            if seen == self._seen:
+                return
+            if seen[:2] != self._seen[:2] or not self._goes_on(file, status.st_size):
                 self._start_over()
-                self._identity = identity
-            if self.damage or status.st_size == self._offset:
-                return False
-            before = self.history.count
-            file.seek(self._offset)
-            rest = b""
-            while not self.damage and (block := file.read(BLOCK)):
-                *lines, rest = (rest + block).split(b"\n")
-                self._take(lines)
-                if len(rest) > LONGEST_LINE and not self.damage:
-                    self._damaged(f"longer than {LONGEST_LINE} bytes")
-            return self.history.count > before
+            self._damage = ""
+            self._read(file)
+            self._tail, self._seen = self._before_offset(file), seen
+
+    def _goes_on(self, file: FileIO, size: int) -> bool:
+        """Whether a file still begins with what was read of it, as far as its last bytes tell."""
+        return size >= self._offset and self._before_offset(file) == self._tail
+
+    def _before_offset(self, file: FileIO) -> bytes:
+        length = min(TAIL, self._offset)
+        file.seek(self._offset - length)
+        return file.read(length)
+
+    def _read(self, file: FileIO) -> None:
+        file.seek(self._offset)
+        rest = b""
+        while not self._damage and (block := file.read(BLOCK)):
+            *lines, rest = (rest + block).split(b"\n")
+            self._take(lines)
+            if len(rest) > LONGEST_LINE and not self._damage:
+                self._damaged(f"longer than {LONGEST_LINE} bytes")
 
     def _take(self, lines: list[bytes]) -> None:
         if self._decoder and len(lines) >= LEAST_LINES:
@@ -90,7 +132,7 @@ class HistoryFile:
                 return
         for line in lines:
             self._take_one(line)
-            if self.damage:
+            if self._damage:
                 return
         names = tuple(self.history)
         if len(lines) >= LEAST_LINES and (not self._decoder or self._decoder.names != names):
@@ -118,7 +160,7 @@ class HistoryFile:
         self._lines += 1
 
     def _damaged(self, what: str) -> None:
-        self.damage = f"line {self._lines + 1}: {what}"[:300]
+        self._damage = f"line {self._lines + 1}: {what}"[:300]
 
 
 class _Decoder:

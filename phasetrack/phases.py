@@ -119,10 +119,29 @@ class Thresholds:
         for threshold in fields(self):
             if threshold.name != "patience":
                 check_float(threshold.name, getattr(self, threshold.name), above=0.0)
-        check_int("patience", self.patience, minimum=1)
+        check_int("patience", self.patience, minimum=1, maximum=MOST_PATIENCE)
         check_float("zeta_exit", self.zeta_exit, minimum=self.zeta_enter)
         check_float("fitted_exit", self.fitted_exit, minimum=1.0)
         check_float("diverged_factor", self.diverged_factor, above=1.0)
+
+
+# The metrics that labels and alerts depend on.
+METRICS = frozenset(
+    {
+        "loss/train",
+        "heaviness/zeta_star",
+        "heaviness/heavy_mass",
+        "heaviness/signal_share",
+        "linearization/value_error",
+        "linearization/slope_drift",
+        "margin/balance",
+        "growth/signal_rate",
+        "growth/perp_rate",
+        "growth/perp_factor",
+    }
+)
+# Readings of so many records at most are looked back at (chosen here: time is proportional to it).
+MOST_PATIENCE = 10_000
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from phasetrack.charts import (
     BLUE,
     BOUNDARY_LABELS,
     CLUSTER_COLOURS,
+    CLUSTER_DASHES,
     GREEN,
     ORANGE,
     PHASE_COLOURS,
@@ -34,7 +35,14 @@ from phasetrack.phases import Phase, Thresholds
 from phasetrack.records import History
 
 PREDICTED = "--"
-CLUSTER_STYLES = ("-", "-.", ":")  # for the first six clusters, the next six, ...
+# matplotlib's names of the lines that charts have
+STYLES: dict[str, Any] = {
+    "solid": "-",
+    "dashdot": "-.",
+    "dot": ":",
+    "longdashdot": (0, (8, 2, 1, 2)),
+}
+CLUSTER_STYLES = tuple(STYLES[dash] for dash in CLUSTER_DASHES)
 # Which forecast entry belongs to which boundary of ``summary.json``.
 FORECAST_OF = {
     "signal_heavy": "signal_heavy_onset",
@@ -114,7 +122,7 @@ def comparison_figure(
     Raises:
         ExpectedError: if no run has an onset to be aligned at.
     """
-    onsets = {name: _onset(summary) for name, (_, summary) in runs.items()}
+    onsets = {name: onset_of(summary) for name, (_, summary) in runs.items()}
     shown = [name for name in runs if not aligned or onsets[name] is not None]
     if not shown:
         raise ExpectedError("align", "a run with an onset of signal-heaviness", "none that has one")
@@ -181,7 +189,8 @@ def _small(axes: Axes) -> float:
     return SMALL - 1.5 if narrow else SMALL
 
 
-def _onset(summary: Mapping[str, Any]) -> float | None:
+def onset_of(summary: Mapping[str, Any]) -> float | None:
+    """The onset of signal-heaviness in a summary; None if there was none."""
     found = [b["onset"] for b in summary.get("boundaries", ()) if b["name"] == "signal_heavy"]
     return float(found[0]) if found and np.isfinite(found[0]) else None
 
@@ -210,7 +219,7 @@ def _margins(axes: Axes, history: History, _: Thresholds) -> None:
     clusters = [name for name in history if name.startswith("margin/clean/")]
     for index, name in enumerate(clusters):
         turn, place = divmod(index, len(CLUSTER_COLOURS))
-        label, style = name.removeprefix("margin/clean/"), CLUSTER_STYLES[turn % 3]
+        label, style = name.removeprefix("margin/clean/"), CLUSTER_STYLES[turn % len(CLUSTER_STYLES)]
         _curve(axes, history, name, label, CLUSTER_COLOURS[place], style=style)
 
 
@@ -252,7 +261,7 @@ def _curve(
     label: str,
     colour: str,
     *,
-    style: str = "-",
+    style: Any = "-",
     shift: float = 0.0,
 ) -> None:
     """One metric over the steps less `shift`; what is not finite leaves a gap."""

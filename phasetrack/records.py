@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -125,13 +125,10 @@ class History(Mapping[str, NDArray[np.float64]]):
         """One metric, float64, as long as `steps`; KeyError names the metrics there are."""
         if name not in self._columns:
             raise KeyError(f"no metric {name!r}; this history has {sorted(self._columns)}")
-        return np.array(self._padded(name), dtype=np.float64)
-
-    def _padded(self, name: str) -> array[float]:
-        """A column with NaN for the steps since its metric was last seen."""
+        values = np.full(self.count, math.nan)
         column = self._columns[name]
-        column.extend([math.nan] * (self.count - len(column)))
-        return column
+        values[: len(column)] = column
+        return values
 
     def __iter__(self) -> Iterator[str]:
         """Metric names, in the order in which they first appeared."""
@@ -146,10 +143,23 @@ class History(Mapping[str, NDArray[np.float64]]):
         """The last recorded step; -1 if there is none."""
         return self._steps[-1] if self._steps else -1
 
-    def rows(self, start: int = 0) -> Iterator[tuple[int, dict[str, float]]]:
-        """Step and readings, one recorded step after the other, from the `start`-th record on."""
+    def rows(
+        self, start: int = 0, names: Collection[str] | None = None
+    ) -> Iterator[tuple[int, dict[str, float]]]:
+        """Step and readings, one recorded step after the other.
+
+        Args:
+            start: the first record wanted.
+            names: the metrics wanted, those that there are; None for all.
+        """
+        wanted = [name for name in self._columns if names is None or name in names]
         for first in range(start, self.count, ROWS_AT_ONCE):
-            part = slice(first, first + ROWS_AT_ONCE)
-            columns = {name: self._padded(name)[part].tolist() for name in self._columns}
-            for index, step in enumerate(self._steps[part]):
-                yield step, {name: column[index] for name, column in columns.items()}
+            steps = self._steps[first : first + ROWS_AT_ONCE]
+            columns = [self._part(name, first, len(steps)) for name in wanted]
+            for step, *values in zip(steps, *columns, strict=True):
+                yield step, dict(zip(wanted, values, strict=True))
+
+    def _part(self, name: str, first: int, count: int) -> list[float]:
+        """Some records of a column, NaN for those since its metric was last seen."""
+        values = self._columns[name][first : first + count].tolist()
+        return values + [math.nan] * (count - len(values))

@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from phasetrack._checks import ExpectedError
+from phasetrack._checks import ExpectedError, printable
 from phasetrack.tensorboard_plugin.run_store import OpenRun
 
 # Pixel columns that a report keeps of each curve: fine enough to zoom in some way (chosen here).
@@ -18,7 +18,10 @@ COLUMNS = 2000
 # Saved steps of the neuron view in a report, evenly chosen (chosen here: some megabytes).
 NEURON_STEPS = 25
 # In the order in which they need each other.
-SCRIPTS = ("sources.js", "address.js", "figure.js", "neurons.js", "app.js")
+SCRIPTS = (
+    *("dom.js", "theme.js", "scales.js", "sources.js", "address.js", "loader.js", "figure.js"),
+    *("runs.js", "thresholds.js", "neurons.js", "app.js"),
+)
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -53,7 +56,8 @@ def write_report(runs: Sequence[Path], file: Path) -> None:
         file: where to; an existing file is replaced.
 
     Raises:
-        ExpectedError: if a run has no history that can be read, or the file cannot be written.
+        ExpectedError: if of a run's history nothing can be read, or the file cannot be written. A
+            history that is damaged is shown up to there, and the page says so.
     """
     content = report([Path(run) for run in runs])
     try:
@@ -90,23 +94,17 @@ def _data(runs: Sequence[Path]) -> dict[str, Any]:
     data: dict[str, Any] = {"runs": [], "about": {}, "series": {}, "labels": {}, "neurons": {}}
     for name, folder in _named(runs).items():
         run = OpenRun(name, folder)
-        series = run.series(columns=COLUMNS)
-        if run.problem or not series["count"]:
-            raise ExpectedError(
-                "run", f"a history with records in {folder}", run.problem or "an empty one"
-            )
+        series, entry = run.series(columns=COLUMNS), run.entry()
+        if not series["count"]:
+            got = printable(run.problem or "an empty one")
+            raise ExpectedError("run", f"a history with records in {printable(folder)}", got)
         about, labels = run.about(), run.labels()
         about["neurons"] = _spread(about["neurons"], NEURON_STEPS)
-        data["runs"].append(
-            {
-                "id": name,
-                "state": "finished",
-                "problem": "",
-                "phase": labels["phase"],
-                "steps": series["last"] + 1,
-                "revision": "",
-            }
-        )
+        # times on this machine are of no use elsewhere, and the same runs make the same file
+        entry |= {"phase": labels["phase"], "revision": "", "started": 0.0}
+        entry["steps"] = series["last"] + 1 if entry["steps"] is None else entry["steps"]
+        series["generation"] = labels["generation"] = 0
+        data["runs"].append(entry)
         data["about"][name], data["series"][name], data["labels"][name] = about, series, labels
         data["neurons"][name] = {str(step): run.neurons(step) for step in about["neurons"]}
     return data
@@ -119,13 +117,13 @@ def _named(runs: Sequence[Path]) -> dict[str, Path]:
     names: dict[str, Path] = {}
     for run in runs:
         if not run.is_dir():
-            raise ExpectedError(
-                "run", "a run directory", str(run), "`phasetrack list` shows the runs"
-            )
+            got, mend = printable(run), "`phasetrack list` shows the runs"
+            raise ExpectedError("run", "a run directory", got, mend)
         folder, depth = run.resolve(), 1
-        while (name := "/".join(folder.parts[-depth:])) in names and depth < len(folder.parts):
+        shown = [printable(part) for part in folder.parts]
+        while (name := "/".join(shown[-depth:])) in names and depth < len(shown):
             depth += 1
-        names[name] = run
+        names[name] = folder
     return names
 
 

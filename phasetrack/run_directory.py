@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phasetrack._checks import ExpectedError
+from phasetrack._checks import ExpectedError, printable
 from phasetrack.history_file import HistoryFile
-from phasetrack.phases import Phase, Thresholds, Verdict, relabel
+from phasetrack.phases import METRICS, Phase, Thresholds, Verdict, relabel
 from phasetrack.records import History
-from phasetrack.summary import summarise_again
+from phasetrack.summary import check_summary, summarise_again
 
 CONFIG, HISTORY, SUMMARY, CHECKPOINT = (
     "config.json",
@@ -27,6 +27,8 @@ CONFIG, HISTORY, SUMMARY, CHECKPOINT = (
     "summary.json",
     "checkpoint.pt",
 )
+# Bytes of config.json or summary.json at most, for files from elsewhere (chosen here: far beyond any).
+LARGEST_OBJECT = 2**25
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Run:
     @property
     def name(self) -> str:
         """The directory's name."""
-        return self.path.name
+        return printable(self.path.name)
 
     @property
     def finished(self) -> bool:
@@ -63,7 +65,7 @@ class Run:
     def relabel(self, thresholds: Thresholds | None = None) -> list[tuple[int, Verdict]]:
         """Label every recorded step, with the run's own thresholds or others."""
         escape = self.config.get("escape_steps")
-        return list(relabel(self.history.rows(), thresholds or self.thresholds, escape))
+        return list(relabel(self.history.rows(names=METRICS), thresholds or self.thresholds, escape))
 
     def summarise(self, thresholds: Thresholds | None = None) -> dict[str, Any]:
         """What ``summary.json`` would hold at the last recorded step, labelled again.
@@ -139,7 +141,7 @@ def read_run(path: str | os.PathLike[str]) -> Run:
         path=directory,
         config=read_object(directory / CONFIG),
         history=_read_history(directory / HISTORY),
-        summary=read_object(summary) if summary.exists() else {},
+        summary=check_summary(read_object(summary)) if summary.exists() else {},
     )
 
 
@@ -158,14 +160,21 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     scratch.replace(path)
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path, opener: Callable[[str, int], int] | None = None) -> dict[str, Any]:
     """Read a file that holds one JSON object.
 
+    Args:
+        path: the file.
+        opener: as that of Python's `open`, for files from elsewhere; None opens any.
+
     Raises:
-        ExpectedError: if it holds anything else.
+        ExpectedError: if it holds anything else, or more than `LARGEST_OBJECT` bytes.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        with open(path, "rb", opener=opener) as file:  # noqa: PTH123
+            if (size := os.fstat(file.fileno()).st_size) > LARGEST_OBJECT:
+                raise ValueError(f"{size} bytes, more than {LARGEST_OBJECT}")
+            content = json.loads(file.read().decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ExpectedError("run", f"JSON in {path}", f"a damaged file ({error})") from None
     if not isinstance(content, dict):

@@ -58,15 +58,27 @@ def test_what_issue_and_design_ask_for_is_charted(recorded):
 
 def test_a_run_without_a_metric_has_the_chart_without_the_curve():
     (loss, *_), few = charts(["loss/train"]), metrics_of(["loss/train"])
-    assert (
-        few == ["loss/train"] and loss.id == "loss" and len(charts([])) == len(charts(ALL_CHARTED))
-    )
+    assert few == ["loss/train"] and loss.title == "Loss and error"
+    assert len(charts([])) == len(charts(ALL_CHARTED))
 
 
 def test_many_clusters_are_a_band():
     names = [f"margin/clean/c{i}" for i in range(MOST_CLUSTERS + 1)]
     assert metrics_of(["margin/min", *names]) == ["margin/min"]
     assert len(metrics_of(names[:-1])) == MOST_CLUSTERS
+    notes = [chart.note for chart in charts(names)]
+    (said,) = filter(None, notes)
+    assert said.startswith("25 clusters") and not any(c.note for c in charts(names[:-1]))
+
+
+def test_no_two_clusters_look_the_same_and_only_predictions_are_dashed():
+    names = [f"margin/clean/c{i}" for i in range(MOST_CLUSTERS)]
+    every = [c for chart in charts([*ALL_CHARTED, *names]) for c in chart.curves]
+    clusters = [c for c in every if c.metric in names]
+    assert len({(c.colour, c.dash) for c in clusters}) == MOST_CLUSTERS
+    assert {c.dash for c in clusters[:6]} == {"solid"}
+    assert {c.dash for c in clusters[6:12]} == {"dashdot"}
+    assert all((c.dash == "dash") == c.predicted for c in every)
 
 
 def test_levels_are_thresholds_and_colours_are_colours():

@@ -46,6 +46,34 @@ def test_every_column_keeps_its_extremes_its_gap_and_what_is_asked_for(points, c
             assert not np.isfinite(drawn).all()
 
 
+@given(
+    st.lists(st.sampled_from([0.0, 0.0, 1 / 64, 2 / 64, -1.0, math.nan]), min_size=1, max_size=300),
+    st.integers(1, 40),
+)
+def test_on_a_logarithmic_value_axis_extremes_are_positive(values, columns):
+    at, data = np.arange(float(len(values))), np.array(values)
+    chosen = set(min_max(at, data, columns, log=True).tolist())
+    if len(data) <= 2 * columns:
+        return
+    ends = np.linspace(at[0], at[-1], columns + 1)
+    ends[-1] = math.inf
+    for left, right in itertools.pairwise(ends):
+        inside = [i for i in range(len(data)) if left <= at[i] < right]
+        positive = [i for i in inside if data[i] > 0]
+        kept = [data[i] for i in inside if i in chosen]
+        if positive:
+            drawn = [v for v in kept if v > 0]
+            assert min(drawn) == min(data[positive]) and max(drawn) == max(data[positive])
+        elif inside:
+            assert kept and not any(v > 0 for v in kept)  # the gap is seen
+
+
+def test_zeros_among_positive_values_do_not_break_the_line():
+    values = np.random.default_rng(0).integers(0, 3, 10_000) / 64
+    drawn = values[min_max(np.arange(10_000.0), values, 250, log=True)]
+    assert (drawn > 0).mean() > 0.99 and (drawn[1:] * drawn[:-1] > 0).sum() > 480
+
+
 @pytest.mark.parametrize("count, columns", [(10_000, 100), (1_000_001, 777)])
 def test_points_are_few(count, columns):
     values = np.sin(np.arange(count) / 3.7)

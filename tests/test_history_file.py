@@ -19,17 +19,19 @@ def line(step, **readings):
 def test_what_is_added_is_read_and_nothing_twice(tmp_path):
     path = tmp_path / "history.jsonl"
     live = HistoryFile(path)
-    assert not live.refresh() and "No such file" in live.problem
+    live.refresh()
+    assert "No such file" in live.problem and not live.looked
     path.write_text(line(0, a=1.0) + line(1, a=2.0))
-    live = HistoryFile(path)
-    assert live.refresh() and not live.refresh()
+    for _ in range(2):
+        live.refresh()
+        assert live.history.count == 2 and live.looked and not live.problem
     with path.open("a") as file:
         file.write(line(2, a=3.0, b=4.0) + '{"step": 3, "a"')
-    assert live.refresh()
+    live.refresh()
     assert live.history.steps.tolist() == [0, 1, 2] and not live.problem
     with path.open("a") as file:
         file.write(": 5.0}\n")
-    assert live.refresh()
+    live.refresh()
     assert live.history["a"].tolist() == [1.0, 2.0, 3.0, 5.0]
     np.testing.assert_array_equal(live.history["b"], [np.nan, np.nan, 4.0, np.nan])
 
@@ -67,6 +69,65 @@ def test_a_replaced_file_is_read_anew(tmp_path, how):
     assert live.history["a"].tolist() == ([7.0, 8.0, 9.0] if how == "another file" else [7.0])
 
 
+def test_a_file_written_anew_in_its_place_is_read_anew_however_long(tmp_path):
+    path = tmp_path / "history.jsonl"
+    path.write_text("".join(line(step, a=1.0) for step in range(50)))
+    live = HistoryFile(path)
+    live.refresh()
+    before, inode = live.generation, path.stat().st_ino
+    path.write_text("".join(line(2 * step, b=2.0 + step) for step in range(500)))
+    assert path.stat().st_ino == inode
+    live.refresh()
+    assert not live.problem and live.generation != before
+    assert list(live.history) == ["b"] and live.history["b"].tolist() == [
+        2.0 + step for step in range(500)
+    ]
+
+
+def test_a_generation_is_one_beginning(tmp_path):
+    path = tmp_path / "history.jsonl"
+    path.write_text(line(0, a=1.0))
+    live, other = HistoryFile(path), HistoryFile(path)
+    live.refresh()
+    first = live.generation
+    with path.open("a") as file:
+        file.write(line(1, a=1.0))
+    live.refresh()
+    assert live.generation == first != other.generation and live.history.count == 2
+    path.write_text(line(0, a=1.0))
+    live.refresh()
+    assert live.generation not in (first, other.generation)
+    assert first < 2**53  # exact in a browser
+
+
+def test_a_file_that_was_away_is_read_on(tmp_path):
+    path = tmp_path / "history.jsonl"
+    path.write_text(line(0, a=1.0))
+    live = HistoryFile(path)
+    live.refresh()
+    generation = live.generation
+    path.rename(tmp_path / "away")
+    live.refresh()
+    assert live.problem and live.history.count == 1
+    (tmp_path / "away").rename(path)
+    with path.open("a") as file:
+        file.write(line(1, a=2.0))
+    live.refresh()
+    assert not live.problem and live.history["a"].tolist() == [1.0, 2.0]
+    assert live.generation == generation
+
+
+def test_a_line_that_is_mended_is_read(tmp_path):
+    path = tmp_path / "history.jsonl"
+    path.write_text(line(0, a=1.0) + "x\n")
+    live = HistoryFile(path)
+    live.refresh()
+    assert live.damage.startswith("line 2: ")
+    path.write_text(line(0, a=1.0) + line(1, a=2.0))
+    live.refresh()
+    assert not live.damage and live.history["a"].tolist() == [1.0, 2.0]
+
+
 DAMAGED = {
     "no JSON": "{\n",
     "no object": "[1]\n",
@@ -90,7 +151,8 @@ def test_a_damaged_line_is_named_and_what_is_before_it_stays(tmp_path, text):
     live.refresh()
     assert live.history.steps.tolist() == [0, 1]
     assert live.problem.startswith("history.jsonl, line 3: ") and len(live.problem) <= 300
-    assert not live.refresh()
+    live.refresh()
+    assert live.history.count == 2
 
 
 def test_an_endless_line_is_not_read(tmp_path, monkeypatch):

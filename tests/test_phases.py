@@ -228,7 +228,7 @@ def test_a_crossing_lies_between_its_ends(low, high, share):
     [
         ({"zeta_enter": 0.0}, "zeta_enter: expected a finite number > 0, got 0"),
         ({"zeta_enter": 2.0}, "zeta_exit: expected a finite number >= 2, got 1"),
-        ({"patience": 0}, "patience: expected an integer >= 1, got 0"),
+        ({"patience": 0}, "patience: expected an integer >= 1 and <= 10000, got 0"),
         ({"fitted_exit": 0.5}, "fitted_exit: expected a finite number >= 1, got 0.5"),
         ({"loss_target": math.nan}, "loss_target: expected a finite number > 0, got nan"),
     ],

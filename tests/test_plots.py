@@ -104,6 +104,11 @@ def test_a_run_without_an_onset_cannot_be_aligned():
         comparison_figure(runs, aligned=True)
 
 
+def test_a_boundary_that_was_crossed_nowhere_is_drawn_nowhere(tmp_path):
+    unseen = {"boundaries": [{"name": "fitted", "onset": math.nan, "detected": 5}]}
+    save_figure(run_figure(history(range(10)), SUMMARY | unseen), tmp_path / "run.svg")
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_pages_have_the_size_that_was_asked_for(size):
     figure = run_figure(history(range(10)), SUMMARY, size=size)

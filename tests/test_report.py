@@ -1,8 +1,10 @@
 """One file with everything in it: nothing is fetched, nobody's text becomes a tag."""
 
 import json
+import os
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -61,6 +63,38 @@ def test_runs_of_one_name_are_told_apart_by_their_folder(made, tmp_path):
         shutil.copytree(made, tmp_path / group / "run")
     data = data_of(report([tmp_path / "a" / "run", tmp_path / "b" / "run"]))
     assert [entry["id"] for entry in data["runs"]] == ["run", "b/run"]
+
+
+def test_a_run_in_progress_is_not_called_finished(made, tmp_path):
+    shutil.copytree(made, tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()
+    (entry,) = data_of(report([tmp_path / "run"]))["runs"]
+    assert entry["state"] == "running" and entry["phase"] == read_run(made).summary["phase"]
+    (entry,) = data_of(report([made]))["runs"]
+    assert entry["state"] == "finished" and entry["steps"] == read_run(made).summary["steps"]
+
+
+def test_the_same_run_makes_the_same_page(made):
+    assert report([made]) == report([made])
+
+
+def test_a_damaged_run_is_shown_up_to_there(made, tmp_path):
+    shutil.copytree(made, tmp_path / "run")
+    path = tmp_path / "run" / "history.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:50], "garbage\n", *lines[50:]]))
+    data = data_of(report([tmp_path / "run"]))
+    (entry,) = data["runs"]
+    assert entry["state"] == "damaged" and "history.jsonl, line 51: " in entry["problem"]
+    assert data["series"]["run"]["count"] == 50
+
+
+def test_names_that_are_no_utf_8_are_shown(made, tmp_path):
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    shutil.copytree(made, folder)
+    write_report([Path(folder)], tmp_path / "report.html")
+    data = data_of((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert [entry["id"] for entry in data["runs"]] == [r"caf\udce9"]
 
 
 def test_mistakes_are_explained(made, tmp_path):

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from phasetrack import ExpectedError, Thresholds, read_run
+from phasetrack import ExpectedError, Thresholds, read_run, run_directory
 from phasetrack.phases import Phase
 from phasetrack.records import History, Record
 from phasetrack.run_directory import create_run_directory, find_runs, write_json
@@ -65,6 +65,42 @@ def test_a_damaged_file_is_named(tmp_path, file):
     (tmp_path / file).write_text("{")
     with pytest.raises(ExpectedError, match=f"run: expected JSON in .*{file}, got a damaged file"):
         read_run(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["config.json", "summary.json"])
+def test_a_file_of_any_size_is_not_read(tmp_path, file):
+    write_run(tmp_path, [])
+    with (tmp_path / file).open("wb") as large:
+        large.truncate(run_directory.LARGEST_OBJECT + 1)
+    with pytest.raises(ExpectedError, match=f"{file}, got a damaged file .*more than {2**25}"):
+        read_run(tmp_path)
+
+
+SUMMARIES = {
+    "boundaries": [None, "x", [1], [{"name": "fitted", "onset": None, "detected": 3}]],
+    "alerts": [None, {}, [{"name": 1, "step": 2, "evidence": {}}]],
+    "growth": [None, [], {"signal_finding": None}],
+    "final": [None, 3],
+    "forecast": [None, {"fitted": 3}, {"fitted": {"value": 1.0, "low": None, "high": 2.0}}],
+    "thresholds": [None, {"patience": 0}, {"zeta": 1.0}],
+    "steps": ["many", 10**400],
+    "phase": ["<b>", None],
+    "timeline": [3, [{"phase": "FITTED", "start": "0", "end": 1}]],
+}
+
+
+@pytest.mark.parametrize("part, value", [(k, v) for k, many in SUMMARIES.items() for v in many])
+def test_a_summary_of_another_kind_is_explained(tmp_path, part, value):
+    write_run(tmp_path, [])
+    (tmp_path / "summary.json").write_text(json.dumps({"phase": "FITTED", part: value}))
+    with pytest.raises(ExpectedError, match=rf"run: expected {part}.* in summary\.json"):
+        read_run(tmp_path)
+
+
+def test_a_summary_may_lack_anything_and_hold_more(tmp_path):
+    write_run(tmp_path, [])
+    (tmp_path / "summary.json").write_text('{"stopped": "target", "mine": [1]}')
+    assert read_run(tmp_path).summary == {"stopped": "target", "mine": [1]}
 
 
 def test_what_is_no_run_is_refused(tmp_path):

@@ -6,8 +6,9 @@ It lies beside the history and not in it, so that a history says nothing but wha
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,16 +54,23 @@ class ClockSink:
         self._file.flush()
 
 
-def read_clock(path: Path) -> list[list[float]]:
-    """Pairs of step and seconds, ascending; what cannot be read, or stands still, is left out."""
+def read_clock(
+    path: Path, opener: Callable[[str, int], int] | None = None
+) -> list[list[float]]:
+    """Pairs of step and seconds, ascending; what cannot be read, or stands still, is left out.
+
+    `opener` is as that of Python's `open`, for files from elsewhere; None opens any.
+    """
     pairs: list[list[float]] = []
     try:
-        with path.open(encoding="utf-8", errors="replace") as lines:
+        with open(path, encoding="utf-8", errors="replace", opener=opener) as lines:  # noqa: PTH123
             for line, _ in zip(lines, range(MOST_LINES), strict=False):
                 try:
                     row = json.loads(line)
                     pair = [float(row["step"]), float(row["seconds"])]
                 except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+                    continue
+                if not all(map(math.isfinite, pair)):
                     continue
                 if not pairs or (pair[0] > pairs[-1][0] and pair[1] >= pairs[-1][1]):
                     pairs.append(pair)

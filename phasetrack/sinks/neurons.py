@@ -6,7 +6,7 @@ there, every other one goes and the distance doubles.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -19,8 +19,9 @@ from phasetrack.records import History, Record
 FOLDER = "neurons"
 # Files of one run at most (chosen here: about a megabyte at width 512).
 MOST_SAVED = 100
-# Unpacked bytes of one file at most, for files from elsewhere (chosen here).
-LARGEST_FILE = 2**28
+# Neurons of one file at most, and unpacked bytes of it, for files from elsewhere (chosen here).
+MOST_NEURONS = 200_000
+LARGEST_FILE = 3 * 8 * MOST_NEURONS + 2**16
 # Columns of a file, and the distributions of a record that they hold.
 COLUMNS = {
     "signal": "neurons/signal",
@@ -74,20 +75,32 @@ def saved_neurons(logdir: Path) -> list[int]:
     return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
 
-def read_neurons(logdir: Path, step: int) -> dict[str, list[float]]:
+def read_neurons(
+    logdir: Path, step: int, opener: Callable[[str, int], int] | None = None
+) -> dict[str, list[float]]:
     """|sig|, |perp| and a of every neuron at a saved step.
 
+    Args:
+        logdir: the run directory.
+        step: one of `saved_neurons`.
+        opener: as that of Python's `open`, for files from elsewhere; None opens any but links.
+
     Raises:
-        ExpectedError: if that step was not saved, or its file is damaged.
+        ExpectedError: if that step was not saved, or its file is damaged or larger than is read.
     """
     path = logdir / FOLDER / f"step-{step:09}.npz"
     if path.is_symlink() or path.parent.is_symlink() or not path.is_file():
         raise ExpectedError("step", f"one of the saved steps of {logdir.name}", step)
     try:
-        with ZipFile(path) as packed:
-            if (size := sum(part.file_size for part in packed.infolist())) > LARGEST_FILE:
-                raise ValueError(f"{size} bytes unpacked, more than {LARGEST_FILE}")
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name].astype(np.float64).ravel().tolist() for name in COLUMNS}
+        with open(path, "rb", opener=opener) as packed:  # noqa: PTH123
+            with ZipFile(packed) as archive:
+                if (size := sum(part.file_size for part in archive.infolist())) > LARGEST_FILE:
+                    raise ValueError(f"{size} bytes unpacked, more than {LARGEST_FILE}")
+            packed.seek(0)
+            with np.load(packed, allow_pickle=False) as file:
+                columns = {name: file[name] for name in COLUMNS}
+        if (count := max(column.size for column in columns.values())) > MOST_NEURONS:
+            raise ValueError(f"{count} neurons, more than {MOST_NEURONS}")
+        return {name: c.astype(np.float64).ravel().tolist() for name, c in columns.items()}
     except Exception as error:  # zipfile, zlib and numpy each have their own
         raise ExpectedError("run", f"neurons in {path.name}", f"a damaged file ({error})") from None

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from phasetrack._checks import ExpectedError
-from phasetrack.phases import Phase, PhaseClassifier, Thresholds
+from phasetrack.phases import METRICS, PhaseClassifier, Thresholds
 from phasetrack.records import History
+from phasetrack.summary import check_summary
+
+# Stretches of one label, and boundaries or alerts, that are told one by one (chosen here: more than
+# can be told apart on a screen).
+MOST_STRETCHES = 500
+MOST_MARKS = 300
 
 
 class Labels:
@@ -31,7 +38,7 @@ class Labels:
 
     def advance(self, history: History) -> dict[str, Any]:
         """Label the steps that are new, and return everything known, under ``summary.json``'s keys."""
-        for step, readings in history.rows(self._seen):
+        for step, readings in history.rows(self._seen, METRICS):
             verdict = self._classifier.update(step, readings)
             self._boundaries += [asdict(boundary) for boundary in verdict.boundaries]
             self._alerts += [
@@ -56,30 +63,64 @@ def recorded_labels(summary: Mapping[str, Any]) -> dict[str, Any]:
     """Phase, reason, timeline, boundaries and alerts of a ``summary.json``, each checked.
 
     Raises:
-        ExpectedError: naming what is not of its kind, for summaries that phasetrack did not write.
+        ExpectedError: naming what is missing or not of its kind, for summaries that phasetrack did
+            not write.
     """
-    known = {phase.name for phase in Phase}
-    rows: dict[str, dict[str, Callable[[str, object], Any]]] = {
-        "timeline": {"phase": _one_of(known), "start": _number, "end": _number},
-        "boundaries": {"name": _text, "onset": _number_or_none, "detected": _number},
-        "alerts": {"name": _text, "step": _number, "evidence": _object},
+    names = ("phase", "reason", "timeline", "boundaries", "alerts")
+    checked = check_summary({"reason": ""} | {name: summary.get(name) for name in names})
+    return {name: checked[name] for name in names}
+
+
+def bounded(labels: Mapping[str, Any]) -> dict[str, Any]:
+    """The same labels with no more parts than a person can tell apart.
+
+    Where the label changes too often, changes within a 500th of the steps become one stretch with
+    the label that holds most of them; where there are too many boundaries, the first of each name
+    and evenly chosen others stay. ``omitted`` says how many of each were left out.
+    """
+    timeline = _merged(labels["timeline"])
+    boundaries, alerts = _few(labels["boundaries"]), _few(labels["alerts"])
+    kept = {"stretches": timeline, "boundaries": boundaries, "alerts": alerts}
+    given = {
+        "stretches": labels["timeline"],
+        "boundaries": labels["boundaries"],
+        "alerts": labels["alerts"],
     }
-    found: dict[str, Any] = {
-        "phase": _one_of(known)("phase", summary.get("phase")),
-        "reason": _text("reason", summary.get("reason", "")),
+    return {**labels, "timeline": timeline, "boundaries": boundaries, "alerts": alerts} | {
+        "omitted": {name: len(given[name]) - len(kept[name]) for name in kept}
     }
-    for name, kinds in rows.items():
-        items = summary.get(name)
-        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-            raise ExpectedError(
-                "run", f"{name} in summary.json as a list of objects", _short(items)
-            )
-        found[name] = [
-            {key: kind(f"{name}.{key}", item.get(key)) for key, kind in kinds.items()}
-            for item in items
-        ]
-    checked: dict[str, Any] = without_infinity(found)
-    return checked
+
+
+def _merged(timeline: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    if len(timeline) <= MOST_STRETCHES:
+        return list(timeline)
+    column = (timeline[-1]["end"] - timeline[0]["start"]) / MOST_STRETCHES
+    groups: list[list[dict[str, Any]]] = []
+    for stretch in timeline:
+        long = stretch["end"] - stretch["start"] >= column
+        if long or not groups or groups[-1][-1]["end"] - groups[-1][0]["start"] >= column:
+            groups.append([])
+        groups[-1].append(stretch)
+    merged: list[dict[str, Any]] = []
+    for group in groups:
+        share: Counter[str] = Counter()
+        for stretch in group:
+            share[stretch["phase"]] += stretch["end"] - stretch["start"] + 1
+        phase, end = max(share, key=lambda name: share[name]), group[-1]["end"]
+        if merged and merged[-1]["phase"] == phase:
+            merged[-1]["end"] = end
+        else:
+            merged.append({"phase": phase, "start": group[0]["start"], "end": end})
+    return merged
+
+
+def _few(marks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    if len(marks) <= MOST_MARKS:
+        return list(marks)
+    names = [mark["name"] for mark in marks]
+    first = {names.index(name) for name in itertools.islice(dict.fromkeys(names), MOST_MARKS)}
+    even = {round(i * (len(marks) - 1) / (MOST_MARKS - 1)) for i in range(MOST_MARKS)}
+    return [marks[place] for place in sorted(first | even)]
 
 
 def without_infinity(value: Any) -> Any:
@@ -91,41 +132,3 @@ def without_infinity(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [without_infinity(item) for item in value]
     return value
-
-
-def _number(name: str, value: object) -> int | float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**63:
-        return value
-    raise ExpectedError("run", f"{name} in summary.json as a number", _short(value))
-
-
-def _number_or_none(name: str, value: object) -> int | float | None:
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return None
-    return _number(name, value)
-
-
-def _text(name: str, value: object) -> str:
-    if isinstance(value, str):
-        return value
-    raise ExpectedError("run", f"{name} in summary.json as text", _short(value))
-
-
-def _object(name: str, value: object) -> dict[str, Any]:
-    if isinstance(value, dict):
-        return value
-    raise ExpectedError("run", f"{name} in summary.json as an object", _short(value))
-
-
-def _one_of(known: set[str]) -> Callable[[str, object], str]:
-    def check(name: str, value: object) -> str:
-        if isinstance(value, str) and value in known:
-            return value
-        allowed = f"{name} in summary.json as one of {', '.join(sorted(known))}"
-        raise ExpectedError("run", allowed, _short(value))
-
-    return check
-
-
-def _short(value: object) -> str:
-    return repr(value)[:80]

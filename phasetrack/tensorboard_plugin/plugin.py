@@ -24,7 +24,10 @@ from phasetrack.tensorboard_plugin.run_store import RunStore
 
 NAME = "phases"
 # What the browser may ask for by name; nothing else is served.
-STATIC = ("index.js", "address.js", "app.js", "figure.js", "neurons.js", "sources.js", "style.css")
+STATIC = (
+    *("index.js", "app.js", "dom.js", "address.js", "loader.js", "sources.js", "scales.js"),
+    *("figure.js", "theme.js", "runs.js", "thresholds.js", "neurons.js", "style.css"),
+)
 KINDS = {".js": "text/javascript", ".css": "text/css"}
 PLOTLY = "plotly.min.js"
 PLOTLY_SECONDS = 24 * 3600  # how long a browser keeps it
@@ -75,7 +78,7 @@ class PhasesPlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # tensorboard s
     def _runs(self, _: dict[str, str]) -> dict[str, Any]:
         if self._store is None:
             return {"runs": [], "problem": "start TensorBoard with --logdir DIRECTORY"}
-        return {"runs": self._store.runs(), "problem": ""}
+        return self._store.runs()
 
     def _run(self, asked: Mapping[str, str]) -> Any:
         if self._store is None:
@@ -88,20 +91,19 @@ class PhasesPlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # tensorboard s
             first=_number(asked, "first", -math.inf),
             last=_number(asked, "last", math.inf),
             log=asked.get("log") == "1",
+            changes=_thresholds(asked),
         )
 
     def _labels(self, asked: dict[str, str]) -> Any:
-        names = {field.name for field in fields(Thresholds)}
-        changes: dict[str, float] = {
-            name: _integer(asked, name) if name == "patience" else _number(asked, name)
-            for name in names & asked.keys()
-        }
-        return self._run(asked).labels(changes)
+        return self._run(asked).labels(_thresholds(asked))
 
     def _serve_csv(self, request: Request) -> Response:
         run = self._run(request.args)
         name = "".join(c if c.isascii() and c.isalnum() else "-" for c in run.name)[:80]
-        headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
+        headers = {
+            "Content-Disposition": f'attachment; filename="{name}.csv"',
+            "X-Content-Type-Options": "nosniff",
+        }
         return Response(run.csv(), content_type="text/csv; charset=utf-8", headers=headers)
 
 
@@ -145,6 +147,15 @@ def _guarded(app: Callable[[Request], Response], environ: Any, start: Any) -> An
         message = f"the server failed on this: {type(error).__name__}: {error}"
         response = _respond(request, json.dumps({"error": message}), "application/json", code=500)
     return response(environ, start)
+
+
+def _thresholds(asked: Mapping[str, str]) -> dict[str, float]:
+    """The thresholds that a request names."""
+    names = {field.name for field in fields(Thresholds)}
+    return {
+        name: _integer(asked, name) if name == "patience" else _number(asked, name)
+        for name in sorted(names & asked.keys())
+    }
 
 
 def _number(asked: Mapping[str, str], name: str, default: float = math.nan) -> float:

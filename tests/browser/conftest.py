@@ -49,6 +49,13 @@ class Page:
     def size(self, width, height):
         self.driver.set_window_size(width, height)
 
+    def leave(self):
+        """Go nowhere, after a look at what the page complained of."""
+        errors = self.errors()
+        self.driver.switch_to.default_content()
+        self.driver.get("about:blank")
+        assert errors == []
+
     def errors(self):
         """What the page's own scripts complained of since the last call."""
         entries = self.driver.get_log("browser")
@@ -73,16 +80,15 @@ def page(driver, tmp_path):
     driver.execute_cdp_cmd("Browser.setDownloadBehavior", behaviour)
     page.errors()
     yield page
-    assert page.errors() == []
-    driver.switch_to.default_content()
-    driver.get("about:blank")
+    page.leave()
 
 
 @pytest.fixture
-def serve():
+def serve(page):
     """Starts TensorBoard on a log directory, until the test's end."""
     with contextlib.ExitStack() as stack:
         yield lambda logdir: stack.enter_context(tensorboard(logdir))
+        page.leave()  # before its server goes
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from phasetrack import RunSettings, Thresholds, read_run, train
+from phasetrack.sinks.neurons import saved_neurons
 
 PATIENCE = 60
 FIGURE = "document.getElementById('figure')"
@@ -267,12 +268,34 @@ def test_a_threshold_relabels_at_once_as_show_does(tab, server):
     )
 
 
-def test_thresholds_that_contradict_each_other_are_explained(tab):
+def test_a_slider_stops_at_its_partner(tab):
     tab.run(
         "const s = document.getElementById('threshold-zeta_enter'); s.value = 2;"
         "s.dispatchEvent(new Event('input', {bubbles: true}))"
     )
-    tab.until("document.getElementById('message').textContent.includes('zeta_exit: expected')")
+    settled(tab)
+    row = "document.getElementById('threshold-zeta_enter').parentElement"
+    assert tab.run(f"return {row}.querySelector('[type=number]').valueAsNumber") == 1
+    assert tab.run("return document.getElementById('message').textContent") == ""
+
+
+def test_thresholds_that_contradict_each_other_cost_nothing_but_their_labels(tab):
+    recorded = shapes(tab, "detected:")
+    row = "document.getElementById('threshold-zeta_enter').parentElement"
+    tab.run(
+        f"const n = {row}.querySelector('[type=number]'); n.value = 2;"
+        "n.dispatchEvent(new Event('input', {bubbles: true}))"
+    )
+    complaint = "document.getElementById('message').textContent.includes('zeta_exit: expected')"
+    tab.until(complaint)
+    tab.driver.refresh()  # the address remembers the thresholds; the page must not stay locked
+    tab.driver.switch_to.frame(0)
+    tab.until(complaint)
+    settled(tab)
+    assert shapes(tab, "detected:") == recorded
+    tab.run("document.getElementById('do-own').click()")
+    settled(tab)
+    assert tab.run("return document.getElementById('message').textContent") == ""
     # said by the server with status 400, which the browser notes: that is no error of the page
     assert all("400" in line for line in tab.errors())
 
@@ -438,6 +461,240 @@ def test_a_run_in_progress_moves(page, server, made):
         assert page.run(f"return {FIGURE}.data[0].x.length") == 60
     finally:
         shutil.rmtree(live)
+
+
+def delay(page, route, condition, milliseconds):
+    """Makes the page's requests to a route wait, where a condition on their address holds."""
+    page.run(
+        "const real = window.fetch; window.asked = window.asked || [];"
+        "window.fetch = async (url, options) => {"
+        "  const text = String(url); window.asked.push(text);"
+        "  if (text.includes(arguments_route) && (CONDITION)(text)) {"
+        "    await new Promise(done => setTimeout(done, WAIT)); }"
+        "  return real(url, options); }".replace("arguments_route", repr(f"/{route}?"))
+        .replace("CONDITION", condition)
+        .replace("WAIT", str(milliseconds))
+    )
+
+
+def test_a_slow_view_appears_while_another_run_grows(page, server, made):
+    lines = (made / "first" / "history.jsonl").read_text().splitlines(keepends=True)
+    live = server.logdir / "live"
+    live.mkdir()
+    shutil.copy(made / "first" / "config.json", live)
+    history = live / "history.jsonl"
+    history.write_text("".join(lines[:20]))
+    try:
+        page.open_tab(server)
+        settled(page)
+        delay(page, "series", "text => text.includes('run=first')", 5000)
+        page.run(
+            "document.querySelector('#runs input[data-run=first]').closest('li')"
+            ".querySelector('.only').click()"
+        )
+        for count in (25, 30, 35):  # each seen by a look at the list, while the answer is awaited
+            history.write_text("".join(lines[:count]))
+            polls = page.run("return window.asked.filter(a => a.includes('/runs')).length")
+            page.until(f"window.asked.filter(a => a.includes('/runs')).length > {polls}")
+        settled(page)
+        assert page.run("return document.querySelector('#boundaries b').textContent") == "first"
+        asked = page.run("return window.asked.filter(a => a.includes('/series?')).length")
+        assert asked == 1
+    finally:
+        shutil.rmtree(live)
+
+
+def test_a_late_answer_does_not_replace_what_was_chosen_later(tab):
+    settled(tab)
+    delay(tab, "series", "text => text.includes('run=first')", 800)
+    only = "[...document.querySelectorAll('#runs li')].find(l => l.title.startsWith(%r)).querySelector('.only').click()"
+    tab.run(only % "first")
+    tab.run(only % "second")
+    settled(tab)
+    tab.run("window.waited = false; setTimeout(() => { window.waited = true; }, 1300)")
+    tab.until("window.waited")
+    assert tab.run("return document.querySelector('#boundaries b').textContent") == "second"
+    assert tab.run("return document.getElementById('message').textContent") == ""
+
+
+def neurons_shown(tab, server, run):
+    """The step of the neuron view, whose points are those saved by the run at it."""
+    name = tab.run("return document.getElementById('neuron-step-name').textContent")
+    step = int(name.removeprefix("step ").split(",")[0])
+    drawn = tab.run("return document.getElementById('neuron-figure').data.flatMap(t => t.y)")
+    with np.load(server.logdir / run / "neurons" / f"step-{step:09}.npz") as file:
+        np.testing.assert_allclose(sorted(drawn), sorted(file["signal"]), rtol=1e-6)
+    return step
+
+
+def test_neurons_are_those_of_the_chosen_run_and_step(tab, server):
+    settled(tab)
+    tab.until("document.getElementById('neuron-figure').data")
+    slider = "const s = document.getElementById('neuron-step'); s.value = arguments[0];"
+    move = slider + "s.dispatchEvent(new Event('input', {bubbles: true}))"
+    late = saved_neurons(server.logdir / "second")[3]
+    delay(tab, "neurons", f"text => /step={late}$/.test(text)", 800)
+    tab.run(move, 3)  # its answer comes after that of the next one
+    tab.run(move, 10)
+    tab.run("window.waited = false; setTimeout(() => { window.waited = true; }, 1300)")
+    tab.until("window.waited")
+    saved = saved_neurons(server.logdir / "second")
+    assert neurons_shown(tab, server, "second") == saved[10]
+    # another run's, asked for while the first ones are on their way
+    tab.run(move, 3)
+    choose(tab, "first")
+    tab.run("window.waited = false; setTimeout(() => { window.waited = true; }, 1300)")
+    tab.until("window.waited")
+    neurons_shown(tab, server, "first")
+
+
+def test_a_zoomed_link_has_every_point_at_once(page, tmp_path, made, serve):
+    lines = (made / "first" / "history.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    long = tmp_path / "long"
+    long.mkdir()
+    shutil.copy(made / "first" / "config.json", long)
+    with (long / "history.jsonl").open("w") as file:
+        for step in range(5000):
+            file.write(json.dumps(rows[step % len(rows)] | {"step": step}) + "\n")
+    _, address = serve(tmp_path)
+    for axis, span in (("step", [2000, 2060]), ("log", [np.log10(2001), np.log10(2061)])):
+        view = json.dumps({"runs": ["long"], "axis": axis, "range": list(span)})
+        page.open_tab(address, "?p.phases.view=" + urllib.parse.quote(view))
+        settled(page)
+        inside = f"{FIGURE}.data[0].x.filter(x => x >= 2000 && x <= 2062).length"
+        assert page.run(f"return {inside}") >= 61
+
+
+@pytest.mark.parametrize("axis", ["step", "log"])
+def test_nobody_zooms_out_of_sight(tab, axis):
+    use_axis(tab, axis)
+    whole = steps_shown(tab)
+    body = tab.driver.find_element(By.TAG_NAME, "body")
+    tab.driver.find_element(By.TAG_NAME, "h1").click()
+    for _ in range(12):
+        body.send_keys("-")
+    settled(tab)
+    assert steps_shown(tab) == pytest.approx(whole)
+    for _ in range(12):
+        body.send_keys(Keys.ARROW_RIGHT)
+    settled(tab)
+    low, high = steps_shown(tab)
+    assert whole[0] <= low < whole[1] < high
+    assert tab.run("return document.getElementById('message').textContent") == ""
+
+
+def test_keys_are_quiet_behind_the_list_of_keys(tab):
+    tab.run("document.getElementById('do-help').click()")
+    tab.driver.find_element(By.TAG_NAME, "body").send_keys("a", "t")
+    assert tab.run("return document.getElementById('axis').value") == "step"
+    assert tab.run("return document.documentElement.dataset.theme") == "light"
+    tab.run("document.getElementById('do-close').click()")
+
+
+def test_focus_and_opened_details_stay_while_runs_come(tab, server, made):
+    settled(tab)
+    tab.run("document.querySelector('#thresholds details').open = true")
+    tab.run(
+        "document.querySelector('#runs input[data-run=first]').closest('li').querySelector('.only').focus()"
+    )
+    tab.driver.switch_to.active_element.send_keys(Keys.ENTER)
+    settled(tab)
+    shutil.copytree(made / "first", server.logdir / "new")
+    try:
+        tab.until("document.querySelector('#runs input[data-run=new]')")
+        settled(tab)
+        assert tab.run("return document.activeElement.className") == "only"
+        assert tab.run("return document.querySelector('#thresholds details').open")
+    finally:
+        shutil.rmtree(server.logdir / "new")
+
+
+def test_more_runs_than_colours(page, tmp_path, made, serve):
+    for number in range(14):
+        shutil.copytree(made / "first", tmp_path / f"r{number:02}")
+    _, address = serve(tmp_path)
+    page.open_tab(address)
+    settled(page)
+    page.run(
+        "for (const box of document.querySelectorAll('#runs input:not(:checked)')) box.click()"
+    )
+    settled(page)
+    assert len(page.run("return [...document.querySelectorAll('#boundaries p b')]")) == 12
+    assert "only the last 12" in page.run("return document.getElementById('message').textContent")
+    colours = page.run(
+        f"return {FIGURE}.data.filter(t => t.yaxis === 'y' && t.line.dash === 'solid').map(t => t.line.color)"
+    )
+    assert len(set(colours)) == 12
+
+
+def test_a_run_that_only_begins_is_chosen_once_it_has_records(page, tmp_path, made, serve):
+    folder = tmp_path / "young"
+    folder.mkdir()
+    shutil.copy(made / "first" / "config.json", folder)
+    _, address = serve(tmp_path)
+    page.open_tab(address)
+    page.until("document.getElementById('message').textContent.includes('Choose a run')")
+    shutil.copy(made / "first" / "history.jsonl", folder)
+    page.until(DRAWN)
+    assert page.run("return document.querySelector('#boundaries b').textContent") == "young"
+
+
+def test_a_replaced_history_is_shown_anew(page, tmp_path, made, serve):
+    lines = (made / "first" / "history.jsonl").read_text().splitlines(keepends=True)
+    folder = tmp_path / "again"
+    folder.mkdir()
+    shutil.copy(made / "first" / "config.json", folder)
+    (folder / "history.jsonl").write_text("".join(lines[:60]))
+    _, address = serve(tmp_path)
+    page.open_tab(address)
+    page.until(f"{FIGURE}.data && Math.max(...{FIGURE}.data[0].x) === 59")
+    (folder / "fresh").write_text("".join(lines[:10]))
+    (folder / "fresh").replace(folder / "history.jsonl")
+    page.until(f"Math.max(...{FIGURE}.data[0].x) === 9")
+    settled(page)
+    assert page.run(f"return {FIGURE}.data[0].x.length") == 10
+    assert shapes(page, "onset:") == []
+
+
+def test_curves_that_one_run_alone_recorded_stay_in_an_overlay(page, tmp_path, made, serve):
+    for name, metrics in (("a", ["loss/train", "linearization/gradient_error_first"]), ("b", [])):
+        shutil.copytree(made / "first", tmp_path / name)
+        path = tmp_path / name / "history.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        if metrics:
+            few = {"linearization/gradient_error_first": 0.5}
+            rows = [{k: r[k] for k in ("step", "loss/train")} | few for r in rows]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    _, address = serve(tmp_path)
+    page.open_tab(address)
+    settled(page)
+    choose(page, "a", "b")
+    drawn = page.run(f"return {FIGURE}.data.map(t => t.hovertemplate)")
+    assert any("a · gradient, 1st layer" in text for text in drawn)
+    assert any("b · ζ*" in text for text in drawn)
+
+
+def test_flickering_labels_leave_room_for_the_charts(page, tmp_path, made, serve):
+    rows = [
+        json.loads(line) for line in (made / "first" / "history.jsonl").read_text().splitlines()
+    ]
+    folder = tmp_path / "noisy"
+    folder.mkdir()
+    shutil.copy(made / "first" / "config.json", folder)
+    rng = np.random.default_rng(0)
+    with (folder / "history.jsonl").open("w") as file:
+        for step, zeta in enumerate(np.exp(rng.standard_normal(3000))):
+            row = rows[step % 20] | {"step": step, "heaviness/zeta_star": zeta}
+            file.write(json.dumps(row) + "\n")
+    _, address = serve(tmp_path)
+    page.open_tab(address)
+    settled(page)
+    assert page.run(f"return {FIGURE}.layout.margin.t") < 120
+    assert page.run(f"return {FIGURE}.layout.shapes.length") < 2500
+    names = page.run(f"return {FIGURE}.layout.annotations.map(a => a.text)")
+    assert any(name.endswith("more: zoom in") for name in names)
+    assert page.run("return document.querySelectorAll('#boundaries tr').length") <= 101
 
 
 HOSTILE = '<img src=x onerror="document.title=1">&lt;b&gt;'

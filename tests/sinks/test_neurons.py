@@ -55,6 +55,13 @@ def test_other_steps_and_links_are_refused(tmp_path):
         read_neurons(tmp_path, 9)
 
 
+def test_files_with_more_neurons_than_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(neurons, "MOST_NEURONS", 10)
+    NeuronSink(tmp_path).write(record(7, width=11))
+    with pytest.raises(ExpectedError, match="11 neurons, more than 10"):
+        read_neurons(tmp_path, 7)
+
+
 def pickled():
     file = io.BytesIO()
     columns = {name: np.array([{"a": 1}], dtype=object) for name in neurons.COLUMNS}

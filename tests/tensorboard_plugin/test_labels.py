@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from phasetrack import ExpectedError
 from phasetrack.phases import Thresholds
 from phasetrack.records import History
-from phasetrack.summary import summarise_again
+from phasetrack.summary import LONGEST_TEXT, summarise_again
 from phasetrack.tensorboard_plugin.labels import Labels, recorded_labels, without_infinity
 
 VALUE = st.floats(0.01, 30)
@@ -45,11 +46,18 @@ SUMMARY = {
 }
 
 
-def test_recorded_labels_come_back_and_infinity_is_none():
+def test_recorded_labels_come_back():
     assert recorded_labels(SUMMARY | {"other": 1}) == SUMMARY
     late = copy.deepcopy(SUMMARY)
     late["boundaries"][0]["onset"] = float("nan")
-    assert recorded_labels(late)["boundaries"][0]["onset"] is None
+    assert math.isnan(recorded_labels(late)["boundaries"][0]["onset"])
+
+
+def test_evidence_is_flat_and_texts_end():
+    nested = {"a": [1], "b": {"c": {}}, "d": None, "e": True, "f": 10**400, "g": "x" * 5000}
+    given = damaged("alerts", 0, "evidence", value={"loss/train": 0.5, "steps": 3} | nested)
+    (alert,) = recorded_labels(given)["alerts"]
+    assert alert["evidence"] == {"loss/train": 0.5, "steps": 3, "g": "x" * LONGEST_TEXT}
 
 
 def damaged(*path, value):
@@ -75,6 +83,7 @@ def damaged(*path, value):
         damaged("boundaries", 0, "detected", value=None),
         damaged("boundaries", 0, "onset", value="<img>"),
         damaged("boundaries", 0, "onset", value=10**400),
+        damaged("boundaries", 0, "onset", value=None),
         damaged("alerts", 0, "evidence", value=[1]),
         damaged("alerts", 0, "name", value=None),
         damaged("reason", value=1),

@@ -1,7 +1,17 @@
 // The view in the page's address, so that a link restores it.
+import { AXES } from "./scales.js";
 
 const KEY = "p.phases.view"; // TensorBoard keeps query parameters of plugins under such names
-const FIELDS = ["runs", "axis", "range", "thresholds", "theme", "filter", "step"];
+// What of the view a link holds, and which values are taken from one: a link is somebody's text.
+const FIELDS = {
+  runs: (x) => Array.isArray(x) && x.every((id) => typeof id === "string"),
+  axis: (x) => typeof x === "string" && Object.hasOwn(AXES, x),
+  range: (x) => Array.isArray(x) && x.length === 2 && x.every(Number.isFinite) && x[0] < x[1],
+  thresholds: (x) => typeof x === "object" && !Array.isArray(x) && Object.values(x).every(Number.isFinite),
+  theme: (x) => ["auto", "light", "dark"].includes(x),
+  filter: (x) => typeof x === "string",
+  step: (x) => Number.isFinite(x),
+};
 
 export class Address {
   // frame: the window whose address people see
@@ -12,7 +22,9 @@ export class Address {
   read() {
     const text = new URLSearchParams(this.frame.location.search).get(KEY);
     try {
-      return checked(JSON.parse(text || "{}"));
+      const view = JSON.parse(text || "{}");
+      return Object.fromEntries(Object.entries(view).filter(([name, value]) => (
+        Object.hasOwn(FIELDS, name) && value !== null && FIELDS[name](value))));
     } catch {
       return {};
     }
@@ -20,7 +32,7 @@ export class Address {
 
   link(state) {
     const url = new URL(this.frame.location.href);
-    const view = Object.fromEntries(FIELDS.map((name) => [name, state[name]]));
+    const view = Object.fromEntries(Object.keys(FIELDS).map((name) => [name, state[name]]));
     url.searchParams.set(KEY, JSON.stringify(view));
     return url.href;
   }
@@ -31,19 +43,4 @@ export class Address {
     } catch { // a page on disk may not; its link then only lives in the clipboard
     }
   }
-}
-
-// Only what is of the right kind: a link is somebody's text.
-function checked(view) {
-  const kinds = {
-    runs: (x) => Array.isArray(x) && x.every((id) => typeof id === "string"),
-    axis: (x) => ["step", "relative", "log", "onset"].includes(x),
-    range: (x) => Array.isArray(x) && x.length === 2 && x.every(Number.isFinite),
-    thresholds: (x) => x !== null && typeof x === "object" && Object.values(x).every(Number.isFinite),
-    theme: (x) => ["auto", "light", "dark"].includes(x),
-    filter: (x) => typeof x === "string",
-    step: (x) => Number.isFinite(x),
-  };
-  return Object.fromEntries(Object.entries(view)
-    .filter(([name, value]) => kinds[name] && value !== null && kinds[name](value)));
 }

@@ -1,16 +1,124 @@
-// The neuron view: each neuron's part in the signal span against what is left of it.
+// The neuron view: each neuron's part in the signal span against what is left of it, at a saved step.
+import { button, h } from "./dom.js";
+import { FONT, THEMES, inked } from "./theme.js";
 
-const COLOURS = { "a ≥ 0": "#0072B2", "a < 0": "#D55E00" };
+const SIGNS = { "a ≥ 0": "#0072B2", "a < 0": "#D55E00" };
 // More neurons than that are thinned out, evenly (chosen here: what a browser draws at once).
 const MOST_POINTS = 6000;
+const FRAME_MS = 150; // between two steps while playing
+const RANGE_SHARES = [0, 0.25, 0.5, 0.75, 1]; // of the saved steps, whose neurons set the axes
+const CONFIG = { displaylogo: false, displayModeBar: false };
 
-export function neuronFigure(neurons, ranges, theme) {
-  const ink = theme === "dark" ? "#eeeeee" : "#222222";
-  const paper = theme === "dark" ? "#1e1e1e" : "#ffffff";
-  const grid = theme === "dark" ? "#3a3a3a" : "#e3e3e3";
+export class NeuronView {
+  // onStep: called with a step that people chose here
+  constructor(source, onStep) {
+    this.source = source;
+    this.onStep = onStep;
+    this.run = null;
+    this.key = ""; // of the run as it was read: neurons of another are no longer its own
+    this.saved = new Map(); // step to a promise of its neurons
+    this.turn = 0;
+    this.playing = 0;
+    this.figure = h("div", { id: "neuron-figure" });
+    this.slider = h("input", {
+      type: "range", id: "neuron-step", min: 0, max: 0, step: 1, value: 0,
+      "aria-label": "saved step of the neuron view",
+      oninput: () => this.choose(Number(this.slider.value)),
+    });
+    this.name = h("output", { id: "neuron-step-name" });
+    this.playButton = button("play", "play", () => (this.playing ? this.pause() : this.play()));
+    this.element = h("section", { id: "neurons", hidden: true },
+      h("h2", {}, "Neurons"),
+      h("p", {}, "Each neuron's length in the signal span, |sig|, against what is left of it, |perp|."),
+      h("div", { className: "row" }, this.playButton, this.slider, this.name),
+      this.figure);
+  }
+
+  // Shows a run with saved neurons at the one of its steps that is nearest; null shows nothing.
+  async show(run, step, themeName) {
+    this.element.hidden = !run;
+    const turn = ++this.turn;
+    if (!run) {
+      this.pause();
+      this.run = null;
+      return;
+    }
+    const key = JSON.stringify([run.id, run.series.generation]);
+    if (key !== this.key) {
+      this.key = key;
+      this.saved.clear();
+    }
+    this.run = run;
+    const steps = run.about.neurons;
+    const place = step === null ? steps.length - 1 : nearest(steps, step);
+    this.slider.max = steps.length - 1;
+    this.slider.value = place;
+    try {
+      const shown = RANGE_SHARES.map((share) => steps[Math.round(share * (steps.length - 1))]);
+      const all = await Promise.all([...new Set(shown), steps[place]].map((at) => this.neurons(at)));
+      if (turn !== this.turn) return; // a later choice is under way
+      const neurons = all.at(-1);
+      this.name.textContent = `step ${steps[place]}, ${neurons.signal.length} neurons`;
+      const { data, layout } = neuronFigure(neurons, rangesOf(all.slice(0, -1)), themeName);
+      layout.width = Math.min(760, this.figure.clientWidth || 760);
+      layout.height = 520;
+      await window.Plotly.react(this.figure, data, layout, CONFIG);
+    } catch (error) {
+      if (turn === this.turn) this.name.textContent = error.message;
+    }
+  }
+
+  neurons(step) {
+    if (!this.saved.has(step)) {
+      const saved = this.saved;
+      const asked = this.source.neurons(this.run.id, step);
+      asked.catch(() => saved.delete(step)); // another time, it may be there
+      saved.set(step, asked);
+    }
+    return this.saved.get(step);
+  }
+
+  choose(place) {
+    if (this.run) this.onStep(this.run.about.neurons[place]);
+  }
+
+  // The saved step nearest to one.
+  near(step) {
+    const steps = this.run ? this.run.about.neurons : [];
+    return steps.length ? steps[nearest(steps, step)] : null;
+  }
+
+  play() {
+    const last = () => Number(this.slider.max);
+    let place = Number(this.slider.value) === last() ? 0 : Number(this.slider.value);
+    this.playing = setInterval(() => {
+      if (place > last()) { this.pause(); return; }
+      this.choose(place);
+      place += 1;
+    }, FRAME_MS);
+    this.playButton.textContent = "pause";
+  }
+
+  pause() {
+    clearInterval(this.playing);
+    this.playing = 0;
+    this.playButton.textContent = "play";
+  }
+}
+
+function nearest(steps, wanted) {
+  let best = 0;
+  steps.forEach((step, place) => {
+    if (Math.abs(step - wanted) < Math.abs(steps[best] - wanted)) best = place;
+  });
+  return best;
+}
+
+function neuronFigure(neurons, ranges, themeName) {
+  const theme = THEMES[themeName];
   const stride = Math.ceil(neurons.signal.length / MOST_POINTS);
   const places = neurons.signal.map((_, index) => index).filter((index) => index % stride === 0);
-  const data = Object.entries(COLOURS).map(([name, colour]) => {
+  const data = Object.entries(SIGNS).map(([name, colour]) => {
     const mine = places.filter((i) => (neurons.second_layer[i] >= 0) === (name === "a ≥ 0"));
     return {
       type: "scatter", mode: "markers", name,
@@ -18,18 +126,19 @@ export function neuronFigure(neurons, ranges, theme) {
       y: mine.map((i) => neurons.signal[i]),
       text: mine.map((i) => `neuron ${i}, a ${Number(neurons.second_layer[i]).toPrecision(3)}`),
       hovertemplate: "%{text}<br>|perp| %{x:.4g}, |sig| %{y:.4g}<extra></extra>",
-      marker: { size: 5, color: colour, opacity: 0.65 },
+      marker: { size: 5, color: inked(colour, theme), opacity: 0.65 },
     };
   });
   const axis = (title, range) => ({
-    title: { text: title }, type: "log", range, dtick: range[1] - range[0] > 1.3 ? 1 : undefined, gridcolor: grid, exponentformat: "power", zeroline: false,
+    title: { text: title }, type: "log", range, dtick: range[1] - range[0] > 1.3 ? 1 : undefined,
+    gridcolor: theme.grid, exponentformat: "power", zeroline: false,
   });
   const [low, high] = [Math.max(ranges.x[0], ranges.y[0]), Math.min(ranges.x[1], ranges.y[1])];
   return {
     data,
     layout: {
-      paper_bgcolor: paper, plot_bgcolor: paper,
-      font: { color: ink, size: 11, family: "Roboto, Helvetica, Arial, sans-serif" },
+      paper_bgcolor: theme.paper, plot_bgcolor: theme.paper,
+      font: { color: theme.ink, size: 11, family: FONT },
       margin: { l: 60, r: 20, t: 28, b: 44 },
       xaxis: axis("|perp|", ranges.x),
       yaxis: axis("|sig|", ranges.y),
@@ -45,7 +154,7 @@ export function neuronFigure(neurons, ranges, theme) {
 }
 
 // Ranges (in decades) that hold every neuron of some saved steps, so that the view stands still.
-export function rangesOf(saved) {
+function rangesOf(saved) {
   const range = (key) => {
     const values = saved.flatMap((neurons) => neurons[key]).filter((v) => v > 0).map(Math.log10);
     if (!values.length) return [-1, 1];

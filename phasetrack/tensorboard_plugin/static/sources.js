@@ -1,5 +1,8 @@
 // Where the page's data comes from: TensorBoard's server, or the report's own text.
 
+// The server did not answer at all, and may do so later.
+export class Unreachable extends Error {}
+
 export class ServerSource {
   // base: URL of the plugin's routes, with a slash at its end
   constructor(base) {
@@ -7,32 +10,34 @@ export class ServerSource {
     this.live = true;
   }
 
-  async ask(route, options = {}) {
-    const url = new URL(route, this.base);
-    for (const [name, value] of Object.entries(options)) {
-      if (value !== null && value !== undefined) url.searchParams.set(name, String(value));
-    }
+  async ask(route, options = {}, signal = null) {
     let answer;
     try {
-      answer = await fetch(url);
-    } catch {
-      throw new Error("TensorBoard does not answer; is it still running?");
+      answer = await fetch(this.url(route, options), { signal });
+    } catch (error) {
+      if (signal && signal.aborted) throw error;
+      throw new Unreachable("TensorBoard does not answer; is it still running?");
     }
     const content = await answer.json().catch(() => ({ error: `status ${answer.status}` }));
     if (!answer.ok) throw new Error(content.error || `status ${answer.status}`);
     return content;
   }
 
-  runs() { return this.ask("runs"); }
-  about(run) { return this.ask("about", { run }); }
-  series(run, view) { return this.ask("series", { run, ...view }); }
-  labels(run, thresholds) { return this.ask("labels", { run, ...thresholds }); }
-  neurons(run, step) { return this.ask("neurons", { run, step }); }
-  csvLink(run) {
-    const url = new URL("csv", this.base);
-    url.searchParams.set("run", run);
-    return url.href;
+  url(route, options) {
+    const url = new URL(route, this.base);
+    for (const [name, value] of Object.entries(options)) {
+      if (value !== null && value !== undefined) url.searchParams.set(name, String(value));
+    }
+    return url;
   }
+
+  // Thresholds may come from somebody's link: they stand first, where they can replace nothing.
+  runs() { return this.ask("runs"); }
+  about(run, signal) { return this.ask("about", { run }, signal); }
+  series(run, view, thresholds, signal) { return this.ask("series", { ...thresholds, ...view, run }, signal); }
+  labels(run, thresholds, view, signal) { return this.ask("labels", { ...thresholds, ...view, run }, signal); }
+  neurons(run, step) { return this.ask("neurons", { run, step }); }
+  csvLink(run) { return this.url("csv", { run }).href; }
 }
 
 export class EmbeddedSource {

@@ -1,0 +1,49 @@
+// Elements, and when to act: for the other modules.
+
+// An element with properties and children; text is only ever set as text.
+export function h(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name in element && name !== "list" && name !== "form") element[name] = value;
+    else element.setAttribute(name, value);
+  }
+  element.append(...children.filter((child) => child !== null));
+  return element;
+}
+
+export function button(id, label, onclick) {
+  return h("button", { id: `do-${id}`, type: "button", onclick }, label);
+}
+
+// Acts at the last of several calls.
+export function debounced(action, wait) {
+  let timer = 0;
+  return () => {
+    clearTimeout(timer);
+    timer = setTimeout(action, wait);
+  };
+}
+
+// Acts at the first of several calls, and at the last.
+export function eager(action, wait) {
+  let last = -Infinity;
+  const later = debounced(action, wait);
+  return () => {
+    const now = performance.now();
+    if (now - last > wait) action(); else later();
+    last = now;
+  };
+}
+
+export function shortened(text, length = 36) {
+  const whole = String(text);
+  if (whole.length <= length) return whole;
+  const half = Math.floor((length - 1) / 2);
+  return `${whole.slice(0, half)}…${whole.slice(-half)}`;
+}
+
+// A name that every file system takes.
+export function fileName(text, length = 80) {
+  return text.replace(/[^A-Za-z0-9-]+/g, "-").slice(0, length);
+}
