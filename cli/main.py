@@ -135,9 +135,9 @@ def forecast(
         target=target,
     )
     from phasetrack.forecast import predict
-    from phasetrack.tasks import XOR
+    from phasetrack.tasks.catalogue import make_task
 
-    summary = predict(XOR(settings.d).geometry, settings).as_summary()
+    summary = predict(make_task(task, settings.d).geometry, settings).as_summary()
     _show(summary, as_json, f"forecast of {task}, d = {d}")
 
 

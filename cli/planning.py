@@ -23,7 +23,9 @@ PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 
 
 def plan(
-    task: Annotated[str, typer.Argument(help="The distribution: xor.", metavar="[TASK]")] = "xor",
+    task: Annotated[
+        str, typer.Argument(help="The distribution, as for run.", metavar="[TASK]")
+    ] = "xor",
     d: opt.Dim = 512,
     width: opt.Width = 512,
     batch: opt.Batch = None,

@@ -23,6 +23,7 @@ from phasetrack.memory import bytes_per_sample, host_memory, micro_batch
 from phasetrack.network import TwoLayerNet
 from phasetrack.settings import RunSettings
 from phasetrack.tasks import XOR
+from phasetrack.tasks.catalogue import make_task
 
 FLOAT = 4  # bytes
 # Sizes of the trial steps: large enough for the matrix products to run at their pace, small enough
@@ -189,7 +190,7 @@ def plan(
         throughput: of one core; measured if None.
     """
     with one_core():
-        forecast = predict(XOR(settings.d).geometry, settings)
+        forecast = predict(make_task(settings.task, settings.d).geometry, settings)
         return Plan(settings, forecast, throughput or measure(settings), gpu or Gpu())
 
 

@@ -24,7 +24,8 @@ from phasetrack.probes import default_probes
 from phasetrack.run_directory import CHECKPOINT, CONFIG, SUMMARY, create_run_directory, write_json
 from phasetrack.settings import RunSettings
 from phasetrack.sinks.base import Sink
-from phasetrack.tasks import XOR
+from phasetrack.tasks.base import Task
+from phasetrack.tasks.catalogue import make_task
 from phasetrack.tracker import Tracker, attach
 
 # A sample to look back with: enough for two halves to agree on a span (chosen here), and from a step
@@ -52,7 +53,7 @@ def train(
         device: ``cpu`` or ``cuda[:i]``; samples and initial weights do not depend on it.
         threads: torch's threads; None leaves them.
         sinks: further sinks, such as the console's.
-        predicted: the forecast to show beside the run; computed if None.
+        predicted: the forecast to show beside the run; computed if None, where it holds.
 
     Returns:
         What ``summary.json`` holds; ``stopped`` is ``fitted``, ``steps``, ``diverged`` or
@@ -65,11 +66,12 @@ def train(
     if threads is not None:
         torch.set_num_threads(check_int("threads", threads, minimum=1))
     settings = with_micro_batch(settings, where)
+    task = make_task(settings.task, settings.d, shuffle_labels=settings.shuffle_labels)
     directory = create_run_directory(Path(out), name or run_name(settings))
-    task = XOR(settings.d, shuffle_labels=settings.shuffle_labels)
     started = time.perf_counter()
     try:
-        predicted = predicted or predict(task.geometry, settings)
+        if predicted is None and settings.forecastable:
+            predicted = predict(task.geometry, settings)
     except BaseException:
         directory.rmdir()  # nothing is in it yet
         raise
@@ -90,7 +92,8 @@ def train(
         sinks=sinks,
         thresholds=settings.thresholds(),
         forecast=predicted,
-        escape_steps=settings.escape_steps,
+        # the closed form is XOR's; where there is no forecast SADDLE has no yardstick
+        escape_steps=settings.escape_steps if settings.forecastable else None,
         hparams=_hparams(settings),
         snapshots=settings.snapshots,
     )
@@ -128,8 +131,9 @@ def fresh_sample(settings: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     Args:
         settings: as ``config.json`` holds them.
     """
-    task = XOR(settings["d"], shuffle_labels=settings["shuffle_labels"])
-    count = max(LEAST_SAMPLE, SAMPLE_PER_DIMENSION * task.d)
+    d, shuffled = settings["d"], settings["shuffle_labels"]
+    task = make_task(settings["task"], d, shuffle_labels=shuffled)
+    count = max(LEAST_SAMPLE, SAMPLE_PER_DIMENSION * d)
     return task.sample(count, seed=settings["seed"], step=FRESH_STEP)
 
 
@@ -141,7 +145,7 @@ def run_name(settings: RunSettings) -> str:
 
 def _run(
     settings: RunSettings,
-    task: XOR,
+    task: Task,
     net: nn.Module,
     optimizer: torch.optim.Optimizer,
     loss: LogisticLoss,
@@ -163,7 +167,7 @@ def _run(
 
 def _step(
     settings: RunSettings,
-    task: XOR,
+    task: Task,
     net: nn.Module,
     optimizer: torch.optim.Optimizer,
     loss: LogisticLoss,
@@ -200,13 +204,13 @@ def _hparams(settings: RunSettings) -> dict[str, object]:
     return {name: values[name] for name in names}
 
 
-def _config(settings: RunSettings, predicted: Forecast) -> dict[str, Any]:
+def _config(settings: RunSettings, predicted: Forecast | None) -> dict[str, Any]:
     return {
         "settings": {**asdict(settings), "batch": settings.batch_size},
         "thresholds": asdict(settings.thresholds()),
-        "escape_steps": settings.escape_steps,
+        "escape_steps": settings.escape_steps if settings.forecastable else None,
         "step_limit": settings.step_limit,
-        "forecast": predicted.bands(),
+        "forecast": predicted.bands() if predicted else {},
         "versions": {
             "phasetrack": __version__,
             "torch": torch.__version__,

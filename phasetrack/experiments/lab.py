@@ -15,7 +15,7 @@ from phasetrack.phases import Phase
 from phasetrack.probes import default_probes
 from phasetrack.records import History
 from phasetrack.settings import RunSettings
-from phasetrack.tasks import XOR
+from phasetrack.tasks.catalogue import make_task
 from phasetrack.tracker import attach
 
 # Samples on which a trained network is tested: an error of 2 percent is then known to a quarter
@@ -134,7 +134,9 @@ VARIATIONS = {
 
 def error_on_fresh_samples(net: TwoLayerNet, settings: RunSettings) -> float:
     """Share of fresh samples on the wrong side."""
-    x, y = XOR(settings.d).sample(TEST_SAMPLES, seed=settings.seed, step=TEST_STEP)
+    x, y = make_task(settings.task, settings.d).sample(
+        TEST_SAMPLES, seed=settings.seed, step=TEST_STEP
+    )
     with torch.no_grad():
         return float((net(x) * y <= 0).double().mean())
 
@@ -150,7 +152,8 @@ def pruned(net: TwoLayerNet, keep: Tensor) -> TwoLayerNet:
 
 
 def _train(settings: RunSettings, variation: Variation) -> Observed:
-    task, loss = XOR(settings.d, shuffle_labels=settings.shuffle_labels), LogisticLoss()
+    task = make_task(settings.task, settings.d, shuffle_labels=settings.shuffle_labels)
+    loss = LogisticLoss()
     net = TwoLayerNet(settings.d, settings.width, theta=settings.theta, seed=settings.seed)
     variation.start(net)
     lr = settings.eta * settings.width
@@ -165,7 +168,7 @@ def _train(settings: RunSettings, variation: Variation) -> Observed:
         every=settings.every,
         probes=default_probes(gradients=settings.gradient_error),
         thresholds=settings.thresholds(),
-        escape_steps=settings.escape_steps,
+        escape_steps=settings.escape_steps if settings.forecastable else None,
         strict=True,
     ) as tracker:
         for step in range(settings.step_limit):

@@ -18,12 +18,18 @@ def test_plan_beyond_what_can_be_tried():
     assert made["seconds"]["gpus"] < made["seconds"]["gpu"]
 
 
+FORECAST = (
+    "TASK: expected one with equally likely clusters, right labels and orthogonal noise, to be "
+    "forecast"
+)
+
+
 @pytest.mark.parametrize(
     "arguments, complaint",
     [
         (["--gpus", "0"], "--gpus: expected an integer >= 1, got 0"),
         (["--gpu-share", "2"], "--gpu-share: expected a finite number > 0 and <= 1, got 2"),
-        (["nor"], "TASK: expected one of xor, got 'nor'"),
+        (["noisy"], f"{FORECAST}, got noisy"),
     ],
     ids=" ".join,
 )

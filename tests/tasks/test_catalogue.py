@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from phasetrack import ExpectedError
+from phasetrack import ExpectedError, RunSettings, read_run, train
+from phasetrack.settings import TASK_NAMES
 from phasetrack.tasks.boolean import XOR
 from phasetrack.tasks.catalogue import TASKS, make_task
 from phasetrack.tasks.variants import GaussianXOR, NoisyXOR, RotatedXOR, UnbalancedXOR
+from phasetrack.training import fresh_sample
 
 D, M = 8, 4096
 SAMPLED = {"seed": 3, "step": 5, "dtype": torch.float64}
@@ -116,3 +118,28 @@ def test_labels_of_xor_alone_are_shuffled():
         make_task("and", D, shuffle_labels=True)
     with pytest.raises(ExpectedError, match=r"task: expected one of xor, and, or, .* got 'nor'"):
         make_task("nor", D)
+
+
+def test_names_are_those_of_the_settings():
+    assert set(TASK_NAMES) == set(TASKS)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_can_be_run(name, tmp_path):
+    settings = RunSettings(task=name, d=8, width=8, steps=2)
+    summary = train(settings, out=tmp_path, name="run")
+    assert summary["steps"] == 2
+    assert bool(summary["forecast"]) == settings.forecastable
+    x, y = fresh_sample(read_run(tmp_path / "run").config["settings"])
+    assert len(x) == len(y) == 4096
+    with pytest.raises(ExpectedError, match="d: expected an integer >= "):
+        train(RunSettings(task="parity4", d=3), out=tmp_path, name="other")
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("name", ["and", "majority", "two-xors", "staircase"])
+def test_the_forecast_holds_for_corners_of_any_function(name, tmp_path):
+    settings = RunSettings(task=name, d=64, width=64, target=0.6, steps=80)
+    summary = train(settings, out=tmp_path, name="run")
+    predicted = summary["forecast"]["loss_halving_step"]["value"]
+    assert summary["loss_halving_step"] == pytest.approx(predicted, rel=0.08)
