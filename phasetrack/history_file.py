@@ -88,7 +88,7 @@ class HistoryFile:
         damaged line is looked at again once the file has changed.
         """
         try:
-            file = open(self._path, "rb", buffering=0, opener=self._opener)
+            file = open(self._path, "rb", buffering=0, opener=self._opener)  # noqa: PTH123
         except OSError as error:
             self._unopened = str(error.strerror)
             return

@@ -65,9 +65,7 @@ class Run:
     def relabel(self, thresholds: Thresholds | None = None) -> list[tuple[int, Verdict]]:
         """Label every recorded step, with the run's own thresholds or others."""
         escape = self.config.get("escape_steps")
-        return list(
-            relabel(self.history.rows(names=METRICS), thresholds or self.thresholds, escape)
-        )
+        return list(relabel(self.history.rows(names=METRICS), thresholds or self.thresholds, escape))
 
     def summarise(self, thresholds: Thresholds | None = None) -> dict[str, Any]:
         """What ``summary.json`` would hold at the last recorded step, labelled again.
@@ -173,7 +171,7 @@ def read_object(path: Path, opener: Callable[[str, int], int] | None = None) -> 
         ExpectedError: if it holds anything else, or more than `LARGEST_OBJECT` bytes.
     """
     try:
-        with open(path, "rb", opener=opener) as file:
+        with open(path, "rb", opener=opener) as file:  # noqa: PTH123
             if (size := os.fstat(file.fileno()).st_size) > LARGEST_OBJECT:
                 raise ValueError(f"{size} bytes, more than {LARGEST_OBJECT}")
             content = json.loads(file.read().decode("utf-8"))

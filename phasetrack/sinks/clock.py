@@ -54,14 +54,16 @@ class ClockSink:
         self._file.flush()
 
 
-def read_clock(path: Path, opener: Callable[[str, int], int] | None = None) -> list[list[float]]:
+def read_clock(
+    path: Path, opener: Callable[[str, int], int] | None = None
+) -> list[list[float]]:
     """Pairs of step and seconds, ascending; what cannot be read, or stands still, is left out.
 
     `opener` is as that of Python's `open`, for files from elsewhere; None opens any.
     """
     pairs: list[list[float]] = []
     try:
-        with open(path, encoding="utf-8", errors="replace", opener=opener) as lines:
+        with open(path, encoding="utf-8", errors="replace", opener=opener) as lines:  # noqa: PTH123
             for line, _ in zip(lines, range(MOST_LINES), strict=False):
                 try:
                     row = json.loads(line)

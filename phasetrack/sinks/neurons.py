@@ -92,7 +92,7 @@ def read_neurons(
     if path.is_symlink() or path.parent.is_symlink() or not path.is_file():
         raise ExpectedError("step", f"one of the saved steps of {logdir.name}", step)
     try:
-        with open(path, "rb", opener=opener) as packed:
+        with open(path, "rb", opener=opener) as packed:  # noqa: PTH123
             with ZipFile(packed) as archive:
                 if (size := sum(part.file_size for part in archive.infolist())) > LARGEST_FILE:
                     raise ValueError(f"{size} bytes unpacked, more than {LARGEST_FILE}")

@@ -154,10 +154,7 @@ class RunStore:
         except Exception as error:  # whatever lies in one directory, the others are listed
             log.exception("phases: %s cannot be described", name)
             problem = f"{type(error).__name__}: {error}"
-            return _entry_of(name, _started(path)) | {
-                "state": "unreadable",
-                "problem": problem[:300],
-            }
+            return _entry_of(name, _started(path)) | {"state": "unreadable", "problem": problem[:300]}
 
 
 class OpenRun:
