@@ -51,6 +51,7 @@ CLAIMS = (
     Claim(9, "A few dozen neurons suffice, and more change little", "width"),
     Claim(10, "Small initial weights find features, large ones fit without", "initial_scale"),
     Claim(11, "Steps go as 1/eta, and the batch only has to be of order d", "step_and_batch"),
+    Claim(15, "Other functions and data: what carries over from XOR", "other_functions"),
     Claim(16, "Each failure signature is detected, and healthy runs raise none", "failures"),
 )
 
