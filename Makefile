@@ -7,7 +7,7 @@ export PIP_BUILD_CONSTRAINT := $(PIP_CONSTRAINT)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 CHECKED := phasetrack cli tests benchmarks docs
 
-.PHONY: help run test test-long pictures lint format hooks clean
+.PHONY: help run test test-long fuzz bench pictures lint format hooks clean
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
@@ -19,6 +19,13 @@ test: $(VENV)/.test ## install, then run the whole test suite (minutes)
 
 test-long: $(VENV)/.test ## whole experiments over seeds, and an install from a wheel
 	$(VENV)/bin/python -m pytest -m long
+
+fuzz: $(VENV)/.test ## every reader and option against what no run wrote (minutes; FUZZ_EXAMPLES=1000)
+	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),1000) OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest \
+	  tests/faults -k "any_kind" -n auto --dist worksteal
+
+bench: $(VENV)/.bench ## every benchmark (an hour); tables, and JSON under build/benchmarks
+	$(VENV)/bin/python benchmarks/all.py
 
 pictures: $(VENV)/.test ## the README's pictures, from real runs in a real browser
 	PYTHONPATH=benchmarks $(VENV)/bin/python docs/pictures.py
@@ -46,6 +53,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.test: $(VENV)/.installed
 	$(VENV)/bin/pip install -q -e '.[test]'
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.installed
+	$(VENV)/bin/pip install -q -e '.[bench]'
 	touch $@
 
 # the test extra too: types are checked against the real optional packages

@@ -22,7 +22,7 @@ from _timing import publish
 
 from phasetrack import RunSettings, read_run, train
 
-WIDTH, STEPS = 512, 3
+WIDTH, STEPS = 512, 2
 OVER_M = [(4096, m) for m in (4096, 16384, 65536, 262_144)]
 OVER_D = [(d, 4 * d) for d in (64, 512, 4096, 16384)]
 LARGEST = (65536, 65536)
@@ -58,6 +58,7 @@ def in_its_own_process(settings: RunSettings) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--largest", action="store_true")
+    parser.add_argument("--width", type=int, default=WIDTH)
     parser.add_argument("--json", type=Path, default=Path("build/benchmarks/memory.json"))
     parser.add_argument("--one", help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -66,7 +67,8 @@ def main() -> None:
         return
     sizes = [LARGEST] if asked.largest else [*OVER_D, *OVER_M]
     rows = [
-        in_its_own_process(RunSettings(d=d, batch=m, width=WIDTH, steps=STEPS)) for d, m in sizes
+        in_its_own_process(RunSettings(d=d, batch=m, width=asked.width, steps=STEPS))
+        for d, m in sizes
     ]
     publish(rows, asked.json.with_stem("memory_largest") if asked.largest else asked.json)
 

@@ -40,8 +40,14 @@ def metrics() -> list[str]:
         return list(read_run(Path(folder) / "run").history)
 
 
-def write_run(folder: Path, names: list[str], steps: int, seed: int) -> None:
-    """A history of a given length whose zeta* falls and whose loss too, with noise on everything."""
+def write_run(
+    folder: Path, names: list[str], steps: int, seed: int, *, flicker: bool = False
+) -> None:
+    """A history of a given length whose zeta* falls and whose loss too, with noise on everything.
+
+    With `flicker` zeta* and the slope drift are noise about their thresholds all along, and nothing
+    is labelled beforehand.
+    """
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     (folder / "config.json").write_text(json.dumps({"thresholds": vars(Thresholds())}))
@@ -53,12 +59,19 @@ def write_run(folder: Path, names: list[str], steps: int, seed: int) -> None:
             columns["heaviness/zeta_star"] = np.exp(4 - 12 * at + 0.1 * columns["loss/train"])
             columns["loss/train"] = 1.4 * np.exp(-4 * np.maximum(at - 0.5, 0))
             columns["linearization/slope_drift"] = 0.001 + at
+            if flicker:
+                columns["heaviness/zeta_star"] = np.exp(0.7 * rng.standard_normal(len(at)))
+                drift = 0.25 + 0.02 * rng.standard_normal(len(at))
+                columns["linearization/slope_drift"] = drift
+                columns["loss/train"] = np.ones(len(at))
             columns["phase/id"] = np.where(columns["heaviness/zeta_star"] < 0.5, 2.0, 1.0)
             for index, values in enumerate(zip(*columns.values(), strict=True)):
                 row = dict(zip(columns, map(float, values), strict=True))
                 file.write(json.dumps({"step": start + index} | row) + "\n")
                 if (start + index) % max(1, steps // 1000) == 0:
                     labelled.append(start + index, row)
+    if flicker:
+        return
     summary = summarise_again(labelled, Thresholds(), steps=steps)
     (folder / "summary.json").write_text(json.dumps(summary))
 
@@ -150,14 +163,20 @@ def main() -> None:
         for number in range(asked.runs):
             write_run(many / f"run-{number:03}", names, asked.steps, number)
         results["many"] = measure(many, "run-000", asked.steps)
+        write_run(Path(folder) / "flicker" / "run", names, asked.steps, 0, flicker=True)
+        results["flicker"] = measure(Path(folder) / "flicker", "run", asked.steps)
         if asked.long:
             write_run(Path(folder) / "long" / "run", names, asked.long, 0)
             results["long"] = measure(Path(folder) / "long", "run", asked.long)
-    titles = {"many": f"{asked.runs} runs of {asked.steps} steps", "long": f"{asked.long} steps"}
+    titles = {
+        "many": f"{asked.runs} runs of {asked.steps} steps",
+        "flicker": f"{asked.steps} steps, labels flicker",
+        "long": f"{asked.long} steps",
+    }
     for key, title in titles.items():
         for what, seconds in dict(results.get(key) or {}).items():  # type: ignore[call-overload]
             goal = f"  (goal {GOALS[what]:g} s)" if key == "many" and what in GOALS else ""
-            print(f"{title:28} {what:24} {seconds:8.3f} s{goal}")
+            print(f"{title:32} {what:24} {seconds:8.3f} s{goal}")
     asked.json.write_text(json.dumps(results, indent=2) + "\n")
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from phasetrack.views import TwoLayerView
 
+# Names of a module that an error lists (chosen here).
+MOST_NAMES = 10
+
 
 def made_model(target: str) -> nn.Module:
     """The model that MODULE:FACTORY makes (or is), modules of the current directory included.
@@ -36,6 +39,7 @@ def made_model(target: str) -> nn.Module:
     factory = getattr(module, factory_name, None)
     if factory is None:
         names = [name for name in vars(module) if not name.startswith("_")]
+        names[MOST_NAMES:] = ["..."] if len(names) > MOST_NAMES else []
         raise ExpectedError(
             "target_of", f"a name in {module_name}: {', '.join(names)}", factory_name
         )

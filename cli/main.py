@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from phasetrack.phases import Thresholds
     from phasetrack.run_directory import Run
+    from phasetrack.settings import RunSettings
 
 app = typer.Typer(
     help="Phase diagnostics for two-layer neural networks (arXiv 2309.15111).",
@@ -32,7 +34,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-INTERRUPTED = 130  # what a shell reports after Ctrl-C
+INTERRUPTED, TERMINATED = 130, 143  # what a shell reports after SIGINT (Ctrl-C) and SIGTERM
+STOPPED = {"interrupted": INTERRUPTED, "terminated": TERMINATED}
+# What typer says of a value that is none of its kind, without the value, and what is said here.
+KINDS = {"valid int": "an integer", "valid float": "a number", "valid number": "a number"}
 # Errors of phasetrack name what was wrong; these are called otherwise on the command line.
 OPTION_OF = {
     "target_of": "MODULE:FACTORY",
@@ -47,6 +52,7 @@ OPTION_OF = {
 
 @app.command()
 def run(
+    context: typer.Context,
     task: opt.Task,
     d: opt.Dim = 512,
     width: opt.Width = 512,
@@ -64,45 +70,78 @@ def run(
     snapshots: opt.Snapshots = None,
     device: opt.Device = "cpu",
     threads: opt.Threads = None,
+    matmul: opt.Matmul = "auto",
     out: opt.Out = Path("runs"),
     name: opt.Name = None,
+    resume: opt.Resume = None,
+    checkpoint_steps: opt.CheckpointSteps = None,
+    checkpoint_seconds: opt.CheckpointSeconds = None,
 ) -> None:
     """Train on a task with the probes attached and write the run to OUT/NAME.
 
-    Exit code 0: the run came to its end; 1: it diverged; 130: interrupted, and readable.
+    Exit code 0: the run came to its end; 1: it diverged; 130: interrupted; 143: terminated. After
+    the last two it is readable, and --resume goes on with it.
     """
+    options: dict[str, Any] = {
+        "task": task,
+        "d": d,
+        "width": width,
+        "batch": batch,
+        "eta": eta,
+        "theta": theta,
+        "steps": steps,
+        "seed": seed,
+        "train": train,
+        "every": every,
+        "target": target,
+        "micro_batch": micro_batch,
+        "shuffle_labels": shuffle_labels,
+        "gradient_error": gradient_error,
+        "snapshots": snapshots,
+    }
     from phasetrack.settings import RunSettings
 
-    settings = RunSettings(
-        task=task,
-        d=d,
-        width=width,
-        batch=batch,
-        eta=eta,
-        theta=theta,
-        steps=steps,
-        seed=seed,
-        train=train,
-        every=every,
-        target=target,
-        micro_batch=micro_batch,
-        shuffle_labels=shuffle_labels,
-        gradient_error=gradient_error,
-        snapshots=snapshots,
-    )
+    if resume is None:
+        settings = RunSettings(**options)
+    else:
+        settings = _repeated(context, resume, options, out / (name or resume.name))
     from phasetrack import training
     from phasetrack.sinks.console import ConsoleSink
 
-    title, console = name or training.run_name(settings), _console()
-    expected = settings.steps or settings.predicted_steps
+    title = resume.resolve().name if resume else name
+    title = training.run_name(settings) if title is None else title
+    expected, console = settings.steps or settings.predicted_steps, _console()
+    saving: dict[str, Any] = {
+        "checkpoint_steps": checkpoint_steps,
+        "checkpoint_seconds": checkpoint_seconds,
+    }
     with ConsoleSink(console, title=title, expected=expected) as sink:
-        summary = training.train(
-            settings, out=out, name=title, device=device, threads=threads, sinks=[sink]
-        )
+        if resume is None:
+            summary = training.train(
+                settings,
+                out=out,
+                name=title,
+                device=device,
+                threads=threads,
+                matmul=matmul,
+                sinks=[sink],
+                **saving,
+            )
+        else:
+            summary = training.resume(
+                resume,
+                device=device if _given(context, "device") else None,
+                threads=threads,
+                matmul=matmul if _given(context, "matmul") else None,
+                sinks=[sink],
+                **saving,
+            )
     _print_summary(console, summary, title)
     if summary["stopped"] == "diverged":
         typer.echo(f"run: {summary['reason']}", err=True)
-    raise typer.Exit({"diverged": 1, "interrupted": INTERRUPTED}.get(summary["stopped"], 0))
+    if summary["stopped"] in STOPPED:
+        typer.echo(f"to go on: phasetrack run {task} --resume {summary['directory']}", err=True)
+    raise typer.Exit({"diverged": 1, **STOPPED}.get(summary["stopped"], 0))
 
 
 @app.command()
@@ -193,18 +232,26 @@ def show(
 
 @app.command("list")
 def list_runs(out: opt.Out = Path("runs"), as_json: opt.Json = False) -> None:
-    """List the runs in a folder, oldest first."""
+    """List the runs in a folder, oldest first; what cannot be read is said and left out."""
+    from phasetrack._checks import ExpectedError
     from phasetrack.run_directory import find_runs
 
     from .panels import run_table
 
-    runs = [_read(path) for path in find_runs(out)]
+    runs, unreadable = [], []
+    for path in find_runs(out):
+        try:
+            runs.append(_read(path))
+        except ExpectedError as error:
+            unreadable.append(str(error))
     if as_json:
         typer.echo(json.dumps({str(run.path): run.summary for run in runs}, indent=2))
     elif runs:
         _console().print(run_table(runs), highlight=False)
     else:
         typer.echo(f"no runs in {out}; make one with: phasetrack run xor --out {out}")
+    for line in unreadable:
+        _complain("unreadable", line)
 
 
 @app.command()
@@ -294,10 +341,11 @@ def replay(run: opt.RunPath, as_json: opt.Json = False) -> None:
     """Look back at a run's saved weights, against the signal span found at its end."""
     recorded = _read(run)
     from phasetrack.replay import replay as look_back
+    from phasetrack.run_directory import recorded_settings
     from phasetrack.training import fresh_sample
 
-    settings = recorded.config["settings"]
-    seen = look_back(run, *fresh_sample(settings), eta=settings["eta"])
+    settings = recorded_settings(recorded.config, run)
+    seen = look_back(run, *fresh_sample(asdict(settings)), eta=settings.eta)
     _show(seen.summary, as_json, f"{recorded.name}, in hindsight")
     if seen.span is not None and not as_json:
         trust = seen.span.reason or f"gap {seen.span.gap:.3g}, stability {seen.span.stability:.2f}"
@@ -365,14 +413,19 @@ def main() -> None:
     """Run the command; a mistake in its options is one line and exit code 2."""
     from phasetrack._checks import ExpectedError
 
+    before = warnings.formatwarning
+    # a line for people, without the line of code that it came from
+    warnings.formatwarning = lambda message, *_, **__: f"{message}\n"
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="phasetrack", standalone_mode=False)
     except ExpectedError as error:
         code = _complain(_option(error.name), str(error).removeprefix(f"{error.name}: "))
     except UsageError as error:
         code = _complain_of_usage(error)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
+    finally:
+        warnings.formatwarning = before
     sys.exit(code)
 
 
@@ -386,6 +439,9 @@ def _complain_of_usage(error: Any) -> int:
     parameter = getattr(error, "param", None)
     if parameter is not None:
         name = parameter.opts[0] if parameter.param_type_name == "option" else parameter.metavar
+        kind = next((kind for word, kind in KINDS.items() if word in (error.message or "")), "")
+        if kind and (given := _typed(parameter.opts)) is not None:
+            return _complain(name, f"expected {kind}, got {given[:80]!r}")
         return _complain(name, error.message or "expected a value, got none")
     if error.ctx is not None and not sys.argv[1:]:  # no command: the help text is the message
         error.show()
@@ -394,8 +450,43 @@ def _complain_of_usage(error: Any) -> int:
     return _complain(command, f"{error.format_message().rstrip('.')}; see {command} --help")
 
 
+def _typed(names: list[str]) -> str | None:
+    """What was typed as the value of an option; None if it was not given."""
+    words = sys.argv[1:]
+    for word, following in zip(words, [*words[1:], None], strict=True):
+        option, equals, value = word.partition("=")
+        if option in names:
+            return value if equals else following
+    return None
+
+
 def _option(name: str) -> str:
     return OPTION_OF.get(name, f"--{name.replace('_', '-')}")
+
+
+def _given(context: typer.Context, name: str) -> bool:
+    """Whether an option was given, and not left at its default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _repeated(
+    context: typer.Context, run: Path, options: dict[str, Any], place: Path
+) -> RunSettings:
+    """The settings of a run that is taken up; what was given again must be what it was."""
+    from phasetrack._checks import ExpectedError
+    from phasetrack.run_directory import read_config, recorded_settings
+
+    settings = recorded_settings(read_config(run), run)
+    for name, value in options.items():
+        recorded = getattr(settings, name)
+        if _given(context, name) and value != recorded:
+            was = "none" if recorded is None else recorded
+            raise ExpectedError(name, f"{was}, as {run} was started with", value, "leave it out")
+    for name in ("out", "name"):
+        if _given(context, name) and place.resolve() != run.resolve():
+            raise ExpectedError(name, f"the folder and name of {run}", place, "leave it out")
+    return settings
 
 
 def _read(path: Path) -> Run:

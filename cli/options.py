@@ -87,11 +87,42 @@ Threads = Annotated[
     int | None,
     typer.Option(help="Threads of torch (default: torch's choice).", show_default=False),
 ]
+Matmul = Annotated[
+    str,
+    typer.Option(
+        help="How the processor multiplies matrices: default, onednn, or auto for the fastest whose "
+        "measured error is that of float32; what was taken is in config.json."
+    ),
+]
 Out = Annotated[Path, typer.Option(help="Folder of runs.")]
 Name = Annotated[
     str | None,
     typer.Option(
         help="The run's directory in OUT (default: task, d, seed and time).", show_default=False
+    ),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        help="Go on with a run that was stopped or killed, from its last checkpoint; other options "
+        "may be left out, or repeated as they were.",
+        metavar="RUN",
+        show_default=False,
+    ),
+]
+CheckpointSteps = Annotated[
+    int | None,
+    typer.Option(
+        help="Save a checkpoint at every n-th step (default: by --checkpoint-seconds).",
+        show_default=False,
+    ),
+]
+CheckpointSeconds = Annotated[
+    float | None,
+    typer.Option(
+        help="Save a checkpoint every so many seconds (default: 60, chosen here), or as rarely as "
+        "to take 1 percent of the time.",
+        show_default=False,
     ),
 ]
 RunPath = Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")]

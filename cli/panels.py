@@ -60,6 +60,8 @@ def print_summary(console: Console, summary: Mapping[str, Any], title: str) -> N
         )
     if "directory" in summary:
         parts += [Text(), Text(summary["directory"], "dim", overflow="fold")]
+    if "matmul" in summary:
+        parts.append(Text(_matmul(summary["matmul"]), "dim"))
     if not console.is_terminal:
         _print_lines(console, summary)
         return
@@ -130,12 +132,14 @@ def _print_lines(console: Console, summary: Mapping[str, Any]) -> None:
     for alert in summary.get("alerts", ()):
         numbers = ", ".join(f"{key} {number(value)}" for key, value in alert["evidence"].items())
         lines.append(f"alert     {alert['name']} at step {alert['step']} ({numbers})")
+    if "matmul" in summary:
+        lines.append(f"matmul    {_matmul(summary['matmul']).removeprefix('matrix products: ')}")
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _phase(summary: Mapping[str, Any]) -> Text:
-    name = str(summary.get("phase"))
+    name = summary.get("phase", Phase.UNDETERMINED.name)
     line = Text(f" {name} ", PHASE_STYLES[Phase[name]])
     if summary.get("steps"):
         line.append(f"  {summary['steps']} steps")
@@ -150,12 +154,12 @@ def _phase(summary: Mapping[str, Any]) -> Text:
 
 def _timeline(stretches: Sequence[Mapping[str, Any]], width: int) -> RenderableType:
     """A bar with one coloured stretch a label, and their steps under it."""
-    last = stretches[-1]["end"] + 1
+    last = max(stretches[-1]["end"] + 1, 1)
     bar, legend = Text(), Text()
     drawn = 0
     for stretch, following in zip(stretches, [*stretches[1:], {"start": last}], strict=True):
         phase = Phase[stretch["phase"]]
-        edge = max(drawn + 1, round(width * following["start"] / last))
+        edge = max(drawn + 1, round(width * min(max(following["start"], 0), last) / last))
         mark, colour = PHASE_MARKS[phase]
         bar.append(mark * (edge - drawn), colour)
         drawn = edge
@@ -194,6 +198,13 @@ def _growth(rates: Mapping[str, Mapping[str, float]]) -> Table:
     for phase, pair in rates.items():
         table.add_row(phase.upper(), f"{pair['measured']:.3f}", f"{pair['predicted']:.3f}")
     return table
+
+
+def _matmul(chosen: Mapping[str, Any]) -> str:
+    line = f"matrix products: {chosen['path']}"
+    if chosen["error"] is None:
+        return line
+    return f"{line} (error {chosen['error']:.1e}, {chosen['speed']:.1f} times the default's speed)"
 
 
 def _step(value: float) -> str:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from phasetrack._checks import ExpectedError, PhasetrackError
     from phasetrack._version import __version__
     from phasetrack.discovery import DiscoveredSpan, discover
+    from phasetrack.ensemble import train_together
     from phasetrack.forecast import Forecast, predict
     from phasetrack.geometry import ClusterGeometry
     from phasetrack.losses import LogisticLoss
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from phasetrack.schedules import every, log_spaced
     from phasetrack.settings import RunSettings
     from phasetrack.tracker import Tracker, attach
-    from phasetrack.training import train
+    from phasetrack.training import resume, train
     from phasetrack.views import TwoLayerView
 
 __all__ = [
@@ -34,6 +35,8 @@ __all__ = [
     # the canonical experiment
     "RunSettings",
     "train",
+    "train_together",
+    "resume",
     "predict",
     "Forecast",
     "TwoLayerNet",
@@ -67,6 +70,7 @@ _HOMES = {
     "_checks": ("ExpectedError", "PhasetrackError"),
     "_version": ("__version__",),
     "discovery": ("DiscoveredSpan", "discover"),
+    "ensemble": ("train_together",),
     "forecast": ("Forecast", "predict"),
     "geometry": ("ClusterGeometry",),
     "losses": ("LogisticLoss",),
@@ -78,7 +82,7 @@ _HOMES = {
     "schedules": ("every", "log_spaced"),
     "settings": ("RunSettings",),
     "tracker": ("Tracker", "attach"),
-    "training": ("train",),
+    "training": ("resume", "train"),
     "views": ("TwoLayerView",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

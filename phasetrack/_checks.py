@@ -36,7 +36,7 @@ class ExpectedError(PhasetrackError, ValueError):
 
 
 def printable(text: object) -> str:
-    """Text that can be written as UTF-8: what cannot, as in some files' names, shows as ``\\udce9``."""
+    r"""Text that can be written as UTF-8: what cannot, as in some files' names, shows as ``\udce9``."""
     return str(text).encode(errors="backslashreplace").decode()
 
 

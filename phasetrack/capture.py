@@ -1,15 +1,16 @@
 """The only file that registers hooks: from a training loop to one Snapshot an optimizer step.
 
 The hooks look and never touch: they return None, draw no random numbers, and keep references or
-copies of detached tensors. Steps that the schedule leaves out cost two dictionary look-ups.
+copies of detached tensors. Steps that the schedule leaves out cost a few look-ups and no work of tensors.
 """
 
 from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,8 +22,7 @@ from phasetrack.geometry import ClusterGeometry, Neurons, head_length
 from phasetrack.losses import Loss
 from phasetrack.schedules import Schedule
 from phasetrack.snapshot import Batch, Snapshot, StepSizes
-from phasetrack.views import TwoLayerView
-from phasetrack.weights import Weight
+from phasetrack.views import ACTIVATIONS, TwoLayerView, known_activation
 
 # Seed of the random span that serves as negative control: fixed, so that runs can be compared.
 CONTROL_SEED = 20230915
@@ -63,6 +63,10 @@ class _State(NamedTuple):
     parts: list[Tensor]
     biased: bool
     head_biased: bool
+
+    def kept(self) -> _State:
+        """Itself, safe from what the weights become."""
+        return self._replace(parts=[part.clone() for part in self.parts])
 
 
 class Capture:
@@ -122,7 +126,7 @@ class Capture:
             copy.deepcopy(loss).cpu().double() if isinstance(loss, nn.Module) else loss
         )
         self._step, self._time, self._armed = 0, 0.0, schedule(0)
-        self._sizes = StepSizes(0.0, 0.0, False)
+        self._eta = 0.0  # of the coming step
         self._inputs: Tensor | None = None
         # forward passes since the last loss: where their graph begins, and what went in
         self._passes: list[tuple[Any, Tensor]] = []
@@ -136,10 +140,11 @@ class Capture:
         self._bases: dict[tuple[torch.device, torch.dtype], Tensor] = {}
         self._handles = ExitStack()
         # looked up at every step: the parameter of each weight, and its group's number
-        self._trained = {w.name: next(iter(w.parameters), None) for w in (view.first, view.second)}
+        self._watched = [*view.first.parameters, *view.second.parameters]
+        self._trained = [next(iter(w.parameters), None) for w in (view.first, view.second)]
         self._places: dict[int, int] = {}
         trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        if not any(id(p) in trained for w in (view.first, view.second) for p in w.parameters):
+        if not any(id(p) in trained for p in self._watched):
             raise ExpectedError(
                 "optimizer",
                 f"one that trains {view.names[0]} or {view.names[1]}",
@@ -174,6 +179,61 @@ class Capture:
     def step(self) -> int:
         """Optimizer steps counted so far."""
         return self._step
+
+    @property
+    def host_loss(self) -> Loss:
+        """The loss as it is evaluated on the host, in float64."""
+        return self._host_loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """Steps and time counted, and what was found out about the layers."""
+        view = self.view
+        return {
+            "step": self._step,
+            "time": self._time,
+            "view": {
+                "scale": view.scale,
+                "bias_scaled": view.bias_scaled,
+                "assumed": view.assumed,
+                "transposed": [view.first.transposed, view.second.transposed],
+                "activation": known_activation(view.activation),
+                "notes": list(view.notes),
+            },
+        }
+
+    def view_of(self, state: Mapping[str, Any]) -> TwoLayerView:
+        """The layers as they were seen when a state was saved.
+
+        Raises:
+            ExpectedError: if they are not those of this model.
+        """
+        found = state["view"]
+        turned = [bool(side) for side in found["transposed"]]
+        sides = (self.view.first, self.view.second)
+        first, second = (replace(w, transposed=t) for w, t in zip(sides, turned, strict=True))
+        shapes = [first.shape, second.shape]
+        if shapes != [side.shape for side in sides] and not self.view.assumed:
+            was = [side.shape for side in sides]
+            raise ExpectedError("resume", f"the state of layers {was}", f"{shapes}")
+        activation = self.view.activation
+        if self.view.assumed and found["activation"] is not None:
+            activation = ACTIVATIONS[found["activation"]]
+        return replace(
+            self.view,
+            first=first,
+            second=second,
+            scale=None if found["scale"] is None else float(found["scale"]),
+            bias_scaled=bool(found["bias_scaled"]),
+            assumed=bool(found["assumed"]),
+            activation=activation,
+            notes=tuple(str(note) for note in found["notes"]),
+        )
+
+    def go_on(self, view: TwoLayerView, step: int, time: float, *, recorded: int) -> None:
+        """Count on from a step and time; steps up to `recorded` were captured already."""
+        self.view, self._step, self._time = view, step, time
+        self._forget()
+        self._armed = not self._closed and step > recorded and self._schedule(step)
 
     def close(self) -> None:
         """Remove every hook of this capture and no other; may be called again.
@@ -259,18 +319,20 @@ class Capture:
 
     def step_sizes(self) -> StepSizes:
         """Length of the coming step for each layer, from the optimizer's own groups."""
-        scale = 1.0 if self.view.scale is None else self.view.scale
-        groups = [self._group(weight) for weight in (self.view.first, self.view.second)]
-        first, second = (float(group["lr"]) * scale if group else 0.0 for group in groups)
+        groups = [self._group(parameter) for parameter in self._trained]
+        first, second = self._etas(groups)
         options = ("momentum", "weight_decay")
         plain = type(self.optimizer) is torch.optim.SGD and not any(
             group.get(option, 0) for group in groups if group for option in options
         )
         return StepSizes(first, second, plain)
 
-    def _group(self, weight: Weight) -> dict[str, Any] | None:
+    def _etas(self, groups: list[dict[str, Any] | None]) -> list[float]:
+        scale = 1.0 if self.view.scale is None else self.view.scale
+        return [float(group["lr"]) * scale if group else 0.0 for group in groups]
+
+    def _group(self, parameter: nn.Parameter | None) -> dict[str, Any] | None:
         """The optimizer's group that trains a weight now; None if none does."""
-        parameter = self._trained[weight.name]
         if parameter is None or not parameter.requires_grad:
             return None
         groups = self.optimizer.param_groups
@@ -326,7 +388,7 @@ class Capture:
             self.observe_loss(values[0], values[1] if targets is None else targets)
 
     def _before_step(self, _: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._sizes = self.step_sizes()
+        self._eta = max(self._etas([self._group(parameter) for parameter in self._trained]))
         self._pending = None
         if not self._armed:
             return
@@ -336,7 +398,9 @@ class Capture:
                 self._forget()
                 return
             if any(callable(value) for value in (*args, *kwargs.values())):
-                self._pending = state  # a closure evaluates the loss, or its last part, in the step
+                self._pending = (
+                    state.kept()
+                )  # a closure evaluates the loss, or its last part, in the step
                 return
             self._hand_over(state)
         except BaseException:  # Ctrl-C, say: the optimizer will not take this step
@@ -350,14 +414,16 @@ class Capture:
                 # a closure may be called again after the weights have moved: not our state
                 fresh = [v == self._pending.version for v in self._versions]
                 self._pieces = [p for p, keep in zip(self._pieces, fresh, strict=True) if keep]
-                self._sizes = self.step_sizes()  # the first closure may have settled the scale
+                # the first closure may have settled the scale
+                self._eta = self.step_sizes().eta
                 self._hand_over(self._pending)
         finally:
-            self._forget()
+            if self._armed:
+                self._forget()
             self._pending = None
             # exceptions before the update keep the optimizer from taking the step and us from here
             self._step += 1
-            self._time += self._sizes.eta
+            self._time += self._eta
             self._armed = not self._closed and self._schedule(self._step)
 
     def _hand_over(self, state: _State) -> None:
@@ -374,7 +440,7 @@ class Capture:
             return None
 
     def _version(self) -> int:
-        return self.view.first.version + self.view.second.version
+        return sum(parameter._version for parameter in self._watched)
 
     @torch.no_grad()
     def _state(self) -> _State:
@@ -383,24 +449,24 @@ class Capture:
         W = view.W
         basis = self._basis(W)
         coordinates = W @ basis  # the signal span's k columns, then the control's
-        perp = torch.linalg.vector_norm(
-            torch.addmm(W, coordinates[:, :k], basis[:, :k].T, alpha=-1), dim=1
-        )
-        control = coordinates[:, k:].square().sum() / W.square().sum()
-        parts = [coordinates[:, :k], perp, view.readout.clone(), control]
+        rest = torch.addmm(W, coordinates[:, :k], basis[:, :k].T, alpha=-1)
+        perp = torch.linalg.vector_norm(rest, dim=1)
         biases = (view.bias, view.head_readout)
-        parts += [bias.clone() for bias in biases if bias is not None]
+        parts = [coordinates, perp, view.readout, *(bias for bias in biases if bias is not None)]
         return _State(self._version(), parts, biases[0] is not None, biases[1] is not None)
 
     def _snapshot(self, state: _State) -> Snapshot:
         """The state and its batch, on the host, in one transfer."""
-        columns = [torch.cat(column) for column in zip(*self._pieces, strict=True)]
+        columns = [
+            torch.cat(column) if len(column) > 1 else column[0]
+            for column in zip(*self._pieces, strict=True)
+        ]
         hosted = iter(_to_host([*state.parts, *columns]))
-        coordinates, perp, readout, control = (next(hosted) for _ in range(4))
-        many = readout.ndim == 2
+        coordinates, perp, readout = (next(hosted) for _ in range(3))
+        many, k = readout.ndim == 2, self.geometry.signal_dim
         neurons = Neurons(
             self.geometry,
-            coordinates=coordinates,
+            coordinates=coordinates[:, :k],
             perp=perp,
             second_layer=head_length(readout) if many else readout,
             head=readout if many else None,
@@ -419,9 +485,9 @@ class Capture:
         return Snapshot(
             self._step,
             self._time,
-            self._sizes,
+            self.step_sizes(),
             neurons,
-            float(control),
+            coordinates[:, k:],
             None if problem else batch,
             self.view,
             live=state.version == self._version(),

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -135,6 +136,10 @@ class Forecast:
         """The label of the last predicted step."""
         return self.verdicts()[-1][1].phase
 
+    @cached_property
+    def _medians(self) -> dict[str, NDArray[np.float64]]:
+        return {metric: np.median(values, axis=0) for metric, values in self.draws.items()}
+
     def at(self, step: int) -> dict[str, float]:
         """What is shown beside a run at `step`: forecast/zeta_star, .../loss, .../margin_min."""
         shown = {
@@ -143,7 +148,7 @@ class Forecast:
             "margin_min": "margin/min",
         }
         return {
-            f"forecast/{name}": float(np.median(self.draws[metric][:, step]))
+            f"forecast/{name}": float(self._medians[metric][step])
             if step < self.steps
             else math.nan
             for name, metric in shown.items()

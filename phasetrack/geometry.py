@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from phasetrack._checks import ExpectedError
+from phasetrack.rows import filled
 
 # Two unit vectors whose inner product stays under this count as orthogonal (chosen here: far above
 # float64 rounding, far below any angle that a person would declare).
@@ -81,6 +82,9 @@ class ClusterGeometry:
         )
         self.spans = self._spans([parts[c].shape[1] for c in order], order)
         self._cache: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
+        self._assigners: dict[
+            tuple[torch.device, torch.dtype], tuple[slice | Tensor, Tensor, Tensor]
+        ] = {}
 
     @classmethod
     def from_directions(
@@ -221,16 +225,23 @@ class ClusterGeometry:
         if inputs.shape[-1] != self.dim:
             raise ExpectedError("inputs", f"last dimension {self.dim}", tuple(inputs.shape))
         inputs = inputs if inputs.is_floating_point() else inputs.double()
-        support = self._support
-        _, centres = self._on(inputs)
-        if len(support) * 4 < self.dim:  # axis-aligned signals: read only their few columns
-            columns = support.to(inputs.device)
-            inputs, centres = inputs[:, columns], centres[:, columns]
-        return (inputs @ centres.T - centres.square().sum(dim=1) / 2).argmax(dim=1)
+        columns, centres, offsets = self._assigning(inputs)
+        return torch.addmm(offsets, inputs[:, columns], centres).argmax(dim=1)
 
-    @cached_property
-    def _support(self) -> Tensor:
-        return self.centres.abs().sum(dim=0).nonzero().squeeze(1)
+    def _assigning(self, like: Tensor) -> tuple[slice | Tensor, Tensor, Tensor]:
+        """Columns to read of inputs such as these, centres there (., K), and -|centre|^2 / 2 (K,)."""
+        key = (like.device, like.dtype)
+        if key not in self._assigners:
+            columns: slice | Tensor = slice(None)
+            support = self.centres.abs().sum(dim=0).nonzero().squeeze(1)
+            if len(support) * 4 < self.dim:  # axis-aligned signals: only their few columns
+                low, high = int(support[0]), int(support[-1]) + 1
+                whole = high - low == len(support)  # a view of them, where they stand together
+                columns = slice(low, high) if whole else support.to(like.device)
+            _, centres = self._on(like)
+            offsets = centres.square().sum(dim=1) / -2
+            self._assigners[key] = (columns, centres[:, columns].T, offsets)
+        return self._assigners[key]
 
     def _on(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Basis and centres in the dtype and on the device of `like`."""
@@ -304,11 +315,18 @@ class Neurons:
         With two classes a margin a cluster: s_c a_j act(w_j . c). With n classes n - 1 a cluster,
         one for each other class k: (A_yj - A_kj) act(w_j . c).
         """
-        active = self.activation(self.preactivations)
+        active = self.activated(self.preactivations)
         if self.head is None:
             signed = self.geometry.labels.to(self.coordinates) * active
             return signed * self.second_layer.unsqueeze(-1)
         return (active.unsqueeze(-1) * self.ahead(self.head)).flatten(-2)
+
+    def activated(self, values: Tensor) -> Tensor:
+        """Act of (..., p, K), the same digits for each network however many there are."""
+        if self.activation is torch.relu:
+            return torch.relu(values)
+        flat = values.flatten(-2)
+        return self.activation(filled(flat))[..., : flat.shape[-1]].reshape(values.shape)
 
     def ahead(self, values: Tensor) -> Tensor:
         """By how much each cluster's own class is ahead of the others, (..., n) to (..., K, n-1)."""
@@ -361,6 +379,17 @@ class Neurons:
     def output_scale(self) -> float:
         """The factor on the sum over neurons: `scale`, or 1/p."""
         return 1 / self.second_layer.shape[-1] if self.scale is None else self.scale
+
+
+def stacked(tables: Sequence[Neurons]) -> Neurons:
+    """Networks of one shape as one table with a leading dimension for them."""
+    columns = ("coordinates", "perp", "second_layer", "head", "bias", "output_bias")
+    values: dict[str, Any] = {
+        name: torch.stack([getattr(table, name) for table in tables])
+        for name in columns
+        if getattr(tables[0], name) is not None
+    }
+    return replace(tables[0], **values)
 
 
 def _checked_centres(centres: Tensor | Sequence[Sequence[float]]) -> Tensor:

@@ -29,6 +29,8 @@ LONGEST_LINE = 2**24
 BLOCK = 2**20
 # Lines that are worth a decoder of their own, and metrics that it may have (chosen here).
 LEAST_LINES, MOST_METRICS = 32, 10_000
+# Readings that any file may fill with gaps (chosen here: 32 MiB); a larger table takes a larger file.
+MOST_GAPS = 2**22
 # Integers below this are the same as float64.
 EXACT_STEPS = 2**53
 # Bytes before the place that was read up to, which tell whether a file was written anew (chosen here:
@@ -46,14 +48,20 @@ class HistoryFile:
     Args:
         path: the file.
         opener: as that of Python's `open`, for files from elsewhere; None opens any.
+        end: read no further than so many bytes; None reads all.
 
     Attributes:
         history: every complete line up to the first damaged one.
         generation: a number that changes whenever the file is read from its beginning again.
     """
 
-    def __init__(self, path: Path, opener: Callable[[str, int], int] | None = None) -> None:
-        self._path, self._opener, self._unopened = path, opener, ""
+    def __init__(
+        self,
+        path: Path,
+        opener: Callable[[str, int], int] | None = None,
+        end: int | None = None,
+    ) -> None:
+        self._path, self._opener, self._unopened, self._end = path, opener, "", end
         self._start_over()
 
     def _start_over(self) -> None:
@@ -88,7 +96,7 @@ class HistoryFile:
         damaged line is looked at again once the file has changed.
         """
         try:
-            file = open(self._path, "rb", buffering=0, opener=self._opener)  # noqa: PTH123
+            file = FileIO(self._path, opener=self._opener)
         except OSError as error:
             self._unopened = str(error.strerror)
             return
@@ -116,11 +124,21 @@ class HistoryFile:
     def _read(self, file: FileIO) -> None:
         file.seek(self._offset)
         rest = b""
-        while not self._damage and (block := file.read(BLOCK)):
+        while not self._damage and (block := file.read(self._next(file.tell()))):
             *lines, rest = (rest + block).split(b"\n")
             self._take(lines)
             if len(rest) > LONGEST_LINE and not self._damage:
                 self._damaged(f"longer than {LONGEST_LINE} bytes")
+            elif self._gaps > max(MOST_GAPS, self._offset):
+                self._damaged("more gaps than readings: the metrics change from line to line")
+
+    @property
+    def _gaps(self) -> int:
+        """Cells of the table in memory; a reading takes more than a byte of the file, a gap none."""
+        return len(self.history) * self.history.count
+
+    def _next(self, place: int) -> int:
+        return BLOCK if self._end is None else min(BLOCK, max(self._end - place, 0))
 
     def _take(self, lines: list[bytes]) -> None:
         if self._decoder and len(lines) >= LEAST_LINES:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
+from typing import Any
 
 from phasetrack._checks import check_float, check_int
 
@@ -231,6 +232,33 @@ class PhaseClassifier:
         self._phase, self._before = phase, (step, readings)
         return Verdict(phase, reason, transition, boundaries, alerts)
 
+    def state_dict(self) -> dict[str, Any]:
+        """All that later labels depend on, as numbers, text, lists and mappings."""
+        return {
+            "phase": None if self._phase is None else self._phase.name,
+            "heavy": self._heavy,
+            "fitted": self._fitted,
+            "left_linear": self._left_linear,
+            "diverged": self._diverged,
+            "first": dict(self._first),
+            "first_loss": self._first_loss,
+            "before": None if self._before is None else [self._before[0], dict(self._before[1])],
+            "onset": self._onset,
+            "raised": sorted(self._raised),
+            "recent": [dict(readings) for readings in self._recent],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state; thresholds stay those of this classifier."""
+        self._phase = None if state["phase"] is None else Phase[state["phase"]]
+        self._heavy, self._fitted = bool(state["heavy"]), bool(state["fitted"])
+        self._left_linear, self._diverged = bool(state["left_linear"]), str(state["diverged"])
+        self._first, self._first_loss = _floats(state["first"]), float(state["first_loss"])
+        before = state["before"]
+        self._before = None if before is None else (int(before[0]), _floats(before[1]))
+        self._onset, self._raised = float(state["onset"]), {str(n) for n in state["raised"]}
+        self._recent = deque(map(_floats, state["recent"]), maxlen=self.thresholds.patience)
+
     def _label(self, readings: Mapping[str, float]) -> tuple[Phase, str]:
         limits = self.thresholds
         if self._diverged:
@@ -340,22 +368,21 @@ class PhaseClassifier:
         }
 
     def _check_imbalanced(self) -> Mapping[str, float]:
-        limits = self.thresholds
-        if len(self._recent) < limits.patience:
+        limits, last = self.thresholds, self._recent[-1]
+        if len(self._recent) < limits.patience or "margin/balance" not in last:
             return {}
-        masses = [_get(r, "heaviness/heavy_mass") for r in self._recent]
-        if "margin/balance" not in self._recent[-1]:
+        # the last one first: it mostly settles it
+        masses = (_get(r, "heaviness/heavy_mass") for r in reversed(self._recent))
+        if not all(mass > limits.imbalance_mass for mass in masses):
             return {}
         # an unserved network has no positive margin at all, and balance NaN: as bad as 0
         balances = [_get(r, "margin/balance", 0.0) for r in self._recent]
-        if not all(mass > limits.imbalance_mass for mass in masses):
-            return {}
         unserved = max(balances) < limits.imbalance_balance
         falling = all(later < sooner for sooner, later in itertools.pairwise(balances))
         if not unserved and not (falling and balances[-1] < limits.imbalance_fall * balances[0]):
             return {}
         return {
-            "heaviness/heavy_mass": masses[-1],
+            "heaviness/heavy_mass": _get(last, "heaviness/heavy_mass"),
             "margin/balance": balances[-1],
             f"margin/balance {limits.patience} records ago": balances[0],
         }
@@ -365,10 +392,11 @@ class PhaseClassifier:
         # once signal-heavy, noise that follows a growing second layer is small beside the signal
         if self._heavy or self._fitted or len(self._recent) < limits.patience:
             return {}
-        rates = [(_get(r, "growth/perp_rate"), _get(r, "growth/signal_rate")) for r in self._recent]
         grown = _get(self._recent[-1], "growth/perp_factor")
-        fast = all(perp > 0 and perp >= limits.non_signal_ratio * signal for perp, signal in rates)
-        if not (fast and grown >= limits.non_signal_growth):
+        if not grown >= limits.non_signal_growth:
+            return {}
+        rates = [(_get(r, "growth/perp_rate"), _get(r, "growth/signal_rate")) for r in self._recent]
+        if not all(perp > 0 and perp >= limits.non_signal_ratio * signal for perp, signal in rates):
             return {}
         perp, signal = rates[-1]
         return {
@@ -393,6 +421,10 @@ def relabel(
     classifier = PhaseClassifier(thresholds, escape_steps)
     for step, readings in rows:
         yield step, classifier.update(step, readings)
+
+
+def _floats(readings: Mapping[str, Any]) -> dict[str, float]:
+    return {str(name): float(value) for name, value in readings.items()}
 
 
 def _get(readings: Mapping[str, float], name: str, if_nan: float = math.nan) -> float:

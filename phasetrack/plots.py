@@ -219,7 +219,10 @@ def _margins(axes: Axes, history: History, _: Thresholds) -> None:
     clusters = [name for name in history if name.startswith("margin/clean/")]
     for index, name in enumerate(clusters):
         turn, place = divmod(index, len(CLUSTER_COLOURS))
-        label, style = name.removeprefix("margin/clean/"), CLUSTER_STYLES[turn % len(CLUSTER_STYLES)]
+        label, style = (
+            name.removeprefix("margin/clean/"),
+            CLUSTER_STYLES[turn % len(CLUSTER_STYLES)],
+        )
         _curve(axes, history, name, label, CLUSTER_COLOURS[place], style=style)
 
 

@@ -1,16 +1,18 @@
-"""Probes: from one Snapshot to named readings. All are functions of the snapshot alone.
+"""Probes: from snapshots to named readings. All are functions of what they are given alone.
 
 A probe returns a mapping from metric name to a value: a number or a scalar tensor is a reading; a
 tensor with one value per neuron is a distribution (a histogram in TensorBoard); `Undefined` is a
 reading that could not be made, with its reason.
+
+On small networks most of a reading's cost is Python's own. The built-in probes therefore read blocks of
+snapshots, at about the cost of one: their values have a leading dimension for the snapshots.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeGuard
 
 import torch
 from torch import Tensor
@@ -20,13 +22,33 @@ from phasetrack.losses import pointwise
 from phasetrack.measures import growth, heaviness, margins
 from phasetrack.measures.linearization import errors_of, gradient_error
 from phasetrack.records import Undefined
-from phasetrack.snapshot import Batch, Snapshot
+from phasetrack.snapshot import Batch, Block, Snapshot
 
 if TYPE_CHECKING:
     from phasetrack.forecast import Forecast
 
 Reading = Tensor | float
 Measurement = Mapping[str, Reading]
+
+
+class Explained(NamedTuple):
+    """Readings of a block, (K,), of which some are NaN, and why: (K,) masks with their reasons."""
+
+    values: Tensor
+    reasons: tuple[tuple[Tensor, str], ...]
+
+    def at(self, index: int) -> Reading:
+        """One snapshot's reading."""
+        value = self.values[index]
+        why = (reason for mask, reason in self.reasons if mask[index])
+        return Undefined(next(why, "its value is NaN")) if value.isnan() else value
+
+
+# Suffixes of the groups of neurons whose growth is read: all, those heavy now, the others.
+GROUPS = ("", "_heavy", "_rest")
+
+# Of a block: (K,) readings, (K, p) distributions, or one value for all its snapshots.
+BlockMeasurement = Mapping[str, Tensor | Explained | float]
 
 
 class Probe(Protocol):
@@ -54,6 +76,19 @@ class Probe(Protocol):
         ...
 
 
+class BlockProbe(Probe, Protocol):
+    """A probe that reads several snapshots at once, after their steps: it looks at no live layer."""
+
+    def measure_block(self, block: Block) -> BlockMeasurement:
+        """The readings of each snapshot of a block."""
+        ...
+
+
+def reads_blocks(probe: Probe) -> TypeGuard[BlockProbe]:
+    """Whether a probe reads blocks; others are given each snapshot at its own step."""
+    return hasattr(probe, "measure_block")
+
+
 @dataclass(frozen=True)
 class FunctionProbe:
     """A probe made of one function from Snapshot to readings."""
@@ -71,6 +106,43 @@ class FunctionProbe:
         return self.function(snapshot)
 
 
+class _Blockwise:
+    """Reads a snapshot as a block of one."""
+
+    def measure_block(self, block: Block) -> BlockMeasurement:
+        """The readings of each snapshot of a block."""
+        raise NotImplementedError
+
+    def measure(self, snapshot: Snapshot) -> Measurement:
+        """The readings of one snapshot."""
+        values = self.measure_block(Block.of(snapshot))
+        return {name: at(value, 0) for name, value in values.items()}
+
+
+def at(value: Tensor | Explained | float, index: int) -> Reading:
+    """One snapshot's part of a block's value."""
+    if isinstance(value, Explained):
+        return value.at(index)
+    return value[index] if isinstance(value, Tensor) else value
+
+
+@dataclass(frozen=True)
+class BlockFunctionProbe(_Blockwise):
+    """A probe made of one function from Block to readings."""
+
+    function: Callable[[Block], BlockMeasurement]
+    needs: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.function.__name__
+
+    def measure_block(self, block: Block) -> BlockMeasurement:
+        """Call the function."""
+        return self.function(block)
+
+
 def default_probes(*, H: float = 0.0, gradients: bool = False) -> tuple[Probe, ...]:
     """The probes that `attach` uses.
 
@@ -80,11 +152,11 @@ def default_probes(*, H: float = 0.0, gradients: bool = False) -> tuple[Probe, .
     """
     batch = frozenset({"batch"})
     probes: list[Probe] = [
-        FunctionProbe(loss, batch),
+        BlockFunctionProbe(loss, batch),
         HeavinessProbe(H),
-        FunctionProbe(clean_margins),
-        FunctionProbe(empirical_margins, batch),
-        FunctionProbe(linearization, batch),
+        BlockFunctionProbe(clean_margins),
+        BlockFunctionProbe(empirical_margins, batch),
+        BlockFunctionProbe(linearization, batch),
         GrowthProbe(H),
     ]
     return (
@@ -94,32 +166,33 @@ def default_probes(*, H: float = 0.0, gradients: bool = False) -> tuple[Probe, .
     )
 
 
-def loss(snapshot: Snapshot) -> Measurement:
+def loss(block: Block) -> BlockMeasurement:
     """Mean loss of the step's samples and the share on the wrong side (f = 0 counts as wrong)."""
-    batch = _batch(snapshot)
+    batch = _batch(block)
     return {
-        "loss/train": batch.first_order.values.mean(),
-        "error/train": (batch.margins <= 0).double().mean(),
+        "loss/train": batch.first_order.values.mean(dim=-1),
+        "error/train": (batch.margins <= 0).double().mean(dim=-1),
     }
 
 
 @dataclass(frozen=True)
-class HeavinessProbe:
+class HeavinessProbe(_Blockwise):
     """zeta*, heavy mass, and the signal share with its chance level and control (theory.md 3)."""
 
     H: float = 0.0
     name: str = "heaviness"
     needs: frozenset[str] = frozenset()
 
-    def measure(self, snapshot: Snapshot) -> Measurement:
-        """The readings of one snapshot."""
-        neurons = snapshot.neurons
+    def measure_block(self, block: Block) -> BlockMeasurement:
+        """The readings of each snapshot of a block."""
+        neurons = block.neurons
+        control = block.control.square().sum(dim=(-2, -1)) / neurons.mass.sum(dim=-1)
         return {
             "heaviness/zeta_star": heaviness.certificate_of(neurons, self.H),
             "heaviness/heavy_mass": heaviness.heavy_mass_of(neurons, self.H),
             "heaviness/signal_share": heaviness.signal_share_of(neurons),
-            "heaviness/chance": snapshot.geometry.chance,
-            "heaviness/control": snapshot.control_share,
+            "heaviness/chance": block.geometry.chance,
+            "heaviness/control": control,
             "neurons/log10_needed_zeta": heaviness.needed_zeta_of(neurons, self.H).log10(),
             "neurons/signal": neurons.sig,
             "neurons/perp": neurons.perp,
@@ -127,39 +200,37 @@ class HeavinessProbe:
         }
 
 
-def clean_margins(snapshot: Snapshot) -> Measurement:
+def clean_margins(block: Block) -> BlockMeasurement:
     """Margin of each cluster at its centre, their extremes and balance (theory.md 4)."""
-    values = margins.clean_margins_of(snapshot.neurons)
-    balance: Reading = margins.balance(values)
-    if not values.amax() > 0:
-        balance = Undefined("no cluster has a positive margin")
+    values = margins.clean_margins_of(block.neurons)
+    least, most = values.amin(dim=-1), values.amax(dim=-1)
+    unserved = (~(most > 0), "no cluster has a positive margin")
     return {
-        "margin/min": values.amin(),
-        "margin/mean": values.mean(),
-        "margin/max": values.amax(),
-        "margin/balance": balance,
-        **_per_cluster("margin/clean", snapshot, values),
+        "margin/min": least,
+        "margin/mean": values.mean(dim=-1),
+        "margin/max": most,
+        "margin/balance": Explained(margins.balance(values), (unserved,)),
+        **_per_cluster("margin/clean", block, values),
     }
 
 
-def empirical_margins(snapshot: Snapshot) -> Measurement:
+def empirical_margins(block: Block) -> BlockMeasurement:
     """Mean and low quantile of y f over the step's samples in each cluster (theory.md 4)."""
-    batch, names = _batch(snapshot), snapshot.geometry.names
-    if snapshot.view.directions is not None:
+    batch, names = _batch(block), block.geometry.names
+    if block.view.directions is not None:
         nothing = Undefined("a block in a larger network has no labels of its own")
         prefixes = ("margin/empirical", "margin/empirical_low")
         return {f"{prefix}/{name}": nothing for prefix in prefixes for name in names}
-    count = len(names)
-    means, lows = margins.empirical_margins(batch.margins, batch.clusters, count)
+    means, lows = margins.empirical_margins(batch.margins, batch.clusters, len(names))
     return {
-        **_per_cluster("margin/empirical", snapshot, means),
-        **_per_cluster("margin/empirical_low", snapshot, lows),
+        **_per_cluster("margin/empirical", block, means),
+        **_per_cluster("margin/empirical_low", block, lows),
     }
 
 
-def linearization(snapshot: Snapshot) -> Measurement:
+def linearization(block: Block) -> BlockMeasurement:
     """Value error and slope drift of the loss's first-order approximation (theory.md 5)."""
-    value_error, slope_drift = errors_of(_batch(snapshot).first_order)
+    value_error, slope_drift = errors_of(_batch(block).first_order)
     return {
         "linearization/value_error": value_error,
         "linearization/slope_drift": slope_drift,
@@ -196,7 +267,7 @@ def gradient_errors(snapshot: Snapshot) -> Measurement:
 
 
 @dataclass(frozen=True)
-class GrowthProbe:
+class GrowthProbe(_Blockwise):
     """Growth rates since the last recorded step, beside those of the mean-field law (theory.md 6).
 
     ``growth/<part>_rate`` is over all neurons, ``..._heavy`` over those heavy now, ``..._rest`` over
@@ -208,58 +279,61 @@ class GrowthProbe:
     name: str = "growth"
     needs: frozenset[str] = frozenset()
 
-    def measure(self, snapshot: Snapshot) -> Measurement:
-        """The readings of one snapshot."""
-        neurons = snapshot.neurons
+    def measure_block(self, block: Block) -> BlockMeasurement:
+        """The readings of each snapshot of a block."""
+        neurons = block.neurons
         heavy = heaviness.needed_zeta_of(neurons, self.H) <= heaviness.HEAVY_ZETA
         everyone = torch.ones_like(heavy)
-        groups = {"": everyone, "_heavy": heavy, "_rest": ~heavy}
+        nobody = (~heavy.any(dim=-1), "no neuron is heavy")
         return {
-            **self._rates(snapshot, groups),
-            "growth/perp_factor": self._perp_factor(snapshot),
+            **self._rates(block, torch.stack([everyone, heavy, ~heavy], dim=1)),
+            "growth/perp_factor": self._perp_factor(block),
             "layers/balance": growth.layer_balance(neurons, everyone),
-            "layers/balance_heavy": growth.layer_balance(neurons, heavy)
-            if heavy.any()
-            else Undefined("no neuron is heavy"),
+            "layers/balance_heavy": Explained(growth.layer_balance(neurons, heavy), (nobody,)),
         }
 
-    def _rates(self, snapshot: Snapshot, groups: Mapping[str, Tensor]) -> Measurement:
-        before = snapshot.previous
-        if before is None:
+    def _rates(self, block: Block, members: Tensor) -> BlockMeasurement:
+        """Rates over three groups of neurons, bool (K, 3, p)."""
+        names = [f"growth/{part}_rate{group}" for part in growth.PARTS for group in GROUPS]
+        if block.before is None:
             nothing = Undefined("growth needs an earlier recorded step")
-            kinds = {"": nothing, "_predicted": _unpredictable(snapshot) or nothing}
+            unpredicted = _unpredictable(block.snapshots[0]) or nothing
             return {
-                f"growth/{part}_rate{group}{kind}": reason
-                for part in growth.PARTS
-                for group in groups
-                for kind, reason in kinds.items()
+                key: value
+                for name in names
+                for key, value in ((name, nothing), (f"{name}_predicted", unpredicted))
             }
+        start = block.shifted(lambda before: torch.stack(before.squares, dim=1))
         # One side for both ends: a neuron whose a changes sign keeps its old sig and opp.
-        start = growth.squares(before.neurons)
-        end = growth.squares(snapshot.neurons, before.neurons.votes)
-        predicted = _predicted(before)
-        elapsed, eta = snapshot.time - before.time, before.sizes.eta
-        readings: dict[str, Reading] = {}
-        for index, part in enumerate(growth.PARTS):
-            for group, members in groups.items():
-                name = f"growth/{part}_rate{group}"
-                readings[name] = _rate(start[index], end[index], members, elapsed)
-                readings[f"{name}_predicted"] = (
-                    predicted
-                    if isinstance(predicted, Undefined)
-                    else _rate(start[index], predicted[index], members, eta)
-                )
+        votes = block.shifted(lambda before: before.neurons.votes)
+        end = torch.stack(growth.squares(block.neurons, votes), dim=1)
+        predicted = block.shifted(lambda before: torch.stack(before.predicted, dim=1))
+        elapsed = block.times - block.shifted(lambda before: before.times)
+        eta = block.shifted(lambda before: torch.maximum(*before.etas))
+        ends = ((end, elapsed), (predicted, eta))
+        # (K, parts, groups), of what was measured and of what was predicted
+        measured, foreseen = (
+            growth.rate(
+                start.unsqueeze(2), after.unsqueeze(2), members.unsqueeze(1), time.view(-1, 1, 1)
+            ).flatten(1)
+            for after, time in ends
+        )
+        empty, unforeseen = ~members.any(dim=-1), _unforeseen(block)
+        readings: dict[str, Explained] = {}
+        for index, name in enumerate(names):
+            nobody = (empty[:, index % len(GROUPS)], "no neuron in this group")
+            readings[name] = Explained(measured[:, index], (nobody,))
+            readings[f"{name}_predicted"] = Explained(foreseen[:, index], (*unforeseen, nobody))
         return readings
 
-    def _perp_factor(self, snapshot: Snapshot) -> Reading:
+    def _perp_factor(self, block: Block) -> Reading | Explained:
         """Growth of |perp| since the start, over the neurons that are larger than at the start."""
-        if snapshot.first is None:
+        if block.first is None:
             return 1.0
-        start, now = snapshot.first.neurons, snapshot.neurons
+        start, now = block.first.neurons, block.neurons
         growing = now.mass > start.mass
-        if not growing.any():
-            return Undefined("no neuron has grown")
-        return ((now.perp.square() * growing).sum() / (start.perp.square() * growing).sum()).sqrt()
+        ratio = (now.perp.square() * growing).sum(-1) / (start.perp.square() * growing).sum(-1)
+        return Explained(ratio.sqrt(), ((~growing.any(dim=-1), "no neuron has grown"),))
 
 
 @dataclass(frozen=True)
@@ -307,31 +381,34 @@ class SpanProbe:
 
 
 @dataclass(frozen=True)
-class ForecastProbe:
+class ForecastProbe(_Blockwise):
     """What was forecast for this step, to lie beside what is measured (theory.md 6b)."""
 
     forecast: Forecast
     name: str = "forecast"
     needs: frozenset[str] = frozenset()
 
-    def measure(self, snapshot: Snapshot) -> Measurement:
-        """The forecast's medians at the snapshot's step."""
+    def measure_block(self, block: Block) -> BlockMeasurement:
+        """The forecast's medians at each snapshot's step."""
+        rows = [self.forecast.at(snapshot.step) for snapshot in block.snapshots]
+        ended = "the forecast ends before this step"
         return {
-            metric: Undefined("the forecast ends before this step") if math.isnan(value) else value
-            for metric, value in self.forecast.at(snapshot.step).items()
+            metric: Explained(values, ((values.isnan(), ended),))
+            for metric in rows[0]
+            for values in [torch.tensor([row[metric] for row in rows], dtype=torch.float64)]
         }
 
 
-def _batch(snapshot: Snapshot) -> Batch:
-    if snapshot.batch is None:
+def _batch(state: Snapshot | Block) -> Batch:
+    if state.batch is None:
         raise ValueError("this snapshot has no batch")
-    return snapshot.batch
+    return state.batch
 
 
-def _per_cluster(prefix: str, snapshot: Snapshot, values: Tensor) -> Measurement:
+def _per_cluster(prefix: str, block: Block, values: Tensor) -> dict[str, Tensor]:
+    names = block.geometry.names
     return {
-        f"{prefix}/{name}": value
-        for name, value in zip(snapshot.geometry.names, values.unbind(), strict=True)
+        f"{prefix}/{name}": value for name, value in zip(names, values.unbind(dim=-1), strict=True)
     }
 
 
@@ -344,24 +421,17 @@ def _unpredictable(snapshot: Snapshot) -> Undefined | None:
     return None
 
 
-def _predicted(before: Snapshot) -> growth.Squares | Undefined:
-    """Squared sizes that the law predicts one step after a snapshot."""
-    if reason := _unpredictable(before):
-        return reason
-    if before.batch is None:
-        return Undefined("the loss slopes need a batch")
-    geometry = before.geometry
-    slopes = before.batch.slopes(geometry)
-    if slopes.isnan().any():
-        return Undefined("a cluster had no samples")
-    shares = torch.full_like(slopes, 1 / len(slopes))
-    sizes = before.sizes
-    return growth.predicted_squares(
-        before.neurons, slopes, shares, (sizes.first, sizes.second), len(before.batch.outputs)
+def _unforeseen(block: Block) -> tuple[tuple[Tensor, str], ...]:
+    """Why the law said nothing at the snapshot before each of a block's: masks and reasons."""
+    assert block.before is not None
+    reasons = []
+    for snapshot in (block.before.snapshots[-1], *block.snapshots[:-1]):
+        reason = _unpredictable(snapshot)
+        if reason is None and snapshot.batch is None:
+            reason = Undefined("the loss slopes need a batch")
+        reasons.append("a cluster had no samples" if reason is None else reason.reason)
+    lacking = block.shifted(lambda before: before.slopes.isnan().any(dim=-1))
+    return tuple(
+        (torch.tensor([reason == each for each in reasons]) & lacking, reason)
+        for reason in dict.fromkeys(reasons)
     )
-
-
-def _rate(before: Tensor, after: Tensor, group: Tensor, elapsed: float) -> Reading:
-    if not group.any():
-        return Undefined("no neuron in this group")
-    return growth.rate(before, after, group, elapsed)

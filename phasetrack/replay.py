@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from phasetrack._checks import ExpectedError
 from phasetrack.discovery import DiscoveredSpan, discover
 from phasetrack.geometry import ClusterGeometry
 from phasetrack.losses import LogisticLoss, Loss
 from phasetrack.phases import Thresholds
 from phasetrack.probes import (
-    FunctionProbe,
+    BlockFunctionProbe,
     GrowthProbe,
     HeavinessProbe,
     clean_margins,
@@ -25,7 +25,7 @@ from phasetrack.probes import (
 )
 from phasetrack.probes import loss as loss_probe
 from phasetrack.records import History
-from phasetrack.sinks.weights import FOLDER, FORMAT, saved_steps
+from phasetrack.sinks.weights import SavedWeights, read_weights
 from phasetrack.summary import summarise_again
 from phasetrack.tracker import attach
 from phasetrack.views import ACTIVATIONS
@@ -51,13 +51,13 @@ class Replay:
 class _Rebuilt(nn.Module):
     """The two layers of a saved step as a module."""
 
-    def __init__(self, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    def __init__(self, state: Mapping[str, Tensor], saved: SavedWeights) -> None:
         super().__init__()
         (p, d), heads = state["W"].shape, len(state["A"])
         self.first = nn.Linear(d, p, bias="bias" in state)
         self.second = nn.Linear(p, heads, bias="head_bias" in state)
-        self._activation = ACTIVATIONS[about["activation"]]
-        self._factor, self._bias_scaled = about["scale"] or 1 / p, about["bias_scaled"]
+        self._activation = ACTIVATIONS[saved.activation]
+        self._factor, self._bias_scaled = saved.scale or 1 / p, saved.bias_scaled
         self.to(state["W"].dtype)
 
     def load(self, state: Mapping[str, Tensor]) -> None:
@@ -111,11 +111,13 @@ def replay(
         ExpectedError: if no weights were saved, or no clusters can be told in the span that was
             found. A span that is not trustworthy is used all the same: look at ``.span``.
     """
-    steps = saved_steps(Path(run))
-    states = {step: torch.load(file, weights_only=True) for step, file in steps.items()}
-    about = json.loads((Path(run) / FOLDER / FORMAT).read_text(encoding="utf-8"))
-    last = list(states.values())[-1]
-    model, measure = _Rebuilt(last, about), loss or LogisticLoss()
+    saved = read_weights(Path(run))
+    states, steps = saved.states, list(saved.states)
+    last = states[steps[-1]]
+    if last["W"].shape[1] != inputs.shape[1]:
+        got = f"weights of {last['W'].shape[1]} inputs"
+        raise ExpectedError("run", f"saved weights of {inputs.shape[1]} inputs, as the data", got)
+    model, measure = _Rebuilt(last, saved), loss or LogisticLoss()
     model.load(last)
     x, span = inputs.to(last["W"].dtype), None
     if geometry is None:
@@ -123,20 +125,20 @@ def replay(
         geometry = span.geometry(inputs, targets)
         model.to(last["W"].dtype)
     batch = frozenset({"batch"})
-    probes = [FunctionProbe(p, batch) for p in (loss_probe, empirical_margins, linearization)]
+    probes = [BlockFunctionProbe(p, batch) for p in (loss_probe, empirical_margins, linearization)]
     optimizer = _Still(model.parameters(), lr=1.0)
     tracker = attach(
         model,
         optimizer,
         loss=measure,
         geometry=geometry,
-        probes=[*probes, HeavinessProbe(), FunctionProbe(clean_margins), GrowthProbe()],
+        probes=[*probes, HeavinessProbe(), BlockFunctionProbe(clean_margins), GrowthProbe()],
         thresholds=thresholds,
-        activation=ACTIVATIONS[about["activation"]],
+        activation=ACTIVATIONS[saved.activation],
         strict=True,
     )
-    factor = about["scale"] or 1 / len(last["W"])
-    following = [*list(steps)[1:], list(steps)[-1] + 1]
+    factor = saved.scale or 1 / len(last["W"])
+    following = [*steps[1:], steps[-1] + 1]
     with tracker:
         for (step, state), after in zip(states.items(), following, strict=True):
             model.load(state)

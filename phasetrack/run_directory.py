@@ -9,26 +9,24 @@ recorded step: ``step``, then flat metric names), ``summary.json``, ``checkpoint
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from phasetrack._checks import ExpectedError, printable
+from phasetrack._files import check_plain, replace_file
+from phasetrack.contents import check_config, check_text, read_object
 from phasetrack.history_file import HistoryFile
 from phasetrack.phases import METRICS, Phase, Thresholds, Verdict, relabel
 from phasetrack.records import History
+from phasetrack.settings import RunSettings
+from phasetrack.sinks.history import HISTORY
 from phasetrack.summary import check_summary, summarise_again
 
-CONFIG, HISTORY, SUMMARY, CHECKPOINT = (
-    "config.json",
-    "history.jsonl",
-    "summary.json",
-    "checkpoint.pt",
-)
-# Bytes of config.json or summary.json at most, for files from elsewhere (chosen here: far beyond any).
-LARGEST_OBJECT = 2**25
+CONFIG, SUMMARY = "config.json", "summary.json"
 
 
 @dataclass(frozen=True)
@@ -60,12 +58,17 @@ class Run:
     @property
     def thresholds(self) -> Thresholds:
         """The thresholds that the run was labelled with."""
-        return Thresholds(**self.config.get("thresholds", {}))
+        try:
+            return Thresholds(**self.config.get("thresholds", {}))
+        except (TypeError, ExpectedError) as error:
+            raise ExpectedError("run", f"thresholds in {self.path / CONFIG}", f"{error}") from None
 
     def relabel(self, thresholds: Thresholds | None = None) -> list[tuple[int, Verdict]]:
         """Label every recorded step, with the run's own thresholds or others."""
         escape = self.config.get("escape_steps")
-        return list(relabel(self.history.rows(names=METRICS), thresholds or self.thresholds, escape))
+        return list(
+            relabel(self.history.rows(names=METRICS), thresholds or self.thresholds, escape)
+        )
 
     def summarise(self, thresholds: Thresholds | None = None) -> dict[str, Any]:
         """What ``summary.json`` would hold at the last recorded step, labelled again.
@@ -82,8 +85,16 @@ class Run:
         )
 
     def phases(self) -> list[Phase]:
-        """The label that the run gave each recorded step."""
-        return [Phase(int(number)) for number in self.history["phase/id"]]
+        """The label that the run gave each recorded step.
+
+        Raises:
+            ExpectedError: if it gave none, or one that does not exist.
+        """
+        ids = {float(phase.id): phase for phase in Phase}
+        given = self.history["phase/id"].tolist() if "phase/id" in self.history else [math.nan]
+        if wrong := [number for number in given if number not in ids]:
+            raise ExpectedError("run", f"phase/id in {self.path / HISTORY}", wrong[0])
+        return [ids[number] for number in given]
 
 
 def create_run_directory(out: Path, name: str) -> Path:
@@ -96,7 +107,9 @@ def create_run_directory(out: Path, name: str) -> Path:
     if not name or name in (".", "..") or Path(name).name != name or "\0" in name:
         raise ExpectedError("name", "a plain directory name, without /", repr(name))
     path = out / name
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    # a run that was killed before it had a config.json left no more than the beginning of one
+    scratch = {f".{CONFIG}.new"}
+    if path.exists() and (not path.is_dir() or {p.name for p in path.iterdir()} - scratch):
         raise ExpectedError(
             "name",
             "a new or empty run directory",
@@ -129,20 +142,44 @@ def read_run(path: str | os.PathLike[str]) -> Run:
             which file and line.
     """
     directory = Path(path)
-    if not (directory / CONFIG).is_file():
+    config = read_config(directory)
+    summary = directory / SUMMARY
+    return Run(
+        path=directory,
+        config=config,
+        history=_read_history(directory / HISTORY),
+        summary=_read_summary(summary),
+    )
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """What a run's ``config.json`` holds.
+
+    Raises:
+        ExpectedError: if it is no run directory, or the file is damaged.
+    """
+    if not (directory / CONFIG).exists():
         raise ExpectedError(
             "run",
             f"a run directory with a {CONFIG}",
             str(directory),
             "`phasetrack list` shows the runs",
         )
-    summary = directory / SUMMARY
-    return Run(
-        path=directory,
-        config=read_object(directory / CONFIG),
-        history=_read_history(directory / HISTORY),
-        summary=check_summary(read_object(summary)) if summary.exists() else {},
-    )
+    path = check_plain(directory / CONFIG)
+    return check_config(check_text(read_object(path), path), path)
+
+
+def recorded_settings(config: Mapping[str, Any], directory: Path) -> RunSettings:
+    """The settings that a run was started with.
+
+    Raises:
+        ExpectedError: if they are none.
+    """
+    try:
+        return RunSettings(**config["settings"])
+    except (LookupError, TypeError, ExpectedError) as error:
+        allowed = f"settings of a run in {directory / CONFIG}"
+        raise ExpectedError("run", allowed, f"{error}") from None
 
 
 def find_runs(out: Path) -> list[Path]:
@@ -155,37 +192,19 @@ def find_runs(out: Path) -> list[Path]:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write an object as JSON so that a reader sees the old file or the new one, never a part."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    scratch.replace(path)
+    replace_file(path, (json.dumps(content, indent=2) + "\n").encode(), sync=True)
 
 
-def read_object(path: Path, opener: Callable[[str, int], int] | None = None) -> dict[str, Any]:
-    """Read a file that holds one JSON object.
-
-    Args:
-        path: the file.
-        opener: as that of Python's `open`, for files from elsewhere; None opens any.
-
-    Raises:
-        ExpectedError: if it holds anything else, or more than `LARGEST_OBJECT` bytes.
-    """
-    try:
-        with open(path, "rb", opener=opener) as file:  # noqa: PTH123
-            if (size := os.fstat(file.fileno()).st_size) > LARGEST_OBJECT:
-                raise ValueError(f"{size} bytes, more than {LARGEST_OBJECT}")
-            content = json.loads(file.read().decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ExpectedError("run", f"JSON in {path}", f"a damaged file ({error})") from None
-    if not isinstance(content, dict):
-        raise ExpectedError("run", f"a JSON object in {path}", type(content).__name__)
-    return content
+def _read_summary(path: Path) -> dict[str, Any]:
+    if not path.exists() and not path.is_symlink():
+        return {}
+    return check_summary(check_text(read_object(check_plain(path)), path))
 
 
 def _read_history(path: Path) -> History:
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         return History()
-    file = HistoryFile(path)
+    file = HistoryFile(check_plain(path))
     file.refresh()
     if file.damage:
         raise ExpectedError("run", f"one JSON object a line in {path}", file.damage)

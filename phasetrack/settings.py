@@ -149,6 +149,11 @@ class RunSettings:
         return self.batch or BATCH_PER_DIMENSION * self.d
 
     @property
+    def piece(self) -> int:
+        """Samples that are held at once."""
+        return self.micro_batch or self.batch_size
+
+    @property
     def escape_steps(self) -> float:
         """Predicted steps until the loss halves, in closed form (theory.md 6)."""
         return escape_time(self.d, self.theta) / self.eta

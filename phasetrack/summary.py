@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 
 from phasetrack._checks import ExpectedError
-from phasetrack.phases import METRICS, Alert, Boundary, Phase, Thresholds, Verdict, first_crossing, relabel
+from phasetrack.phases import (
+    METRICS,
+    Alert,
+    Boundary,
+    Phase,
+    Thresholds,
+    Verdict,
+    first_crossing,
+    relabel,
+)
 from phasetrack.records import History
 
 # Characters of a text in a summary that are taken, for files from elsewhere (chosen here).
@@ -74,7 +83,9 @@ def summarise_again(
     forecast: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """`summarise` for readings that carry no labels, or other ones than `thresholds` give."""
-    verdicts = [verdict for _, verdict in relabel(history.rows(names=METRICS), thresholds, escape_steps)]
+    verdicts = [
+        verdict for _, verdict in relabel(history.rows(names=METRICS), thresholds, escape_steps)
+    ]
     labelled = History()
     ids = np.array([float(verdict.phase.id) for verdict in verdicts])
     labelled.extend(history.steps, {**history, "phase/id": ids})

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import atexit
+import errno
 import math
+import os
+import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+import weakref
+from collections import deque
+from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from phasetrack._checks import ExpectedError
+from phasetrack._checks import ExpectedError, check_int
+from phasetrack._lock import RunLock
 from phasetrack.capture import Capture
 from phasetrack.geometry import Activation, ClusterGeometry
 from phasetrack.losses import Loss
@@ -26,21 +37,41 @@ from phasetrack.phases import (
     Thresholds,
     Transition,
 )
-from phasetrack.probes import ForecastProbe, FunctionProbe, Measurement, Probe, default_probes
+from phasetrack.probes import (
+    Explained,
+    ForecastProbe,
+    FunctionProbe,
+    Measurement,
+    Probe,
+    default_probes,
+    reads_blocks,
+)
 from phasetrack.records import History, Record, Undefined
 from phasetrack.schedules import Schedule, as_schedule
-from phasetrack.sinks.base import Sink
+from phasetrack.sinks.base import Resumable, Sink
 from phasetrack.sinks.clock import CLOCK, ClockSink
-from phasetrack.sinks.history import HistorySink
+from phasetrack.sinks.history import HISTORY, HistorySink
 from phasetrack.sinks.neurons import NeuronSink
 from phasetrack.sinks.tensorboard import TensorBoardSink
 from phasetrack.sinks.weights import WeightStore
-from phasetrack.snapshot import Batch, Snapshot
+from phasetrack.snapshot import Block, Snapshot, StepSizes
 from phasetrack.summary import summarise
 from phasetrack.views import TwoLayerView
 
 if TYPE_CHECKING:
     from phasetrack.forecast import Forecast
+
+
+# Snapshots that are measured in one go, if nothing asks for them before (chosen here: Python's own
+# cost of a reading is then shared by so many that the hooks cost more).
+BLOCK = 32
+# ... and fewer where a block's tables would hold more numbers than this. Small tables are what Python's
+# cost weighs on; PyTorch also divides larger ones among threads, which can move last digits.
+BLOCK_NUMBERS = 2**15
+# Seconds that a snapshot waits at most, if steps go on (chosen here: no later than a live view redraws).
+LATEST = 0.1
+# Of `Tracker.state_dict`; a state of another format is refused.
+STATE_FORMAT = 1
 
 
 class TrackingWarning(UserWarning):
@@ -68,7 +99,9 @@ def attach(
     readout: Tensor | None = None,
     on_transition: Callable[[Tracker, Transition], object] | None = None,
     on_alert: Callable[[Tracker, Alert], object] | None = None,
+    block: int = BLOCK,
     strict: bool = False,
+    resume: bool = False,
 ) -> Tracker:
     """Follow a two-layer model in training, step by step, and leave training as it is.
 
@@ -98,7 +131,16 @@ def attach(
             of the state that carries the new one; what it raises, it raises into the training
             loop, which can end it.
         on_alert: called likewise with each failure signature.
+        block: at most so many recorded steps are measured in one go, which on small networks costs
+            hardly more than one. Readings are the same to the bit for every value. Files and sinks
+            then lag by less than `block` records and by a tenth of a second while steps go on;
+            reading anything of the tracker measures what is pending first. Everything is measured
+            at its own step where someone waits for it (`on_transition`, `on_alert`, `strict`),
+            where a probe of your own looks at single snapshots, and on large networks.
         strict: raise what a probe or sink raises, instead of warning and switching it off.
+        resume: `logdir` may hold a run already. Its files are then left alone until
+            `Tracker.load_state_dict` says from where to go on, or `Tracker.start_over` that nothing
+            in them is wanted.
 
     Returns:
         The tracker: a handle, and a context manager that detaches at its end.
@@ -141,13 +183,13 @@ def attach(
         forecast=forecast,
         on_transition=on_transition,
         on_alert=on_alert,
+        block=block,
         strict=strict,
     )
     # files come last: a mistake in the other arguments leaves none behind
     try:
-        tracker.add_sinks(_file_sinks(logdir, geometry, hparams))
-        if saved is not None and logdir is not None and _rank() == 0:
-            tracker.save_weights(WeightStore(Path(logdir)), saved)
+        if logdir is not None and _rank() == 0:  # of several processes, one writes
+            tracker.write_to(Path(logdir), hparams=hparams, snapshots=saved, resume=resume)
     except BaseException:
         tracker.detach()
         raise
@@ -182,8 +224,10 @@ class Tracker:
         forecast: Forecast | None = None,
         on_transition: Callable[[Tracker, Transition], object] | None = None,
         on_alert: Callable[[Tracker, Alert], object] | None = None,
+        block: int = BLOCK,
         strict: bool = False,
     ) -> None:
+        check_int("block", block, minimum=1)
         if view.W.shape[1] != geometry.dim:
             raise ExpectedError(
                 "geometry", f"centres in R^{view.W.shape[1]}, as {view.names[0]} takes", geometry
@@ -197,21 +241,30 @@ class Tracker:
                 if view.directions is None
                 else "",
             )
-        self.history = History()
-        self.phase, self.reason = Phase.UNDETERMINED, "no step was recorded yet"
-        self.boundaries: list[Boundary] = []
-        self.transitions: list[Transition] = []
-        self.alerts: list[Alert] = []
-        self.undefined: dict[str, str] = {}
+        self._history = History()
+        self._phase, self._reason = Phase.UNDETERMINED, "no step was recorded yet"
+        self._boundaries: list[Boundary] = []
+        self._transitions: list[Transition] = []
+        self._alerts: list[Alert] = []
+        self._undefined: dict[str, str] = {}
         self._probes, self._sinks = list(probes), list(sinks)
         self._classifier, self._forecast, self._strict = classifier, forecast, strict
         self._on_transition, self._on_alert = on_transition, on_alert
         self._store: WeightStore | None = None
         self._saved: Schedule = lambda _: False
+        self._pending: deque[Snapshot] = deque()  # taken and not measured yet
+        self._since = self._last = -math.inf  # when the first and the last of them were taken
+        self._measuring = False
         self._first: Snapshot | None = None
-        self._previous: Snapshot | None = None
+        self._before: Block | None = None
         self._loss, self._closed = loss, False
         self._noted: tuple[str, ...] = ()
+        self._lock: RunLock | None = None
+        self._begin: dict[str, Any] | None = None  # the state before the first step
+        self._owner = os.getpid()  # a forked child has this tracker too, and leaves the files alone
+        self._within = False  # whether records are being handed out
+        self._waiting = False  # whether files were taken up and nobody said from where to go on
+        self._off: list[str] = []  # probes and sinks that failed
         self._capture = Capture(
             model,
             optimizer,
@@ -219,10 +272,60 @@ class Tracker:
             view,
             geometry,
             schedule,
-            self._receive_safely,
+            self._receive,
             failed=self._looking_failed,
             keep_inputs=any("inputs" in probe.needs for probe in probes),
         )
+        at_once = (
+            strict
+            or (on_transition or on_alert) is not None
+            or not all(reads_blocks(probe) for probe in probes)
+        )
+        self._block = 1 if at_once else block
+        self._at_exit = partial(_measure_at_exit, weakref.ref(self))
+        atexit.register(self._at_exit)
+
+    @property
+    def history(self) -> History:
+        """Every recorded step, as columns."""
+        self._flush()
+        return self._history
+
+    @property
+    def phase(self) -> Phase:
+        """The label of the last recorded step."""
+        self._flush()
+        return self._phase
+
+    @property
+    def reason(self) -> str:
+        """Why that label is UNDETERMINED; empty otherwise."""
+        self._flush()
+        return self._reason
+
+    @property
+    def boundaries(self) -> list[Boundary]:
+        """Boundaries detected so far."""
+        self._flush()
+        return self._boundaries
+
+    @property
+    def transitions(self) -> list[Transition]:
+        """Changes of label so far."""
+        self._flush()
+        return self._transitions
+
+    @property
+    def alerts(self) -> list[Alert]:
+        """Failure signatures so far."""
+        self._flush()
+        return self._alerts
+
+    @property
+    def undefined(self) -> dict[str, str]:
+        """Metric or probe name to the first reason why it could not be read."""
+        self._flush()
+        return self._undefined
 
     @property
     def view(self) -> TwoLayerView:
@@ -255,13 +358,143 @@ class Tracker:
             forecast=None if self._forecast is None else self._forecast.bands(),
         )
 
+    @property
+    def step(self) -> int:
+        """Optimizer steps counted so far."""
+        return self._capture.step
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing that writes the run's files has failed."""
+        return not any(name.startswith("sink:") for name in self._off)
+
+    @property
+    def between_steps(self) -> bool:
+        """Whether `state_dict` can be had: no recording of a step was broken off."""
+        return not (self._within or self._closed)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that later readings and labels depend on, and how far the files are written.
+
+        Save it beside the model's and the optimizer's state, between two steps. It holds what
+        `torch.load` reads with ``weights_only=True``: tensors, numbers, text, lists and mappings.
+        Where a history file is written, the records are in it and not in the state.
+
+        Raises:
+            ExpectedError: after `detach`, or if the recording of a step was broken off.
+        """
+        if self._closed:
+            mend = "call state_dict() before detach()"
+            raise ExpectedError("tracker", "one that is attached", "one that was detached", mend)
+        if self._within:
+            got = "one whose recording of a step was broken off"
+            raise ExpectedError("tracker", "a state between two steps", got)
+        self._flush()
+        sinks: dict[str, dict[str, Any]] = {}
+        for name, sink in self._resumable().items():
+            self._write(sink, lambda n=name, s=sink: sinks.update({n: s.state_dict()}))  # type: ignore[misc]
+        kept = any(name.split()[0] == HistorySink.__name__ for name in sinks)
+        return {
+            "format": STATE_FORMAT,
+            "capture": self._capture.state_dict(),
+            "classifier": self._classifier.state_dict(),
+            "phase": self.phase.name,
+            "reason": self.reason,
+            "boundaries": [asdict(boundary) for boundary in self.boundaries],
+            "transitions": [[t.step, t.before.name, t.after.name] for t in self.transitions],
+            "alerts": [[a.name, a.step, dict(a.evidence)] for a in self.alerts],
+            "undefined": dict(self.undefined),
+            "off": list(self._off),
+            "previous": self._before and self._before.snapshots[-1].state_dict(),
+            "first": self._first and self._first.state_dict(),
+            "records": self.history.count,
+            "history": None if kept else _columns(self.history),
+            "sinks": sinks,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state: what was recorded since, in memory and in files, is taken back.
+
+        Load the model's and the optimizer's own states beside it.
+
+        Args:
+            state: what `state_dict` gave for such a model, probes and sinks.
+
+        Raises:
+            ExpectedError: if it is no such state, or the files do not hold what it speaks of.
+                Nothing was changed then.
+        """
+        try:
+            if state["format"] != STATE_FORMAT:
+                raise ExpectedError("resume", f"a state of format {STATE_FORMAT}", state["format"])
+            sinks = self._resumable()
+            off = {str(name).removeprefix("sink:") for name in state["off"]}
+            stopped = {n for n in sinks if n not in state["sinks"] and n.split()[0] in off}
+            kept = {name: sink for name, sink in sinks.items() if name not in stopped}
+            if differing := sorted(set(state["sinks"]) ^ set(kept)):
+                raise ExpectedError("resume", "the same sinks as before", ", ".join(differing))
+            for name, sink in kept.items():
+                sink.check_state(state["sinks"][name])
+            self._restore(state, kept)
+            self._drop([sinks[name] for name in stopped])
+        except ExpectedError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise ExpectedError("resume", "the state of a tracker", f"{error!r}") from None
+
+    def start_over(self) -> None:
+        """Discard what the files of a run that was taken up hold, and record from the first step."""
+        if self._begin is None or self.step:
+            raise ExpectedError("resume", "attach(..., resume=True), before any step", "another")
+        self.load_state_dict(self._begin)
+
+    def sync(self) -> None:
+        """Have on the disk what was recorded so far, so that a power cut spares it."""
+        self._flush()
+        for sink in self._resumable().values():
+            self._write(sink, sink.sync)
+
+    def write_to(
+        self,
+        logdir: Path,
+        *,
+        hparams: Mapping[str, object] | None = None,
+        snapshots: Schedule | None = None,
+        resume: bool = False,
+    ) -> None:
+        """Write the run into a directory from now on, and keep others from writing there.
+
+        Raises:
+            ExpectedError: if it cannot be written, holds a run already (unless `resume`), or
+                somebody else writes to it.
+        """
+        self._waiting = resume and (logdir / HISTORY).exists()
+        try:
+            logdir.mkdir(parents=True, exist_ok=True)
+            self._lock = RunLock(logdir, "logdir")
+            self.add_sinks(_file_sinks(logdir, self._capture.geometry, hparams, resume))
+        except OSError as error:
+            raise ExpectedError(
+                "logdir", "a directory to write to, without a run in it", f"{error}"
+            ) from None
+        if snapshots is not None:
+            self.save_weights(WeightStore(logdir), snapshots)
+        if resume:
+            self._begin = self.state_dict()
+
     def add_sinks(self, sinks: Sequence[Sink]) -> None:
         """Give further sinks every record from now on; they are closed by `detach`."""
+        self._flush()
         self._sinks += sinks
 
     def save_weights(self, store: WeightStore, schedule: Schedule) -> None:
         """Save the two layers at the recorded steps of a schedule."""
         self._store, self._saved = store, schedule
+
+    def release(self) -> None:
+        """Detach, and leave the files of a run that was not taken up as they are."""
+        self._drop(list(self._resumable().values()))
+        self.detach()
 
     def detach(self, extra: Mapping[str, Any] | None = None) -> None:
         """Remove all hooks and close all sinks; further calls do nothing.
@@ -273,11 +506,16 @@ class Tracker:
             return
         self._closed = True
         self._capture.close()
+        atexit.unregister(self._at_exit)
+        if os.getpid() != self._owner:
+            return
         summary = {**self.summary(), **(extra or {})}
-        for sink in self._sinks:
-            self._guard(
-                partial(sink.close, summary, self.history), f"closing {type(sink).__name__}"
-            )
+        for sink in list(self._sinks):
+            close = partial(sink.close, summary, self.history)
+            if not self._guard(close, f"closing {type(sink).__name__}"):
+                self._drop([sink])
+        if self._lock is not None:
+            self._guard(self._lock.release, "the lock")
 
     def __enter__(self) -> Self:
         """The tracker itself."""
@@ -292,47 +530,205 @@ class Tracker:
         """Detach, whatever happened."""
         self.detach()
 
-    def _receive_safely(self, snapshot: Snapshot) -> None:
-        transitions, alerts = len(self.transitions), len(self.alerts)
-        self._guard(lambda: self._receive(snapshot), "this step's record")
-        # outside the guard: callbacks are the user's own code, and may end the training
+    def step_sizes(self) -> StepSizes:
+        """Length of the coming step for each layer."""
+        return self._capture.step_sizes()
+
+    def receive(self, snapshot: Snapshot) -> None:
+        """Take a snapshot that was made elsewhere, as one of a training that no hook sees.
+
+        It is measured once a block is full, or someone asks.
+        """
+        self._receive(snapshot, latest=math.inf)
+
+    def __del__(self) -> None:
+        """Measure what is pending of a tracker that nobody detached."""
+        if getattr(self, "_pending", None):
+            atexit.unregister(self._at_exit)
+            self._flush()
+
+    def _receive(self, snapshot: Snapshot, latest: float = LATEST) -> None:
+        """Take a snapshot, and measure what is pending if it is time."""
+        if os.getpid() != self._owner:
+            return
+        if self._waiting:
+            self._leave_files()
+        transitions, alerts = len(self._transitions), len(self._alerts)
+        if snapshot.view.notes is not self._noted or snapshot.problem is not None:
+            self._flush()  # what is said of earlier steps comes first
+            self._warn_of_notes(snapshot.view.notes)
+            self._warn_of_problem(snapshot.problem)
+        self._save(snapshot)
+        now = time.monotonic()
+        if not self._pending:
+            self._since = now
+        self._pending.append(snapshot)
+        # the next one will come about as long after this one as this one came after the last
+        waited, self._last = now - self._since + now - self._last, now
+        full = len(self._pending) >= min(self._block, BLOCK_NUMBERS // snapshot.numbers)
+        if full or waited >= latest or self._first is None:
+            self._flush()
+        # outside the guards: callbacks are the user's own code, and may end the training
         if self._on_transition is not None:
-            for transition in self.transitions[transitions:]:
+            for transition in self._transitions[transitions:]:
                 self._on_transition(self, transition)
         if self._on_alert is not None:
-            for alert in self.alerts[alerts:]:
+            for alert in self._alerts[alerts:]:
                 self._on_alert(self, alert)
 
-    def _receive(self, snapshot: Snapshot) -> None:
-        self._warn_of_notes(snapshot.view.notes)
-        self._warn_of_problem(snapshot.problem)
-        snapshot = replace(snapshot, previous=self._previous, first=self._first)
-        readings, distributions = self._measure(snapshot)
-        # one level back is enough: a longer chain would keep every state alive
-        self._previous = replace(snapshot, previous=None, first=None, batch=_lean(snapshot.batch))
-        self._first = self._first or self._previous
-        verdict = self._classifier.update(snapshot.step, readings)
-        self.phase, self.reason = verdict.phase, verdict.reason
-        self.boundaries += verdict.boundaries
-        self.alerts += verdict.alerts
+    def _flush(self) -> None:
+        """Measure all that is pending; whoever is given a record may look at the tracker."""
+        if self._measuring or not self._pending:
+            return
+        if os.getpid() != self._owner:
+            self._pending.clear()
+            return
+        self._measuring = True
+        try:
+            while self._pending:
+                first = self._pending[0]
+                # the first of all stands alone: nothing comes before it
+                count = 1 if self._first is None else BLOCK_NUMBERS // first.numbers
+                alike = takewhile(first.alike, self._pending)
+                snapshots = [s for s, _ in zip(alike, range(max(1, count)), strict=False)]
+                self._guard(partial(self._record, snapshots), "this step's record")
+        finally:
+            self._measuring = False
+
+    def _record(self, snapshots: Sequence[Snapshot]) -> None:
+        """Measure some of what is pending, and hand out their records one by one."""
+        block = Block(snapshots, self._before, self._first)
+        try:
+            rows = self._measure(block)
+        except Exception:
+            if len(snapshots) > 1:  # one by one, as if each had been measured at its own step
+                for snapshot in snapshots:
+                    self._record([snapshot])
+                return
+            self._pending.popleft()  # it would fail again
+            raise
+        done, self._within = 0, True
+        try:
+            for snapshot, row in zip(snapshots, rows, strict=True):
+                self._pending.popleft()
+                done += 1
+                self._first = self._first or snapshot.lean()
+                self._hand_out(snapshot.step, *row)
+            self._within = False
+        finally:
+            # interrupted in between, the rest is measured another time
+            block.before = None
+            self._before = block if done == len(rows) else Block(snapshots[:done])
+
+    def _hand_out(
+        self,
+        step: int,
+        readings: dict[str, float],
+        distributions: dict[str, NDArray[np.float64]],
+        reasons: Mapping[str, str],
+    ) -> None:
+        """Label one step, and give its record to history and sinks."""
+        for name, reason in reasons.items():
+            self._undefined.setdefault(name, reason)
+        verdict = self._classifier.update(step, readings)
+        self._phase, self._reason = verdict.phase, verdict.reason
+        self._boundaries += verdict.boundaries
+        self._alerts += verdict.alerts
         if verdict.transition:
-            self.transitions.append(verdict.transition)
+            self._transitions.append(verdict.transition)
         readings["phase/id"] = float(verdict.phase.id)
-        self.history.append(snapshot.step, readings)
+        self._history.append(step, readings)
+        if not self._sinks:
+            return
         record = Record(
-            snapshot.step,
+            step,
             readings,
             verdict.phase,
             verdict.reason,
             verdict.transition,
             verdict.boundaries,
             verdict.alerts,
-            {name: values.numpy() for name, values in distributions.items()},
+            distributions,
         )
-        self._save(snapshot)
         for sink in list(self._sinks):
-            if not self._guard(partial(sink.write, record), type(sink).__name__):
-                self._sinks.remove(sink)
+            self._write(sink, partial(sink.write, record))
+
+    def _write(self, writer: object, action: Callable[[], object]) -> None:
+        """Have something written; what fails is switched off."""
+        if not self._guard(action, type(writer).__name__):
+            if isinstance(writer, Resumable):
+                self._off.append(f"sink:{type(writer).__name__}")
+            self._drop([writer])
+
+    def _resumable(self) -> dict[str, Resumable]:
+        """Everything that writes and can go on, by name; several of one class are numbered."""
+        found: dict[str, Resumable] = {}
+        for writer in (*self._sinks, self._store):
+            if isinstance(writer, Resumable):
+                kind = type(writer).__name__
+                found[kind if kind not in found else f"{kind} {len(found)}"] = writer
+        return found
+
+    def _leave_files(self) -> None:
+        """Nobody said what is to become of the run in the log directory: it stays as it is."""
+        self._waiting = False
+        self._drop(list(self._resumable().values()))
+        got = "neither load_state_dict() nor start_over() before the first step"
+        error = ExpectedError("resume", "to be told where to go on", got, "no file is written")
+        if self._strict:
+            raise error
+        warnings.warn(f"phasetrack: {error}", TrackingWarning, stacklevel=2)
+
+    def _drop(self, writers: Sequence[object]) -> None:
+        for writer in writers:
+            if isinstance(writer, Resumable):
+                with suppress(OSError):
+                    writer.abandon()
+        self._sinks = [sink for sink in self._sinks if not any(sink is w for w in writers)]
+        if any(self._store is writer for writer in writers):
+            self._store = None
+
+    def _restore(self, state: Mapping[str, Any], sinks: Mapping[str, Resumable]) -> None:
+        capture, geometry, loss = self._capture, self._capture.geometry, self._capture.host_loss
+        history = self._recorded(state, sinks)
+        boundaries = [Boundary(**boundary) for boundary in state["boundaries"]]
+        changes = [(int(s), Phase[old], Phase[new]) for s, old, new in state["transitions"]]
+        alerts = [Alert(str(name), int(s), dict(why)) for name, s, why in state["alerts"]]
+        phase, off = Phase[state["phase"]], [str(name) for name in state["off"]]
+        undefined = {str(name): str(reason) for name, reason in state["undefined"].items()}
+        classifier = PhaseClassifier(self.thresholds, self._classifier.escape_steps)
+        classifier.load_state_dict(state["classifier"])
+        view = capture.view_of(state["capture"])
+        step, time = int(state["capture"]["step"]), float(state["capture"]["time"])
+        previous, first = (
+            None if state[name] is None else Snapshot.of_state(state[name], view, geometry, loss)
+            for name in ("previous", "first")
+        )
+        # from here on nothing fails but the disk
+        for name, sink in sinks.items():
+            sink.load_state_dict(state["sinks"][name])
+        self._pending.clear()
+        self._history, self._classifier = history, classifier
+        self._phase, self._reason = phase, str(state["reason"])
+        self._boundaries, self._alerts, self._undefined = boundaries, alerts, undefined
+        self._transitions = [Transition(*change) for change in changes]
+        self._before, self._first = None if previous is None else Block((previous,)), first
+        self._off, self._noted = off, view.notes
+        self._probes = [probe for probe in self._probes if f"probe:{probe.name}" not in off]
+        capture.go_on(view, step, time, recorded=history.last_step)
+        self._within = self._waiting = False
+
+    def _recorded(self, state: Mapping[str, Any], sinks: Mapping[str, Resumable]) -> History:
+        """The records that a state speaks of, from the history file or from itself."""
+        if state["history"] is not None:
+            history = _history(state["history"])
+        else:
+            (name, sink), *_ = ((n, s) for n, s in sinks.items() if isinstance(s, HistorySink))
+            history = sink.records(state["sinks"][name])
+        if history.count != state["records"]:
+            allowed = f"a history of {state['records']} records"
+            raise ExpectedError("resume", allowed, f"{history.count}")
+        return history
 
     def _save(self, snapshot: Snapshot) -> None:
         if self._store is None or not self._saved(snapshot.step):
@@ -340,30 +736,37 @@ class Tracker:
         if not snapshot.live:
             moved = "the optimizer's closure moved the weights before they could be saved"
             self.undefined.setdefault("weights", moved)
-        elif not self._guard(partial(self._store.save, snapshot.step, snapshot.view), "weights"):
-            self._store = None
+        else:
+            self._write(self._store, partial(self._store.save, snapshot.step, snapshot.view))
 
-    def _measure(self, snapshot: Snapshot) -> tuple[dict[str, float], dict[str, Tensor]]:
-        measured: dict[str, Tensor | float] = {}
+    def _measure(self, block: Block) -> list[_Row]:
+        """What the probes make of each snapshot of a block.
+
+        Of a single one, what fails is switched off; of several, it raises.
+        """
+        rows: list[_Row] = [({}, {}, {}) for _ in block.snapshots]
         for probe in list(self._probes):
-            if missing := _missing(probe, snapshot):
-                self.undefined.setdefault(probe.name, missing)
+            if missing := _missing(probe, block):
+                rows[0][2].setdefault(probe.name, missing)
                 continue
-            read = partial(_measure_into, measured, probe, snapshot)
-            if not self._guard(read, probe.name):
+            read = partial(self._read, probe, block, rows)
+            if len(rows) > 1:
+                read()
+            elif not self._guard(read, probe.name):
                 self._probes.remove(probe)
-        distributions = {
-            name: value
-            for name, value in measured.items()
-            if isinstance(value, Tensor) and value.ndim == 1
-        }
-        readings = _numbers({k: v for k, v in measured.items() if k not in distributions})
-        for name, value in readings.items():
-            if math.isnan(value) and name not in self.undefined:
-                given = measured[name]
-                reason = given.reason if isinstance(given, Undefined) else "its value is NaN"
-                self.undefined[name] = reason
-        return readings, {name: value.detach().cpu() for name, value in distributions.items()}
+                self._off.append(f"probe:{probe.name}")
+        return rows
+
+    def _read(self, probe: Probe, block: Block, rows: list[_Row]) -> None:
+        """Add a probe's values to the rows; none of them if it fails."""
+        if reads_blocks(probe):
+            _add_block(rows, dict(probe.measure_block(block)), self._undefined)
+            return
+        found = [_row_of_one(dict(probe.measure(single))) for single in block.singles()]
+        for (readings, distributions, reasons), new in zip(rows, found, strict=True):
+            readings.update(new[0])
+            distributions.update(new[1])
+            reasons.update(new[2])
 
     def _warn_of_notes(self, notes: tuple[str, ...]) -> None:
         for note in notes[len(self._noted) :]:
@@ -376,16 +779,17 @@ class Tracker:
             return
         if self._strict:
             raise problem
-        if "batch" not in self.undefined:
-            self.undefined["batch"] = str(problem)
+        if "batch" not in self._undefined:
+            self._undefined["batch"] = str(problem)
             warnings.warn(f"phasetrack: {problem}", TrackingWarning, stacklevel=2)
 
     def _looking_failed(self, error: Exception) -> None:
         """A hook failed: say so once; the step's readings are NaN or missing, training goes on."""
         if self._strict:
             raise error
-        if "hooks" not in self.undefined:
-            self.undefined["hooks"] = f"failed: {error!r}"
+        self._flush()
+        if "hooks" not in self._undefined:
+            self._undefined["hooks"] = f"failed: {error!r}"
             message = f"phasetrack: looking at the training failed; it goes on ({error!r})"
             warnings.warn(message, TrackingWarning, stacklevel=2)
 
@@ -396,9 +800,10 @@ class Tracker:
         except Exception as error:
             if self._strict:
                 raise
-            self.undefined.setdefault(what, f"switched off: {error!r}")
+            reason = str(error) if isinstance(error, ExpectedError) else repr(error)
+            self._undefined.setdefault(what, f"switched off: {reason}")
             warnings.warn(
-                f"phasetrack: {what} failed and is switched off; training goes on ({error!r})",
+                f"phasetrack: {what} failed and is switched off; training goes on ({reason})",
                 TrackingWarning,
                 stacklevel=2,
             )
@@ -406,14 +811,66 @@ class Tracker:
         return True
 
 
-def _lean(batch: Batch | None) -> Batch | None:
-    """A batch without its inputs, which nobody asks for once the step is measured."""
-    return replace(batch, inputs=()) if batch and batch.inputs else batch
+# One snapshot's readings, its distributions, and why some readings could not be made.
+_Row = tuple[dict[str, float], dict[str, NDArray[np.float64]], dict[str, str]]
 
 
-def _measure_into(measured: dict[str, Tensor | float], probe: Probe, snapshot: Snapshot) -> None:
-    # a probe that makes no readings fails here, where it costs nobody else's
-    measured.update({name: _reading(name, x) for name, x in dict(probe.measure(snapshot)).items()})
+def _measure_at_exit(reference: weakref.ref[Tracker]) -> None:
+    tracker = reference()
+    if tracker is not None:
+        tracker._flush()
+
+
+def _add_block(
+    rows: list[_Row], values: Mapping[str, Tensor | Explained | float], known: Container[str]
+) -> None:
+    """Columns added to rows, with one transfer for those that are readings.
+
+    Args:
+        rows: one for each snapshot of the block.
+        values: what a probe made of the block.
+        known: readings for which a reason is known already.
+    """
+    plain = {k: v.values if isinstance(v, Explained) else v for k, v in values.items()}
+    tables = {k: v.numpy() for k, v in plain.items() if isinstance(v, Tensor) and v.ndim == 2}
+    tensors = [v.double() for v in plain.values() if isinstance(v, Tensor) and v.ndim == 1]
+    columns = iter(torch.stack(tensors).tolist() if tensors else ())
+    numbers = {
+        name: next(columns) if isinstance(value, Tensor) else [float(value)] * len(rows)
+        for name, value in plain.items()
+        if name not in tables
+    }
+    for (readings, _, _), row in zip(rows, zip(*numbers.values(), strict=True), strict=True):
+        readings.update(zip(numbers, row, strict=True))
+    for name, table in tables.items():
+        for (_, distributions, _), line in zip(rows, table, strict=True):
+            distributions[name] = line
+    for name, column in numbers.items():
+        if name not in known:
+            first = next((index for index, value in enumerate(column) if value != value), None)
+            if first is not None:
+                rows[first][2][name] = _reason(values[name], first)
+
+
+def _row_of_one(values: Mapping[str, object]) -> _Row:
+    """A single snapshot's values, with one transfer for those that are scalar tensors."""
+    checked = {name: _reading(name, value) for name, value in values.items()}
+    tables = {k: v for k, v in checked.items() if isinstance(v, Tensor) and v.ndim == 1}
+    scalars = {k: v for k, v in checked.items() if k not in tables}
+    tensors = [value.double() for value in scalars.values() if isinstance(value, Tensor)]
+    moved = iter(torch.stack(tensors).tolist() if tensors else ())
+    numbers = {
+        name: next(moved) if isinstance(value, Tensor) else float(value)
+        for name, value in scalars.items()
+    }
+    reasons = {name: _reason(scalars[name], 0) for name, x in numbers.items() if math.isnan(x)}
+    return numbers, {k: v.detach().cpu().numpy() for k, v in tables.items()}, reasons
+
+
+def _reason(value: Tensor | Explained | float, index: int) -> str:
+    """Why a value is NaN."""
+    one = value.at(index) if isinstance(value, Explained) else value
+    return one.reason if isinstance(one, Undefined) else "its value is NaN"
 
 
 def _reading(name: str, value: object) -> Tensor | float:
@@ -426,26 +883,16 @@ def _reading(name: str, value: object) -> Tensor | float:
     raise ExpectedError(name, allowed, shape)
 
 
-def _numbers(measured: Mapping[str, Tensor | float]) -> dict[str, float]:
-    """All readings as floats, with one transfer for those that are tensors."""
-    tensors = [value.double() for value in measured.values() if isinstance(value, Tensor)]
-    moved = iter(torch.stack(tensors).tolist() if tensors else ())
-    return {
-        name: next(moved) if isinstance(value, Tensor) else float(value)
-        for name, value in measured.items()
-    }
-
-
-def _missing(probe: Probe, snapshot: Snapshot) -> str:
-    """Why a probe cannot read a snapshot; empty if it can."""
-    if probe.needs & {"batch", "inputs"} and snapshot.batch is None:
-        if snapshot.problem:
-            return str(snapshot.problem)
+def _missing(probe: Probe, block: Block) -> str:
+    """Why a probe cannot read a block; empty if it can."""
+    if probe.needs & {"batch", "inputs"} and block.batch is None:
+        if problem := block.snapshots[0].problem:
+            return str(problem)
         return (
             "no loss call was seen in this step: call the loss module given to attach(), "
             "or tracker.loss(outputs, targets)"
         )
-    if "previous" in probe.needs and snapshot.previous is None:
+    if "previous" in probe.needs and block.before is None:
         return "it needs an earlier recorded step"
     return ""
 
@@ -468,6 +915,20 @@ def _escape_steps(given: float | None, forecast: Forecast | None) -> float | Non
     return forecast.settings.escape_steps if math.isnan(predicted) else predicted
 
 
+def _columns(history: History) -> dict[str, Any]:
+    columns = {name: torch.from_numpy(history[name]) for name in history}
+    return {"steps": torch.from_numpy(history.steps), "columns": columns}
+
+
+def _history(state: Mapping[str, Any]) -> History:
+    history = History()
+    columns = {str(name): values.numpy() for name, values in state["columns"].items()}
+    if any(len(values) != len(state["steps"]) for values in columns.values()):
+        raise ExpectedError("resume", "columns of one length", "others")
+    history.extend(state["steps"].numpy(), columns)
+    return history
+
+
 def _rank() -> int:
     distributed = torch.distributed
     if not distributed.is_available() or not distributed.is_initialized():
@@ -476,21 +937,17 @@ def _rank() -> int:
 
 
 def _file_sinks(
-    logdir: str | Path | None, geometry: ClusterGeometry, hparams: Mapping[str, object] | None
+    logdir: Path,
+    geometry: ClusterGeometry,
+    hparams: Mapping[str, object] | None,
+    resume: bool,
 ) -> list[Sink]:
-    if logdir is None or _rank() > 0:  # of several processes, one writes
-        return []
-    folder = Path(logdir)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        history, clock = HistorySink(folder / "history.jsonl"), ClockSink(folder / CLOCK)
-    except OSError as error:
-        raise ExpectedError(
-            "logdir", "a directory to write to, without a run in it", f"{error}"
-        ) from None
+    paths = (logdir / HISTORY, logdir / CLOCK)
+    if not resume and (taken := [path for path in paths if path.exists()]):
+        raise FileExistsError(errno.EEXIST, "it holds a run already", str(taken[0]))
     return [
-        history,
-        clock,
-        TensorBoardSink(folder, clusters=geometry.names, hparams=hparams),
-        NeuronSink(folder),
+        HistorySink(paths[0], resume=resume),
+        ClockSink(paths[1], resume=resume),
+        TensorBoardSink(logdir, clusters=geometry.names, hparams=hparams, resume=resume),
+        NeuronSink(logdir),
     ]

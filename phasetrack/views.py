@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 
 from phasetrack._checks import ExpectedError
 from phasetrack.geometry import Activation
-from phasetrack.network import TwoLayerNet
+from phasetrack.network import FusedTwoLayerNet, TwoLayerNet
 from phasetrack.weights import Weight
 
 # How far a network's output may be from what its two layers say, relative to its size, before
@@ -301,6 +301,14 @@ class TwoLayerView:
         return values[..., 0] if self.heads == 1 else values[..., 1] - values[..., 0]
 
 
+def known_activation(activation: Activation) -> str | None:
+    """The name of an activation in `ACTIVATIONS`; None if it is not among them."""
+    for name, function in ACTIVATIONS.items():
+        if activation is function or type(activation).__name__.lower() == name.replace("_", ""):
+            return name
+    return None
+
+
 def unwrapped(model: nn.Module) -> nn.Module:
     """The model inside torch.compile and DistributedDataParallel."""
     while True:
@@ -313,8 +321,9 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def _site(model: nn.Module, first: Weight) -> nn.Module:
-    """Where the inputs are seen: hooks inside a compiled graph would not be called."""
-    return model if hasattr(model, "_orig_mod") else first.owner
+    """Where the inputs are seen: hooks inside a compiled graph or a fused pass are not called."""
+    whole = hasattr(model, "_orig_mod") or isinstance(model, FusedTwoLayerNet)
+    return model if whole else first.owner
 
 
 def _read(owner: nn.Module, attribute: str | None) -> Tensor | None:

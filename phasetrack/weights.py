@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -34,13 +35,17 @@ class Weight:
         A parametrised weight is computed with its parametrisation in evaluation mode: spectral
         norm would otherwise go on with its power iteration, and training would not be the same.
         """
-        with torch.no_grad(), _evaluating(self._parametrisation):
-            matrix: Tensor = getattr(self.owner, self.attribute).detach()
+        matrix: Tensor
+        if not parametrize.is_parametrized(self.owner):
+            matrix = getattr(self.owner, self.attribute).detach()
+        else:
+            with torch.no_grad(), _evaluating(self._parametrisation):
+                matrix = getattr(self.owner, self.attribute).detach()
         if matrix.ndim == 1:
             return matrix.unsqueeze(0)
         return matrix.T if self.transposed else matrix
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, int]:
         """(outputs, inputs)."""
         outputs, inputs = self.value.shape
@@ -61,11 +66,6 @@ class Weight:
             for name, parameter in self.owner.named_parameters(recurse=False)
             if name.startswith(f"{self.attribute}_")
         ]
-
-    @property
-    def version(self) -> int:
-        """Changes whenever the weights do."""
-        return sum(parameter._version for parameter in self.parameters)
 
     @property
     def _parametrisation(self) -> nn.Module | None:

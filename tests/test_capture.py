@@ -112,7 +112,7 @@ def test_an_attach_that_fails_late_leaves_no_hook(tmp_path, monkeypatch):
     """Files are opened after the hooks are on."""
     objects = setting()
 
-    def fail(*_):
+    def fail(*_, **__):
         assert hooks(*objects)
         raise RuntimeError("no disk")
 

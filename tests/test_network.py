@@ -2,9 +2,12 @@
 
 import naive
 import numpy as np
+import pytest
 import torch
 
-from phasetrack import TwoLayerNet
+from phasetrack import LogisticLoss, TwoLayerNet, attach
+from phasetrack.network import FusedTwoLayerNet
+from phasetrack.tasks import XOR
 
 
 def test_formula():
@@ -25,3 +28,77 @@ def test_start_on_the_sphere():
     assert W.mean(dim=0).abs().max() < 5 * 0.3 / np.sqrt(50 * 4000)  # no direction preferred
     assert torch.equal(W, TwoLayerNet(50, 4000, theta=0.3, seed=0).first.weight)
     assert not torch.equal(W, TwoLayerNet(50, 4000, theta=0.3, seed=1).first.weight)
+
+
+def gradients(net, x, y, loss):
+    net.zero_grad()
+    loss(net(x), y).backward()
+    return [weight.grad.clone() for weight in net.parameters()]
+
+
+@pytest.mark.parametrize(
+    "dtype, tolerance", [(torch.float32, 1e-6), (torch.float64, 1e-14)], ids=["float32", "float64"]
+)
+@pytest.mark.parametrize("d, width, m", [(7, 5, 9), (64, 128, 256), (512, 256, 1000)])
+def test_both_passes_written_out_are_those_of_autograd(d, width, m, dtype, tolerance):
+    plain, fused = (kind(d, width, seed=3).to(dtype) for kind in (TwoLayerNet, FusedTwoLayerNet))
+    x, y = XOR(d).sample(m, seed=1, step=0, dtype=dtype)
+    torch.testing.assert_close(fused(x), plain(x), rtol=tolerance, atol=tolerance)
+    pairs = zip(
+        gradients(fused, x, y, LogisticLoss()), gradients(plain, x, y, LogisticLoss()), strict=True
+    )
+    for ours, theirs in pairs:
+        assert (ours - theirs).norm() <= tolerance * theirs.norm()
+
+
+def test_a_fused_pass_has_the_gradient_by_the_inputs_too():
+    x = torch.randn(4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = []
+    for kind in (TwoLayerNet, FusedTwoLayerNet):
+        at = x.clone().requires_grad_(True)
+        kind(6, 5, theta=1.0, seed=0).double()(at).square().sum().backward()
+        found.append(at.grad)
+    torch.testing.assert_close(*found)
+
+
+def test_fused_gradients_add_up():
+    whole, parts = (FusedTwoLayerNet(16, 8, seed=1).double() for _ in range(2))
+    x, y = XOR(16).sample(60, seed=1, step=0, dtype=torch.float64)
+    expected = gradients(whole, x, y, LogisticLoss())
+    for piece in (slice(0, 25), slice(25, 60)):
+        (LogisticLoss()(parts(x[piece]), y[piece]) * (len(y[piece]) / 60)).backward()
+    for weight, gradient in zip(parts.parameters(), expected, strict=True):
+        torch.testing.assert_close(weight.grad, gradient, rtol=1e-13, atol=1e-16)
+
+
+def test_a_fused_pass_goes_back_once_and_says_so():
+    net = FusedTwoLayerNet(8, 4)
+    total = net(torch.ones(3, 8)).sum()
+    total.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        total.backward()
+
+
+def test_a_fused_network_keeps_the_same_state():
+    plain, fused = TwoLayerNet(8, 4, seed=5), FusedTwoLayerNet(8, 4, seed=6)
+    fused.load_state_dict(plain.state_dict())
+    assert torch.equal(fused.first.weight, plain.first.weight)
+    assert not any(parameter.grad_fn for parameter in fused.parameters())
+
+
+def test_a_tracker_reads_a_fused_network_as_the_plain_one():
+    histories = []
+    for kind in (TwoLayerNet, FusedTwoLayerNet):
+        net = kind(16, 32, seed=2).double()
+        optimizer, loss = torch.optim.SGD(net.parameters(), lr=0.2 * 32), LogisticLoss()
+        with attach(net, optimizer, loss=loss, geometry=XOR(16).geometry) as tracker:
+            for step in range(40):
+                x, y = XOR(16).sample(64, seed=4, step=step, dtype=torch.float64)
+                optimizer.zero_grad()
+                loss(net(x), y).backward()
+                optimizer.step()
+        histories.append(tracker.history)
+    plain, fused = histories
+    assert list(plain) == list(fused) and not tracker.undefined.keys() & {"hooks", "batch"}
+    for name in plain:
+        np.testing.assert_allclose(fused[name], plain[name], rtol=1e-9, atol=1e-12)

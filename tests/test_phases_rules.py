@@ -371,7 +371,7 @@ def test_each_threshold_is_a_positive_number(name, value):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"patience": 2.0}, "patience: expected an integer >= 1, got 2.0"),
+        ({"patience": 2.0}, "patience: expected an integer >= 1 and <= 10000, got 2.0"),
         ({"zeta_exit": 0.4}, "zeta_exit: expected a finite number >= 0.5, got 0.4"),
         ({"fitted_exit": 0.99}, "fitted_exit: expected a finite number >= 1, got 0.99"),
         ({"diverged_factor": 1.0}, "diverged_factor: expected a finite number > 1, got 1"),

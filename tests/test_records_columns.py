@@ -70,3 +70,27 @@ def test_columns_are_the_rows_with_nan_in_the_gaps(rows):
         assert step == number
         given = {k: v for k, v in read.items() if not math.isnan(v)}
         assert given == {k: v for k, v in row.items() if not math.isnan(v)}
+
+
+@settings(deadline=None, derandomize=True)
+@given(ROWS, ROWS)
+def test_many_steps_added_at_once_are_those_added_one_by_one(before, after):
+    """Columns of the second lot hold NaN where a row lacks a metric, as a table must."""
+    names = sorted({name for row in after for name in row})
+    one = History(enumerate([*before, *({n: r.get(n, math.nan) for n in names} for r in after)]))
+    many = History(enumerate(before))
+    steps = np.arange(len(before), len(before) + len(after))
+    table = {name: np.array([row.get(name, math.nan) for row in after]) for name in names}
+    many.extend(steps, table)
+    assert many.steps.tolist() == one.steps.tolist() and many.count == len(before) + len(after)
+    assert set(many) == set(one)
+    for name in one:
+        np.testing.assert_array_equal(many[name], one[name])
+
+
+@pytest.mark.parametrize("start", [0, 1, 1023, 1024, 2499, 2500, 9999])
+def test_rows_of_a_long_history_begin_where_they_are_asked_to(start):
+    history = History()
+    history.extend(np.arange(0, 5000, 2), {"a": np.arange(2500.0)})
+    expected = [(2 * i, {"a": float(i)}) for i in range(start, 2500)]
+    assert list(history.rows(start)) == expected

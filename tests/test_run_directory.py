@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from phasetrack import ExpectedError, Thresholds, read_run, run_directory
+from phasetrack import ExpectedError, Thresholds, contents, read_run
 from phasetrack.phases import Phase
 from phasetrack.records import History, Record
 from phasetrack.run_directory import create_run_directory, find_runs, write_json
@@ -71,7 +71,7 @@ def test_a_damaged_file_is_named(tmp_path, file):
 def test_a_file_of_any_size_is_not_read(tmp_path, file):
     write_run(tmp_path, [])
     with (tmp_path / file).open("wb") as large:
-        large.truncate(run_directory.LARGEST_OBJECT + 1)
+        large.truncate(contents.LARGEST_OBJECT + 1)
     with pytest.raises(ExpectedError, match=f"{file}, got a damaged file .*more than {2**25}"):
         read_run(tmp_path)
 

@@ -161,7 +161,7 @@ def test_a_sink_that_fails_leaves_the_others_at_work():
     tracker = follow(*objects, sinks=[broken, good])
     with pytest.warns(TrackingWarning, match="Notes failed.*disk full") as caught:
         train(*objects, range(4))
-    tracker.detach()
+        tracker.detach()
     assert len(caught) == 1 and "disk full" in tracker.undefined["Notes"]
     assert [len(sink.records) for sink in (broken, good)] == [1, 4]
     assert [len(sink.closed) for sink in (broken, good)] == [0, 1]

@@ -18,7 +18,9 @@ from phasetrack import (
     read_run,
     train,
 )
+from phasetrack.network import FusedTwoLayerNet
 from phasetrack.tasks import XOR
+from phasetrack.training import fresh_sample
 
 SMALL = RunSettings(d=64, width=128, batch=512)
 
@@ -69,7 +71,7 @@ def test_checkpoint_holds_the_last_weights(fitted):
 def test_run_is_the_loop_people_write(fitted):
     """The same weights, to the bit, as from plain SGD without probes."""
     summary, path = fitted
-    net, loss = TwoLayerNet(64, 128, theta=0.1, seed=0), LogisticLoss()
+    net, loss = FusedTwoLayerNet(64, 128, theta=0.1, seed=0), LogisticLoss()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.2 * 128)
     for step in range(summary["steps"]):
         x, y = XOR(64).sample(512, seed=0, step=step)
@@ -102,6 +104,16 @@ def test_a_batch_too_large_for_memory_is_split_by_itself(tmp_path, monkeypatch):
     for name in whole.history:
         np.testing.assert_array_equal(parts.history[name], asked.history[name])
         np.testing.assert_allclose(parts.history[name], whole.history[name], rtol=1e-3, atol=1e-5)
+
+
+def test_a_sample_that_does_not_fit_is_refused(monkeypatch):
+    settings = {"d": 8192, "shuffle_labels": False, "seed": 0}
+    monkeypatch.setattr("phasetrack.training.host_memory", lambda: 2**30)
+    with pytest.raises(ExpectedError, match=r"at most 0.537 GB, .* got 4.29 GB at d = 8192"):
+        fresh_sample(settings)
+    monkeypatch.setattr("phasetrack.training.host_memory", lambda: None)
+    x, y = fresh_sample(settings | {"d": 8})
+    assert x.shape == (4096, 8) and y.shape == (4096,)
 
 
 @pytest.mark.parametrize("steps", [1, 7])

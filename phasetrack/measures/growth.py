@@ -18,6 +18,9 @@ from phasetrack.measures.mean_field import Law, activity_variance, law
 PARTS = ("signal", "opposing", "perp", "second_layer")
 
 
+Time = Tensor | float
+
+
 class Squares(NamedTuple):
     """Squared size of each part of each neuron, (..., p) each, in the order of `PARTS`."""
 
@@ -43,14 +46,14 @@ def squares(neurons: Neurons, votes: Tensor | None = None) -> Squares:
     )
 
 
-def rate(before: Tensor, after: Tensor, group: Tensor, elapsed: float) -> Tensor:
+def rate(before: Tensor, after: Tensor, group: Tensor, elapsed: Time) -> Tensor:
     """Growth rate of one part's root mean square over a group, per unit time: (...).
 
     Args:
         before: squared sizes before, (..., p).
         after: squared sizes after, (..., p).
         group: which neurons count, bool (..., p).
-        elapsed: time between the two, steps times eta.
+        elapsed: time between the two, steps times eta, (...).
 
     Returns:
         NaN for an empty group, or where the part is zero before or after.
@@ -65,7 +68,7 @@ def rate(before: Tensor, after: Tensor, group: Tensor, elapsed: float) -> Tensor
 
 
 def predicted_squares(
-    neurons: Neurons, slopes: Tensor, shares: Tensor, steps: tuple[float, float], batch: int
+    neurons: Neurons, slopes: Tensor, shares: Tensor, steps: tuple[Time, Time], batch: int
 ) -> Squares:
     """Expected squared sizes one step later, by the mean-field law.
 
@@ -73,16 +76,18 @@ def predicted_squares(
         neurons: the network now, bias-free and ReLU.
         slopes: g_c = |dl/df| on each cluster now, (..., K).
         shares: share of the samples in each cluster, (..., K).
-        steps: eta of the first and of the second layer; 0 for one that is not trained.
+        steps: eta of the first and of the second layer, (...) each; 0 for one that is not trained.
         batch: samples a step, whose sampling noise adds to each squared size.
     """
     motion = law(neurons, slopes, shares)
     a, geometry = neurons.second_layer, neurons.geometry
-    eta, second_eta = steps
+    eta, second_eta = (
+        torch.as_tensor(step, dtype=a.dtype, device=a.device).unsqueeze(-1) for step in steps
+    )
     kick = eta**2 * a.square() * motion.noise / batch  # variance per coordinate of w
     moved = Neurons(
         geometry,
-        neurons.coordinates + eta * motion.coordinates,
+        neurons.coordinates + eta.unsqueeze(-1) * motion.coordinates,
         neurons.perp + eta * motion.perp,
         # the split into sig and opp goes by the sign of a now, as the measured rates do
         a,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from phasetrack.losses import Loss, value_and_slope
+from phasetrack.rows import filled
 
 
 def value_error(outputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
@@ -39,7 +40,7 @@ def slope_drift(outputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
 
 
 class FirstOrder(NamedTuple):
-    """A batch's losses (m,) and loss slopes (as the outputs), at the outputs and at output 0."""
+    """A batch's losses (..., m) and loss slopes (as the outputs), at the outputs and at output 0."""
 
     outputs: Tensor
     values: Tensor
@@ -48,28 +49,43 @@ class FirstOrder(NamedTuple):
     start_slopes: Tensor
 
 
-def first_order(outputs: Tensor, targets: Tensor, loss: Loss) -> FirstOrder:
-    """Evaluate the loss of each sample and its slope, at the outputs and at 0."""
-    return FirstOrder(
-        outputs,
-        *value_and_slope(loss, outputs, targets),
-        *value_and_slope(loss, torch.zeros_like(outputs), targets),
-    )
+def first_order(outputs: Tensor, targets: Tensor, loss: Loss, rank: int = 1) -> FirstOrder:
+    """Evaluate the loss of each sample and its slope, at the outputs and at 0.
+
+    Args:
+        outputs: network outputs (..., m), or logits (..., m, n).
+        targets: targets as the loss takes them, (..., m) or (..., m, n).
+        loss: of outputs (m,) or (m, n) and their targets.
+        rank: dimensions of the samples: 1 for (m,), 2 for a block of steps (K, m).
+    """
+    count = outputs.shape[rank - 1]
+    at, aim = (filled(values, rank - 1) for values in (outputs, targets))
+    rows = at.shape[:rank]
+    at, aim = at.flatten(0, rank - 1), aim.flatten(0, rank - 1)
+
+    def evaluated(where: Tensor) -> tuple[Tensor, Tensor]:
+        values, slopes = value_and_slope(loss, where, aim)
+        values, slopes = (t.reshape(*rows, *t.shape[1:]) for t in (values, slopes))
+        return values.narrow(rank - 1, 0, count), slopes.narrow(rank - 1, 0, count)
+
+    return FirstOrder(outputs, *evaluated(at), *evaluated(torch.zeros_like(at)))
 
 
 def errors_of(batch: FirstOrder) -> tuple[Tensor, Tensor]:
-    """`value_error` and `slope_drift` of an evaluated batch."""
+    """`value_error` and `slope_drift` of an evaluated batch, (...) each."""
     change = batch.values - batch.start_values
-    linear = (batch.start_slopes * batch.outputs).reshape(len(change), -1).sum(dim=1)
+    linear = batch.start_slopes * batch.outputs
+    if linear.ndim > change.ndim:
+        linear = linear.sum(dim=-1)
     gap = (change - linear).abs()
     # what rounding of the values alone can make counts as no deviation
     floor = 4 * torch.finfo(gap.dtype).eps * batch.start_values.abs()
     gap = torch.where(gap <= floor, 0.0, gap)
-    deviation = gap.mean()
-    drift = _size(batch.slopes - batch.start_slopes)
+    many = batch.slopes.ndim > batch.values.ndim
+    drift = _size(batch.slopes - batch.start_slopes, many)
     return (
-        _relative(deviation, change.abs().mean()),
-        _relative(drift, _size(batch.start_slopes)),
+        _relative(gap.mean(dim=-1), change.abs().mean(dim=-1)),
+        _relative(drift, _size(batch.start_slopes, many)),
     )
 
 
@@ -87,10 +103,10 @@ def gradient_error(
     )
 
 
-def _size(slopes: Tensor) -> Tensor:
-    """Mean length of the samples' slopes, (m,) or (m, K)."""
-    lengths: Tensor = torch.linalg.vector_norm(slopes.reshape(len(slopes), -1), dim=1)
-    return lengths.mean()
+def _size(slopes: Tensor, many: bool) -> Tensor:
+    """Mean length of the samples' slopes, (..., m), or (..., m, n) where there are many: (...)."""
+    lengths: Tensor = torch.linalg.vector_norm(slopes, dim=-1) if many else slopes.abs()
+    return lengths.mean(dim=-1)
 
 
 def _relative(error: Tensor, size: Tensor) -> Tensor:

@@ -56,22 +56,21 @@ def empirical_margins(margins: Tensor, clusters: Tensor, count: int) -> tuple[Te
     """Mean and low quantile (`LOW_QUANTILE`) of the margins of the samples in each cluster.
 
     Args:
-        margins: margin of each sample, such as y f, (m,).
-        clusters: index of each sample's cluster, int64 (m,).
+        margins: margin of each sample, such as y f, (..., m).
+        clusters: index of each sample's cluster, int64 (..., m).
         count: number of clusters K.
 
     Returns:
-        Two tensors (K,); NaN for a cluster without samples.
+        Two tensors (..., K); NaN for a cluster without samples.
     """
-    means, lows = margins.new_full((count,), torch.nan), margins.new_full((count,), torch.nan)
-    for cluster in range(count):
-        members = margins[clusters == cluster]
-        if len(members):
-            means[cluster] = members.mean()
-            # the order statistic itself: torch.quantile's interpolation needs a full sort
-            rank = max(1, round(LOW_QUANTILE * len(members)))
-            lows[cluster] = members.kthvalue(rank).values
-    return means, lows
+    members = clusters.unsqueeze(-2) == torch.arange(count, device=clusters.device).unsqueeze(-1)
+    sizes = members.sum(dim=-1)
+    means = torch.where(members, margins.unsqueeze(-2), 0.0).sum(dim=-1) / sizes
+    # the order statistic itself, where interpolation needs a full sort; NaN counts as the largest
+    ranks = (LOW_QUANTILE * sizes).round().long().clamp_min(1)
+    own = torch.where(members, margins.unsqueeze(-2), torch.nan)
+    smallest = own.topk(int(ranks.max()), dim=-1, largest=False).values
+    return means, smallest.gather(-1, (ranks - 1).unsqueeze(-1)).squeeze(-1)
 
 
 def balance(margins: Tensor) -> Tensor:

@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from phasetrack._files import AppendFile
 from phasetrack.records import History, Record
 
 CLOCK = "clock.jsonl"
 # Seconds between two lines, and how many lines a reader takes (chosen here).
 SPACING = 1.0
 MOST_LINES = 100_000
+LONGEST_LINE = 1000
 
 
 class ClockSink:
@@ -25,11 +27,13 @@ class ClockSink:
 
     Args:
         path: the file, ``clock.jsonl`` in a run directory.
+        resume: take up a file that exists, which is an error otherwise; its seconds go on.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("x", encoding="utf-8")
+    def __init__(self, path: Path, *, resume: bool = False) -> None:
+        self._file = AppendFile(path, resume=resume)
         self._start: float | None = None
+        self._before = 0.0  # seconds that passed until the run was taken up
         self._written = -SPACING
         self._last = (-1, 0.0)
 
@@ -37,7 +41,7 @@ class ClockSink:
         """Note a record's time."""
         now = time.monotonic()  # the wall clock can be set back
         self._start = now if self._start is None else self._start
-        self._last = (record.step, now - self._start)
+        self._last = (record.step, self._before + max(0.0, now - self._start))
         if self._last[1] - self._written >= SPACING:
             self._append()
 
@@ -47,24 +51,49 @@ class ClockSink:
             self._append()
         self._file.close()
 
+    def state_dict(self) -> dict[str, Any]:
+        """How far the file is written, and the time."""
+        return {**self._file.position, "written": self._written, "last": list(self._last)}
+
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """Raise ExpectedError if the file does not begin with what was written then."""
+        self._file.check(state)
+        step, seconds = state["last"]
+        float(state["written"]), int(step), float(seconds)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Cut the file back to where it was, and count on from its time."""
+        self._file.rewind(state)
+        step, seconds = state["last"]
+        self._last, self._written = (int(step), float(seconds)), float(state["written"])
+        self._start, self._before = None, self._last[1]
+
+    def sync(self) -> None:
+        """Have the file on the disk."""
+        self._file.sync()
+
+    def abandon(self) -> None:
+        """Close the file, and write nothing more."""
+        self._file.abandon()
+
     def _append(self) -> None:
         step, seconds = self._last
         self._written = seconds
-        self._file.write(json.dumps({"step": step, "seconds": round(seconds, 6)}) + "\n")
+        self._file.append(json.dumps({"step": step, "seconds": round(seconds, 6)}).encode() + b"\n")
         self._file.flush()
 
 
-def read_clock(
-    path: Path, opener: Callable[[str, int], int] | None = None
-) -> list[list[float]]:
+def read_clock(path: Path, opener: Callable[[str, int], int] | None = None) -> list[list[float]]:
     """Pairs of step and seconds, ascending; what cannot be read, or stands still, is left out.
 
     `opener` is as that of Python's `open`, for files from elsewhere; None opens any.
     """
     pairs: list[list[float]] = []
     try:
-        with open(path, encoding="utf-8", errors="replace", opener=opener) as lines:  # noqa: PTH123
-            for line, _ in zip(lines, range(MOST_LINES), strict=False):
+        with open(path, encoding="utf-8", errors="replace", opener=opener) as lines:
+            for _ in range(MOST_LINES):
+                if not (line := lines.readline(LONGEST_LINE)):
+                    break
                 try:
                     row = json.loads(line)
                     pair = [float(row["step"]), float(row["seconds"])]

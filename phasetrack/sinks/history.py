@@ -7,24 +7,59 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from phasetrack._checks import ExpectedError
+from phasetrack._files import AppendFile
+from phasetrack.history_file import HistoryFile
 from phasetrack.records import History, Record
+
+HISTORY = "history.jsonl"
 
 
 class HistorySink:
     """Appends each record to a JSON Lines file; every line is complete once written.
 
     Args:
-        path: the file, ``history.jsonl`` in a run directory; it must not exist yet.
+        path: the file, ``history.jsonl`` in a run directory.
+        resume: take up a file that exists, which is an error otherwise.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("x", encoding="utf-8")
+    def __init__(self, path: Path, *, resume: bool = False) -> None:
+        self._file = AppendFile(path, resume=resume)
 
     def write(self, record: Record) -> None:
         """Append ``step`` and the readings as one line."""
-        self._file.write(json.dumps({"step": record.step, **record.readings}) + "\n")
+        row = {"step": record.step, **record.readings}
+        self._file.append(json.dumps(row).encode() + b"\n")
         self._file.flush()
 
     def close(self, summary: Mapping[str, Any], history: History) -> None:  # noqa: ARG002
         """Close the file."""
         self._file.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far the file is written."""
+        return dict(self._file.position)
+
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """Raise ExpectedError if the file does not begin with what was written then."""
+        self._file.check(state)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Cut the file back to where it was."""
+        self._file.rewind(state)
+
+    def records(self, state: Mapping[str, Any]) -> History:
+        """The records that the file holds up to a state that `check_state` has found good."""
+        file = HistoryFile(self._file.path, end=int(state["bytes"]))
+        file.refresh()
+        if file.damage:
+            raise ExpectedError("resume", f"the records of {HISTORY}", file.damage)
+        return file.history
+
+    def sync(self) -> None:
+        """Have the file on the disk."""
+        self._file.sync()
+
+    def abandon(self) -> None:
+        """Close the file, and write nothing more."""
+        self._file.abandon()

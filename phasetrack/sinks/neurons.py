@@ -6,6 +6,7 @@ there, every other one goes and the distance doubles.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from phasetrack._checks import ExpectedError
+from phasetrack._checks import ExpectedError, check_int
+from phasetrack._files import check_folder, replace_file
 from phasetrack.records import History, Record
 
 FOLDER = "neurons"
@@ -40,30 +42,61 @@ class NeuronSink:
     def __init__(self, logdir: Path) -> None:
         self._folder = logdir / FOLDER
         self._records, self._stride = 0, 1
-        self._saved: list[tuple[int, Path]] = []
+        self._saved: list[tuple[int, int]] = []  # number of the record, and its step
 
     def write(self, record: Record) -> None:
         """Save the record's neurons, if its turn has come."""
         number, self._records = self._records, self._records + 1
         if number % self._stride or not record.distributions.keys() >= set(COLUMNS.values()):
             return
-        self._folder.mkdir(exist_ok=True)
-        path = self._folder / f"step-{record.step:09}.npz"
+        check_folder(self._folder).mkdir(exist_ok=True)
         columns = {n: record.distributions[k].astype(np.float32) for n, k in COLUMNS.items()}
-        with path.open("wb") as file:
-            np.savez(file, allow_pickle=False, **columns)
-        self._saved.append((number, path))
+        content = io.BytesIO()
+        np.savez(content, allow_pickle=False, **columns)
+        replace_file(self._path(record.step), content.getvalue())
+        self._saved.append((number, record.step))
         if len(self._saved) >= MOST_SAVED:
             self._thin()
 
     def close(self, summary: Mapping[str, Any], history: History) -> None:
         """Nothing is left to do: every file is complete once written."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """Records seen, and those that are saved."""
+        saved = [list(pair) for pair in self._saved]
+        return {"records": self._records, "stride": self._stride, "saved": saved}
+
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """Raise ExpectedError if it is no state of such a sink."""
+        check_folder(self._folder)
+        check_int("stride", state["stride"], minimum=1)
+        numbers = (state["records"], *(number for pair in state["saved"] for number in pair))
+        for number in numbers:
+            check_int("saved", number, minimum=0)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go back to a state; files that were saved since are deleted."""
+        self._records, self._stride = state["records"], state["stride"]
+        self._saved = [(number, step) for number, step in state["saved"]]
+        kept = {step for _, step in self._saved}
+        for step in saved_neurons(self._folder.parent):
+            if step not in kept:
+                self._path(step).unlink(missing_ok=True)
+
+    def sync(self) -> None:
+        """Nothing: what is drawn for people is not worth a disk's time at each checkpoint."""
+
+    def abandon(self) -> None:
+        """Nothing: no file stays open."""
+
+    def _path(self, step: int) -> Path:
+        return self._folder / f"step-{step:09}.npz"
+
     def _thin(self) -> None:
         self._stride *= 2
-        for number, path in self._saved:
+        for number, step in self._saved:
             if number % self._stride:
-                path.unlink(missing_ok=True)
+                self._path(step).unlink(missing_ok=True)
         self._saved = [pair for pair in self._saved if pair[0] % self._stride == 0]
 
 
@@ -92,7 +125,7 @@ def read_neurons(
     if path.is_symlink() or path.parent.is_symlink() or not path.is_file():
         raise ExpectedError("step", f"one of the saved steps of {logdir.name}", step)
     try:
-        with open(path, "rb", opener=opener) as packed:  # noqa: PTH123
+        with open(path, "rb", opener=opener) as packed:
             with ZipFile(packed) as archive:
                 if (size := sum(part.file_size for part in archive.infolist())) > LARGEST_FILE:
                     raise ValueError(f"{size} bytes unpacked, more than {LARGEST_FILE}")

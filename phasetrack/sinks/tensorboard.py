@@ -15,19 +15,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from phasetrack._checks import ExpectedError, check_int
 from phasetrack.records import History, Record
 from phasetrack.sinks import _summaries
+from phasetrack.sinks._events import EventFile, event_files, is_ours
 
 TIMELINE, FIGURE = "timeline", "run"
-FLUSH_SECONDS = 5
 # Histograms are drawn at every so many-th recorded step (chosen here: TensorBoard keeps 500 of
 # them, and they are the largest part of the file), and at the last.
 HISTOGRAM_EVERY = 10
 FIGURE_DPI = 100
+# Lines of the timeline that are shown (chosen here): it is written anew with each, and a label that
+# flickers must not make a long run's file grow with the square of its changes.
+TIMELINE_LINES = 100
 
 # Columns of the HParams dashboard: scalar tag to title.
 METRICS = {
@@ -42,10 +48,14 @@ METRICS = {
 class TensorBoardSink:
     """Writes one event file into a run directory.
 
+    Each time the run is taken up it goes on in a further file: TensorBoard, which may be looking
+    at the first one, would not bear that it becomes shorter and then grows again.
+
     Args:
         logdir: the directory.
         clusters: cluster names, for the layout of the margin charts.
         hparams: hyperparameters for the HParams dashboard; none, no row there.
+        resume: take up what other event files of phasetrack in the directory hold.
     """
 
     def __init__(
@@ -54,18 +64,20 @@ class TensorBoardSink:
         *,
         clusters: Sequence[str] = (),
         hparams: Mapping[str, object] | None = None,
+        resume: bool = False,
     ) -> None:
-        self._writer: EventFileWriter | None = EventFileWriter(
-            str(logdir), flush_secs=FLUSH_SECONDS
-        )
-        self._name = logdir.resolve().name
+        logdir.mkdir(parents=True, exist_ok=True)
+        self._logdir, self._name = logdir, logdir.resolve().name
+        self._clusters, self._hparams = clusters, hparams
+        self._file: EventFile | None = None
+        self._earlier: list[dict[str, Any]] = []  # files, and how far they are ours
         self._timeline: list[str] = []
-        self._records = 0
-        self._pending: Record | None = None  # the last record, if its histograms are not written
-        self._write(0, _summaries.layout(clusters))
-        if hparams:
-            for summary in _summaries.hyperparameters(self._name, hparams, METRICS):
-                self._write(0, summary)
+        self._records, self._closed = 0, False
+        # the last record's step and distributions, if its histograms are not written
+        self._pending: tuple[int, Mapping[str, NDArray[np.float64]]] | None = None
+        self._placed = not (resume and event_files(logdir))
+        if self._placed:
+            self._begin()
 
     def write(self, record: Record) -> None:
         """Write all finite readings as one event, and what is new at this step."""
@@ -81,28 +93,92 @@ class TensorBoardSink:
         if news := record.news():
             self._timeline += [f"* {item}" for item in news]
             # the whole list each time: of text, only the last few events are kept
+            del self._timeline[:-TIMELINE_LINES]
             self._write(record.step, _summaries.text(TIMELINE, "\n".join(self._timeline)))
-        self._pending = record
+        self._pending = record.step, record.distributions
         if self._records % HISTOGRAM_EVERY == 0:
             self._write_histograms()
         self._records += 1
 
     def close(self, summary: Mapping[str, Any], history: History) -> None:
         """Write the last histograms and a figure of the whole run, and close the file."""
-        if self._writer is None:
+        if self._closed:
             return
         try:
-            self._write_histograms()
-            if len(history.steps):
+            if self._placed:
+                self._write_histograms()
+            if self._placed and len(history.steps):
                 self._write_figure(summary, history)
         finally:
-            self._writer.close()
-            self._writer = None
+            self._closed = True
+            if self._file is not None:
+                self._file.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The event files and how far they are written, and what is to be written yet."""
+        files = [*self._earlier, *([] if self._file is None else [self._file.state()])]
+        pending = None
+        if self._pending is not None:
+            step, values = self._pending
+            tensors = {tag: torch.from_numpy(array.copy()) for tag, array in values.items()}
+            pending = {"step": step, "distributions": tensors}
+        return {
+            "files": files,
+            "timeline": list(self._timeline),
+            "records": self._records,
+            "pending": pending,
+        }
+
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """Raise ExpectedError if the files do not begin with what was written then."""
+        check_int("records", state["records"], minimum=0)
+        _pending(state["pending"])
+        for file in state["files"]:
+            if not is_ours(file["name"]):
+                raise ExpectedError("resume", "names of event files", repr(file["name"]))
+            with EventFile.again(self._logdir / file["name"]) as found:
+                found.check(file)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Cut the files back to where they were, delete later ones, and go on in a new one."""
+        if self._file is not None:
+            self._file.close()
+        self._file, self._earlier = None, [dict(file) for file in state["files"]]
+        names = {file["name"] for file in self._earlier}
+        for path in event_files(self._logdir):
+            if path.name not in names:
+                path.unlink()
+        for file in self._earlier:
+            with EventFile.again(self._logdir / file["name"]) as found:
+                found.rewind(file)
+        self._timeline, self._records = [str(line) for line in state["timeline"]], state["records"]
+        self._pending, self._placed = _pending(state["pending"]), True
+        if not self._earlier:
+            self._begin()
+
+    def sync(self) -> None:
+        """Have the file on the disk."""
+        if self._file is not None:
+            self._file.sync()
+
+    def abandon(self) -> None:
+        """Close the file, and write nothing more."""
+        self._closed = True
+        if self._file is not None:
+            self._file.abandon()
+
+    def _begin(self) -> None:
+        """What an event file holds before the first step."""
+        self._write(0, _summaries.layout(self._clusters))
+        if self._hparams:
+            for summary in _summaries.hyperparameters(self._name, self._hparams, METRICS):
+                self._write(0, summary)
 
     def _write_histograms(self) -> None:
         if self._pending is not None:
-            for tag, values in self._pending.distributions.items():
-                self._write(self._pending.step, _summaries.histogram(tag, values))
+            step, distributions = self._pending
+            for tag, values in distributions.items():
+                self._write(step, _summaries.histogram(tag, values))
         self._pending = None
 
     def _write_figure(self, summary: Mapping[str, Any], history: History) -> None:
@@ -115,6 +191,18 @@ class TensorBoardSink:
         self._write(step, _summaries.image(FIGURE, png.getvalue(), width, height))
 
     def _write(self, step: int, summary: Summary) -> None:
-        if self._writer is None:
+        if self._closed:
             raise ValueError("this TensorBoard sink is closed")
-        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))
+        if not self._placed:
+            mend = "load_state_dict() goes on from a state, start_over() discards what is there"
+            raise ExpectedError("resume", "to be told where to go on", "event files", mend)
+        if self._file is None:
+            self._file = EventFile.new(self._logdir)
+        self._file.write(Event(wall_time=time.time(), step=step, summary=summary))
+
+
+def _pending(state: Any) -> tuple[int, Mapping[str, NDArray[np.float64]]] | None:
+    if state is None:
+        return None
+    values = {str(tag): tensor.double().numpy() for tag, tensor in state["distributions"].items()}
+    return check_int("step", state["step"], minimum=0), values

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from phasetrack.run_directory import SUMMARY, read_object
+from phasetrack.contents import read_object
+from phasetrack.run_directory import SUMMARY
 from phasetrack.settings import RunSettings
 
 # Why a run stopped, where that is its end. A run that was interrupted is none.

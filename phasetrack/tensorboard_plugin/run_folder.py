@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from phasetrack._checks import ExpectedError
-from phasetrack.run_directory import CONFIG, HISTORY, SUMMARY, read_object
+from phasetrack.contents import read_object
+from phasetrack.run_directory import CONFIG, SUMMARY
+from phasetrack.sinks.history import HISTORY
 
 # A pipe must not be waited for.
 FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

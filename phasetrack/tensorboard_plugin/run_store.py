@@ -26,8 +26,9 @@ from phasetrack.downsample import min_max
 from phasetrack.history_file import EXACT_STEPS, HistoryFile
 from phasetrack.phases import Thresholds
 from phasetrack.records import ROWS_AT_ONCE, History
-from phasetrack.run_directory import CONFIG, HISTORY, SUMMARY
+from phasetrack.run_directory import CONFIG, SUMMARY
 from phasetrack.sinks.clock import CLOCK, read_clock
+from phasetrack.sinks.history import HISTORY
 from phasetrack.sinks.neurons import read_neurons, saved_neurons
 from phasetrack.tensorboard_plugin.labels import (
     Labels,
@@ -126,7 +127,8 @@ class RunStore:
     def _find(self) -> dict[str, Path]:
         """Directory of each run by its id, no two the same."""
         found: dict[str, Path] = {}
-        for name, folder in self._walk():
+        for plain, folder in self._walk():
+            name = plain
             while name in found:  # the log directory's own name, or bytes that are no UTF-8
                 name = f"./{name}"
             found[name] = folder
@@ -154,7 +156,10 @@ class RunStore:
         except Exception as error:  # whatever lies in one directory, the others are listed
             log.exception("phases: %s cannot be described", name)
             problem = f"{type(error).__name__}: {error}"
-            return _entry_of(name, _started(path)) | {"state": "unreadable", "problem": problem[:300]}
+            return _entry_of(name, _started(path)) | {
+                "state": "unreadable",
+                "problem": problem[:300],
+            }
 
 
 class OpenRun:
@@ -171,7 +176,7 @@ class OpenRun:
     def __init__(self, name: str, path: Path) -> None:
         self.name, self.folder = name, RunFolder(path)
         self._lock = threading.RLock()
-        self._live = HistoryFile(path / HISTORY, self.folder.open)
+        self._live = HistoryFile(path / HISTORY, opener=self.folder.open)
         self._labels: OrderedDict[Thresholds, Labels] = OrderedDict()
         self._labelled = self._live.generation
 
@@ -203,9 +208,11 @@ class OpenRun:
     def corrected(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         """An entry of the list, with what only the history can say."""
         problem, count = self.problem, self._live.history.count
+        if entry["state"] not in ("finished", "running"):  # that says enough
+            return dict(entry)
         if problem:
             return {**entry, "state": "damaged" if count else "unreadable", "problem": problem}
-        if not count and self._live.looked and entry["state"] == "finished":
+        if entry["state"] == "finished" and self._live.looked and not count:
             problem = f"{HISTORY} holds no complete record"
             return {**entry, "state": "unreadable", "problem": problem}
         return dict(entry)
@@ -376,7 +383,8 @@ def _thinned(places: NDArray[np.intp], at: NDArray[np.float64], columns: int) ->
         ends = np.linspace(at[0], at[-1], columns + 1)
         _, first = np.unique(np.searchsorted(ends, at[places]), return_index=True)
         places = places[first]
-    return np.concatenate([places, places + 1]).tolist()
+    both: list[int] = np.concatenate([places, places + 1]).tolist()
+    return both
 
 
 def _thresholds(config: Mapping[str, Any], *, strict: bool = False) -> Thresholds:

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -142,7 +143,10 @@ def test_wrong_usage_is_one_line_and_exit_code_2(arguments, complaint, tmp_path)
         (["--target", "-1"], "--target: expected a finite number > 0, got -1"),
         (["--threshold", "nonsense"], "--threshold: expected NAME=VALUE, NAME one of zeta_enter"),
         (["--threshold", "patience=x"], "--threshold: expected patience=NUMBER, got 'patience=x'"),
-        (["--threshold", "patience=0"], "--threshold: expected patience=an integer >= 1, got 0"),
+        (
+            ["--threshold", "patience=0"],
+            "--threshold: expected patience=an integer >= 1 and <= 10000, got 0",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -307,6 +311,36 @@ def test_compare(made, tmp_path):
     onsets = [phasetrack.read_run(run).summary["boundaries"][0]["onset"] for run in runs]
     assert list(rows["onset of signal-heaviness"].values()) == onsets
     assert call("compare", out / "none").returncode == 2
+    # a run without an onset cannot be aligned, which is said
+    summary = json.loads((out / "mine" / "summary.json").read_text())
+    shutil.copytree(out / "mine", tmp_path / "flat")
+    (tmp_path / "flat" / "summary.json").write_text(json.dumps(summary | {"boundaries": []}))
+    done = call("compare", out / "mine", tmp_path / "flat", "--file", tmp_path / "c.svg", "--align")
+    assert done.returncode == 0
+    said = f"left out of the figure: {tmp_path / 'flat'}, which has no onset"
+    assert " ".join(done.stderr.split()) == said
+
+
+@pytest.mark.parametrize(
+    "command, part", [("compare", "boundaries"), ("compare", "growth"), ("plot", "boundaries")]
+)
+def test_a_summary_that_is_none_is_one_line(made, tmp_path, command, part):
+    shutil.copytree(made[1] / "mine", tmp_path / "run")
+    path = tmp_path / "run" / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {part: None}))
+    done = call(command, tmp_path / "run")
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith(f"RUN: expected {part} in summary.json as ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_name_that_is_no_utf_8_is_shown(made, tmp_path):
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    shutil.copytree(made[1] / "mine", folder)
+    for command in ("report", "plot", "show", "compare"):
+        done = call(command, folder)
+        assert done.returncode == 0 and done.stderr == ""
+    assert r"caf\udce9" in call("list", "--out", tmp_path).stdout
 
 
 def test_replay_looks_back_at_saved_weights(made, tmp_path):

@@ -35,7 +35,11 @@ def test_lines_that_are_no_times_are_left_out(tmp_path):
     path = tmp_path / "clock.jsonl"
     good = [{"step": 0, "seconds": 0.0}, {"step": 10, "seconds": 2.0}, {"step": 20, "seconds": 3.0}]
     back = [{"step": 5, "seconds": 2.5}, {"step": 15, "seconds": 1.0}]
-    odd = ['{"step": 1, "seconds": NaN}', '{"step": 5, "seconds": 1e999}', '{"step": 1e999, "seconds": 1}']
+    odd = [
+        '{"step": 1, "seconds": NaN}',
+        '{"step": 5, "seconds": 1e999}',
+        '{"step": 1e999, "seconds": 1}',
+    ]
     lines = [json.dumps(good[0]), "{", "[1]", *odd, json.dumps(good[1]), *map(json.dumps, back)]
     path.write_text("\n".join([*lines, json.dumps(good[2]), '{"step": 30, "sec']))
     assert read_clock(path) == [[0, 0.0], [10, 2.0], [20, 3.0]]

@@ -10,10 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phasetrack import ExpectedError
-from phasetrack.phases import Thresholds
+from phasetrack.phases import METRICS, PhaseClassifier, Thresholds
 from phasetrack.records import History
 from phasetrack.summary import LONGEST_TEXT, summarise_again
-from phasetrack.tensorboard_plugin.labels import Labels, recorded_labels, without_infinity
+from phasetrack.tensorboard_plugin.labels import (
+    MOST_MARKS,
+    MOST_STRETCHES,
+    Labels,
+    bounded,
+    recorded_labels,
+    without_infinity,
+)
 
 VALUE = st.floats(0.01, 30)
 
@@ -97,3 +104,72 @@ def test_summaries_of_others_are_refused(summary):
 def test_without_infinity():
     given = {"a": [1.0, float("inf"), (float("nan"), "x")], "b": None, "c": True}
     assert without_infinity(given) == {"a": [1.0, None, [None, "x"]], "b": None, "c": True}
+
+
+def timeline(lengths):
+    phases = itertools.cycle(["SIGNAL_FINDING", "SIGNAL_HEAVY", "UNDETERMINED"])
+    ends = np.cumsum(lengths).tolist()
+    return [
+        {"phase": phase, "start": end - length, "end": end - 1}
+        for phase, length, end in zip(phases, lengths, ends, strict=False)
+    ]
+
+
+@given(st.lists(st.sampled_from([1, 1, 1, 2, 5, 400]), min_size=1, max_size=4000))
+@settings(max_examples=40)
+def test_bounded_labels_cover_the_same_steps(lengths):
+    stretches = timeline(lengths)
+    before = copy.deepcopy(stretches)
+    found = bounded({"timeline": stretches, "boundaries": [], "alerts": []})
+    kept = found["timeline"]
+    assert stretches == before
+    assert found["omitted"]["stretches"] == len(stretches) - len(kept)
+    if len(stretches) <= MOST_STRETCHES:
+        assert kept == stretches
+        return
+    assert len(kept) <= 3 * MOST_STRETCHES + 2
+    assert kept[0]["start"] == stretches[0]["start"] and kept[-1]["end"] == stretches[-1]["end"]
+    column = stretches[-1]["end"] / MOST_STRETCHES
+    for sooner, later in itertools.pairwise(kept):
+        assert later["start"] == sooner["end"] + 1 and later["phase"] != sooner["phase"]
+    # what is longer than a column keeps its label throughout
+    for stretch in stretches:
+        if stretch["end"] - stretch["start"] >= column:
+            assert any(
+                k["phase"] == stretch["phase"]
+                and k["start"] <= stretch["start"]
+                and k["end"] >= stretch["end"]
+                for k in kept
+            )
+
+
+def test_few_hundred_boundaries_stay_as_they_are_and_of_more_each_name_has_its_first():
+    marks = [{"name": "linear_exit", "onset": float(n), "detected": n} for n in range(5000)]
+    few = {"timeline": [], "boundaries": marks[:MOST_MARKS], "alerts": []}
+    assert bounded(few)["boundaries"] == marks[:MOST_MARKS]
+    assert bounded(few)["omitted"] == {"stretches": 0, "boundaries": 0, "alerts": 0}
+    marks[3333]["name"] = "fitted"
+    kept = bounded(few | {"boundaries": marks})["boundaries"]
+    assert len(kept) in (MOST_MARKS, MOST_MARKS + 1) and marks[3333] in kept
+    gaps = np.diff([mark["detected"] for mark in kept])
+    assert gaps.max() <= 2 * 5000 / MOST_MARKS and (gaps > 0).all()
+
+
+def test_labels_look_at_these_metrics_and_no_others():
+    asked = set()
+
+    class Asked(dict):
+        def get(self, name, default=None):
+            asked.add(name)
+            return super().get(name, default)
+
+        def __contains__(self, name):
+            asked.add(name)
+            return super().__contains__(name)
+
+    row = dict.fromkeys(METRICS, 1.0) | {"growth/perp_factor": 3.0}
+    for zeta in (30.0, 0.1):
+        classifier = PhaseClassifier(Thresholds(patience=1), escape_steps=1.0)
+        for step in range(20):
+            classifier.update(step, Asked(row | {"heaviness/zeta_star": zeta}))
+    assert asked == METRICS

@@ -1,6 +1,7 @@
 """The tab's routes over HTTP requests: what is answered, to whom, and what hostile runs can do."""
 
 import json
+import os
 import shutil
 import threading
 from importlib.metadata import entry_points
@@ -11,8 +12,9 @@ import pytest
 from tensorboard.plugins import base_plugin
 from werkzeug.test import Client
 
-from phasetrack import RunSettings, Thresholds, read_run, train
+from phasetrack import RunSettings, Thresholds, read_run, run_directory, train
 from phasetrack.tensorboard_plugin import run_store
+from phasetrack.tensorboard_plugin.labels import MOST_MARKS
 from phasetrack.tensorboard_plugin.plugin import NAME, STATIC, PhasesPlugin
 
 
@@ -56,6 +58,7 @@ def server(logdir):
 
 
 RUN = "group/run"
+ROUTES = ("about", "series", "labels", "csv")  # each of one run
 
 
 def test_tensorboard_finds_it_by_its_entry_point():
@@ -86,7 +89,6 @@ def test_the_list(server, logdir, made):
     summary = read_run(made).summary
     assert entry["id"] == RUN and entry["state"] == "finished" and entry["problem"] == ""
     assert entry["phase"] == summary["phase"] and entry["steps"] == summary["steps"]
-    assert entry["boundaries"] == summary["boundaries"]
     (logdir / RUN / "summary.json").unlink()
     (changed,) = server.ask("runs")["runs"]
     assert changed["state"] == "running" and changed["revision"] != entry["revision"]
@@ -200,6 +202,180 @@ def test_csv_is_lossless(server, made):
     np.testing.assert_array_equal([float(v) for v in column], run.history["heaviness/zeta_star"])
 
 
+def flicker(folder, count=10_000):
+    """A run whose zeta* and slope drift are noise about their thresholds."""
+    rng = np.random.default_rng(0)
+    zeta = np.exp(0.7 * rng.standard_normal(count)).tolist()
+    drift = (0.25 + 0.02 * rng.standard_normal(count)).tolist()
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    with (folder / "history.jsonl").open("w") as file:
+        for step in range(count):
+            row = {"step": step, "loss/train": 1.0, "heaviness/zeta_star": zeta[step]}
+            row |= {"linearization/slope_drift": drift[step], "linearization/value_error": 0.01}
+            file.write(json.dumps(row) + "\n")
+
+
+def test_labels_that_flicker_are_few_and_the_rest_is_counted(tmp_path):
+    flicker(tmp_path / "a")
+    server, whole = Server(tmp_path), read_run(tmp_path / "a").summarise()
+    assert len(whole["timeline"]) > 5000 and len(whole["boundaries"]) > 1000
+    found = server.ask("labels", run="a")
+    assert len(found["boundaries"]) <= 2 * MOST_MARKS
+    assert found["omitted"] == {
+        "stretches": len(whole["timeline"]) - len(found["timeline"]),
+        "boundaries": len(whole["boundaries"]) - len(found["boundaries"]),
+        "alerts": 0,
+    }
+    assert all(boundary in whole["boundaries"] for boundary in found["boundaries"])
+    assert found["boundaries"][0] == whole["boundaries"][0]
+    # no more points than two a column for the extremes, a pair a column for the boundaries, the ends
+    for columns in (250, 1000):
+        for steps, _ in server.ask("series", run="a", columns=columns)["points"].values():
+            assert len(steps) <= 4 * columns + 4
+
+
+def test_records_beside_boundaries_of_changed_thresholds_stay(tmp_path):
+    (tmp_path / "a").mkdir()
+    with (tmp_path / "a" / "history.jsonl").open("w") as file:
+        for step in range(5000):
+            row = {"step": step, "heaviness/zeta_star": float(np.exp(4 - step / 500))}
+            file.write(json.dumps(row | {"loss/train": 1.0, "margin/min": float(step % 7)}) + "\n")
+    server = Server(tmp_path)
+    for zeta in ("0.2", "0.3", "0.41"):
+        (boundary,) = server.ask("labels", run="a", zeta_enter=zeta)["boundaries"]
+        steps, _ = server.ask("series", run="a", columns=50, zeta_enter=zeta)["points"][
+            "margin/min"
+        ]
+        at = boundary["detected"]
+        assert {at, at + 1, int(boundary["onset"]), int(boundary["onset"]) + 1} <= set(steps)
+    assert "zeta_exit" in server.ask("series", 400, run="a", zeta_enter="3")["error"]
+
+
+def test_zeros_do_not_break_a_line_on_a_logarithmic_axis(tmp_path):
+    (tmp_path / "a").mkdir()
+    values = np.random.default_rng(0).integers(0, 3, 10_000) / 64
+    rows = ({"step": step, "error/train": value} for step, value in enumerate(values.tolist()))
+    (tmp_path / "a" / "history.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    drawn = Server(tmp_path).ask("series", run="a", columns=250)["points"]["error/train"][1]
+    assert sum(value > 0 for value in drawn) > 0.99 * len(drawn)
+
+
+def test_steps_below_zero_on_a_logarithmic_axis(tmp_path):
+    (tmp_path / "a").mkdir()
+    rows = ({"step": step, "loss/train": 1.0 + step % 5} for step in range(-3000, 3000))
+    (tmp_path / "a" / "history.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    steps, _ = Server(tmp_path).ask("series", run="a", columns=300, log="1")["points"]["loss/train"]
+    assert steps[0] == -3000 and steps[-1] == 2999 and set(range(1, 10)) <= set(steps)
+
+
+def test_a_history_that_is_replaced_has_its_own_labels(server, logdir):
+    (logdir / RUN / "summary.json").unlink()
+    path = logdir / RUN / "history.jsonl"
+    before, series = server.ask("labels", run=RUN), server.ask("series", run=RUN)
+    assert before["generation"] == series["generation"]
+    lines = path.read_text().splitlines(keepends=True)
+    (logdir / RUN / "new").write_text("".join(lines[:10]))
+    (logdir / RUN / "new").replace(path)
+    after = server.ask("labels", run=RUN)
+    assert after["generation"] != before["generation"]
+    fresh = Server(logdir).ask("labels", run=RUN)
+    assert after | {"generation": 0} == fresh | {"generation": 0}
+    assert after["timeline"][-1]["end"] == 9 and server.ask("series", run=RUN)["count"] == 10
+
+
+def test_a_history_that_was_away_is_read_on(server, logdir):
+    path = logdir / RUN / "history.jsonl"
+    count = server.ask("series", run=RUN)["count"]
+    path.rename(logdir / RUN / "away")
+    assert "No such file" in server.ask("series", run=RUN)["problem"]
+    (logdir / RUN / "away").rename(path)
+    answer, (entry,) = server.ask("series", run=RUN), server.ask("runs")["runs"]
+    assert answer["problem"] == "" and answer["count"] == count and entry["state"] == "finished"
+
+
+def test_a_damaged_run_is_shown_up_to_there_and_says_so(server, logdir):
+    path = logdir / RUN / "history.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:30], "garbage\n", *lines[30:]]))
+    assert server.ask("series", run=RUN)["count"] == 30
+    (entry,) = server.ask("runs")["runs"]
+    assert entry["state"] == "damaged" and "history.jsonl, line 31: " in entry["problem"]
+    *_, record, last = server.get("csv", run=RUN).text.splitlines()
+    assert record.startswith("29,") and last.startswith("# history.jsonl, line 31: ")
+
+
+def test_csv_is_what_it_says(server, logdir):
+    assert server.get("csv", run=RUN).headers["X-Content-Type-Options"] == "nosniff"
+    shutil.rmtree(logdir / RUN)
+    assert "a run under" in server.ask("csv", 400, run=RUN)["error"]
+
+
+def test_the_newest_runs_are_listed_and_the_others_counted(tmp_path, monkeypatch):
+    for number in range(7):
+        folder = tmp_path / f"run{number}"
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        os.utime(folder / "config.json", (100 - number, 100 - number))
+    monkeypatch.setattr(run_store, "MOST_RUNS", 4)
+    answer = Server(tmp_path).ask("runs")
+    assert [entry["id"] for entry in answer["runs"]] == ["run0", "run1", "run2", "run3"]
+    assert answer["problem"].startswith("3 older runs are left out, 4 are listed")
+
+
+def test_a_run_within_a_run_of_its_name_has_its_own_id(made, tmp_path):
+    shutil.copytree(made, tmp_path / "x")
+    shutil.copytree(made, tmp_path / "x" / "x")
+    lines = (made / "history.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "x" / "x" / "history.jsonl").write_text("".join(lines[:5]))
+    server = Server(tmp_path / "x")
+    names = {entry["id"] for entry in server.ask("runs")["runs"]}
+    assert len(names) == 2
+    assert {server.ask("series", run=name)["count"] for name in names} == {5, len(lines)}
+
+
+# Readings of the run that is read while its list is asked for.
+SLOW_RECORDS, SLOW_METRICS = 30_000, 8
+
+
+def test_the_list_and_the_csv_can_be_asked_for_while_a_run_is_read(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "config.json").write_text("{}")
+    values = np.random.default_rng(0).standard_normal((SLOW_RECORDS, SLOW_METRICS)).tolist()
+
+    def lines(first, last):
+        for step in range(first, last):
+            row = {f"m{number}": value for number, value in enumerate(values[step])}
+            yield json.dumps({"step": step} | row) + "\n"
+
+    path, half = tmp_path / "a" / "history.jsonl", SLOW_RECORDS // 2
+    path.write_text("".join(lines(0, half)))
+    server, answers, over = Server(tmp_path), [], threading.Event()
+
+    def ask():
+        while not over.is_set():
+            answers.append(server.get("runs").status_code)
+            answers.append(server.get("csv", run="a").status_code)
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        with path.open("a") as file:
+            for first in range(half, SLOW_RECORDS, 500):
+                file.writelines(lines(first, first + 500))
+                file.flush()
+                answers.append(server.get("series", run="a").status_code)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert set(answers) == {200}
+    history = server.plugin._store.open("a").history()
+    found = np.stack([history[f"m{number}"] for number in range(SLOW_METRICS)], axis=1)
+    np.testing.assert_array_equal(found, values)
+
+
 # --- hostile names and files -----------------------------------------------------------------
 
 NAMES = [
@@ -243,6 +419,126 @@ def test_links_to_elsewhere_are_not_followed(server, logdir, tmp_path, file):
     assert entry["state"] == "unreadable" and file in entry["problem"]
     for route in ("about", "series", "labels"):
         assert "password" not in server.get(route, run=RUN).text
+
+
+SECRET = '{"step": 0, "password": 1, "loss/train": 42.5}\n'
+
+
+@pytest.mark.parametrize("file", ["history.jsonl", "summary.json", "config.json", "clock.jsonl"])
+def test_links_that_come_later_are_not_followed(server, logdir, tmp_path, file):
+    for route in ROUTES:
+        server.get(route, run=RUN)
+    (tmp_path / "secret").write_text(SECRET)
+    (logdir / RUN / file).unlink()
+    (logdir / RUN / file).symlink_to(tmp_path / "secret")
+    for route in ROUTES:
+        text = server.get(route, run=RUN).text
+        assert "password" not in text and "42.5" not in text
+
+
+@pytest.mark.parametrize("swapped", [RUN, "group"])
+def test_a_run_whose_directory_became_a_link_is_dropped(server, logdir, tmp_path, swapped):
+    secret = tmp_path / "secret"
+    place = secret / Path(RUN).relative_to(swapped)
+    place.mkdir(parents=True)
+    (place / "history.jsonl").write_text(SECRET)
+    (place / "config.json").write_text("{}")
+    for route in ROUTES:
+        assert server.get(route, run=RUN).status_code == 200
+    shutil.rmtree(logdir / swapped)
+    (logdir / swapped).symlink_to(secret)
+    for route in ROUTES:
+        assert "a run under" in server.ask(route, 400, run=RUN)["error"]
+    assert server.ask("runs")["runs"] == []
+
+
+def test_neurons_behind_a_link_are_not_read(server, logdir, tmp_path):
+    (step, *_) = server.ask("about", run=RUN)["neurons"]
+    (logdir / RUN / "neurons").rename(tmp_path / "elsewhere")
+    (logdir / RUN / "neurons").symlink_to(tmp_path / "elsewhere")
+    assert server.ask("about", run=RUN)["neurons"] == []
+    assert server.get("neurons", run=RUN, step=step).status_code == 400
+
+
+def test_a_pipe_is_not_waited_for(server, logdir):
+    (logdir / RUN / "history.jsonl").unlink()
+    os.mkfifo(logdir / RUN / "history.jsonl")
+    (entry,) = server.ask("runs")["runs"]
+    assert entry["state"] == "unreadable" and "no plain file" in entry["problem"]
+    assert server.ask("series", run=RUN)["count"] == 0
+
+
+def nested(depth):
+    return json.loads('{"a":' * depth + "1" + "}" * depth)
+
+
+@pytest.mark.parametrize("depth", [300, 900])
+def test_a_deep_summary_costs_no_other_run_its_place(server, logdir, depth):
+    shutil.copytree(logdir / RUN, logdir / "healthy")
+    path = logdir / RUN / "summary.json"
+    alert = {"name": "X", "step": 1, "evidence": nested(depth)}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"alerts": [alert]}))
+    states = {entry["id"]: entry["state"] for entry in server.ask("runs")["runs"]}
+    assert states == {RUN: "finished", "healthy": "finished"}
+    assert server.ask("labels", run=RUN)["alerts"] == [{"name": "X", "step": 1, "evidence": {}}]
+
+
+def test_a_failure_at_one_run_is_that_run_s_alone(server, logdir, monkeypatch, caplog):
+    shutil.copytree(logdir / RUN, logdir / "healthy")
+    describe = run_store.describe_run
+
+    def fail(name, folder):
+        if name == RUN:
+            raise RecursionError("too deep")
+        return describe(name, folder)
+
+    monkeypatch.setattr(run_store, "describe_run", fail)
+    entries = {entry["id"]: entry for entry in server.ask("runs")["runs"]}
+    assert entries["healthy"]["state"] == "finished"
+    assert entries[RUN]["state"] == "unreadable"
+    assert entries[RUN]["problem"] == "RecursionError: too deep"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"escape_steps": 10**400},
+        {"escape_steps": float("nan")},
+        {"thresholds": {"patience": 2**63}},
+        {"thresholds": {"patience": 10**400}},
+        {"thresholds": {"zeta_enter": 10**400}},
+    ],
+    ids=lambda change: str(change)[:30],
+)
+def test_odd_numbers_in_a_configuration(server, logdir, change):
+    path = logdir / RUN / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    (logdir / RUN / "summary.json").unlink()
+    for route in ROUTES:
+        assert server.get(route, run=RUN).status_code == 200
+    (entry,) = server.ask("runs")["runs"]
+    assert entry["state"] == ("unreadable" if "thresholds" in change else "running")
+
+
+def test_times_that_are_none_are_left_out(server, logdir):
+    path = logdir / RUN / "clock.jsonl"
+    path.write_text('{"step": 0, "seconds": NaN}\n{"step": 1, "seconds": 1e999}\n')
+    assert server.ask("about", run=RUN)["clock"] == []
+
+
+def test_files_of_any_size_are_not_read(server, logdir):
+    with (logdir / RUN / "summary.json").open("wb") as file:
+        file.truncate(run_directory.LARGEST_OBJECT + 1)
+    (entry,) = server.ask("runs")["runs"]
+    assert entry["state"] == "unreadable" and "bytes, more than" in entry["problem"]
+
+
+def test_names_that_are_no_utf_8_are_shown_and_can_be_asked_for(made, tmp_path):
+    shutil.copytree(made, os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    server = Server(tmp_path)
+    (entry,) = server.ask("runs")["runs"]
+    assert entry["id"] == r"caf\udce9" and entry["state"] == "finished"
+    assert server.ask("series", run=entry["id"])["count"] > 0
 
 
 def test_linked_directories_are_not_runs(made, tmp_path):

@@ -1,0 +1,136 @@
+"""The canonical step, probed, against the loop that people write by hand and against its floor.
+
+    python benchmarks/canonical_step.py [--d 512] [--width 512] [--batch 8192 2048] [--rounds 30]
+
+All in one process, taking turns. `bare` is the loop as one writes it, without probes. `floor` is the
+two matrix products alone on the fastest float32 path. `plain` and `fused` are phasetrack's step without
+probes, by autograd and written out. `probed` is what `phasetrack run` does: every default probe,
+history and TensorBoard at every step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from _timing import Row, milliseconds, publish, ratio, take_turns
+from torch import nn
+
+from phasetrack import LogisticLoss, RunSettings, TwoLayerNet, attach
+from phasetrack.network import FusedTwoLayerNet
+from phasetrack.products import AUTO, Matmul, chosen_matmul
+from phasetrack.tasks import XOR
+from phasetrack.training import take_step, with_micro_batch
+
+CPU = torch.device("cpu")
+ETA = 1e-6  # the network stays where it starts, so that every round does the same work
+BLOCK = 16  # steps in a turn: a whole number of the tracker's blocks
+
+
+def bare(d: int, width: int, batch: int) -> Callable[[], None]:
+    """The loop as people write it."""
+    net = nn.Sequential(nn.Linear(d, width, bias=False), nn.ReLU(), nn.Linear(width, 1, bias=False))
+    with torch.no_grad():
+        net[0].weight.copy_(TwoLayerNet(d, width).first.weight)
+        net[2].weight.copy_(TwoLayerNet(d, width).second.weight)
+    optimizer = torch.optim.SGD(net.parameters(), lr=ETA * width)
+
+    def step() -> None:
+        x = torch.randint(0, 2, (batch, d)).float() * 2 - 1
+        y = -x[:, 0] * x[:, 1]
+        f = net(x).squeeze(-1) / width
+        loss = 2 * nn.functional.softplus(-y * f).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def floor(d: int, width: int, batch: int, matmul: Matmul) -> Callable[[], None]:
+    """Forward W x and the gradient's product, nothing else, in place."""
+    x = torch.randint(0, 2, (batch, d)).float() * 2 - 1
+    W, sent = TwoLayerNet(d, width).first.weight.detach(), torch.randn(batch, width)
+    active, gradient = torch.empty(batch, width), torch.empty(width, d)
+
+    def step() -> None:
+        with matmul.used():
+            torch.mm(x, W.T, out=active)
+            torch.mm(sent.T, x, out=gradient)
+
+    return step
+
+
+def canonical(
+    settings: RunSettings,
+    kind: type[TwoLayerNet],
+    matmul: Matmul,
+    until: ExitStack,
+    logdir: Path | None = None,
+) -> Callable[[], None]:
+    """phasetrack's own step; with probes, until the stack is left, where there is a directory."""
+    task, loss = XOR(settings.d), LogisticLoss()
+    net = kind(settings.d, settings.width)
+    optimizer = torch.optim.SGD(net.parameters(), lr=settings.eta * settings.width)
+    if logdir is not None:
+        tracker = attach(net, optimizer, loss=loss, geometry=task.geometry, logdir=logdir)
+        until.enter_context(tracker)
+    steps = iter(range(2**62))
+
+    def step() -> None:
+        take_step(settings, task, net, optimizer, loss, next(steps), device=CPU, matmul=matmul)
+
+    return step
+
+
+def measure(d: int, width: int, batch: int, rounds: int, logdir: Path) -> list[Row]:
+    settings = with_micro_batch(RunSettings(d=d, width=width, batch=batch, eta=ETA), CPU)
+    matmul = chosen_matmul(AUTO, settings.piece, width, d)
+    with ExitStack() as until:
+        cases = {
+            "bare": bare(d, width, batch),
+            "floor": floor(d, width, batch, matmul),
+            "plain": canonical(settings, TwoLayerNet, matmul, until),
+            "fused": canonical(settings, FusedTwoLayerNet, matmul, until),
+            "probed": canonical(settings, FusedTwoLayerNet, matmul, until, logdir),
+        }
+        calls = dict.fromkeys(cases, 1 if d * width * batch > 2**28 else BLOCK) | {"probed": BLOCK}
+        seconds = take_turns(cases, rounds=rounds, calls=calls)
+    return [
+        {
+            "d": d,
+            "p": width,
+            "m": batch,
+            "case": name,
+            "ms": milliseconds(times),
+            "of bare": ratio(times, seconds["bare"]),
+            "of floor": ratio(times, seconds["floor"]),
+            "matmul": matmul.path,
+        }
+        for name, times in seconds.items()
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--d", type=int, default=512)
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--batch", type=int, nargs="+", default=[8192, 2048])
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--json", type=Path, default=Path("build/benchmarks/canonical_step.json"))
+    given = parser.parse_args()
+    rows: list[Row] = []
+    for batch in given.batch:
+        with tempfile.TemporaryDirectory() as folder:
+            rows += measure(given.d, given.width, batch, given.rounds, Path(folder))
+    publish(rows, given.json, rounds=given.rounds)
+
+
+if __name__ == "__main__":
+    main()

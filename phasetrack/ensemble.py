@@ -1,0 +1,388 @@
+"""Many runs of one shape, trained as one: a step of all of them is a few batched products.
+
+For small networks a step's arithmetic is little beside the calls that it takes, which S runs side by
+side share. Each member sees the samples and starts from the weights of the same run alone, and is
+followed by a tracker of its own, so that its history, labels and summary are those of
+`training.train`, up to rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from phasetrack._checks import ExpectedError
+from phasetrack.capture import _random_span
+from phasetrack.forecast import Forecast
+from phasetrack.geometry import ClusterGeometry, Neurons
+from phasetrack.losses import LogisticLoss
+from phasetrack.memory import (
+    PIECE_BYTES,
+    PIECE_SHARE,
+    bytes_per_sample,
+    cached_bytes,
+    host_memory,
+    micro_batch,
+)
+from phasetrack.network import TwoLayerNet
+from phasetrack.phases import Phase
+from phasetrack.probes import default_probes
+from phasetrack.products import AUTO, chosen_matmul
+from phasetrack.records import History
+from phasetrack.settings import RunSettings
+from phasetrack.snapshot import Batch, Snapshot, StepSizes
+from phasetrack.tasks.catalogue import make_task
+from phasetrack.tracker import Tracker, attach
+from phasetrack.training import LOOK_EVERY, _checked_device
+
+# What members have in common; in everything else they may differ.
+SHARED = ("task", "d", "width", "batch_size", "every")
+# Samples of each member in hand at once, at least (chosen here).
+LEAST_ROWS = 64
+
+See = Callable[[Tensor, Tensor, Tensor], object]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A member that has come to its end.
+
+    Attributes:
+        index: its place in what `train_together` was given.
+        settings: its settings.
+        history: every recorded step.
+        summary: what its ``summary.json`` would hold; ``stopped`` is ``fitted``, ``steps`` or
+            ``diverged``.
+        network: the network at the end.
+    """
+
+    index: int
+    settings: RunSettings
+    history: History
+    summary: dict[str, Any]
+    network: TwoLayerNet
+
+
+def train_together(
+    settings: Sequence[RunSettings],
+    *,
+    forecasts: Sequence[Forecast | None] | None = None,
+    device: str = "cpu",
+) -> Iterator[Outcome]:
+    """Train and measure runs of one shape side by side, and yield each as it ends.
+
+    A member that has ended costs nothing more. Where all do not fit in memory at once, some follow
+    others. Nothing is written to disk.
+
+    Args:
+        settings: the runs; they share task, d, width, batch and every.
+        forecasts: what was predicted for each, to be recorded beside it; None predicts nothing.
+        device: ``cpu`` or ``cuda[:i]``.
+
+    Raises:
+        ExpectedError: if the runs differ in what they must share, or one asks for what needs a run
+            of its own (`gradient_error`, `snapshots`).
+
+    Example:
+        >>> runs = [RunSettings(d=8, width=16, steps=3, seed=seed) for seed in range(4)]
+        >>> [done.summary["steps"] for done in train_together(runs)]
+        [3, 3, 3, 3]
+    """
+    _check_alike(settings)
+    where = _checked_device(device)
+    predicted = [None] * len(settings) if forecasts is None else list(forecasts)
+    if len(predicted) != len(settings):
+        raise ExpectedError("forecasts", f"one for each of {len(settings)} runs", len(predicted))
+    most = _members_at_once(settings[0]) if settings else 1
+    runs = list(zip(settings, predicted, strict=True))
+    # checked now, trained as the outcomes are asked for
+    return (
+        outcome
+        for first in range(0, len(runs), most)
+        for outcome in _train_group(first, runs[first : first + most], where)
+    )
+
+
+class Networks:
+    """S of the paper's networks, W (S, p, d) and a (S, p), float32, that take their steps together.
+
+    Args:
+        settings: one a network, of one shape; seed and theta draw the weights as in `TwoLayerNet`,
+            eta and train say how they move.
+        device: where they are.
+    """
+
+    def __init__(self, settings: Sequence[RunSettings], device: torch.device | str = "cpu") -> None:
+        nets = [TwoLayerNet(s.d, s.width, theta=s.theta, seed=s.seed) for s in settings]
+        self.settings = list(settings)
+        self.W = torch.stack([net.first.weight.detach() for net in nets]).to(device)
+        self.a = torch.stack([net.second.weight.detach()[0] for net in nets]).to(device)
+        self.scale = nets[0].scale
+        rates = [
+            [s.eta * s.width * (s.train != frozen) for s in settings]
+            for frozen in ("second", "first")
+        ]
+        self._rates = torch.tensor(rates, dtype=self.W.dtype, device=device)
+        self._piece = _piece(self.settings, self.W.device)
+        shape = self.settings[0]
+        self._matmul = chosen_matmul(AUTO, self._piece, shape.width, shape.d)
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """Each network's outputs at its own inputs, (S, m, d) to (S, m), or at shared ones, (m, d)."""
+        with self._matmul.used():
+            return self._read(torch.matmul(x, self.W.mT).relu_())
+
+    def _read(self, active: Tensor) -> Tensor:
+        return torch.matmul(active, self.a.unsqueeze(-1)).squeeze(-1).mul_(self.scale)
+
+    def gradient(self, x: Tensor, y: Tensor, batch: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Outputs (S, m), and what these samples add to the gradient of the batch's mean loss.
+
+        With g_i = scale * dl/df(x_i) / batch the gradient of w_j is a_j v_j and that of a_j is
+        w_j . v_j, v_j being the sum of g_i x_i over the samples with w_j . x_i > 0.
+
+        Args:
+            x: inputs (S, m, d).
+            y: labels (S, m) in {-1, +1}.
+            batch: samples in the whole batch.
+        """
+        active = torch.bmm(x, self.W.mT).relu_()
+        outputs = self._read(active)
+        slopes = torch.sigmoid(-y * outputs).mul_(y).mul_(-2 * self.scale / batch)
+        pulls = torch.bmm(active.sign_().mul_(slopes.unsqueeze(-1)).mT, x)
+        to_second = torch.linalg.vecdot(self.W, pulls)
+        return outputs, pulls.mul_(self.a.unsqueeze(-1)), to_second
+
+    def gradient_of_step(self, step: int, see: See | None = None) -> tuple[Tensor, Tensor]:
+        """The gradient by W (S, p, d) and a (S, p) on each network's batch of a step.
+
+        Args:
+            step: the step, which with a network's seed says what its samples are.
+            see: called with inputs (S, m, d), labels (S, m) and outputs (S, m) of each part of the
+                batches, one part after the other.
+        """
+        batch = self.settings[0].batch_size
+        to_first, to_second = torch.zeros_like(self.W), torch.zeros_like(self.a)
+        for start in range(0, batch, self._piece):
+            count = min(self._piece, batch - start)
+            x, y = draw(self.settings, step, start, count, self.W.device)
+            with self._matmul.used():
+                outputs, first, second = self.gradient(x, y, batch)
+            to_first.add_(first)
+            to_second.add_(second)
+            if see is not None:
+                see(x, y, outputs)
+        return to_first, to_second
+
+    def move(self, to_first: Tensor, to_second: Tensor) -> None:
+        """One step of SGD, each network at its own rate."""
+        first, second = self._rates
+        self.W.addcmul_(to_first, first[:, None, None], value=-1)
+        self.a.addcmul_(to_second, second[:, None], value=-1)
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Go on with some of the networks alone."""
+        chosen = torch.tensor(places, dtype=torch.long, device=self.W.device)
+        self.W, self.a = self.W[chosen], self.a[chosen]
+        self._rates = self._rates[:, chosen]
+        self.settings = [self.settings[place] for place in places]
+
+
+def draw(
+    settings: Sequence[RunSettings], step: int, start: int, count: int, device: torch.device | str
+) -> tuple[Tensor, Tensor]:
+    """The samples `start` and following of each run's batch: inputs (S, m, d), labels (S, m)."""
+    drawn: dict[tuple[int, bool], tuple[Tensor, Tensor]] = {}
+    for s in settings:
+        key = (s.seed, s.shuffle_labels)
+        if key not in drawn:
+            task = make_task(s.task, s.d, shuffle_labels=s.shuffle_labels)
+            drawn[key] = task.sample(count, seed=s.seed, step=step, start=start, device=device)
+    both = [drawn[s.seed, s.shuffle_labels] for s in settings]
+    return torch.stack([x for x, _ in both]), torch.stack([y for _, y in both])
+
+
+class _Member:
+    """One run of the ensemble: its tracker, and the network that the tracker sees."""
+
+    def __init__(
+        self,
+        index: int,
+        settings: RunSettings,
+        geometry: ClusterGeometry,
+        forecast: Forecast | None,
+    ) -> None:
+        self.index, self.settings, self.time = index, settings, 0.0
+        self.net = TwoLayerNet(settings.d, settings.width, theta=settings.theta, seed=settings.seed)
+        trained = {"both": self.net, "first": self.net.first, "second": self.net.second}
+        self.tracker: Tracker = attach(
+            self.net,
+            torch.optim.SGD(trained[settings.train].parameters(), lr=settings.eta * settings.width),
+            loss=LogisticLoss(),
+            geometry=geometry,
+            every=settings.every,
+            probes=default_probes(),
+            thresholds=settings.thresholds(),
+            forecast=forecast,
+            escape_steps=settings.escape_steps,
+        )
+        self.sizes: StepSizes = self.tracker.step_sizes()
+        self._first_loss, self._suspect = math.nan, False
+
+    def ended(self, steps: int) -> str:
+        """Why the run is over after so many steps, as `train` would say; empty if it goes on."""
+        last = steps == self.settings.step_limit
+        # the tracker is asked only where it may say so: it measures many steps in one go otherwise
+        if self._suspect and (last or steps % LOOK_EVERY == 0):
+            if any(alert.name == "DIVERGED" for alert in self.tracker.alerts):
+                return "diverged"
+            if self.settings.steps is None and self.tracker.phase is Phase.FITTED:
+                return "fitted"
+        return "steps" if last else ""
+
+    def note(self, loss: float) -> None:
+        """Suspect, from the loss of a recorded step, that the run may be over."""
+        limits = self.tracker.thresholds
+        if math.isnan(self._first_loss):
+            self._first_loss = loss
+        # with room for rounding: the tracker adds up the same losses in its own way
+        low, high = 1.001 * limits.loss_target, 0.999 * limits.diverged_factor * self._first_loss
+        self._suspect |= not low < loss < high
+
+    def outcome(self, steps: int, stopped: str) -> Outcome:
+        """What is handed out; its weights no longer share the ensemble's memory."""
+        for weight in self.net.parameters():
+            weight.data = weight.data.clone()
+        summary = {**self.tracker.summary(), "steps": steps, "stopped": stopped}
+        self.tracker.detach()
+        return Outcome(self.index, self.settings, self.tracker.history, summary, self.net)
+
+
+def _train_group(
+    first: int, runs: Sequence[tuple[RunSettings, Forecast | None]], device: torch.device
+) -> Iterator[Outcome]:
+    shape, _ = runs[0]
+    geometry = make_task(shape.task, shape.d).geometry
+    members = [
+        _Member(index, settings, geometry, forecast)
+        for index, (settings, forecast) in enumerate(runs, start=first)
+    ]
+    networks = Networks([member.settings for member in members], device)
+    look = _Look(geometry, networks.W)
+    try:
+        yield from _take_steps(members, networks, look, shape.every)
+    finally:
+        for member in members:
+            member.tracker.detach()
+
+
+def _take_steps(
+    members: list[_Member], networks: Networks, look: _Look, every: int
+) -> Iterator[Outcome]:
+    """Train until every member has ended, and yield each that has."""
+    step = 0
+    while members:
+        for member, W, a in zip(members, networks.W, networks.a, strict=True):
+            member.net.first.weight.data, member.net.second.weight.data = W, a.unsqueeze(0)
+        recorded = step % every == 0
+        state = look.state(networks) if recorded else ()
+        gradient = networks.gradient_of_step(step, look.see if recorded else None)
+        if recorded:
+            look.report(members, state, step, networks.scale)
+        networks.move(*gradient)
+        step += 1
+        going = []
+        for place, member in enumerate(members):
+            member.time += member.sizes.eta
+            if stopped := member.ended(step):
+                yield member.outcome(step, stopped)
+            else:
+                going.append(place)
+        if len(going) < len(members):
+            members = [members[place] for place in going]
+            networks.keep(going)
+
+
+class _Look:
+    """Snapshots of all members, from a few batched products and one transfer."""
+
+    def __init__(self, geometry: ClusterGeometry, like: Tensor) -> None:
+        self._geometry, self._loss = geometry, LogisticLoss()
+        self._each = LogisticLoss("none").forward
+        self._basis = torch.cat([geometry.basis, _random_span(geometry)], dim=1).to(like)
+        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def state(self, networks: Networks) -> tuple[Tensor, ...]:
+        """Coordinates (S, p, k), perp (S, p), a (S, p) and the control's coordinates, as they are now."""
+        k, W = self._geometry.signal_dim, networks.W
+        coordinates = W @ self._basis
+        perp = torch.linalg.vector_norm(W - coordinates[..., :k] @ self._basis[:, :k].T, dim=-1)
+        parts = (coordinates[..., :k], perp, networks.a, coordinates[..., k:])
+        return tuple(part.to("cpu", torch.float64, copy=True) for part in parts)
+
+    def see(self, x: Tensor, y: Tensor, outputs: Tensor) -> None:
+        """Keep what the snapshots need of a part of the batches."""
+        clusters = self._geometry.assign(x.flatten(0, 1)).view(y.shape)
+        self._seen.append((outputs, y, clusters))
+
+    def report(
+        self, members: Sequence[_Member], state: tuple[Tensor, ...], step: int, scale: float
+    ) -> None:
+        """Give each member's tracker its snapshot."""
+        seen = zip(*self._seen, strict=True)
+        outputs, targets, clusters = (torch.cat(columns, dim=1).cpu() for columns in seen)
+        self._seen.clear()
+        losses = self._each(outputs, targets).double().mean(dim=1).tolist()
+        for member, loss in zip(members, losses, strict=True):
+            member.note(loss)
+        columns = (*state, outputs.double(), targets.double(), clusters)
+        for member, *parts in zip(members, *columns, strict=True):
+            coordinates, perp, a, control, f, y, where = parts
+            member.tracker.receive(
+                Snapshot(
+                    step,
+                    member.time,
+                    member.sizes,
+                    Neurons(self._geometry, coordinates, perp, a, scale=scale),
+                    control,
+                    Batch(f, y, where, self._loss),
+                    member.tracker.view,
+                )
+            )
+
+
+def _piece(settings: Sequence[RunSettings], device: torch.device) -> int:
+    """Samples of each run in hand at once: what was asked for, or what suits all of them together."""
+    shape = settings[0]
+    if shape.micro_batch:
+        return shape.micro_batch
+    d, width = shape.d, shape.width
+    budget = cached_bytes(d, width) if device.type == "cpu" else PIECE_BYTES
+    # few rows at a time would cost more calls than the cache saves
+    least = LEAST_ROWS * bytes_per_sample(d, width)
+    return micro_batch(d, width, shape.batch_size, budget=max(least, budget / len(settings)))
+
+
+def _members_at_once(shape: RunSettings) -> int:
+    """How many members fit: weights, gradients and their parts, and some of the batch each."""
+    rows = min(shape.micro_batch or LEAST_ROWS, shape.batch_size)
+    each = rows * bytes_per_sample(shape.d, shape.width) + 16 * shape.d * shape.width
+    return int(max(1, min(PIECE_BYTES, PIECE_SHARE * (host_memory() or math.inf)) // each))
+
+
+def _check_alike(settings: Sequence[RunSettings]) -> None:
+    for name in SHARED:
+        values = sorted({getattr(s, name) for s in settings})
+        if len(values) > 1:
+            raise ExpectedError(name.removesuffix("_size"), "one for all runs", values)
+    for s in settings:
+        for name in ("gradient_error", "snapshots"):
+            if getattr(s, name):
+                raise ExpectedError(
+                    name, "none among several runs", getattr(s, name), "train it alone"
+                )

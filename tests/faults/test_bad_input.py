@@ -1,0 +1,226 @@
+"""What people pass by mistake: one clear line, exit code 2 or an exception of phasetrack, nothing left."""
+
+import math
+import shlex
+import sys
+
+import pytest
+import torch
+from faults.fuzzing import ODD_TEXTS, fuzzed
+from hypothesis import given
+from hypothesis import strategies as st
+from phasetrack_cli.main import main
+from torch import nn
+
+import phasetrack
+from phasetrack import (
+    ClusterGeometry,
+    ExpectedError,
+    LogisticLoss,
+    PhasetrackError,
+    RunSettings,
+    Thresholds,
+    TwoLayerNet,
+    TwoLayerView,
+    attach,
+)
+from phasetrack.checkpoint import CheckpointSchedule, load_checkpoint
+from phasetrack.replay import replay
+from phasetrack.run_directory import create_run_directory
+from phasetrack.schedules import every, log_spaced
+from phasetrack.tasks import XOR
+from phasetrack.training import resume, train
+
+NUMBER = r"expected a finite number"
+# command line, after `phasetrack`; what the line must name: option, what is allowed, what was given
+COMMANDS = [
+    ("run", "TASK: expected a value, got none"),
+    ("run nor", "TASK: expected one of xor, got 'nor'"),
+    ("run ''", "TASK: expected one of xor, got ''"),
+    ("run xor xor", "phasetrack run: Got unexpected extra argument"),
+    *((f"run xor --d {v}", f"--d: expected an integer >= 2 and <= 1048576, got {v}") for v in (1, 0, -5, 2**21)),
+    *((f"run xor --d {v}", f"--d: expected an integer, got '{v}'") for v in ("many", "1.5", "1e3", "nan", "0x10")),
+    ("run xor --d ''", "--d: expected an integer, got ''"),
+    ("run xor --d", "phasetrack: Option '--d' requires an argument"),
+    *((f"run xor --width {v}", f"--width: expected an integer >= 1 and <= 1048576, got {v}") for v in (0, -1, 2**30)),
+    *((f"run xor --batch {v}", f"--batch: expected an integer >= 1, got {v}") for v in (0, -3)),
+    *((f"run xor --eta {v}", f"--eta: {NUMBER} > 0, got {v}") for v in ("-1", "0", "nan", "inf", "-inf")),
+    ("run xor --eta fast", "--eta: expected a number, got 'fast'"),
+    *((f"run xor --theta {v}", f"--theta: {NUMBER} > 0, got {v}") for v in ("-1", "0", "nan", "inf")),
+    *((f"run xor --steps {v}", f"--steps: expected an integer >= 1, got {v}") for v in (0, -1)),
+    *((f"run xor --seed {v}", f"--seed: expected an integer >= 0 and <= 9223372036854775807, got {v}") for v in (-1, 2**64)),
+    ("run xor --train none", "--train: expected one of both, first, second, got 'none'"),
+    *((f"run xor --target {v}", f"--target: {NUMBER} >= 1e-06 and <= 1.38629, got {v}") for v in ("0", "-1", "3", "nan")),
+    *((f"run xor --every {v}", f"--every: expected an integer >= 1, got {v}") for v in (0, -2)),
+    ("run xor --micro-batch 0", "--micro-batch: expected an integer >= 1, got 0"),
+    ("run xor --micro-batch 9999", "--micro-batch: expected at most the batch, 2048, got 9999"),
+    ("run xor --snapshots 0", "--snapshots: expected an integer >= 1, got 0"),
+    ("run xor --shuffle-labels=yes", "phasetrack: Option '--shuffle-labels' does not take a value"),
+    *((f"run xor --device {v}", "--device: expected cpu or cuda") for v in ("abacus", "meta", "''", "mps")),
+    ("run xor --device cuda:99", "--device: expected a CUDA device that is present, got cuda:99"),
+    *((f"run xor --threads {v}", f"--threads: expected an integer >= 1 and <= 4096, got {v}") for v in (0, -1, 10**6)),
+    *((f"run xor --name {v}", "--name: expected a plain directory name, without /") for v in ("a/b", "..", ".", "/x", "''")),
+    ("run xor --out taken", "--out: expected a directory that can be written, got taken/"),
+    *((f"run xor --checkpoint-steps {v}", f"--checkpoint-steps: expected an integer >= 1, got {v}") for v in (0, -1)),
+    *((f"run xor --checkpoint-seconds {v}", f"--checkpoint-seconds: {NUMBER} >= 0, got {v}") for v in ("-1", "nan", "inf")),
+    ("run xor --resume nowhere", "RUN: expected a run directory with a config.json, got nowhere"),
+    ("run xor --resume taken", "RUN: expected a run directory with a config.json, got taken"),
+    ("run xor --wide 3", "phasetrack run: No such option: --wide"),
+    ("walk", "phasetrack: No such command 'walk'"),
+    ("--fast", "phasetrack: No such option: --fast"),
+    ("forecast", "TASK: expected a value, got none"),
+    ("forecast xor --d 0", "--d: expected an integer >= 2"),
+    ("forecast xor --eta nan", f"--eta: {NUMBER} > 0, got nan"),
+    ("forecast xor --target 3", f"--target: {NUMBER}"),
+    ("forecast xor --out runs", "phasetrack forecast: No such option: --out"),
+    *((f"{c} nowhere", "RUN: expected a run directory with a config.json, got nowhere") for c in ("show", "plot", "replay", "compare")),
+    ("report nowhere", "RUN: expected "),
+    *((f"{c}", "RUN") for c in ("show", "plot", "replay")),
+    ("show taken", "RUN: expected a run directory with a config.json, got taken"),
+    ("show ''", "RUN: expected a run directory with a config.json, got ."),
+    ("plot nowhere --size huge", "RUN: expected a run directory"),
+    *((f"tensorboard --port {v}", f"--port: expected an integer >= 0 and <= 65535, got {v}") for v in (-1, 65536, 10**9)),
+    ("tensorboard --port http", "--port: expected an integer, got 'http'"),
+    ("tensorboard --out nowhere", "--out: expected a folder of runs, got nowhere"),
+    ("inspect", "MODULE:FACTORY: expected a value, got none"),
+    ("inspect mine", "MODULE:FACTORY: expected MODULE:FACTORY, such as"),
+    ("inspect nowhere:make", "MODULE:FACTORY: expected a module that can be imported"),
+    ("inspect torch.nn:Nothing", "MODULE:FACTORY: expected a name in torch.nn"),
+    ("inspect torch.nn:ReLU --first a", "--second: expected the name of the other layer too"),
+]  # fmt: skip
+
+
+def call(line, monkeypatch, capsys):
+    monkeypatch.setattr(
+        sys, "argv", ["phasetrack", *(shlex.split(line) if isinstance(line, str) else line)]
+    )
+    with pytest.raises(SystemExit) as end:
+        main()
+    out, err = capsys.readouterr()
+    return end.value.code, out, err
+
+
+@pytest.mark.parametrize("line, complaint", COMMANDS, ids=[line for line, _ in COMMANDS])
+def test_command_lines(line, complaint, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").touch()
+    code, out, err = call(line, monkeypatch, capsys)
+    assert code == 2 and out == ""
+    assert err.startswith(complaint), err
+    assert err.count("\n") == 1 and "Traceback" not in err and len(err) < 400
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def net():
+    return nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 1))
+
+
+def follow(model=None, optimizer=None, **options):
+    model = model or net()
+    chosen = {"loss": LogisticLoss(), "geometry": XOR(8).geometry} | options
+    attach(model, optimizer or torch.optim.SGD(model.parameters(), lr=0.1), **chosen)
+
+
+EYE = torch.eye(4)
+CALLS = {
+    "settings d": (lambda: RunSettings(d=1.5), "d: expected an integer >= 2"),
+    "settings bool": (lambda: RunSettings(width=True), "width: expected an integer >= 1"),
+    "settings text": (lambda: RunSettings(eta="x"), "eta: expected a finite number > 0, got 'x'"),
+    "settings none": (lambda: RunSettings(theta=None), "theta: expected a finite number > 0"),
+    "settings huge": (lambda: RunSettings(eta=10**400), "eta: expected a finite number > 0"),
+    "settings switch": (lambda: RunSettings(shuffle_labels=1), "shuffle_labels: expected True or"),
+    "settings train": (lambda: RunSettings(train=None), "train: expected one of both"),
+    "settings task": (lambda: RunSettings(task="and"), "task: expected one of xor"),
+    "settings batch": (lambda: RunSettings(batch=0), "batch: expected an integer >= 1, got 0"),
+    "settings steps": (lambda: RunSettings(steps=-1), "steps: expected an integer >= 1, got -1"),
+    "thresholds": (lambda: Thresholds(zeta_enter=-1), "zeta_enter: expected a finite number > 0"),
+    "thresholds order": (lambda: Thresholds(zeta_enter=2.0), "zeta_exit: expected a finite number"),
+    "thresholds nan": (lambda: Thresholds(loss_target=math.nan), "loss_target: expected a finite"),
+    "thresholds patience": (lambda: Thresholds(patience=1.5), "patience: expected an integer >= 1"),
+    "every": (lambda: every(0), "every: expected an integer >= 1, got 0"),
+    "every text": (lambda: every("x"), "every: expected an integer >= 1, got 'x'"),
+    "log spaced": (lambda: log_spaced(0), "per_decade: expected an integer >= 1, got 0"),
+    "log base": (lambda: log_spaced(3, base=1.0), "base: expected a finite number > 1, got 1"),
+    "xor": (lambda: XOR(1), "d: expected an integer >= 2"),
+    "geometry labels": (lambda: ClusterGeometry(EYE, torch.ones(3)), "labels: expected"),
+    "geometry nan": (lambda: ClusterGeometry(EYE * math.nan, torch.ones(4)), "centres: expected"),
+    "geometry flat": (lambda: ClusterGeometry(torch.ones(4), torch.ones(4)), "centres: expected"),
+    "attach dimension": (lambda: follow(geometry=XOR(9).geometry), "geometry: expected centres in"),
+    "attach every": (lambda: follow(every=0), "every: expected an integer >= 1, got 0"),
+    "attach snapshots": (lambda: follow(snapshots=3), "snapshots: expected a logdir to save"),
+    "attach layers": (lambda: follow(layers=("a", "b")), "layers: expected names of layers"),
+    "attach readout": (lambda: follow(readout=torch.ones(7)), "readout: expected shape"),
+    "attach one layer": (lambda: follow(nn.Linear(8, 1)), "model: expected"),
+    "attach deep": (
+        lambda: follow(nn.Sequential(net(), nn.Linear(1, 1))),
+        "model: expected exactly",
+    ),
+    "attach convolution": (lambda: follow(nn.Conv2d(1, 1, 3)), "model: expected exactly two"),
+    "attach other optimizer": (
+        lambda: follow(optimizer=torch.optim.SGD(net().parameters(), lr=1.0)),
+        "optimizer: expected one that trains",
+    ),
+    "attach file": (lambda: follow(logdir="taken"), "logdir: expected a directory to write to"),
+    "attach under a file": (lambda: follow(logdir="taken/x"), "logdir: expected a directory to"),
+    "view": (lambda: TwoLayerView.of(nn.ReLU()), "model: expected exactly two weight matrices"),
+    "train device": (lambda: train(RunSettings(d=8), device="tpu"), "device: expected cpu or cuda"),
+    "train name": (lambda: train(RunSettings(d=8), name="a/b"), "name: expected a plain directory"),
+    "train out": (lambda: train(RunSettings(d=8), out="taken"), "out: expected a directory that"),
+    "train threads": (lambda: train(RunSettings(d=8), threads=0), "threads: expected an integer"),
+    "train checkpoints": (
+        lambda: train(RunSettings(d=8), checkpoint_steps=0),
+        "checkpoint_steps: expected an integer >= 1, got 0",
+    ),
+    "resume": (lambda: resume("nowhere"), "run: expected a run directory with a config.json"),
+    "read": (lambda: phasetrack.read_run("nowhere"), "run: expected a run directory with"),
+    "read file": (lambda: phasetrack.read_run("taken"), "run: expected a run directory with"),
+    "replay": (lambda: replay("nowhere", EYE, EYE[0]), "run: expected a run with saved weights"),
+    "directory": (lambda: create_run_directory(".", ""), "name: expected a plain directory name"),
+    "checkpoint": (lambda: load_checkpoint("taken"), "resume: expected a whole checkpoint"),
+    "schedule": (lambda: CheckpointSchedule(steps=-1), "checkpoint_steps: expected an integer"),
+    "net": (lambda: TwoLayerNet(8, 0), "width: expected an integer >= 1"),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_calls(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").touch()
+    call, complaint = CALLS[name]
+    with pytest.raises(ExpectedError) as caught:
+        call()
+    line = str(caught.value)
+    assert line.startswith(complaint), line
+    assert "\n" not in line and len(line) < 400
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_the_tables_are_long():
+    assert len(COMMANDS) + len(CALLS) >= 120
+
+
+WORDS = st.sampled_from(
+    ["xor", "--d", "--eta", "--theta", "--seed", "--train", "--target", "--json", "--zeta", "--out"]
+)
+VALUES = st.sampled_from(["0", "-1", "nan", "1e999", "9" * 400, "--", *ODD_TEXTS]) | st.text(
+    max_size=6
+)
+
+
+@fuzzed
+@given(
+    command=st.sampled_from(["show", "list", "compare", "plot", "replay", "forecast"]),
+    rest=st.lists(WORDS | VALUES, max_size=5),
+)
+def test_options_of_any_kind(command, rest, tmp_path, monkeypatch, capsys):
+    """Whatever is typed: help, an answer, or one line and exit code 2."""
+    monkeypatch.chdir(tmp_path)
+    if command == "forecast":
+        rest = ["xor", "--d", "1", *rest]  # never one that takes its time
+    code, _, err = call([command, *rest], monkeypatch, capsys)
+    assert code in (0, 2, None) and "Traceback" not in err
+    assert code != 2 or err.count("\n") == 1, err
+
+
+def test_every_error_has_one_base_class():
+    assert issubclass(ExpectedError, PhasetrackError) and issubclass(ExpectedError, ValueError)

@@ -1,0 +1,248 @@
+"""Snapshots measured in blocks: the very same records, no later than someone waits for them."""
+
+import json
+import subprocess
+import sys
+import textwrap
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from phasetrack import ExpectedError, LogisticLoss, TwoLayerNet, attach
+from phasetrack import tracker as tracking
+from phasetrack.probes import default_probes
+from phasetrack.tasks import XOR
+from phasetrack.tracker import TrackingWarning
+
+D, P = 10, 33
+TASK = XOR(D)
+
+
+def plain():
+    net = TwoLayerNet(D, P, seed=2)
+    return net, torch.optim.SGD(net.parameters(), lr=0.5 * P), LogisticLoss(), "signs"
+
+
+def biased():
+    torch.manual_seed(3)
+    net = nn.Sequential(nn.Linear(D, P), nn.GELU(), nn.Linear(P, 1))
+    return net, torch.optim.Adam(net.parameters(), lr=0.02), nn.BCEWithLogitsLoss(), "bits"
+
+
+def logits():
+    torch.manual_seed(4)
+    net = nn.Sequential(nn.Linear(D, P), nn.ReLU(), nn.Linear(P, 2))
+    return net, torch.optim.SGD(net.parameters(), lr=0.5), nn.CrossEntropyLoss(), "classes"
+
+
+MODELS = {"plain": plain, "biased": biased, "logits": logits}
+
+
+def train(objects, steps, sizes=(50, 50, 50, 37)):
+    net, optimizer, loss, kind = objects
+    for step in range(*steps) if isinstance(steps, tuple) else range(steps):
+        x, y = TASK.sample(sizes[step % len(sizes)], seed=4, step=step)
+        y = {"signs": y, "bits": (y > 0).float(), "classes": (y > 0).long()}[kind]
+        optimizer.zero_grad()
+        loss(net(x).squeeze(-1), y).backward()
+        optimizer.step()
+
+
+def follow(objects, **options):
+    net, optimizer, loss, _ = objects
+    return attach(net, optimizer, loss=loss, geometry=TASK.geometry, **options)
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch):
+    """Blocks end where they are full, not with the clock."""
+    monkeypatch.setattr(tracking, "LATEST", 1e9)
+    monkeypatch.setattr("phasetrack.sinks.tensorboard.TensorBoardSink._write_figure", lambda *_: 0)
+
+
+class Counting:
+    """A sink that notes at which step it was given each record."""
+
+    def __init__(self):
+        self.step, self.given = -1, []
+
+    def write(self, record):
+        self.given.append((self.step, record.step))
+
+    def close(self, summary, history):
+        pass
+
+
+def run(make, folder, block, steps=60):
+    objects = make()
+    with follow(objects, logdir=folder, block=block) as tracker:
+        train(objects, steps)
+    state = {name: weight.clone() for name, weight in objects[0].state_dict().items()}
+    return tracker, state
+
+
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS.keys())
+def test_any_block_gives_the_same_files_and_labels(make, tmp_path):
+    one, weights = run(make, tmp_path / "1", 1)
+    lines = (tmp_path / "1/history.jsonl").read_bytes()
+    assert len(lines.splitlines()) == 60 and one.phase.name != "UNDETERMINED"
+    for block in (3, 8, 32):
+        other, same = run(make, tmp_path / str(block), block)
+        assert (tmp_path / f"{block}/history.jsonl").read_bytes() == lines
+        assert json.dumps(other.summary()) == json.dumps(one.summary())
+        assert other.transitions == one.transitions and list(other.undefined.items()) == list(
+            one.undefined.items()
+        )
+        assert all(torch.equal(same[name], weights[name]) for name in weights)
+
+
+def test_records_lag_by_less_than_a_block_and_none_is_lost():
+    sink, objects = Counting(), plain()
+    with follow(objects, sinks=[sink], block=8):
+        for step in range(30):
+            sink.step = step
+            train(objects, (step, step + 1), sizes=(64,))
+    assert [record for _, record in sink.given] == list(range(30))
+    lags = [now - record for now, record in sink.given]
+    assert max(lags) == 7 and sink.given[0] == (0, 0)
+
+
+def test_a_slow_loop_is_measured_at_each_step(monkeypatch):
+    monkeypatch.setattr(tracking, "LATEST", 0.0)
+    sink, objects = Counting(), plain()
+    with follow(objects, sinks=[sink], block=8):
+        for step in range(5):
+            sink.step = step
+            train(objects, (step, step + 1))
+    assert sink.given == [(step, step) for step in range(5)]
+
+
+@pytest.mark.parametrize(
+    "name", ["history", "phase", "reason", "boundaries", "transitions", "alerts", "undefined"]
+)
+def test_looking_at_the_tracker_measures_what_is_pending(name):
+    sink, objects = Counting(), plain()
+    with follow(objects, sinks=[sink], block=32) as tracker:
+        train(objects, 5)
+        assert len(sink.given) == 1  # the first alone: nothing comes before it
+        getattr(tracker, name)
+        assert len(sink.given) == 5
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"on_transition": lambda *_: None},
+        {"on_alert": lambda *_: None},
+        {"strict": True},
+        {"probes": [*default_probes(), lambda snapshot: {"mine": snapshot.view.W.norm()}]},
+    ],
+    ids=["on_transition", "on_alert", "strict", "a probe of one's own"],
+)
+def test_where_someone_waits_each_step_is_measured_at_once(options):
+    sink, objects = Counting(), plain()
+    with follow(objects, sinks=[sink], block=32, **options):
+        for step in range(5):
+            sink.step = step
+            train(objects, (step, step + 1))
+    assert sink.given == [(step, step) for step in range(5)]
+
+
+def test_large_networks_are_not_gathered():
+    sink = Counting()
+    net = TwoLayerNet(D, 4096, seed=2)
+    objects = net, torch.optim.SGD(net.parameters(), lr=1.0), LogisticLoss(), "signs"
+    with follow(objects, sinks=[sink], block=32):
+        for step in range(4):
+            sink.step = step
+            train(objects, (step, step + 1))
+        # 4096 neurons by 4 clusters: one table is half of what a block may hold
+    assert [now - record for now, record in sink.given] == [0] * 4
+
+
+class AtFault:
+    """A probe of blocks that cannot read one step."""
+
+    name, needs = "at fault", frozenset()
+
+    def measure_block(self, block):
+        if any(snapshot.step == 5 for snapshot in block.snapshots):
+            raise ValueError("step 5")
+        return {"mine/step": torch.tensor([float(s.step) for s in block.snapshots])}
+
+    def measure(self, snapshot):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("block", [1, 3, 8])
+def test_a_probe_that_fails_at_one_step_has_read_those_before(block):
+    objects = plain()
+    with pytest.warns(TrackingWarning, match="at fault failed.*step 5") as caught:  # noqa: SIM117
+        with follow(objects, probes=[AtFault(), *default_probes()], block=block) as tracker:
+            train(objects, 12)
+    assert len(caught) == 1
+    assert tracker.history["mine/step"][:5].tolist() == [0, 1, 2, 3, 4]
+    assert tracker.history.steps.tolist() == list(range(12))
+
+
+def test_an_interruption_loses_no_step_that_was_taken():
+    class Stop(Counting):
+        def write(self, record):
+            super().write(record)
+            if record.step == 4 and len(self.given) == 5:
+                raise KeyboardInterrupt
+
+    sink, objects = Stop(), plain()
+    with pytest.raises(KeyboardInterrupt), follow(objects, sinks=[sink], block=8) as tracker:
+        train(objects, 20)
+    assert [record for _, record in sink.given] == tracker.history.steps.tolist() == list(range(9))
+    whole = plain()
+    with follow(whole, block=1) as reference:
+        train(whole, 9)
+    for name in reference.history:
+        same = tracker.history[name] == reference.history[name]
+        assert (same | (reference.history[name] != reference.history[name])).all(), name
+
+
+SCRIPT = """
+    import sys, torch
+    from phasetrack import LogisticLoss, TwoLayerNet, attach, tracker as tracking
+    from phasetrack.tasks import XOR
+    tracking.LATEST = 1e9
+    def train():
+        net, loss = TwoLayerNet(8, 4), LogisticLoss()
+        optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
+        held = attach(net, optimizer, loss=loss, geometry=XOR(8).geometry, logdir=sys.argv[1])
+        for step in range(5):
+            x, y = XOR(8).sample(16, seed=0, step=step)
+            optimizer.zero_grad()
+            loss(net(x), y).backward()
+            optimizer.step()
+        return held
+"""
+
+
+@pytest.mark.parametrize(
+    "end",
+    ["held = train()", "train()", "train(); import gc; gc.collect()", "held = train(); 1 / 0"],
+)
+def test_the_end_of_a_process_loses_nothing(end, tmp_path):
+    script = textwrap.dedent(SCRIPT) + end
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False, capture_output=True)
+    lines = (tmp_path / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(5))
+
+
+def test_a_wrong_block_is_refused():
+    with pytest.raises(ExpectedError, match="block: expected an integer >= 1, got 0"):
+        follow(plain(), block=0)
+
+
+def test_a_state_holds_what_was_pending():
+    objects = plain()
+    with follow(objects, block=32) as tracker, warnings.catch_warnings():
+        train(objects, 6)
+        state = tracker.state_dict()
+    assert state["records"] == 6

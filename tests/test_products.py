@@ -1,0 +1,90 @@
+"""The path for matrix products: chosen by measured error and speed, never left set."""
+
+import pytest
+import torch
+
+from phasetrack import ExpectedError, products
+from phasetrack.products import DEFAULT, ONEDNN, Matmul, chosen_matmul
+
+onednn = pytest.mark.skipif(ONEDNN not in products.available(), reason="this PyTorch lacks oneDNN")
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    products._measured.cache_clear()
+    yield
+    products._measured.cache_clear()
+
+
+def setting():
+    return torch.backends.mkldnn.matmul.fp32_precision
+
+
+@onednn
+def test_the_setting_is_there_within_and_as_before_afterwards():
+    before = setting()
+    with Matmul(ONEDNN).used():
+        assert setting() == "bf16"
+    assert setting() == before
+    with pytest.raises(KeyError), Matmul(ONEDNN).used():
+        raise KeyError
+    assert setting() == before
+
+
+@onednn
+def test_a_users_own_setting_comes_back():
+    torch.backends.mkldnn.matmul.fp32_precision = "ieee"
+    try:
+        with Matmul(ONEDNN).used():
+            pass
+        assert setting() == "ieee"
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = "none"
+
+
+@onednn
+@pytest.mark.parametrize(
+    "errors, seconds, expected",
+    [
+        ((2e-7, 4e-7), (2.0, 1.0), ONEDNN),
+        ((2e-7, 2e-3), (8.0, 1.0), DEFAULT),  # bfloat16: fast and wrong
+        ((2e-7, 4e-7), (1.1, 1.0), DEFAULT),  # no clear gain
+        ((2e-7, float("nan")), (8.0, 1.0), DEFAULT),
+    ],
+    ids=["faster", "bfloat16", "no gain", "nan"],
+)
+def test_the_fastest_of_float32_error_is_chosen(errors, seconds, expected, monkeypatch):
+    error, time = (
+        dict(zip((DEFAULT, ONEDNN), values, strict=True)) for values in (errors, seconds)
+    )
+    monkeypatch.setattr(products, "_error", lambda path, *_: error[path.path])
+    monkeypatch.setattr(products, "_seconds", lambda path, *_: time[path.path])
+    chosen = chosen_matmul("auto", 1024, 512, 512)
+    assert chosen.path == expected
+    assert chosen.error == error[expected]
+
+
+def test_the_errors_are_measured():
+    left, right = torch.randn(64, 512), torch.randn(512, 64)
+    exact = left.double() @ right.double()
+    assert 1e-9 < products._error(Matmul(DEFAULT), left, right, exact) < 1e-6
+    rounded = left.bfloat16().float()  # what a product in bfloat16 would lose
+    assert products._error(Matmul(DEFAULT), rounded, right, exact) > 1e-4
+
+
+def test_whatever_is_chosen_is_float32():
+    chosen = chosen_matmul("auto", 1024, 512, 512)
+    assert chosen.error is None or chosen.error < 2e-6
+
+
+def test_small_products_are_not_measured(monkeypatch):
+    monkeypatch.setattr(products, "_measured", lambda *_: pytest.fail("measured"))
+    assert chosen_matmul("auto", 256, 128, 64) == Matmul(DEFAULT)
+
+
+def test_a_path_can_be_fixed_and_a_wrong_one_is_refused(monkeypatch):
+    assert chosen_matmul("default", 1024, 512, 512) == Matmul(DEFAULT)
+    monkeypatch.setattr(products, "available", lambda: (DEFAULT,))
+    assert chosen_matmul("auto", 1024, 512, 512) == Matmul(DEFAULT)
+    with pytest.raises(ExpectedError, match="matmul: expected one of auto, default, got 'onednn'"):
+        chosen_matmul("onednn", 1024, 512, 512)
