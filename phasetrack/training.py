@@ -422,7 +422,7 @@ def fresh_sample(settings: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         ExpectedError: if the sample, in float32, would take more than half of the memory there is.
     """
     d, shuffled = settings["d"], settings["shuffle_labels"]
-    task = make_task(settings["task"], d, shuffle_labels=shuffled)
+    task = make_task(settings.get("task", "xor"), d, shuffle_labels=shuffled)
     count = max(LEAST_SAMPLE, SAMPLE_PER_DIMENSION * d)
     size, memory = 4 * count * d, host_memory()
     if memory is not None and size > memory / 2:
