@@ -15,6 +15,9 @@ import typer
 from phasetrack._checks import printable
 
 from . import options as opt
+from .claims import claims
+from .planning import plan
+from .sweeps import sweep
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -171,10 +174,15 @@ def forecast(
         target=target,
     )
     from phasetrack.forecast import predict
-    from phasetrack.tasks import XOR
+    from phasetrack.tasks.catalogue import make_task
 
-    summary = predict(XOR(settings.d).geometry, settings).as_summary()
+    summary = predict(make_task(task, settings.d).geometry, settings).as_summary()
     _show(summary, as_json, f"forecast of {task}, d = {d}")
+
+
+app.command()(plan)
+app.command()(sweep)
+app.command()(claims)
 
 
 @app.command()

@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-Task = Annotated[str, typer.Argument(help="The distribution to learn: xor.", metavar="TASK")]
+Task = Annotated[
+    str,
+    typer.Argument(
+        help="The distribution to learn: xor, and, or, majority, parity3, parity4, staircase, "
+        "two-xors, rotated, unbalanced, noisy or gaussian.",
+        metavar="TASK",
+    ),
+]
 Dim = Annotated[int, typer.Option("--d", help="Input dimension, >= 2 (512: chosen here).")]
 Width = Annotated[
     int,

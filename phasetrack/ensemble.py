@@ -36,7 +36,7 @@ from phasetrack.products import AUTO, chosen_matmul
 from phasetrack.records import History
 from phasetrack.settings import RunSettings
 from phasetrack.snapshot import Batch, Snapshot, StepSizes
-from phasetrack.tasks import XOR
+from phasetrack.tasks.catalogue import make_task
 from phasetrack.tracker import Tracker, attach
 from phasetrack.training import LOOK_EVERY, _checked_device
 
@@ -201,7 +201,7 @@ def draw(
     for s in settings:
         key = (s.seed, s.shuffle_labels)
         if key not in drawn:
-            task = XOR(s.d, shuffle_labels=s.shuffle_labels)
+            task = make_task(s.task, s.d, shuffle_labels=s.shuffle_labels)
             drawn[key] = task.sample(count, seed=s.seed, step=step, start=start, device=device)
     both = [drawn[s.seed, s.shuffle_labels] for s in settings]
     return torch.stack([x for x, _ in both]), torch.stack([y for _, y in both])
@@ -267,7 +267,7 @@ def _train_group(
     first: int, runs: Sequence[tuple[RunSettings, Forecast | None]], device: torch.device
 ) -> Iterator[Outcome]:
     shape, _ = runs[0]
-    geometry = XOR(shape.d).geometry
+    geometry = make_task(shape.task, shape.d).geometry
     members = [
         _Member(index, settings, geometry, forecast)
         for index, (settings, forecast) in enumerate(runs, start=first)

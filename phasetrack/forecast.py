@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from phasetrack._checks import check_int
+from phasetrack._checks import ExpectedError, check_int
 from phasetrack.geometry import ClusterGeometry, Neurons
 from phasetrack.measures import heaviness, margins
 from phasetrack.measures.mean_field import Law, activity_variance, law, mean_margins
@@ -180,6 +180,9 @@ def predict(geometry: ClusterGeometry, settings: RunSettings, draws: int = DRAWS
         draws: how many initialisations are integrated side by side.
     """
     check_int("draws", draws, minimum=1)
+    if not settings.forecastable:
+        allowed = "one with equally likely clusters, right labels and orthogonal noise"
+        raise ExpectedError("task", f"{allowed}, to be forecast", settings.task)
     rng = np.random.default_rng([settings.seed, 0xF02ECA57])
     neurons = draw_neurons(geometry, settings.width, settings.theta, draws, rng)
     table: dict[str, list[Tensor]] = {metric: [] for metric in METRICS}

@@ -9,9 +9,25 @@ from typing import Literal, get_args
 from phasetrack._checks import ExpectedError, check_choice, check_float, check_int, check_switch
 from phasetrack.phases import Thresholds
 
-TaskName = Literal["xor"]
+TaskName = Literal[
+    "xor",
+    "and",
+    "or",
+    "majority",
+    "parity3",
+    "parity4",
+    "staircase",
+    "two-xors",
+    "rotated",
+    "unbalanced",
+    "noisy",
+    "gaussian",
+]
 TrainedLayers = Literal["both", "first", "second"]
 TASK_NAMES: tuple[str, ...] = get_args(TaskName)
+# Tasks that the forecast does not hold for: it takes equally likely clusters, each with its label,
+# and noise that is orthogonal to their centres.
+NOT_FORECAST = ("unbalanced", "noisy", "gaussian")
 TRAINED_LAYERS: tuple[str, ...] = get_args(TrainedLayers)
 
 # Samples a step for each input dimension. Chosen here: theory.md 7's canonical 2048 at d = 512; at
@@ -60,7 +76,7 @@ class RunSettings:
     """Options of `phasetrack run`, under the same names; theory.md 7 is the source of defaults.
 
     Attributes:
-        task: which distribution; ``xor``.
+        task: which distribution, a name in `TASK_NAMES` (see `phasetrack.tasks.catalogue`).
         d: input dimension, >= 2.
         width: number of neurons p, >= 1.
         batch: fresh samples a step, m; None means 4 d.
@@ -112,6 +128,8 @@ class RunSettings:
         check_float("target", self.target, minimum=1e-6, maximum=2 * math.log(2))
         for name in ("shuffle_labels", "gradient_error"):
             check_switch(name, getattr(self, name))
+        if self.shuffle_labels and self.task != "xor":
+            raise ExpectedError("shuffle_labels", "the task xor", self.task)
         for name in ("batch", "steps", "micro_batch", "snapshots"):
             if getattr(self, name) is not None:
                 check_int(name, getattr(self, name), minimum=1)
@@ -119,6 +137,11 @@ class RunSettings:
             raise ExpectedError(
                 "micro_batch", f"at most the batch, {self.batch_size}", self.micro_batch
             )
+
+    @property
+    def forecastable(self) -> bool:
+        """Whether the forecast holds for this task."""
+        return self.task not in NOT_FORECAST
 
     @property
     def batch_size(self) -> int:

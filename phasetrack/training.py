@@ -42,7 +42,8 @@ from phasetrack.run_directory import (
 )
 from phasetrack.settings import RunSettings
 from phasetrack.sinks.base import Sink
-from phasetrack.tasks import XOR
+from phasetrack.tasks.base import Task
+from phasetrack.tasks.catalogue import make_task
 from phasetrack.tracker import TrackingWarning, attach
 
 # A sample to look back with: enough for two halves to agree on a span (chosen here), and from a step
@@ -102,7 +103,7 @@ def train(
     path = _chosen_matmul(matmul, settings)
     directory = create_run_directory(Path(out), run_name(settings) if name is None else name)
     try:
-        predicted = predicted or predict(XOR(settings.d).geometry, settings)
+        predicted = predicted or _forecast(settings)
     except BaseException:
         directory.rmdir()  # nothing is in it yet
         raise
@@ -158,7 +159,7 @@ def resume(
     if threads is not None:
         torch.set_num_threads(check_int("threads", threads, minimum=1, maximum=MOST_THREADS))
     path = _chosen_matmul(str(used.get("matmul", AUTO)) if matmul is None else matmul, settings)
-    predicted = predicted or predict(XOR(settings.d).geometry, settings)
+    predicted = predicted or _forecast(settings)
     _warn_of_other_versions(config)
     return _Job(directory, settings, where, path, predicted, sinks, resume=True).run(schedule)
 
@@ -176,7 +177,7 @@ class _Job:
         settings: RunSettings,
         device: torch.device,
         matmul: Matmul,
-        predicted: Forecast,
+        predicted: Forecast | None,
         sinks: Sequence[Sink],
         *,
         resume: bool,
@@ -184,7 +185,7 @@ class _Job:
         self._started, self._seconds = time.perf_counter(), 0.0
         self._directory, self._settings, self._device = directory, settings, device
         self._matmul = matmul
-        self._task = XOR(settings.d, shuffle_labels=settings.shuffle_labels)
+        self._task = _task(settings)
         net = FusedTwoLayerNet(settings.d, settings.width, theta=settings.theta, seed=settings.seed)
         self._net = net.to(device)
         trained = {"both": net, "first": net.first, "second": net.second}[settings.train]
@@ -201,7 +202,8 @@ class _Job:
             sinks=sinks,
             thresholds=settings.thresholds(),
             forecast=predicted,
-            escape_steps=settings.escape_steps,
+            # the closed form is XOR's; where there is no forecast SADDLE has no yardstick
+            escape_steps=settings.escape_steps if settings.forecastable else None,
             hparams=_hparams(settings),
             snapshots=settings.snapshots,
             resume=resume,
@@ -361,7 +363,7 @@ class _Job:
 
 def take_step(
     settings: RunSettings,
-    task: XOR,
+    task: Task,
     net: nn.Module,
     optimizer: torch.optim.Optimizer,
     loss: LogisticLoss,
@@ -402,6 +404,15 @@ def _chosen_matmul(wanted: str, settings: RunSettings) -> Matmul:
     return chosen_matmul(wanted, settings.piece, settings.width, settings.d)
 
 
+def _task(settings: RunSettings) -> Task:
+    return make_task(settings.task, settings.d, shuffle_labels=settings.shuffle_labels)
+
+
+def _forecast(settings: RunSettings) -> Forecast | None:
+    """The forecast of a run, where it holds."""
+    return predict(_task(settings).geometry, settings) if settings.forecastable else None
+
+
 def fresh_sample(settings: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """A sample of a recorded run's task that no run has trained on: inputs (m, d), labels (m,).
 
@@ -411,12 +422,13 @@ def fresh_sample(settings: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     Raises:
         ExpectedError: if the sample, in float32, would take more than half of the memory there is.
     """
-    task = XOR(settings["d"], shuffle_labels=settings["shuffle_labels"])
-    count = max(LEAST_SAMPLE, SAMPLE_PER_DIMENSION * task.d)
-    size, memory = 4 * count * task.d, host_memory()
+    d, shuffled = settings["d"], settings["shuffle_labels"]
+    task = make_task(settings.get("task", "xor"), d, shuffle_labels=shuffled)
+    count = max(LEAST_SAMPLE, SAMPLE_PER_DIMENSION * d)
+    size, memory = 4 * count * d, host_memory()
     if memory is not None and size > memory / 2:
         room = f"{memory / 2e9:.3g} GB, half of the memory"
-        given = f"{size / 1e9:.3g} GB at d = {task.d}"
+        given = f"{size / 1e9:.3g} GB at d = {d}"
         raise ExpectedError("run", f"a sample to look back with of at most {room}", given)
     return task.sample(count, seed=settings["seed"], step=FRESH_STEP)
 
@@ -449,7 +461,7 @@ def _hparams(settings: RunSettings) -> dict[str, object]:
 
 def _config(
     settings: RunSettings,
-    predicted: Forecast,
+    predicted: Forecast | None,
     device: str,
     saving: Mapping[str, Any],
     matmul: Matmul,
@@ -457,9 +469,9 @@ def _config(
     return {
         "settings": {**asdict(settings), "batch": settings.batch_size},
         "thresholds": asdict(settings.thresholds()),
-        "escape_steps": settings.escape_steps,
+        "escape_steps": settings.escape_steps if settings.forecastable else None,
         "step_limit": settings.step_limit,
-        "forecast": predicted.bands(),
+        "forecast": predicted.bands() if predicted else {},
         "checkpoints": dict(saving),
         "machine": {
             "device": device,

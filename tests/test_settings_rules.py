@@ -6,14 +6,14 @@ import math
 import pytest
 
 from phasetrack import ExpectedError, RunSettings
-from phasetrack.settings import escape_time, tail_time
+from phasetrack.settings import TASK_NAMES, escape_time, tail_time
 
 
 @pytest.mark.parametrize(
     "option, value, message",
     [
-        ("task", None, "task: expected one of xor, got None"),
-        ("task", "XOR", "task: expected one of xor, got 'XOR'"),
+        ("task", None, f"task: expected one of {', '.join(TASK_NAMES)}, got None"),
+        ("task", "XOR", f"task: expected one of {', '.join(TASK_NAMES)}, got 'XOR'"),
         ("d", "64", "d: expected an integer >= 2 and <= 1048576, got '64'"),
         ("width", 2**21, "width: expected an integer >= 1 and <= 1048576, got 2097152"),
         ("width", 8.0, "width: expected an integer >= 1 and <= 1048576, got 8.0"),

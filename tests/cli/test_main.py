@@ -116,7 +116,7 @@ def test_list_and_plot(made, tmp_path):
             ["run", "xor", "--micro-batch", "9999"],
             "--micro-batch: expected at most the batch, 2048",
         ),
-        (["run", "nor"], "TASK: expected one of xor, got 'nor'"),
+        (["run", "nor"], "TASK: expected one of xor, and, or, majority"),
         (["run"], "TASK: expected a value, got none"),
         (["run", "xor", "--wide", "3"], "phasetrack run: No such option: --wide"),
         (["walk"], "phasetrack: No such command 'walk'"),

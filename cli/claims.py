@@ -1,0 +1,117 @@
+"""`phasetrack claims`: the paper's statements on trial, one after the other."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from phasetrack.experiments.registry import Claim
+    from phasetrack.experiments.result import Result
+
+STYLES = {"supported": "bold green", "contradicted": "bold red"}
+
+
+def claims(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Small sizes, few seeds: minutes in place of an hour.")
+    ] = False,
+    only: Annotated[
+        list[int] | None,
+        typer.Option(help="Only the statement of this number; repeatable.", show_default=False),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write all of it, with figures, as one HTML page.", show_default=False),
+    ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option(help="Write each figure as a PNG into this folder.", show_default=False),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the first run of each setting.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Put the statements of arXiv 2309.15111 on trial here, with numbers, intervals and verdicts.
+
+    The same seed gives the same numbers. Exit code 0 whatever the verdicts are.
+    """
+    from phasetrack._checks import check_int
+    from phasetrack.experiments.registry import chosen
+
+    check_int("seed", seed, minimum=0, maximum=2**62)
+    trials = chosen(only or [])
+    if report is not None and not report.parent.is_dir():
+        from phasetrack._checks import ExpectedError
+
+        raise ExpectedError("report", "a file in a folder that exists", str(report))
+    from phasetrack.experiments.lab import Lab
+    from phasetrack.planning import one_core
+
+    console = Console()
+    lab = Lab(quick, seed)
+    results: list[tuple[Claim, Result]] = []
+    with one_core():
+        for claim in trials:
+            started = time.monotonic()
+            with console.status(f"{claim.number}. {claim.statement} ..."):
+                result = claim.run(lab)
+            results.append((claim, result))
+            if not as_json:
+                _print(console, claim, result, time.monotonic() - started)
+    if as_json:
+        content = {
+            str(claim.number): {"statement": claim.statement, **result.as_json()}
+            for claim, result in results
+        }
+        typer.echo(json.dumps(content, indent=2))
+    if report is not None:
+        from phasetrack.experiments.page import write_page
+
+        word = "Quick sizes" if quick else "Full sizes"
+        write_page(results, report, f"{word}, {len(lab.runs)} runs, first seed {seed}")
+        typer.echo(str(report), err=as_json)
+    if figures is not None:
+        _save_figures(results, figures)
+
+
+def _print(console: Console, claim: Claim, result: Result, seconds: float) -> None:
+    verdict = result.verdict.value
+    title = Text(f"{claim.number:>2}. {claim.statement}: ", "bold")
+    title.append(verdict, STYLES.get(verdict, "bold yellow"))
+    console.print(title.append(f"  ({seconds:.0f} s)", "dim"), highlight=False)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for header in ("measured", "estimate [95 %]", "asked", ""):
+        table.add_column(header)
+    for finding in result.findings:
+        own = finding.verdict
+        table.add_row(
+            Text(finding.name),
+            Text(str(finding.estimate), no_wrap=True),
+            Text(finding.asked, "dim", no_wrap=True),
+            Text(own.word, STYLES.get(own.value, "yellow")) if own else "",
+        )
+    console.print(Padding(table, (0, 0, 0, 4)), highlight=False)
+    console.print(Text(f"    {result.setting}\n", "dim"), highlight=False)
+
+
+def _save_figures(results: list[tuple[Claim, Result]], folder: Path) -> None:
+    from phasetrack._checks import ExpectedError
+    from phasetrack.experiments.figures import figure
+    from phasetrack.plots import save_figure
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExpectedError(
+            "figures", "a folder that can be written", f"{folder} ({error.strerror})"
+        ) from None
+    for claim, result in results:
+        save_figure(figure(result.charts), folder / f"claim-{claim.number:02}.png")

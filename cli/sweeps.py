@@ -1,0 +1,197 @@
+"""`phasetrack sweep`: many runs, with their progress and what came of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from . import options as opt
+
+if TYPE_CHECKING:
+    from phasetrack.settings import RunSettings
+    from phasetrack.sweeps.points import Outcome, Point
+    from phasetrack.sweeps.sweep import Sweep
+
+FAILED, INTERRUPTED = 1, 130
+# Seconds over which the pace is averaged for the time that is left (chosen here).
+PACE_SECONDS = 600.0
+
+
+def sweep(
+    task: opt.Task,
+    grid: Annotated[
+        list[str],
+        typer.Option(help="NAME=VALUE,VALUE,...: an option of `run`; repeatable.", metavar="AXIS"),
+    ],
+    seeds: Annotated[
+        int, typer.Option(help="Runs of each combination, seeds from --seed on (1: chosen here).")
+    ] = 1,
+    d: opt.Dim = 512,
+    width: opt.Width = 512,
+    batch: opt.Batch = None,
+    eta: opt.Eta = 0.2,
+    theta: opt.Theta = 0.1,
+    steps: opt.Steps = None,
+    seed: opt.Seed = 0,
+    train: opt.Train = "both",
+    target: opt.Target = 0.05,
+    every: opt.Every = 1,
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of the runs and their table; sweeps with runs in common share it."
+        ),
+    ] = Path("sweeps"),
+    jobs: Annotated[
+        int | None,
+        typer.Option(help="Processes at work at once (default: one a core).", show_default=False),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            help="On Ray instead: local, or a cluster's ADDRESS (phasetrack[ray]).",
+            show_default=False,
+        ),
+    ] = None,
+    plot: Annotated[
+        bool,
+        typer.Option("--plot", help="Draw OUT/curves.png, and of two axes OUT/phases.png."),
+    ] = False,
+) -> None:
+    """Run every combination of settings, several seeds each, and tabulate what comes of them.
+
+    What has a result in OUT is not computed again, so that an interrupted sweep continues when it is
+    called again. Exit code 1: some runs failed (they are listed); 130: interrupted.
+    """
+    from phasetrack.settings import RunSettings
+
+    base = RunSettings(
+        task=task,
+        d=d,
+        width=width,
+        batch=batch,
+        eta=eta,
+        theta=theta,
+        steps=steps,
+        seed=seed,
+        train=train,
+        target=target,
+        every=every,
+    )
+    from phasetrack.sweeps.grid import Grid, parse_axes
+    from phasetrack.sweeps.sweep import Sweep
+
+    made = Sweep(Grid(base, parse_axes(grid), seeds), out)
+    if plot:
+        _check_drawable(made)
+    console = Console()
+    failed, interrupted = _run(made, console, jobs, ray)
+    _tell(made, console, failed)
+    if interrupted:
+        typer.echo("sweep: interrupted; the same command continues it", err=True)
+        raise typer.Exit(INTERRUPTED)
+    if plot:
+        _draw(made)
+    raise typer.Exit(FAILED if failed else 0)
+
+
+def _run(
+    made: Sweep, console: Console, jobs: int | None, ray: str | None
+) -> tuple[list[Outcome], bool]:
+    """Compute what is missing under a progress bar; failures, and whether it was interrupted."""
+    failed: list[Outcome] = []
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[done]}"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        speed_estimate_period=PACE_SECONDS,
+    )
+    bar = progress.add_task("", total=1, done="")
+    count = done = 0
+
+    def begun(missing: list[Point]) -> None:
+        nonlocal count
+        count = len(missing)
+        known = len(made.points) - count
+        line = f"{len(made.points)} runs, {known} of them done before"
+        console.print(line, highlight=False)
+        total = sum(_cost(point.settings) for point in missing)
+        progress.update(bar, total=total, description="runs", done=f"0/{count}")
+
+    with progress:
+        try:
+            for outcome in made.run(workers=jobs, ray=ray, begun=begun):
+                done += 1
+                progress.update(bar, advance=_cost(outcome.point.settings), done=f"{done}/{count}")
+                if outcome.reason:
+                    failed.append(outcome)
+                if not console.is_terminal or outcome.reason:
+                    state = f"failed: {outcome.reason}" if outcome.reason else "finished"
+                    line = f"{done}/{count}  {outcome.point.name}  {state}"
+                    console.print(line, highlight=False, markup=False, soft_wrap=True)
+        except KeyboardInterrupt:
+            return failed, True
+    return failed, False
+
+
+def _cost(settings: RunSettings) -> float:
+    """Predicted arithmetic of a run: what its share of the progress bar is."""
+    steps = settings.steps or settings.predicted_steps
+    return float(steps * settings.batch_size * settings.width * settings.d)
+
+
+def _tell(made: Sweep, console: Console, failed: list[Outcome]) -> None:
+    """Each combination with its means over the seeds, and what failed."""
+    from phasetrack.sweeps.summary import COLUMNS, by_combination
+    from phasetrack.sweeps.table import TABLE
+
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for name in (*made.grid.axes, *COLUMNS):
+        table.add_column(name, justify="right")
+    for chosen, cells in by_combination(made):
+        table.add_row(*map(_text, chosen.values()), *cells)
+    console.print(table, highlight=False, soft_wrap=not console.is_terminal)
+    for outcome in failed:
+        console.print(Text(f"failed: {outcome.point.name}: {outcome.reason}", "red"))
+    console.print(f"table     {made.folder / TABLE}", highlight=False, soft_wrap=True)
+
+
+def _check_drawable(made: Sweep) -> None:
+    from phasetrack._checks import ExpectedError
+
+    if not any(len(values) > 1 for values in made.grid.axes.values()):
+        raise ExpectedError("plot", "a --grid with two values or more", "none")
+
+
+def _draw(made: Sweep) -> None:
+    from phasetrack.plots import save_figure
+    from phasetrack.sweeps.figures import curves, phase_diagrams, varying
+    from phasetrack.sweeps.table import tabulate
+
+    rows = tabulate(made.folder, made.points, {})
+    drawn = {"curves.png": curves}
+    if len(varying(made.grid.axes)) > 1:
+        drawn["phases.png"] = phase_diagrams
+    for name, draw in drawn.items():
+        save_figure(draw(rows, made.grid.axes, title=made.grid.base.task), made.folder / name)
+        typer.echo(str(made.folder / name))
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,54 @@
+"""Cluster margins balance in the signal-heavy phase.
+
+Statement: "In the signal-heavy phase, SGD balances the signal components such that margins in all four
+cluster directions grow simultaneously" (summary of arXiv 2309.15111, Mechanism 3). Asked: the ratio of
+the smallest to the largest clean margin at the loss target is above that at the onset, from ordinary
+starts and from starts in which the neurons of one cluster are doubled, and close to 1.
+"""
+
+from __future__ import annotations
+
+from phasetrack import intervals
+from phasetrack.experiments.lab import Lab, Observed
+from phasetrack.experiments.result import Chart, Finding, Result, Series
+from phasetrack.settings import RunSettings
+
+
+def run(lab: Lab) -> Result:
+    """Ordinary and imbalanced starts."""
+    settings = RunSettings(d=64, width=128) if lab.quick else RunSettings()
+    seeds = 5 if lab.quick else 10
+    ways = {
+        "ordinary": lab.seeds(settings, seeds),
+        "one cluster favoured": lab.seeds(settings, seeds, "favoured"),
+    }
+    findings = []
+    for name, runs in ways.items():
+        ends = [one.summary["final"]["margin/balance"] for one in runs]
+        rises = [end - _at_onset(one) for end, one in zip(ends, runs, strict=True)]
+        findings += [
+            Finding(
+                f"min/max margin at the onset, {name}",
+                intervals.mean([_at_onset(one) for one in runs]),
+            ),
+            Finding(f"min/max margin at the target, {name}", intervals.mean(ends), low=0.7),
+            Finding(f"rise from onset to target, {name}", intervals.mean(rises), low=0.0),
+        ]
+    chart = Chart(
+        "smallest / largest cluster margin, seed 0",
+        "step",
+        "ratio",
+        [
+            Series(
+                name,
+                runs[0].history.steps.astype(float).tolist(),
+                runs[0].history["margin/balance"].tolist(),
+            )
+            for name, runs in ways.items()
+        ],
+    )
+    return Result(findings, [chart], f"d = {settings.d}, width {settings.width}, {seeds} seeds")
+
+
+def _at_onset(one: Observed) -> float:
+    return one.at("margin/balance", one.boundary("signal_heavy"))

@@ -1,0 +1,58 @@
+"""The failure signatures, provoked on purpose, and quiet in healthy runs.
+
+Statement: training can get stuck at the saddle, grow margins out of balance, or grow what is no signal
+(summary of arXiv 2309.15111, "Failure signatures"); LAZY and DIVERGED are this project's (theory.md 8).
+Asked: each is detected in most runs that provoke it, and healthy runs raise none.
+"""
+
+from __future__ import annotations
+
+from phasetrack import intervals
+from phasetrack.experiments.lab import Lab
+from phasetrack.experiments.result import Chart, Finding, Result, Series
+from phasetrack.settings import RunSettings
+
+
+def run(lab: Lab) -> Result:
+    """Provoke each, then count alerts over healthy runs, those of other statements included."""
+    d, seeds = (64, 5) if lab.quick else (128, 20)
+    provoked = {
+        "SADDLE": RunSettings(d=d, width=128, train="second"),
+        "IMBALANCED": RunSettings(d=d, width=4),
+        # a batch far under d: the noise of its gradient outgrows the signal
+        "NON_SIGNAL_GROWTH": RunSettings(d=d, width=128, batch=d // 16, steps=200),
+        "LAZY": RunSettings(d=d, width=128, theta=10.0),
+        "DIVERGED": RunSettings(d=d, width=128, eta=50.0),
+    }
+    findings = []
+    for name, settings in provoked.items():
+        raised = sum(name in one.alerts for one in lab.seeds(settings, seeds))
+        share = intervals.share(raised, seeds)
+        findings.append(Finding(f"{name} detected where it is provoked", share, low=0.3))
+    lab.seeds(RunSettings(d=d, width=128), seeds)
+    healthy = [one for one in lab.runs if _is_healthy(one.settings)]
+    false = sum(bool(one.alerts) for one in healthy)
+    alarms = intervals.share(false, len(healthy))
+    findings.append(Finding("healthy runs with a false alarm", alarms, high=0.2))
+    chart = Chart(
+        "share of runs in which it was raised",
+        "signature: " + ", ".join(f"{i}: {name}" for i, name in enumerate(provoked)),
+        "share",
+        [
+            Series(
+                "provoked",
+                [float(i) for i in range(len(provoked))],
+                [f.estimate.value for f in findings[:-1]],
+                [f.estimate.low for f in findings[:-1]],
+                [f.estimate.high for f in findings[:-1]],
+            )
+        ],
+    )
+    return Result(findings, [chart], f"d = {d}, {seeds} seeds; {len(healthy)} healthy runs")
+
+
+def _is_healthy(settings: RunSettings) -> bool:
+    """Settings of which theory.md 7 says that they work."""
+    small = settings.theta <= 0.3 and settings.eta <= 0.2
+    large = settings.width >= 32 and settings.batch_size >= 2 * settings.d
+    return small and large and settings.train == "both" and not settings.shuffle_labels

@@ -1,0 +1,105 @@
+"""What cannot learn features needs about d^2 samples.
+
+Statement: d polylog(d) samples are near-optimal, where methods with fixed features need about d^2 (summary
+of arXiv 2309.15111, Key Results; that kernels need d^2 is from memory of the literature, theory.md 7).
+Asked: the power of d in the samples to 10 percent error between 1.6 and 2.4, for the two-layer network's
+tangent kernel in closed form and for a frozen random first layer with a ridge-fitted second.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from phasetrack import intervals
+from phasetrack.experiments.lab import TEST_STEP, Lab
+from phasetrack.experiments.result import Chart, Finding, Result, Series
+from phasetrack.tasks import XOR
+
+ERROR = 0.1
+RIDGE = 1e-6  # of the kernel's diagonal: only against rounding
+GROWTH = 1.3  # of the sample from one size to the next
+FEATURES_PER_DIMENSION = 64  # of d: enough that more change little (chosen here)
+TESTED = 2000
+
+Kernel = Callable[[Tensor, Tensor], Tensor]
+
+
+def run(lab: Lab) -> Result:
+    """Samples to 10 percent error for each method, over d."""
+    dims = (10, 14, 20, 28) if lab.quick else (12, 16, 24, 32, 48, 64)
+    seeds = 3 if lab.quick else 5
+    findings, series = [], []
+    for name, make in {"tangent kernel": _tangent, "random features": _random_features}.items():
+        found = {
+            d: [_needed(d, lab.seed + i, make(d, lab.seed + i)) for i in range(seeds)] for d in dims
+        }
+        pairs = [(math.log(d), math.log(n)) for d in dims for n in found[d]]
+        power = intervals.slope(*np.array(pairs).T)
+        findings.append(Finding(f"power of d, {name}", power, low=1.6, high=2.4))
+        means = [intervals.mean(found[d]) for d in dims]
+        series.append(
+            Series(
+                name,
+                dims,
+                [one.value for one in means],
+                [one.low for one in means],
+                [one.high for one in means],
+            )
+        )
+    series.append(Series("d^2", dims, [float(d * d) for d in dims], predicted=True))
+    title = "samples to 10 percent error"
+    chart = Chart(title, "d", "samples", series, log_x=True, log_y=True)
+    return Result(findings, [chart], f"d = {dims[0]} to {dims[-1]}, {seeds} seeds")
+
+
+def _needed(d: int, seed: int, kernel: Kernel) -> float:
+    """Interpolated samples at which the test error passes ERROR."""
+    task = XOR(d)
+    x_test, y_test = task.sample(TESTED, seed=seed, step=TEST_STEP, dtype=torch.float64)
+    before, count = (math.nan, math.nan), float(d)
+    while True:
+        x, y = task.sample(int(count), seed=seed, step=0, dtype=torch.float64)
+        error = _error(kernel, x, y, x_test, y_test)
+        if error <= ERROR:
+            break
+        before, count = (count, error), count * GROWTH
+    if math.isnan(before[0]):
+        return count
+    return float(np.interp(-ERROR, [-before[1], -error], [before[0], count]))
+
+
+def _error(kernel: Kernel, x: Tensor, y: Tensor, x_test: Tensor, y_test: Tensor) -> float:
+    gram = kernel(x, x)
+    gram.diagonal().add_(RIDGE * gram.diagonal().mean())
+    outputs = kernel(x_test, x) @ torch.linalg.solve(gram, y)
+    return float((outputs * y_test <= 0).double().mean())
+
+
+def _tangent(d: int, _: int) -> Kernel:
+    """The tangent kernel of a two-layer ReLU network (Jacot et al. 2018; Cho and Saul 2009)."""
+
+    def kernel(one: Tensor, other: Tensor) -> Tensor:
+        cosine = (one @ other.T / d).clamp(-1, 1)
+        angle = cosine.arccos()
+        first = (math.pi - angle) / (2 * math.pi)
+        second = (angle.sin() + (math.pi - angle) * cosine) / (2 * math.pi)
+        return cosine * first + second
+
+    return kernel
+
+
+def _random_features(d: int, seed: int) -> Kernel:
+    """The kernel of a frozen first layer, whose second layer is fitted."""
+    generator = torch.Generator().manual_seed(seed)
+    count = FEATURES_PER_DIMENSION * d
+    W = torch.randn(d, count, generator=generator, dtype=torch.float64) / math.sqrt(d)
+
+    def kernel(one: Tensor, other: Tensor) -> Tensor:
+        return torch.relu(one @ W) @ torch.relu(other @ W).T / count
+
+    return kernel

@@ -1,0 +1,92 @@
+"""Growth rates, escape time and the whole forecast against training.
+
+Statement: neurons evolve on their own while the network is small, so that the run follows from the
+law of one neuron (summary of arXiv 2309.15111, Mechanism 1); rates and forecast are this project's
+(theory.md 6 and 6b). Asked: measured over forecast within 5 percent, over d, m, eta, theta and width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from phasetrack import intervals
+from phasetrack.experiments.lab import Lab, Observed
+from phasetrack.experiments.result import Chart, Finding, Result, Series
+from phasetrack.forecast import predict
+from phasetrack.settings import RunSettings
+from phasetrack.tasks import XOR
+
+TOLERANCE = 0.05
+
+
+def run(lab: Lab) -> Result:
+    """One setting changed at a time; the forecast starts from other weights than the runs."""
+    base = RunSettings(d=64, width=128) if lab.quick else RunSettings()
+    double, quadruple = 2 * base.d, 4 * base.d
+    settings = {
+        "base": base,
+        f"d = {double}": replace(base, d=double),
+        "m = 2 d": replace(base, batch=2 * base.d),
+        "m = 16 d": replace(base, batch=4 * quadruple),
+        "eta = 0.1": replace(base, eta=0.1),
+        "theta = 0.3": replace(base, theta=0.3),
+        "width / 2": replace(base, width=base.width // 2),
+    }
+    seeds = 4 if lab.quick else 10
+    findings, onsets, halvings = [], [], []
+    for name, one in settings.items():
+        runs = lab.seeds(one, seeds)
+        bands = predict(XOR(one.d).geometry, replace(one, seed=one.seed + 1000)).bands()
+        onset = bands["signal_heavy_onset"]["value"]
+        halved = bands["loss_halving_step"]["value"]
+        onsets.append(intervals.mean([r.boundary("signal_heavy") / onset for r in runs]))
+        halvings.append(intervals.mean([r.summary["loss_halving_step"] / halved for r in runs]))
+        findings.append(Finding(f"onset, measured / forecast, {name}", onsets[-1]))
+    for phase in ("signal_finding", "signal_heavy"):
+        ratios = [_growth(one, phase) for one in lab.seeds(base, seeds)]
+        findings.append(
+            Finding(
+                f"growth in {phase}, measured / predicted",
+                intervals.mean(ratios),
+                1 - TOLERANCE,
+                1 + TOLERANCE,
+            )
+        )
+    over_settings = intervals.mean([one.value for one in onsets])
+    halved_over = intervals.mean([one.value for one in halvings])
+    low, high = 1 - TOLERANCE, 1 + TOLERANCE
+    near = sum(abs(one.value - 1) <= TOLERANCE for one in onsets)
+    findings += [
+        # an average over settings could hide errors of both signs
+        Finding(
+            "settings whose mean onset is within 5 percent",
+            intervals.share(near, len(onsets)),
+            low=0.3,
+        ),
+        Finding("onset, measured / forecast, over settings", over_settings, low, high),
+        Finding("loss halved, measured / forecast, over settings", halved_over, low, high),
+    ]
+    places = [float(number) for number in range(len(settings))]
+    chart = Chart(
+        "measured / forecast: " + ", ".join(f"{i}: {name}" for i, name in enumerate(settings)),
+        "setting",
+        "ratio",
+        [_series("onset", places, onsets), _series("loss halved", places, halvings)],
+    )
+    return Result(findings, [chart], f"around d = {base.d}, width {base.width}, {seeds} seeds")
+
+
+def _growth(one: Observed, phase: str) -> float:
+    rates = one.summary["growth"].get(phase)
+    return rates["measured"] / rates["predicted"] if rates else math.nan
+
+
+def _series(name: str, x: list[float], estimates: list[intervals.Interval]) -> Series:
+    return Series(
+        name,
+        x,
+        [one.value for one in estimates],
+        [one.low for one in estimates],
+        [one.high for one in estimates],
+    )

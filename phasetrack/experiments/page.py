@@ -1,0 +1,119 @@
+"""All trials as one HTML page that opens without a network. No torch."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+
+from phasetrack._checks import ExpectedError
+from phasetrack._version import __version__
+from phasetrack.experiments.figures import svg
+from phasetrack.experiments.registry import Claim
+from phasetrack.experiments.result import Finding, Result
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>arXiv 2309.15111 on trial · phasetrack</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+  color: #1b1b1b; background: #fff; }}
+h2 {{ margin: 2.5rem 0 .3rem; font-size: 1.15rem; }}
+table {{ border-collapse: collapse; margin: .6rem 0; }}
+th, td {{ text-align: left; padding: .2rem 1.1rem .2rem 0; border-bottom: 1px solid #ddd; }}
+td.number {{ font-variant-numeric: tabular-nums; white-space: nowrap; }}
+.yes, .no, .open {{ font-weight: 600; }}
+.yes {{ color: #006b4f; }} .no {{ color: #a63a00; }} .open {{ color: #555; }}
+.about {{ color: #444; white-space: pre-line; }}
+svg {{ max-width: 100%; height: auto; }}
+@media (prefers-color-scheme: dark) {{ body {{ color: #e6e6e6; background: #161616; }}
+  .about {{ color: #bbb; }} th, td {{ border-color: #444; }} .yes {{ color: #4fd1a5; }}
+  .no {{ color: #ff9a5c; }} .open {{ color: #bbb; }} svg {{ background: #fff; }} }}
+</style>
+</head>
+<body>
+<h1>arXiv 2309.15111 on trial</h1>
+<p>{setting}. Numbers are estimates over seeds with 95 percent intervals. A statement is supported where
+every interval lies in the range that it asks for, contradicted where one lies outside, and undecided at
+these sizes otherwise. phasetrack {version}.</p>
+<table><thead><tr><th></th><th>statement</th><th>verdict</th></tr></thead>
+<tbody>{rows}</tbody></table>
+{sections}
+</body>
+</html>
+"""
+SECTION = """<section id="claim-{number}">
+<h2>{number}. {statement}: <span class="{mark}">{verdict}</span></h2>
+<p class="about">{about}</p>
+<p>{setting}</p>
+<table><thead><tr><th>measured</th><th>estimate</th><th>asked</th><th></th></tr></thead>
+<tbody>{findings}</tbody></table>
+{figure}
+</section>
+"""
+
+
+def write_page(results: Sequence[tuple[Claim, Result]], file: Path, setting: str) -> None:
+    """Write the page.
+
+    Args:
+        results: each claim with its trial.
+        file: where to; an existing file is replaced.
+        setting: how the trials were made, in words.
+
+    Raises:
+        ExpectedError: if the file cannot be written.
+    """
+    try:
+        file.write_text(page(results, setting), encoding="utf-8")
+    except OSError as error:
+        raise ExpectedError(
+            "report", "a file that can be written", f"{file} ({error.strerror})"
+        ) from None
+
+
+def page(results: Sequence[tuple[Claim, Result]], setting: str) -> str:
+    """The page of `write_page` as text."""
+    rows = "".join(
+        f'<tr><td class="number">{claim.number}</td><td><a href="#claim-{claim.number}">'
+        f'{html.escape(claim.statement)}</a></td><td class="{result.verdict.word}">'
+        f"{result.verdict.value}</td></tr>"
+        for claim, result in results
+    )
+    return PAGE.format(
+        setting=html.escape(setting),
+        version=__version__,
+        rows=rows,
+        sections="\n".join(_section(claim, result) for claim, result in results),
+    )
+
+
+def _section(claim: Claim, result: Result) -> str:
+    return SECTION.format(
+        number=claim.number,
+        statement=html.escape(claim.statement),
+        mark=result.verdict.word,
+        verdict=result.verdict.value,
+        about=html.escape(_paragraphs(claim.about)),
+        setting=html.escape(result.setting),
+        findings="".join(map(_row, result.findings)),
+        figure=svg(result.charts),
+    )
+
+
+def _row(finding: Finding) -> str:
+    verdict = finding.verdict
+    mark = f'<td class="{verdict.word}">{verdict.value}</td>' if verdict else "<td></td>"
+    return (
+        f"<tr><td>{html.escape(finding.name)}</td><td class='number'>{finding.estimate}</td>"
+        f"<td class='number'>{html.escape(finding.asked)}</td>{mark}</tr>"
+    )
+
+
+def _paragraphs(text: str) -> str:
+    """Lines of a docstring joined, its paragraphs kept."""
+    parts = text.split("\n\n")
+    return "\n".join(" ".join(part.split()) for part in parts)

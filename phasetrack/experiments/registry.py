@@ -1,0 +1,70 @@
+"""The statements on trial, in the order of their numbers. No torch until one is run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from phasetrack._checks import ExpectedError
+
+if TYPE_CHECKING:
+    from phasetrack.experiments.lab import Lab
+    from phasetrack.experiments.result import Result
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement and where its trial is.
+
+    Attributes:
+        number: for people.
+        statement: in one sentence.
+        module: in `phasetrack.experiments`; its docstring says where the statement comes from and
+            how it is tested, its `run(lab)` does.
+    """
+
+    number: int
+    statement: str
+    module: str
+
+    @property
+    def about(self) -> str:
+        """The trial's docstring."""
+        return (import_module(f"phasetrack.experiments.{self.module}").__doc__ or "").strip()
+
+    def run(self, lab: Lab) -> Result:
+        """Put the statement on trial."""
+        result: Result = import_module(f"phasetrack.experiments.{self.module}").run(lab)
+        return result
+
+
+CLAIMS = (
+    Claim(1, "Two phases in this order, with one boundary between them", "two_phases"),
+    Claim(2, "Samples to 2 percent error grow as d times a logarithm", "sample_complexity"),
+    Claim(3, "What cannot learn features needs about d^2 samples", "fixed_features"),
+    Claim(4, "Training both layers at once amplifies what was found", "positive_feedback"),
+    Claim(5, "A small share of the neurons suffices", "few_neurons"),
+    Claim(6, "Cluster margins balance in the signal-heavy phase", "balance"),
+    Claim(7, "The loss is close to first order until the features are found", "first_order"),
+    Claim(8, "The law of one neuron forecasts the whole run", "forecast_holds"),
+    Claim(9, "A few dozen neurons suffice, and more change little", "width"),
+    Claim(10, "Small initial weights find features, large ones fit without", "initial_scale"),
+    Claim(11, "Steps go as 1/eta, and the batch only has to be of order d", "step_and_batch"),
+    Claim(15, "Other functions and data: what carries over from XOR", "other_functions"),
+    Claim(16, "Each failure signature is detected, and healthy runs raise none", "failures"),
+)
+
+
+def chosen(numbers: list[int]) -> list[Claim]:
+    """The claims of some numbers, or all.
+
+    Raises:
+        ExpectedError: naming `only`, if there is none of a number.
+    """
+    known = {claim.number: claim for claim in CLAIMS}
+    for number in numbers:
+        if number not in known:
+            allowed = "numbers of claims, " + ", ".join(map(str, known))
+            raise ExpectedError("only", allowed, number)
+    return [claim for claim in CLAIMS if not numbers or claim.number in numbers]

@@ -1,0 +1,81 @@
+"""Step size and batch: small steps take more of them, the batch only has to be of the order of d.
+
+Statement: m >= d polylog(d) samples a step, eta <= theta, and O(log(d) / eta) steps (summary of arXiv
+2309.15111, Design tradeoffs; theory.md 1). Asked: eta times the steps to half the loss does not depend
+on eta; m = d and more works, with steps that hardly depend on m.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from phasetrack import intervals
+from phasetrack.experiments.lab import Lab
+from phasetrack.experiments.result import Chart, Finding, Result, Series
+from phasetrack.settings import RunSettings
+
+
+def run(lab: Lab) -> Result:
+    """Each of the two over a range, the other fixed."""
+    base = RunSettings(d=64, width=128) if lab.quick else RunSettings(d=128, width=256)
+    seeds = 4 if lab.quick else 10
+    steps = (0.1, 0.2, 0.4) if lab.quick else (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+    shares = (0.25, 1, 4, 16) if lab.quick else (0.25, 0.5, 1, 2, 4, 16, 64)
+    times = {
+        eta: intervals.mean(
+            [
+                eta * one.summary["loss_halving_step"]
+                for one in lab.seeds(replace(base, eta=eta), seeds)
+            ]
+        )
+        for eta in steps
+    }
+    batches = {part: lab.seeds(replace(base, batch=int(part * base.d)), seeds) for part in shares}
+    fitted = {p: sum("FITTED" in one.labels for one in runs) for p, runs in batches.items()}
+    enough = [part for part in shares if part >= 1]
+    large, small = (
+        [one.summary["loss_halving_step"] for one in batches[part]] for part in (shares[-1], 4)
+    )
+    ratio = [b / a for a, b in zip(small, large, strict=True)]
+    findings = [
+        Finding(
+            f"time to half the loss, eta = {steps[0]} / eta = {steps[-1]}",
+            intervals.mean(
+                [
+                    steps[0] * one.summary["loss_halving_step"] / times[steps[-1]].value
+                    for one in lab.seeds(replace(base, eta=steps[0]), seeds)
+                ]
+            ),
+            low=0.85,
+            high=1.15,
+        ),
+        Finding(
+            "fitted with m >= d",
+            intervals.share(sum(fitted[p] for p in enough), seeds * len(enough)),
+            low=0.7,
+        ),
+        Finding("fitted with m = d / 4", intervals.share(fitted[0.25], seeds)),
+        Finding(
+            f"steps to half the loss, m = {shares[-1]} d / m = 4 d",
+            intervals.mean(ratio),
+            low=0.85,
+            high=1.15,
+        ),
+    ]
+    counts = [intervals.share(fitted[p], seeds) for p in shares]
+    chart = Chart(
+        "share of runs that were fitted",
+        "m / d",
+        "share",
+        [
+            Series(
+                "runs",
+                shares,
+                [e.value for e in counts],
+                [e.low for e in counts],
+                [e.high for e in counts],
+            )
+        ],
+        log_x=True,
+    )
+    return Result(findings, [chart], f"d = {base.d}, width {base.width}, {seeds} seeds")

@@ -1,0 +1,41 @@
+"""A sweep at a glance: a line for each combination of settings, means and intervals over seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from phasetrack import intervals
+from phasetrack.sweeps.sweep import Sweep
+from phasetrack.sweeps.table import tabulate
+
+# The numbers are means, and after the sign half of their 95 percent interval.
+COLUMNS = ("runs", "fitted", "onset", "forecast", "loss target met", "samples to 2 %")
+
+
+def by_combination(sweep: Sweep) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """Each combination of the axes, and its cells under `COLUMNS`."""
+    rows = tabulate(sweep.folder, sweep.points, {})
+    seeds = sweep.grid.seeds
+    for number, chosen in enumerate(sweep.grid.combinations()):
+        group = rows[number * seeds : (number + 1) * seeds]
+        finished = [row for row in group if row["state"] == "finished"]
+        fitted = sum(row["fitted"] is not None for row in finished)
+        cells = [f"{len(finished)}/{seeds}", f"{fitted}/{len(finished)}"]
+        for column in ("onset", "onset_forecast", "fitted", "learned_samples"):
+            values = [math.nan if row[column] is None else row[column] for row in finished]
+            estimate = intervals.mean(values)
+            cells.append(_cell(estimate))
+        yield chosen, cells
+
+
+def _cell(estimate: intervals.Interval) -> str:
+    if math.isnan(estimate.value):
+        return "-"
+    half = "" if math.isnan(estimate.high) else f" ±{_number(estimate.high - estimate.value)}"
+    return f"{_number(estimate.value)}{half}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}" if value < 1000 else f"{value:,.0f}"

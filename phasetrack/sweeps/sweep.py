@@ -1,0 +1,110 @@
+"""A sweep: the points of a grid that have no result yet are computed, and all are tabulated."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from phasetrack._checks import ExpectedError, check_int
+from phasetrack.run_directory import write_json
+from phasetrack.sweeps.grid import Grid
+from phasetrack.sweeps.local import run_locally
+from phasetrack.sweeps.points import Outcome, Point, is_finished
+from phasetrack.sweeps.table import write_table
+from phasetrack.sweeps.work import Job, clear
+
+SWEEP = "sweep.json"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A grid in a folder.
+
+    Attributes:
+        grid: what is computed.
+        folder: where each point has its run directory; sweeps with points in common may share it.
+    """
+
+    grid: Grid
+    folder: Path
+
+    @property
+    def points(self) -> list[Point]:
+        """Every point, in the grid's order."""
+        return [Point(self.grid.name(settings), settings) for settings in self.grid.points()]
+
+    def missing(self) -> list[Point]:
+        """The points that have no result yet."""
+        return [point for point in self.points if not is_finished(self.folder, point)]
+
+    def run(
+        self,
+        *,
+        workers: int | None = None,
+        ray: str | None = None,
+        begun: Callable[[list[Point]], None] = lambda _: None,
+    ) -> Iterator[Outcome]:
+        """Compute what is missing, in several processes, and yield each outcome as it comes.
+
+        Whatever ends it, a point that was finished is never computed again, and the table holds
+        what there is.
+
+        Args:
+            workers: processes at work at once; None means one a core. They share the cores.
+            ray: a Ray cluster's address, or ``local``, in place of processes of our own.
+            begun: called once with the points that will be computed.
+
+        Raises:
+            ExpectedError: if the folder cannot be written, or Ray not be reached.
+        """
+        cores = available_cores()
+        missing = self.missing()
+        # without more workers than points, nor fewer threads than one
+        count = check_int("jobs", cores if workers is None else workers, minimum=1)
+        count = max(1, min(count, len(missing)))
+        self._prepare(missing)
+        begun(missing)
+        failed: dict[str, str] = {}
+        jobs = [Job((point,), max(1, cores // count), self.folder) for point in missing]
+        try:
+            if ray is None:
+                results = run_locally(jobs, count)
+            else:
+                from phasetrack.sweeps.cluster import run_on_ray
+
+                jobs = [Job(job.points, 1, self.folder) for job in jobs]
+                results = run_on_ray(jobs, ray, cores if workers is None else workers)
+            for outcomes in results if jobs else ():
+                for outcome in outcomes:
+                    if outcome.reason:
+                        failed[outcome.point.name] = outcome.reason
+                    yield outcome
+        finally:
+            write_table(self.folder, self.points, failed)
+
+    def _prepare(self, missing: list[Point]) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(
+                self.folder / SWEEP,
+                {
+                    "base": asdict(self.grid.base),
+                    "axes": {name: list(values) for name, values in self.grid.axes.items()},
+                    "seeds": self.grid.seeds,
+                },
+            )
+        except OSError as error:
+            raise ExpectedError(
+                "out", "a folder that can be written", f"{self.folder} ({error.strerror})"
+            ) from None
+        for point in missing:
+            clear(self.folder, point)
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,117 @@
+"""The results of a sweep as one tidy table: a row a run, settings first, then what came of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from phasetrack.phases import first_crossing
+from phasetrack.run_directory import Run, read_run
+from phasetrack.sweeps.points import Point, is_finished
+
+TABLE, PARQUET = "points.csv", "points.parquet"
+# Share of a fresh batch on the wrong side at which a function counts as learned (theory.md 7).
+LEARNED = 0.02
+BOUNDARIES = {"onset": "signal_heavy", "linear_exit": "linear_exit", "fitted": "fitted"}
+FORECAST = {
+    "onset_forecast": "signal_heavy_onset",
+    "linear_exit_forecast": "linear_exit",
+    "loss_halving_forecast": "loss_halving_step",
+    "fitted_forecast": "fitted",
+}
+FINAL = {
+    "final_loss": "loss/train",
+    "final_error": "error/train",
+    "final_zeta_star": "heaviness/zeta_star",
+    "final_heavy_mass": "heaviness/heavy_mass",
+    "final_margin_min": "margin/min",
+    "final_balance": "margin/balance",
+}
+
+
+def tabulate(
+    folder: Path, points: Sequence[Point], failed: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """One row a point, in their order; a value that there is none of is None.
+
+    Args:
+        folder: the sweep's.
+        points: its points.
+        failed: name of a point to the reason why it has no result.
+    """
+    return [_row(folder, point, failed.get(point.name, "")) for point in points]
+
+
+def write_table(
+    folder: Path, points: Sequence[Point], failed: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Write the table as CSV, and as Parquet where pyarrow is installed; return its rows."""
+    rows = tabulate(folder, points, failed)
+    if not rows:
+        return rows
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    _replace(folder / TABLE, text.getvalue().encode())
+    if find_spec("pyarrow"):
+        import pyarrow
+        from pyarrow import parquet
+
+        packed = pyarrow.BufferOutputStream()
+        parquet.write_table(pyarrow.Table.from_pylist(rows), packed)
+        _replace(folder / PARQUET, packed.getvalue().to_pybytes())
+    return rows
+
+
+def _row(folder: Path, point: Point, reason: str) -> dict[str, Any]:
+    settings = {**asdict(point.settings), "batch": point.settings.batch_size}
+    row: dict[str, Any] = {"name": point.name, **settings, "state": "missing", "reason": reason}
+    if reason:
+        row["state"] = "failed"
+    run = None
+    if is_finished(folder, point):
+        run, row["state"] = read_run(folder / point.name), "finished"
+    return row | _results(run, point)
+
+
+def _results(run: Run | None, point: Point) -> dict[str, Any]:
+    summary = run.summary if run else {}
+    onsets = {b["name"]: b["onset"] for b in summary.get("boundaries", ())}
+    forecast = summary.get("forecast", {})
+    learned = math.nan
+    if run and "error/train" in run.history:
+        pairs = zip(run.history.steps.tolist(), run.history["error/train"].tolist(), strict=True)
+        learned = first_crossing(pairs, LEARNED)
+    samples = learned * point.settings.batch_size
+    return {
+        "phase": summary.get("phase"),
+        "stopped": summary.get("stopped"),
+        "steps_taken": summary.get("steps"),
+        "samples": summary["steps"] * point.settings.batch_size if summary else None,
+        **{column: _number(onsets.get(name)) for column, name in BOUNDARIES.items()},
+        "loss_halving": _number(summary.get("loss_halving_step")),
+        "learned": _number(learned),
+        "learned_samples": _number(samples),
+        **{column: _number(forecast.get(k, {}).get("value")) for column, k in FORECAST.items()},
+        **{column: _number(summary.get("final", {}).get(k)) for column, k in FINAL.items()},
+        "alerts": ",".join(alert["name"] for alert in summary.get("alerts", ())),
+        "seconds": _number(summary.get("seconds")),
+    }
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old one or the new one."""
+    scratch = path.with_name(f".{path.name}")
+    scratch.write_bytes(content)
+    scratch.replace(path)

@@ -1,0 +1,46 @@
+"""Tasks by their names on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from phasetrack._checks import ExpectedError, check_choice
+from phasetrack.tasks import functions, variants
+from phasetrack.tasks.base import Task
+from phasetrack.tasks.boolean import XOR
+from phasetrack.tasks.functions import BooleanFunction
+
+TASKS: dict[str, Callable[[int], Task]] = {
+    "xor": XOR,
+    "and": lambda d: BooleanFunction(d, 2, functions.conjunction),
+    "or": lambda d: BooleanFunction(d, 2, functions.disjunction),
+    "majority": lambda d: BooleanFunction(d, 3, functions.majority),
+    "parity3": lambda d: BooleanFunction(d, 3, functions.parity),
+    "parity4": lambda d: BooleanFunction(d, 4, functions.parity),
+    "staircase": lambda d: BooleanFunction(d, 3, functions.staircase),
+    "two-xors": functions.TwoXORs,
+    "unbalanced": variants.UnbalancedXOR,
+    "noisy": variants.NoisyXOR,
+    "rotated": variants.RotatedXOR,
+    "gaussian": variants.GaussianXOR,
+}
+
+
+def make_task(name: str, d: int, *, shuffle_labels: bool = False) -> Task:
+    """A task in dimension d.
+
+    Args:
+        name: a key of `TASKS`.
+        d: input dimension.
+        shuffle_labels: labels that say nothing of their samples; of XOR alone.
+
+    Raises:
+        ExpectedError: if there is no such task, d is too small for it, or its labels cannot be
+            shuffled.
+    """
+    check_choice("task", name, TASKS)
+    if shuffle_labels:
+        if name != "xor":
+            raise ExpectedError("shuffle_labels", "the task xor", name)
+        return XOR(d, shuffle_labels=True)
+    return TASKS[name](d)

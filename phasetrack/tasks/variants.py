@@ -1,0 +1,207 @@
+"""XOR with something changed: unbalanced labels, wrong labels, rotated inputs, Gaussian inputs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from phasetrack._checks import check_float, check_int
+from phasetrack.geometry import ClusterGeometry
+from phasetrack.tasks.bits import signs
+from phasetrack.tasks.boolean import XOR
+
+CHANCES, NORMALS = 2, 3  # streams of random bits, after boolean.py's
+CHANCE_BITS = 24  # a chance is met to 2^-24
+NORMAL_BITS = 52  # of a uniform number that becomes a normal one
+ROTATION_SEED = 20230915  # fixed, so that runs of different seeds see the same data
+
+
+@dataclass(frozen=True)
+class UnbalancedXOR:
+    """XOR where +1 is the label of a given share of the samples.
+
+    Args:
+        d: input dimension, >= 2.
+        positive: the share, in (0, 1).
+    """
+
+    d: int
+    positive: float = 0.8
+
+    def __post_init__(self) -> None:
+        """Check both."""
+        check_int("d", self.d, minimum=2)
+        check_float("positive", self.positive, above=0.0, maximum=1.0)
+
+    @cached_property
+    def geometry(self) -> ClusterGeometry:
+        """XOR's."""
+        return XOR(self.d).geometry
+
+    def sample(
+        self,
+        count: int,
+        *,
+        seed: int,
+        step: int,
+        start: int = 0,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> tuple[Tensor, Tensor]:
+        """Samples start .. start + count - 1 of the batch of `step` (see `Task.sample`)."""
+        x, _ = XOR(self.d).sample(
+            count, seed=seed, step=step, start=start, device=device, dtype=dtype
+        )
+        y = 2 * _chance(self.positive, count, seed, step, start).to(device, dtype) - 1
+        x = x.clone()
+        x[:, 1] = -y * x[:, 0]
+        return x, y
+
+
+@dataclass(frozen=True)
+class NoisyXOR:
+    """XOR where a share of the labels is turned round.
+
+    Args:
+        d: input dimension, >= 2.
+        wrong: the share, in [0, 1/2].
+    """
+
+    d: int
+    wrong: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Check both."""
+        check_int("d", self.d, minimum=2)
+        check_float("wrong", self.wrong, minimum=0.0, maximum=0.5)
+
+    @cached_property
+    def geometry(self) -> ClusterGeometry:
+        """XOR's: each cluster has the label of most of its samples."""
+        return XOR(self.d).geometry
+
+    def sample(
+        self,
+        count: int,
+        *,
+        seed: int,
+        step: int,
+        start: int = 0,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> tuple[Tensor, Tensor]:
+        """Samples start .. start + count - 1 of the batch of `step` (see `Task.sample`)."""
+        x, y = XOR(self.d).sample(
+            count, seed=seed, step=step, start=start, device=device, dtype=dtype
+        )
+        turned = _chance(self.wrong, count, seed, step, start).to(device, dtype)
+        return x, y * (1 - 2 * turned)
+
+
+@dataclass(frozen=True)
+class RotatedXOR:
+    """XOR in a random orthonormal basis: no axis of the inputs is special.
+
+    Args:
+        d: input dimension, >= 2; the rotation takes d^2 numbers.
+    """
+
+    d: int
+
+    def __post_init__(self) -> None:
+        """Check d."""
+        check_int("d", self.d, minimum=2)
+
+    @cached_property
+    def rotation(self) -> Tensor:
+        """Orthogonal, float64 (d, d), uniform; inputs are rows times it."""
+        generator = torch.Generator().manual_seed(ROTATION_SEED)
+        Q, R = torch.linalg.qr(
+            torch.randn(self.d, self.d, generator=generator, dtype=torch.float64)
+        )
+        turned: Tensor = Q * R.diagonal().sign()
+        return turned
+
+    @cached_property
+    def geometry(self) -> ClusterGeometry:
+        """XOR's clusters, rotated."""
+        plain = XOR(self.d).geometry
+        return ClusterGeometry(plain.centres @ self.rotation, plain.labels, plain.names)
+
+    def sample(
+        self,
+        count: int,
+        *,
+        seed: int,
+        step: int,
+        start: int = 0,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> tuple[Tensor, Tensor]:
+        """Samples start .. start + count - 1 of the batch of `step` (see `Task.sample`)."""
+        x, y = XOR(self.d).sample(
+            count, seed=seed, step=step, start=start, device=device, dtype=dtype
+        )
+        return x @ self.rotation.to(device, dtype), y
+
+
+@dataclass(frozen=True)
+class GaussianXOR:
+    """x normal in R^d with y = -sign(x_1 x_2): samples come as near to the boundary as they like.
+
+    Args:
+        d: input dimension, >= 2.
+    """
+
+    d: int
+
+    def __post_init__(self) -> None:
+        """Check d."""
+        check_int("d", self.d, minimum=2)
+
+    @cached_property
+    def geometry(self) -> ClusterGeometry:
+        """The mean of each quadrant; samples scatter about it within the signal span, too."""
+        plain = XOR(self.d).geometry
+        return ClusterGeometry(math.sqrt(2 / math.pi) * plain.centres, plain.labels, plain.names)
+
+    def sample(
+        self,
+        count: int,
+        *,
+        seed: int,
+        step: int,
+        start: int = 0,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> tuple[Tensor, Tensor]:
+        """Samples start .. start + count - 1 of the batch of `step` (see `Task.sample`)."""
+        uniform = _uniform(count, self.d, NORMAL_BITS, NORMALS, seed, step, start)
+        x = torch.special.ndtri(uniform).to(device, dtype)
+        return x, -x[:, 0].sign() * x[:, 1].sign()
+
+
+def _chance(share: float, count: int, seed: int, step: int, start: int) -> Tensor:
+    """Whether each sample is among a share of them, bool (count,)."""
+    return _uniform(count, 1, CHANCE_BITS, CHANCES, seed, step, start)[:, 0] < share
+
+
+def _uniform(
+    rows: int, columns: int, bits: int, stream: int, seed: int, step: int, start: int
+) -> Tensor:
+    """Uniform numbers in (0, 1), midpoints of 2^bits cells, float64 (rows, columns)."""
+    drawn = signs(
+        rows,
+        columns * bits,
+        seed=seed,
+        stream=stream,
+        step=step,
+        start=start,
+        dtype=torch.float64,
+    ).reshape(rows, columns, bits)
+    weights = 0.5 ** torch.arange(2, bits + 2, dtype=torch.float64)
+    return 0.5 + drawn @ weights

@@ -1,0 +1,56 @@
+"""`phasetrack sweep` as it is typed: progress, Ctrl-C, and going on."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+from command import COMMAND, call
+
+SWEEP = ["sweep", "xor", "--d", "8", "--width", "8", "--target", "0.6", "--jobs", "1"]
+
+
+def test_ctrl_c_and_the_same_command_again(tmp_path):
+    typed = [*SWEEP, "--grid", "theta=0.1,0.2,0.3", "--seeds", "1", "--out", tmp_path / "s"]
+    with subprocess.Popen(
+        [COMMAND, *map(str, typed)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    ) as process:
+        while process.poll() is None and not list(tmp_path.glob("s/*/summary.json")):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate()
+    assert process.returncode == 130, errors
+    assert errors == "sweep: interrupted; the same command continues it\n"
+    assert output.startswith("3 runs, 0 of them done before")
+    first = {path: path.stat().st_mtime_ns for path in tmp_path.glob("s/*/checkpoint.pt")}
+    done = call(*typed, "--plot")
+    assert done.returncode == 0, done.stderr
+    assert re.match(r"3 runs, [12] of them done before", done.stdout)
+    finished = {path for path in first if (path.parent / "summary.json").exists()}
+    assert any(path.stat().st_mtime_ns == first[path] for path in finished)
+    assert len(list(tmp_path.glob("s/*/summary.json"))) == 3
+    assert done.stdout.endswith(f"{tmp_path}/s/curves.png\n") and "1/1" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "typed, complaint",
+    [
+        ([], "--grid: expected a value, got none"),
+        (["--grid", "depth=3"], "--grid: expected NAME=VALUE,VALUE,..., NAME one of d, width"),
+        (["--grid", "d=1"], "--d: expected an integer >= 2"),
+        (["--grid", "d=8", "--jobs", "0"], "--jobs: expected an integer >= 1, got 0"),
+        (["--grid", "d=8", "--plot"], "--plot: expected a --grid with two values or more"),
+        (["--grid", "d=8", "--ray", "127.0.0.1:1"], "--ray: expected local, auto, or the host"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_one_line(typed, complaint, tmp_path):
+    done = call("sweep", "xor", "--steps", "1", *typed, "--out", tmp_path / "s")
+    assert done.returncode == 2 and done.stderr.startswith(complaint), done.stderr
+    assert len(done.stderr.splitlines()) == 1

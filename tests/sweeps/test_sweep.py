@@ -1,0 +1,167 @@
+"""Sweeps in real processes: each point once, whatever happens to the others."""
+
+import csv
+import json
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+from sweep_workers import die_always, die_once, note
+
+from phasetrack import ExpectedError, RunSettings, read_run, train
+from phasetrack.sweeps.figures import curves, phase_diagrams
+from phasetrack.sweeps.grid import Grid
+from phasetrack.sweeps.local import run_locally
+from phasetrack.sweeps.points import Point, is_finished
+from phasetrack.sweeps.summary import COLUMNS, by_combination
+from phasetrack.sweeps.sweep import Sweep
+from phasetrack.sweeps.table import tabulate
+from phasetrack.sweeps.work import Job
+
+BASE = RunSettings(d=8, width=16, batch=64, target=0.6)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """Three runs: two that fit and one that diverges."""
+    folder = tmp_path_factory.mktemp("sweep")
+    sweep = Sweep(Grid(BASE, {"eta": (0.4, 300.0)}, seeds=2), folder)
+    return sweep, list(sweep.run(workers=2))
+
+
+def test_a_sweep_is_the_runs_one_by_one(swept, tmp_path):
+    sweep, outcomes = swept
+    assert [outcome.reason for outcome in outcomes] == [""] * 4
+    assert sorted(o.point.name for o in outcomes) == sorted(p.name for p in sweep.points)
+    alone = train(replace(BASE, eta=0.4, seed=1), out=tmp_path, name="alone", threads=1)
+    (point,) = [p for p in sweep.points if p.settings.eta == 0.4 and p.settings.seed == 1]
+    run = read_run(sweep.folder / point.name)
+    assert run.summary["boundaries"] == alone["boundaries"]
+    assert list(run.path.glob("events.out.tfevents.*"))
+
+
+def test_the_table_is_tidy(swept):
+    sweep, _ = swept
+    with (sweep.folder / "points.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == [point.name for point in sweep.points]
+    assert [row["stopped"] for row in rows] == ["fitted", "fitted", "diverged", "diverged"]
+    run = read_run(sweep.folder / rows[0]["name"])
+    assert float(rows[0]["onset"]) == run.summary["boundaries"][0]["onset"]
+    assert int(rows[0]["samples"]) == 64 * run.summary["steps"]
+    step = int(float(rows[0]["learned"]))
+    errors = run.history["error/train"]
+    assert errors[step] > 0.02 >= errors[step + 1]
+    assert rows[2]["fitted"] == "" and rows[2]["alerts"] == "DIVERGED"
+    packed = pyarrow.parquet.read_table(sweep.folder / "points.parquet").to_pylist()
+    assert packed == tabulate(sweep.folder, sweep.points, {})
+    cells = {chosen["eta"]: cells for chosen, cells in by_combination(sweep)}
+    assert cells[0.4][:2] == ["2/2", "2/2"] and cells[300.0][:3] == ["2/2", "0/2", "-"]
+    assert len(cells[0.4]) == len(COLUMNS)
+
+
+def test_what_is_finished_is_never_computed_again(swept):
+    sweep, _ = swept
+    before = {path: path.stat().st_mtime_ns for path in sweep.folder.rglob("checkpoint.pt")}
+    assert len(before) == 4 and sweep.missing() == [] and list(sweep.run()) == []
+    # nor in a larger sweep in the same folder, or after a point was cut off in the middle
+    victim = sweep.points[0]
+    (sweep.folder / victim.name / "summary.json").unlink()
+    larger = Sweep(Grid(BASE, {"eta": (0.4, 300.0, 0.8)}, seeds=1), sweep.folder)
+    asked = []
+    outcomes = list(larger.run(workers=1, begun=asked.extend))
+    assert [point.settings.eta for point in asked] == [0.4, 0.8]
+    assert {o.point.name for o in outcomes} == {point.name for point in asked}
+    after = {path: path.stat().st_mtime_ns for path in before}
+    assert [path for path in before if before[path] != after[path]] == [
+        sweep.folder / victim.name / "checkpoint.pt"
+    ]
+
+
+def test_one_that_fails_is_listed_and_ends_nothing(tmp_path):
+    sweep = Sweep(Grid(BASE, {"steps": (2, 3)}), tmp_path)
+    blocked = tmp_path / sweep.points[0].name
+    blocked.mkdir()
+    (blocked / "somebody's file").touch()
+    outcomes = {o.point.settings.steps: o for o in sweep.run(workers=1)}
+    assert outcomes[2].reason.startswith("ExpectedError: name: expected a new or empty run")
+    assert outcomes[3].finished and (blocked / "somebody's file").exists()
+    rows = tabulate(tmp_path, sweep.points, {blocked.name: outcomes[2].reason})
+    assert [row["state"] for row in rows] == ["failed", "finished"]
+    written = (tmp_path / "points.csv").read_text()
+    assert "failed" in written and "new or empty run" in written
+
+
+def jobs_of(folder, count):
+    points = [Point(f"p{seed}", replace(BASE, seed=seed)) for seed in range(count)]
+    return [Job((point,), 1, folder) for point in points]
+
+
+def attempts(folder):
+    return Counter((folder / "attempts").read_text().split())
+
+
+def test_a_killed_worker_is_retried(tmp_path):
+    done = [o for outcomes in run_locally(jobs_of(tmp_path, 4), 1, die_once) for o in outcomes]
+    assert all(outcome.finished for outcome in done) and len(done) == 4
+    assert attempts(tmp_path) == {"p0": 2, "p1": 1, "p2": 1, "p3": 1}
+
+
+def test_one_that_kills_every_worker_costs_the_others_nothing(tmp_path):
+    done = [o for outcomes in run_locally(jobs_of(tmp_path, 3), 2, die_always) for o in outcomes]
+    reasons = {outcome.point.name: outcome.reason for outcome in done}
+    assert reasons == {"p0": "its process was killed, 3 times", "p1": "", "p2": ""}
+    assert attempts(tmp_path)["p0"] == 3
+
+
+def test_workers_end_with_the_sweep(tmp_path):
+    results = run_locally(jobs_of(tmp_path, 2), 1, note)
+    next(results)
+    results.close()
+    assert attempts(tmp_path).total() <= 2
+
+
+@pytest.mark.long  # a Ray cluster takes half a minute to start on a busy machine
+def test_ray_computes_the_same(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore")
+    sweep = Sweep(Grid(replace(BASE, steps=3), {"theta": (0.1,)}, seeds=2), tmp_path / "ray")
+    assert all(o.finished for o in sweep.run(ray="local", workers=2))
+    assert all(is_finished(sweep.folder, point) for point in sweep.points)
+    alone = train(sweep.points[1].settings, out=tmp_path, name="alone", threads=1)
+    there = read_run(sweep.folder / sweep.points[1].name)
+    np.testing.assert_equal(there.summary["final"], alone["final"])
+    assert (there.path / "checkpoint.pt").exists()
+    assert json.loads((sweep.folder / "sweep.json").read_text())["seeds"] == 2
+
+
+def test_a_ray_cluster_that_is_not_there(tmp_path):
+    sweep = Sweep(Grid(replace(BASE, steps=3), {}), tmp_path)
+    with pytest.raises(ExpectedError, match="ray: expected local, auto, or the host:port of a Ray"):
+        list(sweep.run(ray="127.0.0.1:1"))
+
+
+def test_curves_show_means_over_seeds(swept):
+    sweep, _ = swept
+    rows = tabulate(sweep.folder, sweep.points, {})
+    figure = curves(rows, sweep.grid.axes)
+    success = figure.axes[0]
+    assert success.lines[0].get_ydata().tolist() == [1.0, 0.0]
+    onsets = [row["onset"] for row in rows[:2] if row["onset"]]
+    assert figure.axes[1].lines[0].get_ydata()[0] == pytest.approx(sum(onsets) / len(onsets))
+    with pytest.raises(ExpectedError, match="grid: expected 2 --grid with two values or more"):
+        phase_diagrams(rows, sweep.grid.axes)
+
+
+def test_phase_diagrams_map_two_axes(tmp_path):
+    grid = Grid(BASE, {"d": (8, 16), "train": ("both", "second"), "eta": (0.1, 0.2)})
+    points = [Point(grid.name(settings), settings) for settings in grid.points()]
+    rows = tabulate(tmp_path, points, {})
+    for row in rows:
+        row["state"], row["onset"] = "finished", row["d"] * 1.0 if row["train"] == "both" else None
+    figure = phase_diagrams(rows, grid.axes)
+    assert len([axes for axes in figure.axes if axes.images]) == 2 * 4
+    shown = figure.axes[1].images[0].get_array()
+    assert shown.tolist() == [[8.0, None], [16.0, None]]
