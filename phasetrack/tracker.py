@@ -548,8 +548,8 @@ class Tracker:
             atexit.unregister(self._at_exit)
             self._flush()
 
-    def _receive(self, snapshot: Snapshot, latest: float = LATEST) -> None:
-        """Take a snapshot, and measure what is pending if it is time."""
+    def _receive(self, snapshot: Snapshot, latest: float | None = None) -> None:
+        """Take a snapshot, and measure what is pending if it is time: after `LATEST` or as asked."""
         if os.getpid() != self._owner:
             return
         if self._waiting:
@@ -567,7 +567,7 @@ class Tracker:
         # the next one will come about as long after this one as this one came after the last
         waited, self._last = now - self._since + now - self._last, now
         full = len(self._pending) >= min(self._block, BLOCK_NUMBERS // snapshot.numbers)
-        if full or waited >= latest or self._first is None:
+        if full or waited >= (LATEST if latest is None else latest) or self._first is None:
             self._flush()
         # outside the guards: callbacks are the user's own code, and may end the training
         if self._on_transition is not None:

@@ -35,8 +35,8 @@ NUMBER = r"expected a finite number"
 # command line, after `phasetrack`; what the line must name: option, what is allowed, what was given
 COMMANDS = [
     ("run", "TASK: expected a value, got none"),
-    ("run nor", "TASK: expected one of xor, got 'nor'"),
-    ("run ''", "TASK: expected one of xor, got ''"),
+    ("run nor", "TASK: expected one of xor, and, or, "),
+    ("run ''", "TASK: expected one of xor, and, or, "),
     ("run xor xor", "phasetrack run: Got unexpected extra argument"),
     *((f"run xor --d {v}", f"--d: expected an integer >= 2 and <= 1048576, got {v}") for v in (1, 0, -5, 2**21)),
     *((f"run xor --d {v}", f"--d: expected an integer, got '{v}'") for v in ("many", "1.5", "1e3", "nan", "0x10")),
@@ -130,7 +130,7 @@ CALLS = {
     "settings huge": (lambda: RunSettings(eta=10**400), "eta: expected a finite number > 0"),
     "settings switch": (lambda: RunSettings(shuffle_labels=1), "shuffle_labels: expected True or"),
     "settings train": (lambda: RunSettings(train=None), "train: expected one of both"),
-    "settings task": (lambda: RunSettings(task="and"), "task: expected one of xor"),
+    "settings task": (lambda: RunSettings(task="nor"), "task: expected one of xor"),
     "settings batch": (lambda: RunSettings(batch=0), "batch: expected an integer >= 1, got 0"),
     "settings steps": (lambda: RunSettings(steps=-1), "steps: expected an integer >= 1, got -1"),
     "thresholds": (lambda: Thresholds(zeta_enter=-1), "zeta_enter: expected a finite number > 0"),
