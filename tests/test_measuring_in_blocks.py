@@ -226,7 +226,12 @@ SCRIPT = """
 
 @pytest.mark.parametrize(
     "end",
-    ["held = train()", "train()", "train(); import gc; gc.collect()", "held = train(); 1 / 0"],
+    [
+        "held = train()",
+        "held = train(); 1 / 0",
+        pytest.param("train()", marks=pytest.mark.long),
+        pytest.param("train(); import gc; gc.collect()", marks=pytest.mark.long),
+    ],
 )
 def test_the_end_of_a_process_loses_nothing(end, tmp_path):
     script = textwrap.dedent(SCRIPT) + end

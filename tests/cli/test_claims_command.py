@@ -6,6 +6,7 @@ import pytest
 from command import call
 
 
+@pytest.mark.long
 def test_a_statement_on_trial(tmp_path):
     typed = ["claims", "--quick", "--only", "3", "--json", "--figures", tmp_path / "figures"]
     done = call(*typed, "--report", tmp_path / "claims.html")

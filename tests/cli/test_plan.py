@@ -7,6 +7,7 @@ from command import call
 from phasetrack_cli.planning import amount, duration
 
 
+@pytest.mark.long
 def test_plan_beyond_what_can_be_tried():
     text = call("plan", "--d", 10_000, "--width", 16, "--gpus", 4)
     assert text.returncode == 0 and "4 GPUs" in text.stdout and "too small" not in text.stdout

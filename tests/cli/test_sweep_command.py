@@ -12,6 +12,7 @@ from command import COMMAND, call
 SWEEP = ["sweep", "xor", "--d", "8", "--width", "8", "--target", "0.6", "--jobs", "1"]
 
 
+@pytest.mark.long
 def test_ctrl_c_and_the_same_command_again(tmp_path):
     typed = [*SWEEP, "--grid", "theta=0.1,0.2,0.3", "--seeds", "1", "--out", tmp_path / "s"]
     with subprocess.Popen(
