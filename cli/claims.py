@@ -52,13 +52,13 @@ def claims(
         from phasetrack._checks import ExpectedError
 
         raise ExpectedError("report", "a file in a folder that exists", str(report))
+    from phasetrack._threads import one_thread
     from phasetrack.experiments.lab import Lab
-    from phasetrack.planning import one_core
 
     console = Console()
     lab = Lab(quick, seed)
     results: list[tuple[Claim, Result]] = []
-    with one_core():
+    with one_thread():
         for claim in trials:
             started = time.monotonic()
             with console.status(f"{claim.number}. {claim.statement} ..."):

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from phasetrack._checks import ExpectedError, check_int
+from phasetrack._threads import one_thread
 from phasetrack.geometry import ClusterGeometry, Neurons
 from phasetrack.measures import heaviness, margins
 from phasetrack.measures.mean_field import Law, activity_variance, law, mean_margins
@@ -186,18 +187,19 @@ def predict(geometry: ClusterGeometry, settings: RunSettings, draws: int = DRAWS
     rng = np.random.default_rng([settings.seed, 0xF02ECA57])
     neurons = draw_neurons(geometry, settings.width, settings.theta, draws, rng)
     table: dict[str, list[Tensor]] = {metric: [] for metric in METRICS}
-    for _ in range(min(settings.step_limit, settings.predicted_limit)):
-        shares = rng.multinomial(settings.batch_size, _even(geometry), size=draws)
-        counts = torch.from_numpy(shares / settings.batch_size)
-        gamma, slopes, motion = _state(neurons, counts)
-        readings = _readings(neurons, gamma)
-        for metric, value in readings.items():
-            table[metric].append(value)
-        loss = readings["loss/train"]
-        settled = (loss <= OVERSHOOT * settings.target) | ~loss.isfinite()
-        if bool(settled.all()):
-            break
-        neurons = _step(neurons, motion, slopes, counts, settings, rng)
+    with one_thread():
+        for _ in range(min(settings.step_limit, settings.predicted_limit)):
+            shares = rng.multinomial(settings.batch_size, _even(geometry), size=draws)
+            counts = torch.from_numpy(shares / settings.batch_size)
+            gamma, slopes, motion = _state(neurons, counts)
+            readings = _readings(neurons, gamma)
+            for metric, value in readings.items():
+                table[metric].append(value)
+            loss = readings["loss/train"]
+            settled = (loss <= OVERSHOOT * settings.target) | ~loss.isfinite()
+            if bool(settled.all()):
+                break
+            neurons = _step(neurons, motion, slopes, counts, settings, rng)
     return Forecast(settings, {m: torch.stack(v, dim=1).numpy() for m, v in table.items()})
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 
 from phasetrack._checks import check_float, check_int
+from phasetrack._threads import one_thread
 from phasetrack.forecast import Forecast, predict
 from phasetrack.losses import LogisticLoss
 from phasetrack.memory import bytes_per_sample, host_memory, micro_batch
@@ -189,7 +189,7 @@ def plan(
         gpu: what to assume of GPUs.
         throughput: of one core; measured if None.
     """
-    with one_core():
+    with one_thread():
         forecast = predict(make_task(settings.task, settings.d).geometry, settings)
         return Plan(settings, forecast, throughput or measure(settings), gpu or Gpu())
 
@@ -210,23 +210,12 @@ def measure(settings: RunSettings) -> Throughput:
         loss(net(x), y).backward()
         optimizer.step()
 
-    with one_core():
+    with one_thread():
         return Throughput(
             flops=4.0 * m * p * (d + 1) / _fastest(step),
             signs=m * d / _fastest(lambda: task.sample(m, seed=0, step=0)),
             bits=64 * TRIAL_WORDS / _fastest(lambda: np.random.Philox(0).random_raw(TRIAL_WORDS)),
         )
-
-
-@contextmanager
-def one_core() -> Iterator[None]:
-    """Torch on one thread within; on a busy machine small steps wait long for further threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _fastest(action: Callable[[], object]) -> float:
