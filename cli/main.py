@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -422,6 +423,10 @@ def main() -> None:
         code = _complain(_option(error.name), str(error).removeprefix(f"{error.name}: "))
     except UsageError as error:
         code = _complain_of_usage(error)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        code = _complain(str(error.filename)[:80], f"expected a shorter path ({error.strerror})")
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     finally:

@@ -202,7 +202,7 @@ def _growth(rates: Mapping[str, Mapping[str, float]]) -> Table:
 
 def _matmul(chosen: Mapping[str, Any]) -> str:
     line = f"matrix products: {chosen['path']}"
-    if chosen["error"] is None:
+    if chosen["error"] is None or chosen["speed"] is None:
         return line
     return f"{line} (error {chosen['error']:.1e}, {chosen['speed']:.1f} times the default's speed)"
 

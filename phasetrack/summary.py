@@ -222,6 +222,25 @@ def _objects(name: str, value: object) -> dict[str, Any]:
     return {key: _object(f"{name}.{key}", item) for key, item in _object(name, value).items()}
 
 
+def _rates(name: str, value: object) -> dict[str, Any]:
+    """Growth rates of a phase, measured and predicted."""
+    found = _objects(name, value)
+    for key, rates in found.items():
+        for kind in ("measured", "predicted"):
+            _onset(f"{name}.{key}.{kind}", rates.get(kind))
+    return found
+
+
+def _matmul(name: str, value: object) -> dict[str, Any]:
+    """How matrices were multiplied; error and speed where they were measured."""
+    found = _object(name, value)
+    _text(f"{name}.path", found.get("path"))
+    for kind in ("error", "speed"):
+        if found.get(kind) is not None:
+            _onset(f"{name}.{kind}", found[kind])
+    return {"error": None, "speed": None, **found}
+
+
 def _forecast(name: str, value: object) -> dict[str, Any]:
     """Predicted boundaries, each with its band."""
     found = _objects(name, value)
@@ -267,7 +286,12 @@ _KINDS: dict[str, Kind] = {
     "timeline": _rows(phase=_phase, start=_number, end=_number),
     "boundaries": _rows(name=_text, onset=_onset, detected=_number),
     "alerts": _rows(name=_text, step=_number, evidence=_flat),
-    "growth": _objects,
+    "growth": _rates,
+    "loss_halving_step": _onset,
+    "seconds": _number,
+    "directory": _text,
+    "stopped": _text,
+    "matmul": _matmul,
     "final": _object,
     "forecast": _forecast,
     "thresholds": _thresholds,

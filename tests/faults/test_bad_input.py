@@ -34,6 +34,7 @@ from phasetrack.training import resume, train
 NUMBER = r"expected a finite number"
 # command line, after `phasetrack`; what the line must name: option, what is allowed, what was given
 COMMANDS = [
+    (f"show {'A' * 300}", f"{'A' * 80}: expected a shorter path (File name too long)"),
     ("run", "TASK: expected a value, got none"),
     ("run nor", "TASK: expected one of xor, and, or, "),
     ("run ''", "TASK: expected one of xor, and, or, "),
