@@ -477,6 +477,12 @@ def delay(page, route, condition, milliseconds):
     )
 
 
+def outlast_delays(page):
+    """Waits, by the page's own clock, until every delayed answer has come."""
+    page.run("window.waited = false; setTimeout(() => { window.waited = true; }, 1300)")
+    page.until("window.waited")
+
+
 def test_a_slow_view_appears_while_another_run_grows(page, server, made):
     lines = (made / "first" / "history.jsonl").read_text().splitlines(keepends=True)
     live = server.logdir / "live"
@@ -511,8 +517,7 @@ def test_a_late_answer_does_not_replace_what_was_chosen_later(tab):
     tab.run(only % "first")
     tab.run(only % "second")
     settled(tab)
-    tab.run("window.waited = false; setTimeout(() => { window.waited = true; }, 1300)")
-    tab.until("window.waited")
+    outlast_delays(tab)
     assert tab.run("return document.querySelector('#boundaries b').textContent") == "second"
     assert tab.run("return document.getElementById('message').textContent") == ""
 
@@ -536,15 +541,13 @@ def test_neurons_are_those_of_the_chosen_run_and_step(tab, server):
     delay(tab, "neurons", f"text => /step={late}$/.test(text)", 800)
     tab.run(move, 3)  # its answer comes after that of the next one
     tab.run(move, 10)
-    tab.run("window.waited = false; setTimeout(() => { window.waited = true; }, 1300)")
-    tab.until("window.waited")
+    outlast_delays(tab)
     saved = saved_neurons(server.logdir / "second")
     assert neurons_shown(tab, server, "second") == saved[10]
     # another run's, asked for while the first ones are on their way
     tab.run(move, 3)
     choose(tab, "first")
-    tab.run("window.waited = false; setTimeout(() => { window.waited = true; }, 1300)")
-    tab.until("window.waited")
+    outlast_delays(tab)
     neurons_shown(tab, server, "first")
 
 

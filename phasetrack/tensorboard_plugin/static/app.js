@@ -1,6 +1,6 @@
 // The page: a list of runs, controls, the figure, and the neurons below it.
 import { button, debounced, eager, fileName, h, shortened } from "./dom.js";
-import { figureOf } from "./figure.js";
+import { boundaryName, figureOf } from "./figure.js";
 import { Loader } from "./loader.js";
 import { NeuronView } from "./neurons.js";
 import { RunList, canBeShown } from "./runs.js";
@@ -304,8 +304,7 @@ class App {
 
   drawTable(runs) {
     const rows = runs.flatMap((run) => [
-      ...run.labels.boundaries.map((b) => [run.id,
-        Object.hasOwn(run.about.boundaries, b.name) ? run.about.boundaries[b.name] : b.name,
+      ...run.labels.boundaries.map((b) => [run.id, boundaryName(run, b.name),
         b.onset === null ? "–" : b.onset.toFixed(2), String(b.detected), ""]),
       ...run.labels.alerts.map((a) => [run.id, `▲ ${a.name}`, "–", String(a.step),
         Object.entries(a.evidence).map(([name, value]) => `${name} ${typeof value === "number" ? value.toPrecision(4) : value}`).join(", ")]),

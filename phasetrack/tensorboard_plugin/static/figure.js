@@ -232,16 +232,20 @@ function vertical(x, colour, dash, width, name = "") {
   };
 }
 
+// What people call a boundary; one that nobody knows keeps its name.
+export function boundaryName(run, name) {
+  return Object.hasOwn(run.about.boundaries, name) ? run.about.boundaries[name] : name;
+}
+
 // Boundaries and alerts in view: {place, colour, text, hover, lines}, from left to right.
 function marksOf(runs, many, view, theme) {
   const marks = runs.flatMap((run) => {
     const colour = many ? inked(run.colour, theme) : theme.ink;
     const { to } = run.scale;
-    const called = (name) => (Object.hasOwn(run.about.boundaries, name) ? run.about.boundaries[name] : name);
     const boundaries = run.labels.boundaries.map((b) => ({
       at: to(b.onset === null ? b.detected : b.onset),
       colour,
-      text: `${called(b.name)} ${b.onset === null ? "" : b.onset.toFixed(1)} (seen ${b.detected})`,
+      text: `${boundaryName(run, b.name)} ${b.onset === null ? "" : b.onset.toFixed(1)} (seen ${b.detected})`,
       lines: [
         ...(b.onset === null ? [] : [vertical(to(b.onset), colour, "solid", 1.3, `onset:${b.name}`)]),
         vertical(to(b.detected), colour, "dot", 1, `detected:${b.name}`),
