@@ -46,6 +46,7 @@ from phasetrack.probes import (
     default_probes,
     reads_blocks,
 )
+from phasetrack.recording import Recording
 from phasetrack.records import History, Record, Undefined
 from phasetrack.schedules import Schedule, as_schedule
 from phasetrack.sinks.base import Resumable, Sink
@@ -241,7 +242,7 @@ class Tracker:
                 if view.directions is None
                 else "",
             )
-        self._history = History()
+        self._recording = Recording()
         self._phase, self._reason = Phase.UNDETERMINED, "no step was recorded yet"
         self._boundaries: list[Boundary] = []
         self._transitions: list[Transition] = []
@@ -287,9 +288,22 @@ class Tracker:
 
     @property
     def history(self) -> History:
-        """Every recorded step, as columns."""
+        """Every recorded step, as columns.
+
+        In memory from the first time that it is asked for: 8 bytes a reading. Until then a run with a
+        `logdir` leaves its records to ``history.jsonl``.
+        """
         self._flush()
-        return self._history
+        try:
+            return self._recording.whole()
+        except (ExpectedError, OSError) as error:
+            if self._strict:
+                raise
+            rest = self._recording.rest()
+            line = f"the history cannot be read back from its file; only the last records are left ({error})"
+            self._undefined.setdefault("history", line)
+            warnings.warn(f"phasetrack: {line}", TrackingWarning, stacklevel=2)
+            return rest
 
     @property
     def phase(self) -> Phase:
@@ -408,7 +422,7 @@ class Tracker:
             "off": list(self._off),
             "previous": self._before and self._before.snapshots[-1].state_dict(),
             "first": self._first and self._first.state_dict(),
-            "records": self.history.count,
+            "records": self._recording.count,
             "history": None if kept else _columns(self.history),
             "sinks": sinks,
         }
@@ -480,6 +494,8 @@ class Tracker:
             ) from None
         if snapshots is not None:
             self.save_weights(WeightStore(logdir), snapshots)
+        if not self._recording.count:
+            self._recording = Recording(source=self._source())
         if resume:
             self._begin = self.state_dict()
 
@@ -649,7 +665,7 @@ class Tracker:
         if verdict.transition:
             self._transitions.append(verdict.transition)
         readings["phase/id"] = float(verdict.phase.id)
-        self._history.append(step, readings)
+        self._recording.append(step, readings)
         if not self._sinks:
             return
         record = Record(
@@ -664,6 +680,7 @@ class Tracker:
         )
         for sink in list(self._sinks):
             self._write(sink, partial(sink.write, record))
+        self._recording.written()
 
     def _write(self, writer: object, action: Callable[[], object]) -> None:
         """Have something written; what fails is switched off."""
@@ -692,6 +709,8 @@ class Tracker:
         warnings.warn(f"phasetrack: {error}", TrackingWarning, stacklevel=2)
 
     def _drop(self, writers: Sequence[object]) -> None:
+        if any(isinstance(writer, HistorySink) for writer in writers):
+            _ = self.history  # while its file can be read
         for writer in writers:
             if isinstance(writer, Resumable):
                 with suppress(OSError):
@@ -720,7 +739,8 @@ class Tracker:
         for name, sink in sinks.items():
             sink.load_state_dict(state["sinks"][name])
         self._pending.clear()
-        self._history, self._classifier = history, classifier
+        self._recording = Recording(history, self._source())
+        self._classifier = classifier
         self._phase, self._reason = phase, str(state["reason"])
         self._boundaries, self._alerts, self._undefined = boundaries, alerts, undefined
         self._transitions = [Transition(*change) for change in changes]
@@ -741,6 +761,10 @@ class Tracker:
             allowed = f"a history of {state['records']} records"
             raise ExpectedError("resume", allowed, f"{history.count}")
         return history
+
+    def _source(self) -> HistorySink | None:
+        """The sink whose file holds all records."""
+        return next((sink for sink in self._sinks if isinstance(sink, HistorySink)), None)
 
     def _save(self, snapshot: Snapshot) -> None:
         if self._store is None or not self._saved(snapshot.step):
