@@ -781,28 +781,36 @@ class Tracker:
         Of a single one, what fails is switched off; of several, it raises.
         """
         rows: list[_Row] = [({}, {}, {}) for _ in block.snapshots]
-        for probe in list(self._probes):
+        readable = []
+        for probe in self._probes:
             if missing := _missing(probe, block):
                 rows[0][2].setdefault(probe.name, missing)
-                continue
-            read = partial(self._read, probe, block, rows)
-            if len(rows) > 1:
-                read()
-            elif not self._guard(read, probe.name):
+            else:
+                readable.append(probe)
+        if len(rows) > 1:
+            self._read(readable, block, rows)
+            return rows
+        for probe in readable:
+            if not self._guard(partial(self._read, [probe], block, rows), probe.name):
                 self._probes.remove(probe)
                 self._off.append(f"probe:{probe.name}")
         return rows
 
-    def _read(self, probe: Probe, block: Block, rows: list[_Row]) -> None:
-        """Add a probe's values to the rows; none of them if it fails."""
-        if reads_blocks(probe):
-            _add_block(rows, dict(probe.measure_block(block)), self._undefined)
-            return
-        found = [_row_of_one(dict(probe.measure(single))) for single in block.singles()]
-        for (readings, distributions, reasons), new in zip(rows, found, strict=True):
-            readings.update(new[0])
-            distributions.update(new[1])
-            reasons.update(new[2])
+    def _read(self, probes: Sequence[Probe], block: Block, rows: list[_Row]) -> None:
+        """Add some probes' values to the rows; none of them if one fails."""
+        values: dict[str, Tensor | Explained | float] = {}
+        found: list[list[_Row]] = []
+        for probe in probes:
+            if reads_blocks(probe):
+                values.update(probe.measure_block(block))
+            else:
+                found.append([_row_of_one(dict(probe.measure(s))) for s in block.singles()])
+        for singles in found:
+            for (readings, distributions, reasons), new in zip(rows, singles, strict=True):
+                readings.update(new[0])
+                distributions.update(new[1])
+                reasons.update(new[2])
+        _add_block(rows, values, self._undefined)
 
     def _warn_of_notes(self, notes: tuple[str, ...]) -> None:
         for note in notes[len(self._noted) :]:
@@ -867,25 +875,33 @@ def _add_block(
         values: what a probe made of the block.
         known: readings for which a reason is known already.
     """
+    if not values:
+        return
     plain = {k: v.values if isinstance(v, Explained) else v for k, v in values.items()}
     tables = {k: v.numpy() for k, v in plain.items() if isinstance(v, Tensor) and v.ndim == 2}
-    tensors = [v.double() for v in plain.values() if isinstance(v, Tensor) and v.ndim == 1]
-    columns = iter(torch.stack(tensors).tolist() if tensors else ())
-    numbers = {
-        name: next(columns) if isinstance(value, Tensor) else [float(value)] * len(rows)
-        for name, value in plain.items()
-        if name not in tables
-    }
-    for (readings, _, _), row in zip(rows, zip(*numbers.values(), strict=True), strict=True):
-        readings.update(zip(numbers, row, strict=True))
+    names = [name for name in plain if name not in tables]
+    if names:
+        columns = torch.stack([_column(plain[name], len(rows)) for name in names])
+        for (readings, _, _), row in zip(rows, columns.T.tolist(), strict=True):
+            readings.update(zip(names, row, strict=True))
+        undefined = columns.isnan()
+        for name, any_is, first in zip(
+            names,
+            undefined.any(dim=1).tolist(),
+            undefined.byte().argmax(dim=1).tolist(),
+            strict=True,
+        ):
+            if any_is and name not in known:
+                rows[first][2][name] = _reason(values[name], first)
     for name, table in tables.items():
         for (_, distributions, _), line in zip(rows, table, strict=True):
             distributions[name] = line
-    for name, column in numbers.items():
-        if name not in known:
-            first = next((index for index, value in enumerate(column) if value != value), None)
-            if first is not None:
-                rows[first][2][name] = _reason(values[name], first)
+
+
+def _column(value: Tensor | float, count: int) -> Tensor:
+    if isinstance(value, Tensor):
+        return value if value.dtype == torch.float64 else value.double()
+    return torch.full((count,), float(value), dtype=torch.float64)
 
 
 def _row_of_one(values: Mapping[str, object]) -> _Row:
