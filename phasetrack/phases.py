@@ -84,8 +84,8 @@ class Thresholds:
             (chosen here: healthy runs pass 0.1 before their heavy mass passes 1/2).
         imbalance_fall: IMBALANCED too if the balance falls without a break to under this
             share of itself (chosen here).
-        patience: recorded steps in a row that IMBALANCED and NON_SIGNAL_GROWTH must last, and
-            that SADDLE waits for at least (chosen here).
+        patience: recorded steps in a row that IMBALANCED must last, over which the rates of
+            NON_SIGNAL_GROWTH are averaged, and that SADDLE waits for at least (chosen here).
         saddle_patience: escape times without growth before SADDLE (chosen here: "several").
         saddle_growth: growth of the signal share under which it "has not grown" (chosen here).
         non_signal_ratio: NON_SIGNAL_GROWTH from this ratio of perp rate to signal rate
@@ -395,13 +395,16 @@ class PhaseClassifier:
         grown = _get(self._recent[-1], "growth/perp_factor")
         if not grown >= limits.non_signal_growth:
             return {}
-        rates = [(_get(r, "growth/perp_rate"), _get(r, "growth/signal_rate")) for r in self._recent]
-        if not all(perp > 0 and perp >= limits.non_signal_ratio * signal for perp, signal in rates):
+        # means: where noise is what grows, the rates of single steps are noise too
+        perp, signal = (
+            sum(r.get(name, math.nan) for r in self._recent) / len(self._recent)
+            for name in ("growth/perp_rate", "growth/signal_rate")
+        )
+        if not (perp > 0 and perp >= limits.non_signal_ratio * signal):
             return {}
-        perp, signal = rates[-1]
         return {
-            "growth/perp_rate": perp,
-            "growth/signal_rate": signal,
+            f"growth/perp_rate, mean of {limits.patience} records": perp,
+            f"growth/signal_rate, mean of {limits.patience} records": signal,
             "growth/perp_factor": grown,
         }
 

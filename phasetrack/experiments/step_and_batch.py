@@ -21,16 +21,12 @@ def run(lab: Lab) -> Result:
     seeds = 4 if lab.quick else 10
     steps = (0.1, 0.2, 0.4) if lab.quick else (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
     shares = (0.25, 1, 4, 16) if lab.quick else (0.25, 0.5, 1, 2, 4, 16, 64)
+    paced = lab.grid({eta: replace(base, eta=eta) for eta in steps}, seeds)
     times = {
-        eta: intervals.mean(
-            [
-                eta * one.summary["loss_halving_step"]
-                for one in lab.seeds(replace(base, eta=eta), seeds)
-            ]
-        )
-        for eta in steps
+        eta: intervals.mean([eta * one.summary["loss_halving_step"] for one in runs])
+        for eta, runs in paced.items()
     }
-    batches = {part: lab.seeds(replace(base, batch=int(part * base.d)), seeds) for part in shares}
+    batches = lab.grid({m: replace(base, batch=int(m * base.d)) for m in shares}, seeds)
     fitted = {p: sum("FITTED" in one.labels for one in runs) for p, runs in batches.items()}
     enough = [part for part in shares if part >= 1]
     large, small = (
@@ -43,7 +39,7 @@ def run(lab: Lab) -> Result:
             intervals.mean(
                 [
                     steps[0] * one.summary["loss_halving_step"] / times[steps[-1]].value
-                    for one in lab.seeds(replace(base, eta=steps[0]), seeds)
+                    for one in paced[steps[0]]
                 ]
             ),
             low=0.85,

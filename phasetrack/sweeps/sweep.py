@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from phasetrack._checks import ExpectedError, check_int
+from phasetrack._threads import available_cores
 from phasetrack.run_directory import write_json
 from phasetrack.sweeps.grid import Grid
 from phasetrack.sweeps.local import run_locally
@@ -101,10 +101,3 @@ class Sweep:
             ) from None
         for point in missing:
             clear(self.folder, point)
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

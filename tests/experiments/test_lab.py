@@ -83,4 +83,4 @@ def test_the_tangent_kernel_is_the_gradients_of_a_wide_network():
 
 
 def test_needed_samples_are_found():
-    assert 10 < _needed(10, 0, _tangent(10, 0)) < 400
+    assert 10 < _needed(10, 0, _tangent) < 400
