@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from phasetrack.measures.acquisition import Features, contributions, gains, holders
-from phasetrack.phases import Boundary, crossing
+from phasetrack.phases import Boundary, first_crossing
 from phasetrack.probes import BlockMeasurement, Blockwise
 from phasetrack.records import History
 from phasetrack.snapshot import Block
@@ -57,14 +57,9 @@ def acquisitions(history: History, features: Features, level: float = ACQUIRED) 
     found = []
     for name in features.names:
         steps, values = history.steps, history[f"acquisition/{name}"]
-        reached = (values >= level).nonzero()[0]
-        if not len(reached):
-            continue
-        at = int(reached[0])
-        step, onset = int(steps[at]), float(steps[at])
-        if at > 0:
-            onset = crossing(
-                float(steps[at - 1]), float(values[at - 1]), onset, float(values[at]), level
-            )
-        found.append(Boundary(name, onset, step))
+        reached = values >= level
+        if reached.any():
+            points = zip(steps.tolist(), values.tolist(), strict=True)
+            onset = first_crossing(points, level, rising=True)
+            found.append(Boundary(name, onset, int(steps[reached.argmax()])))
     return sorted(found, key=lambda boundary: boundary.onset)

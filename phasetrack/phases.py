@@ -172,15 +172,21 @@ def crossing(step0: float, value0: float, step1: float, value1: float, level: fl
     return step0 + (step1 - step0) * (value0 - level) / (value0 - value1)
 
 
-def first_crossing(points: Iterable[tuple[float, float]], level: float) -> float:
+def first_crossing(
+    points: Iterable[tuple[float, float]], level: float, *, rising: bool = False
+) -> float:
     """First step, interpolated, at which a falling reading is at or under `level`; else NaN.
 
+    A rising one is at or above it.
+
     >>> first_crossing([(0, 4.0), (1, 2.0), (2, 0.5)], 1.0)
+    1.5
+    >>> first_crossing([(0, 0.25), (1, 0.5), (2, 2.0)], 1.0, rising=True)
     1.5
     """
     before: tuple[float, float] | None = None
     for step, value in points:
-        if value <= level:
+        if value >= level if rising else value <= level:
             return float(step) if before is None else crossing(*before, step, value, level)
         if not math.isnan(value):
             before = (step, value)

@@ -39,7 +39,7 @@ def run(lab: Lab) -> Result:
     findings.append(Finding("healthy runs with a false alarm", alarms, high=0.2))
     chart = Chart(
         "share of runs in which it was raised",
-        "signature: " + ", ".join(f"{i}: {name}" for i, name in enumerate(provoked)),
+        "signature",
         "share",
         [
             Series(
@@ -50,6 +50,7 @@ def run(lab: Lab) -> Result:
                 [f.estimate.high for f in findings[:-1]],
             )
         ],
+        kinds=list(provoked),
     )
     return Result(findings, [chart], f"d = {d}, {seeds} seeds; {len(healthy)} healthy runs")
 

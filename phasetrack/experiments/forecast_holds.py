@@ -70,10 +70,11 @@ def run(lab: Lab) -> Result:
     ]
     places = [float(number) for number in range(len(settings))]
     chart = Chart(
-        "measured / forecast: " + ", ".join(f"{i}: {name}" for i, name in enumerate(settings)),
+        "measured / forecast",
         "setting",
         "ratio",
         [_series("onset", places, onsets), _series("loss halved", places, halvings)],
+        kinds=list(settings),
     )
     return Result(findings, [chart], f"around d = {base.d}, width {base.width}, {seeds} seeds")
 

@@ -157,14 +157,14 @@ def _error_chart(runs: list[Observed]) -> Chart:
     ]
     series = Series(
         "test error",
-        EDGES,
+        [float(number) for number in range(len(means))],
         [one.value for one in means],
         [one.low for one in means],
         [one.high for one in means],
     )
-    return Chart(
-        "error at the end over the distance to the boundary",
-        "min(|x1|, |x2|), from",
-        "error",
-        [series],
-    )
+    kinds = [
+        f"from {low:g}" if math.isinf(high) else f"{low:g} to {high:g}"
+        for low, high in zip(EDGES, ends, strict=True)
+    ]
+    title, distance = "error at the end, by distance to the boundary", "min(|x1|, |x2|)"
+    return Chart(title, distance, "error", [series], kinds=kinds)

@@ -24,7 +24,7 @@ from phasetrack.held_out import HeldOutProbe
 from phasetrack.losses import LogisticLoss
 from phasetrack.measures.acquisition import Features
 from phasetrack.network import TwoLayerNet
-from phasetrack.phases import Phase, crossing
+from phasetrack.phases import Phase, first_crossing
 from phasetrack.probes import Probe, default_probes
 from phasetrack.records import History
 from phasetrack.settings import RunSettings
@@ -68,15 +68,9 @@ class Observed:
 
     def crosses(self, metric: str, level: float) -> float:
         """The first step, interpolated, at which a reading passes a level from where it began; or NaN."""
-        steps, values = self.history.steps, self.history[metric]
-        beyond = (values <= level) if values[0] > level else (values >= level)
-        if not beyond.any():
-            return float("nan")
-        index = int(beyond.argmax())
-        if index == 0:
-            return float(steps[0])
-        before, after = (float(values[i]) for i in (index - 1, index))
-        return crossing(float(steps[index - 1]), before, float(steps[index]), after, level)
+        values = self.history[metric].tolist()
+        points = zip(self.history.steps.tolist(), values, strict=True)
+        return first_crossing(points, level, rising=values[0] < level)
 
     def at(self, metric: str, step: float) -> float:
         """A reading at the last recorded step that is not after `step`."""

@@ -35,6 +35,7 @@ from phasetrack.tasks.quadratic import STRONGER
 QUADRATIC = ("two-xors", "equal-xors", "unequal-xors", "quadratic")
 HIGHER = ("staircase", "parity3", "parity4")
 STRONG, WEAK = "-x1 x2", "-x3 x4"
+SHOWN = ("unequal-xors", "equal-xors", "quadratic", "staircase")
 TOLERANCE = 0.15
 
 
@@ -84,7 +85,7 @@ def run(lab: Lab) -> Result:
         )
         for name in names
     ]
-    charts = [_chart(name, runs[name][0]) for name in ("unequal-xors", "equal-xors", "staircase")]
+    charts = [_chart(name, runs[name][0]) for name in SHOWN]
     words = f"d = {base.d}, width {base.width}, {base.steps} steps, {seeds} seeds"
     return Result(findings, charts, words)
 
@@ -153,4 +154,5 @@ def _chart(name: str, one: Observed) -> Chart:
         Series(feature, steps, one.history[f"acquisition/{feature}"].tolist())
         for feature in features(one.settings).names
     ]
-    return Chart(f"{name}, seed 0", "step", "gain of each feature", series)
+    marks = [(b.onset, b.name) for b in acquisitions(one.history, features(one.settings))]
+    return Chart(f"{name}, seed 0", "step", "gain of each feature", series, marks=marks)
