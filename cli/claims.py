@@ -103,7 +103,7 @@ def _print(console: Console, claim: Claim, result: Result, seconds: float, *, wh
     verdict = result.verdict.value
     title = Text(f"{claim.number:>2}. {claim.statement}: ", "bold")
     title.append(verdict, STYLES.get(verdict, "bold yellow"))
-    console.print(title.append(f"  ({seconds:.0f} s)", "dim"), highlight=False)
+    console.print(title.append(f"  ({seconds:.0f} s)", "dim"), highlight=False, soft_wrap=True)
     if not whole:
         return
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from phasetrack.acquisition import AcquisitionProbe
+from phasetrack.experiments.features import features
 from phasetrack.gathering import GatheringProbe
 from phasetrack.held_out import HeldOutProbe
 from phasetrack.losses import LogisticLoss
-from phasetrack.measures.acquisition import Features
 from phasetrack.network import TwoLayerNet
 from phasetrack.phases import Phase, first_crossing
 from phasetrack.probes import Probe, default_probes
@@ -245,29 +245,9 @@ def _learned(history: History) -> bool:
     return float(history["held_out/error"][-1]) <= LEARNED
 
 
-# What each task of several features is made of: terms as `Features.products` takes them, and how many
-# coordinates there are. Each has a positive mean with the label, but for parities it may be the whole label.
-FEATURES: dict[str, tuple[int, dict[str, Sequence[int]]]] = {
-    "xor": (2, {"-x1 x2": (-1, 1, 2)}),
-    "two-xors": (4, {"-x1 x2": (-1, 1, 2), "-x3 x4": (-1, 3, 4)}),
-    "equal-xors": (4, {"-x1 x2": (-1, 1, 2), "-x3 x4": (-1, 3, 4)}),
-    "unequal-xors": (4, {"-x1 x2": (-1, 1, 2), "-x3 x4": (-1, 3, 4)}),
-    "quadratic": (4, {"x1 x2": (1, 2), "x2 x3": (2, 3), "x3 x4": (3, 4), "-x1 x4": (-1, 1, 4)}),
-    "staircase": (3, {"x1": (1,), "x1 x2": (1, 2), "-x1 x3": (-1, 1, 3), "x1 x2 x3": (1, 2, 3)}),
-    "parity3": (3, {"x1 x2 x3": (1, 2, 3)}),
-    "parity4": (4, {"x1 x2 x3 x4": (1, 2, 3, 4)}),
-}
-
-
-def features(settings: RunSettings) -> Features:
-    """The features of a run's task."""
-    k, terms = FEATURES[settings.task]
-    return Features.products(settings.d, k, terms)
-
-
 def _acquiring(_: Task, settings: RunSettings) -> list[Probe]:
     """What the network holds of each feature."""
-    return [AcquisitionProbe(features(settings))]
+    return [AcquisitionProbe(features(settings.task, settings.d))]
 
 
 def _gathering(task: Task, settings: RunSettings) -> list[Probe]:

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from phasetrack import RunSettings, TwoLayerNet, read_run, train
+from phasetrack.experiments.features import FEATURES, features
 from phasetrack.experiments.few_neurons import largest
 from phasetrack.experiments.fixed_features import _needed, _tangent
-from phasetrack.experiments.lab import FEATURES, VARIATIONS, Lab, error_on_fresh_samples, pruned
-from phasetrack.measures.acquisition import Features
+from phasetrack.experiments.lab import VARIATIONS, Lab, error_on_fresh_samples, pruned
 from phasetrack.tasks.catalogue import make_task
 
 SMALL = RunSettings(d=16, width=32, batch=128)
@@ -134,9 +134,9 @@ def test_a_run_ends_once_it_has_learned(lab):
 
 
 def test_features_of_a_task_have_a_positive_mean_with_its_label():
-    for task, (k, terms) in FEATURES.items():
+    for task, (k, _) in FEATURES.items():
         x, y = make_task(task, 8).sample(4096, seed=0, step=0, dtype=torch.float64)
-        corners = Features.products(8, k, terms)
+        corners = features(task, 8)
         index = ((1 - x[:, :k]) / 2) @ 2.0 ** torch.arange(k - 1, -1, -1, dtype=torch.float64)
         assert torch.equal(corners.points[index.long(), :k], x[:, :k])
         assert ((corners.values[:, index.long()] * y).mean(dim=1) > 0.25).all(), task
