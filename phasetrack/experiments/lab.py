@@ -12,6 +12,7 @@ import signal
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
+from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -95,6 +96,7 @@ class Lab:
     jobs: int = 1
     _made: dict[Wanted, Observed] = field(default_factory=dict)
     _pool: ProcessPoolExecutor | None = None
+    _before: frozenset[BaseProcess] = frozenset()  # processes that are not ours
 
     def seeds(self, settings: RunSettings, count: int, how: str = "") -> list[Observed]:
         """Runs that differ in their seed alone."""
@@ -162,6 +164,7 @@ class Lab:
     def _processes(self) -> ProcessPoolExecutor:
         if self._pool is None:
             # spawned: a forked copy of a process with threads, such as torch's, can hang
+            self._before = frozenset(multiprocessing.active_children())
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self.jobs, context, initializer=_begin_process)
         return self._pool
@@ -174,8 +177,9 @@ class Lab:
     ) -> None:
         if self._pool is None:
             return
-        for process in multiprocessing.active_children() if kind is not None else ():
-            process.terminate()  # in the middle of a run
+        if kind is not None:
+            for process in set(multiprocessing.active_children()) - self._before:
+                process.terminate()  # in the middle of a run
         self._pool.shutdown(cancel_futures=True)
         self._pool = None
 

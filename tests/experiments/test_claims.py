@@ -2,9 +2,11 @@
 
 import json
 import math
+import signal
+import subprocess
 
 import pytest
-from command import call
+from command import COMMAND, call
 
 from phasetrack.experiments.lab import Lab
 from phasetrack.experiments.registry import CLAIMS, chosen
@@ -76,6 +78,18 @@ def test_one_process_gives_the_same_numbers(made):
         (claim,) = chosen([number])
         again = json.loads(json.dumps(claim.run(Lab(quick=True)).as_json()))
         assert again == {k: v for k, v in made[0][str(number)].items() if k != "statement"}
+
+
+def test_ctrl_c_shows_what_is_done():
+    """Statement 3 takes seconds; 4 is then under way."""
+    typed = [COMMAND, "claims", "--quick", "--only", "3", "--only", "4", "--json", "--jobs", "2"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(typed, text=True, **pipes) as process:
+        assert process.stderr.readline().startswith(" 3. What cannot learn features")
+        process.send_signal(signal.SIGINT)
+        shown, complaint = process.communicate(timeout=300)
+    assert process.returncode == 130, complaint
+    assert list(json.loads(shown)) == ["3"] and "Traceback" not in complaint
 
 
 def test_the_page_and_the_figures_show_every_claim(made):
