@@ -4,6 +4,7 @@ import json
 import math
 import signal
 import subprocess
+from functools import partial
 
 import pytest
 from command import COMMAND, call
@@ -83,8 +84,10 @@ def test_one_process_gives_the_same_numbers(made):
 def test_ctrl_c_shows_what_is_done():
     """Statement 3 takes seconds; 4 is then under way."""
     typed = [COMMAND, "claims", "--quick", "--only", "3", "--only", "4", "--json", "--jobs", "2"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(typed, text=True, **pipes) as process:
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # a shell's background jobs begin with Ctrl-C ignored, and their children too
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(typed, preexec_fn=heeding, **options) as process:  # noqa: PLW1509
         assert process.stderr.readline().startswith(" 3. What cannot learn features")
         process.send_signal(signal.SIGINT)
         shown, complaint = process.communicate(timeout=300)
