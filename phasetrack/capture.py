@@ -7,8 +7,9 @@ copies of detached tensors. Steps that the schedule leaves out cost a few look-u
 from __future__ import annotations
 
 import copy
+import math
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -18,14 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from phasetrack._checks import ExpectedError
-from phasetrack.geometry import ClusterGeometry, Neurons, head_length
+from phasetrack.geometry import ClusterGeometry
 from phasetrack.losses import Loss
+from phasetrack.projection import Projection, random_span
 from phasetrack.schedules import Schedule
-from phasetrack.snapshot import Batch, Snapshot, StepSizes
+from phasetrack.snapshot import Layers, Seen, Snapshot, StepSizes
 from phasetrack.views import ACTIVATIONS, TwoLayerView, known_activation
-
-# Seed of the random span that serves as negative control: fixed, so that runs can be compared.
-CONTROL_SEED = 20230915
 
 
 class _Hook:
@@ -57,16 +56,11 @@ T = TypeVar("T")
 
 
 class _State(NamedTuple):
-    """The weights of one step, and whether biases are among the parts."""
+    """The weights of one step, as they were read, and the step that they are about to take."""
 
     version: int
-    parts: list[Tensor]
-    biased: bool
-    head_biased: bool
-
-    def kept(self) -> _State:
-        """Itself, safe from what the weights become."""
-        return self._replace(parts=[part.clone() for part in self.parts])
+    layers: Layers
+    sizes: StepSizes
 
 
 class Capture:
@@ -130,14 +124,12 @@ class Capture:
         self._inputs: Tensor | None = None
         # forward passes since the last loss: where their graph begins, and what went in
         self._passes: list[tuple[Any, Tensor]] = []
-        self._pieces: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._pieces: list[Seen] = []
         self._versions: list[int] = []  # of the weights that each piece was made with
         self._pending: _State | None = None  # of a step whose closure makes the batch
-        self._kept: list[Tensor] = []
         self._detached = False  # whether the loss was called on outputs that carry no gradient
         self._keep_inputs = keep_inputs
-        self._control = _random_span(geometry)
-        self._bases: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+        self._projections: dict[tuple[torch.device, torch.dtype], Projection] = {}
         self._handles = ExitStack()
         # looked up at every step: the parameter of each weight, and its group's number
         self._watched = [*view.first.parameters, *view.second.parameters]
@@ -253,7 +245,6 @@ class Capture:
     def _forget(self) -> None:
         self._pieces.clear()
         self._versions.clear()
-        self._kept.clear()
         self._passes.clear()
         self._inputs, self._detached = None, False
 
@@ -269,23 +260,33 @@ class Capture:
             return
         inputs = self._inputs_of(outputs)
         self._passes.clear()
-        inputs = inputs.reshape(-1, inputs.shape[-1])
+        inputs = inputs if inputs.ndim == 2 else inputs.reshape(-1, inputs.shape[-1])
         rows = len(inputs)
         if outputs.numel() != rows * self.view.heads or targets.numel() not in (
             rows,
             outputs.numel(),
         ):
             return
-        # a copy: an in-place operation further on would overwrite what detach() shares
-        seen = outputs.detach().reshape((rows,) if self.view.heads == 1 else (rows, -1)).clone()
-        labels = targets.detach().reshape((rows,) if targets.numel() == rows else (rows, -1))
+        seen = _rows(outputs, rows, self.view.heads == 1)
+        labels = _rows(targets, rows, targets.numel() == rows)
         if (
             not self.view.settled and seen.isfinite().all()
         ):  # now, while the weights are those that made these outputs
             self.view = self.view.calibrated(inputs, seen)
-        if self._keep_inputs:
-            self._kept.append(inputs)
-        self._pieces.append((seen, labels.to(seen.device), self.geometry.assign(inputs)))
+        kept = (inputs,) if self._keep_inputs else ()
+        self._note(seen, labels, self.geometry.traces(inputs), _sound(seen, inputs), kept)
+
+    def _note(
+        self,
+        outputs: Tensor,
+        targets: Tensor,
+        traces: Tensor | None,
+        sound: Tensor,
+        inputs: tuple[Tensor, ...] = (),
+    ) -> None:
+        # copies: an operation in place further on would overwrite what detach() shares
+        targets = targets.to(outputs.device, copy=True)
+        self._pieces.append(Seen(outputs.clone(), targets, traces, sound, inputs))
         self._versions.append(self._version())
 
     def _inputs_of(self, outputs: Tensor) -> Tensor:
@@ -302,11 +303,8 @@ class Capture:
         rows = targets.numel()
         if rows == 0 or outputs.numel() % rows:
             return
-        shape = (rows,) if outputs.numel() == rows else (rows, -1)
-        seen = outputs.detach().reshape(shape).clone()
-        nowhere = torch.full((rows,), -1, device=seen.device)
-        self._pieces.append((seen, targets.detach().reshape(rows).to(seen.device), nowhere))
-        self._versions.append(self._version())
+        seen = outputs.detach().reshape((rows,) if outputs.numel() == rows else (rows, -1))
+        self._note(seen, targets.detach().reshape(rows), None, _SOUND)
 
     def _see_block(self, _: nn.Module, __: tuple[Any, ...], output: Tensor) -> None:
         """A block's own outputs, which settle what was assumed of it."""
@@ -381,6 +379,9 @@ class Capture:
     ) -> None:
         if not self._armed:
             return
+        if len(args) == 2 and not named:
+            self.observe_loss(*args)
+            return
         given = dict(named)
         targets = next((given.pop(name) for name in TARGET_NAMES if name in given), None)
         values = [*args, *given.values()] + ([] if targets is None else [targets])
@@ -388,19 +389,18 @@ class Capture:
             self.observe_loss(values[0], values[1] if targets is None else targets)
 
     def _before_step(self, _: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._eta = max(self._etas([self._group(parameter) for parameter in self._trained]))
         self._pending = None
         if not self._armed:
+            self._eta = max(self._etas([self._group(parameter) for parameter in self._trained]))
             return
         try:
             state = self._tried(self._state)
             if state is None:
                 self._forget()
                 return
+            self._eta = state.sizes.eta
             if any(callable(value) for value in (*args, *kwargs.values())):
-                self._pending = (
-                    state.kept()
-                )  # a closure evaluates the loss, or its last part, in the step
+                self._pending = state  # a closure evaluates the loss, or its last part, in the step
                 return
             self._hand_over(state)
         except BaseException:  # Ctrl-C, say: the optimizer will not take this step
@@ -415,8 +415,9 @@ class Capture:
                 fresh = [v == self._pending.version for v in self._versions]
                 self._pieces = [p for p, keep in zip(self._pieces, fresh, strict=True) if keep]
                 # the first closure may have settled the scale
-                self._eta = self.step_sizes().eta
-                self._hand_over(self._pending)
+                sizes = self.step_sizes()
+                self._eta = sizes.eta
+                self._hand_over(self._pending._replace(sizes=sizes))
         finally:
             if self._armed:
                 self._forget()
@@ -445,60 +446,76 @@ class Capture:
     @torch.no_grad()
     def _state(self) -> _State:
         """The weights before the step, seen through the geometry, still on their device."""
-        view, k = self.view, self.geometry.signal_dim
-        W = view.W
-        basis = self._basis(W)
-        coordinates = W @ basis  # the signal span's k columns, then the control's
-        rest = torch.addmm(W, coordinates[:, :k], basis[:, :k].T, alpha=-1)
-        perp = torch.linalg.vector_norm(rest, dim=1)
-        biases = (view.bias, view.head_readout)
-        parts = [coordinates, perp, view.readout, *(bias for bias in biases if bias is not None)]
-        return _State(self._version(), parts, biases[0] is not None, biases[1] is not None)
+        view, W = self.view, self.view.W
+        bias, head_bias = view.bias, view.head_bias
+        projection = self._projection(W)
+        coordinates = projection.coordinates(W)
+        layers = Layers(
+            coordinates,
+            projection.distance(W, coordinates),
+            view.A.clone(),
+            None if bias is None else bias.clone(),
+            None if head_bias is None else head_bias.clone(),
+        )
+        return _State(self._version(), layers, self.step_sizes())
 
     def _snapshot(self, state: _State) -> Snapshot:
-        """The state and its batch, on the host, in one transfer."""
-        columns = [
-            torch.cat(column) if len(column) > 1 else column[0]
-            for column in zip(*self._pieces, strict=True)
-        ]
-        hosted = iter(_to_host([*state.parts, *columns]))
-        coordinates, perp, readout = (next(hosted) for _ in range(3))
-        many, k = readout.ndim == 2, self.geometry.signal_dim
-        neurons = Neurons(
-            self.geometry,
-            coordinates=coordinates[:, :k],
-            perp=perp,
-            second_layer=head_length(readout) if many else readout,
-            head=readout if many else None,
-            bias=next(hosted) if state.biased else None,
-            output_bias=self.view.bias_factor * next(hosted) if state.head_biased else None,
-            scale=self.view.scale,
-            activation=self.view.activation,
-        )
-        batch = None
-        if columns:
-            outputs, targets, clusters = _gathered(list(hosted)) if self._shared else hosted
-            if not self._pieces[0][1].is_floating_point():
-                targets = targets.long()  # class indices, as the loss takes them
-            batch = Batch(outputs, targets, clusters.long(), self._host_loss, tuple(self._kept))
-        problem = _problem(batch, self._inputs, self._detached)
+        """The state and its batch."""
+        pieces = _gathered(self._pieces) if self._shared else self._pieces
         return Snapshot(
             self._step,
             self._time,
-            self.step_sizes(),
-            neurons,
-            coordinates[:, k:],
-            None if problem else batch,
+            state.sizes,
+            self.geometry,
+            state.layers,
+            _joined(pieces) if pieces else None,
+            self._host_loss,
             self.view,
             live=state.version == self._version(),
-            problem=problem,
+            detached=self._detached,
         )
 
-    def _basis(self, like: Tensor) -> Tensor:
+    def _projection(self, like: Tensor) -> Projection:
+        """On the signal span, and beside it the random one, as `like` is kept."""
         key = (like.device, like.dtype)
-        if key not in self._bases:
-            self._bases[key] = torch.cat([self.geometry.basis, self._control], dim=1).to(like)
-        return self._bases[key]
+        if key not in self._projections:
+            basis = self.geometry.basis
+            spans = basis.to(like), random_span(*basis.shape).to(like)
+            self._projections[key] = Projection(*spans)
+        return self._projections[key]
+
+
+_SOUND = torch.tensor(True)
+
+
+def _rows(values: Tensor, count: int, single: bool) -> Tensor:
+    """Values detached, as (count,) or (count, .)."""
+    values = values.detach() if values.requires_grad else values
+    if values.ndim == (1 if single else 2) and len(values) == count:
+        return values
+    return values.reshape((count,) if single else (count, -1))
+
+
+def _sound(outputs: Tensor, inputs: Tensor) -> Tensor:
+    """Whether no inputs are NaN or infinite, bool (); looked at only where the outputs are."""
+    if outputs.is_cuda:  # without waiting for the device
+        return outputs.isfinite().all() | inputs.isfinite().all()
+    # the sum of finite outputs may be too large, and then says nothing
+    return (
+        _SOUND
+        if math.isfinite(outputs.sum())
+        else outputs.isfinite().all() | inputs.isfinite().all()
+    )
+
+
+def _joined(pieces: Sequence[Seen]) -> Seen:
+    """Micro-batches as one batch."""
+    if len(pieces) == 1:
+        return pieces[0]
+    outputs, targets, traces, sound, inputs = zip(*pieces, strict=True)
+    placed = None if traces[0] is None else torch.cat(traces)
+    whole = torch.stack([each.to(sound[0].device) for each in sound]).all()
+    return Seen(torch.cat(outputs), torch.cat(targets), placed, whole, sum(inputs, ()))
 
 
 def _first_ancestor(start: Any, wanted: Collection[Any]) -> Any:
@@ -516,49 +533,17 @@ def _first_ancestor(start: Any, wanted: Collection[Any]) -> Any:
     return None
 
 
-def _to_host(tensors: list[Tensor]) -> list[Tensor]:
-    """The same tensors as float64 on the host, in one transfer."""
-    if all(tensor.device.type == "cpu" for tensor in tensors):
-        return [tensor.to(torch.float64, copy=True) for tensor in tensors]
-    wide = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
-    packed = torch.cat([tensor.reshape(-1).to(wide) for tensor in tensors]).cpu().double()
-    pieces = torch.split(packed, [tensor.numel() for tensor in tensors])
-    return [piece.view(t.shape) for piece, t in zip(pieces, tensors, strict=True)]
-
-
-def _problem(batch: Batch | None, inputs: Tensor | None, detached: bool) -> ExpectedError | None:
-    """What is wrong with a batch, for the person who made it; None if nothing is.
-
-    Outputs that are NaN for finite inputs are no such thing: that is a run that diverged.
-    """
-    if batch is None:
-        if not detached:
-            return None
-        mend = "call the loss on the model's outputs themselves"
-        return ExpectedError("loss", "outputs that carry a gradient", "detached outputs", mend)
-    finite = batch.outputs.isfinite().all() or inputs is None or inputs.isfinite().all()
-    if not finite:
-        return ExpectedError("inputs", "finite values", "NaN or infinity", "look into the data")
-    classes = batch.outputs.shape[1] if batch.outputs.ndim == 2 else 2
-    if batch.targets.ndim == 1 and not batch.targets.is_floating_point():
-        low, high = int(batch.targets.min()), int(batch.targets.max())
-        if low < (0 if batch.outputs.ndim == 2 else -1) or high >= classes:
-            allowed = f"class indices 0 to {classes - 1}"
-            return ExpectedError("targets", allowed, f"values from {low} to {high}")
-    return None
-
-
-def _gathered(columns: list[Tensor]) -> list[Tensor]:
-    """Columns of the whole batch, from those of each process; every process must ask."""
-    parts: list[list[Tensor]] = [[]] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, columns)
-    return [torch.cat(column) for column in zip(*parts, strict=True)]
-
-
-def _random_span(geometry: ClusterGeometry) -> Tensor:
-    """Orthonormal basis of a random span of the signal's dimension, float64 (d, k)."""
-    generator = torch.Generator().manual_seed(CONTROL_SEED)
-    shape = (geometry.dim, geometry.signal_dim)
-    directions = torch.randn(shape, generator=generator, dtype=torch.float64)
-    basis: Tensor = torch.linalg.qr(directions).Q
-    return basis
+def _gathered(pieces: list[Seen]) -> list[Seen]:
+    """The micro-batches of all processes, on the host; every process must ask."""
+    hosted = [
+        Seen(
+            p.outputs.cpu(),
+            p.targets.cpu(),
+            None if p.traces is None else p.traces.cpu(),
+            p.sound.cpu(),
+        )
+        for p in pieces
+    ]
+    parts: list[list[Seen]] = [[]] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, hosted)
+    return [piece for part in parts for piece in part]

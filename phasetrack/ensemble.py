@@ -11,15 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from phasetrack._checks import ExpectedError
-from phasetrack.capture import _random_span
 from phasetrack.forecast import Forecast
-from phasetrack.geometry import ClusterGeometry, Neurons
+from phasetrack.geometry import ClusterGeometry
 from phasetrack.losses import LogisticLoss
 from phasetrack.memory import (
     PIECE_BYTES,
@@ -33,9 +33,10 @@ from phasetrack.network import TwoLayerNet
 from phasetrack.phases import Phase
 from phasetrack.probes import default_probes
 from phasetrack.products import AUTO, chosen_matmul
+from phasetrack.projection import Projection, random_span
 from phasetrack.records import History
 from phasetrack.settings import RunSettings
-from phasetrack.snapshot import Batch, Snapshot, StepSizes
+from phasetrack.snapshot import Layers, Seen, Snapshot, StepSizes
 from phasetrack.tasks.catalogue import make_task
 from phasetrack.tracker import Tracker, attach
 from phasetrack.training import LOOK_EVERY, _checked_device
@@ -290,10 +291,10 @@ def _take_steps(
         for member, W, a in zip(members, networks.W, networks.a, strict=True):
             member.net.first.weight.data, member.net.second.weight.data = W, a.unsqueeze(0)
         recorded = step % every == 0
-        state = look.state(networks) if recorded else ()
+        state = look.state(networks) if recorded else None
         gradient = networks.gradient_of_step(step, look.see if recorded else None)
-        if recorded:
-            look.report(members, state, step, networks.scale)
+        if state is not None:
+            look.report(members, state, step)
         networks.move(*gradient)
         step += 1
         going = []
@@ -314,43 +315,42 @@ class _Look:
     def __init__(self, geometry: ClusterGeometry, like: Tensor) -> None:
         self._geometry, self._loss = geometry, LogisticLoss()
         self._each = LogisticLoss("none").forward
-        self._basis = torch.cat([geometry.basis, _random_span(geometry)], dim=1).to(like)
+        basis = geometry.basis
+        self._projection = Projection(basis.to(like), random_span(*basis.shape).to(like))
         self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def state(self, networks: Networks) -> tuple[Tensor, ...]:
-        """Coordinates (S, p, k), perp (S, p), a (S, p) and the control's coordinates, as they are now."""
-        k, W = self._geometry.signal_dim, networks.W
-        coordinates = W @ self._basis
-        perp = torch.linalg.vector_norm(W - coordinates[..., :k] @ self._basis[:, :k].T, dim=-1)
-        parts = (coordinates[..., :k], perp, networks.a, coordinates[..., k:])
-        return tuple(part.to("cpu", torch.float64, copy=True) for part in parts)
+    def state(self, networks: Networks) -> Layers:
+        """All networks as they are now, tables of (S, p, ...)."""
+        coordinates = self._projection.coordinates(networks.W)
+        perp = self._projection.distance(networks.W, coordinates)
+        # (S, 1, p): second layers as a model holds them
+        return Layers(coordinates.cpu(), perp.cpu(), networks.a.to("cpu", copy=True).unsqueeze(1))
 
     def see(self, x: Tensor, y: Tensor, outputs: Tensor) -> None:
         """Keep what the snapshots need of a part of the batches."""
-        clusters = self._geometry.assign(x.flatten(0, 1)).view(y.shape)
-        self._seen.append((outputs, y, clusters))
+        traces = self._geometry.traces(x.flatten(0, 1)).view(*y.shape, -1)
+        self._seen.append((outputs, y, traces))
 
-    def report(
-        self, members: Sequence[_Member], state: tuple[Tensor, ...], step: int, scale: float
-    ) -> None:
+    def report(self, members: Sequence[_Member], state: Layers, step: int) -> None:
         """Give each member's tracker its snapshot."""
         seen = zip(*self._seen, strict=True)
-        outputs, targets, clusters = (torch.cat(columns, dim=1).cpu() for columns in seen)
+        outputs, targets, traces = (torch.cat(columns, dim=1).cpu() for columns in seen)
         self._seen.clear()
         losses = self._each(outputs, targets).double().mean(dim=1).tolist()
-        for member, loss in zip(members, losses, strict=True):
+        sound = torch.tensor(True)  # the samples are our own
+        layers = map(Layers, state.coordinates, state.perp, state.head)
+        batches = map(Seen, outputs, targets, traces, repeat(sound))
+        for member, loss, read, batch in zip(members, losses, layers, batches, strict=False):
             member.note(loss)
-        columns = (*state, outputs.double(), targets.double(), clusters)
-        for member, *parts in zip(members, *columns, strict=True):
-            coordinates, perp, a, control, f, y, where = parts
             member.tracker.receive(
                 Snapshot(
                     step,
                     member.time,
                     member.sizes,
-                    Neurons(self._geometry, coordinates, perp, a, scale=scale),
-                    control,
-                    Batch(f, y, where, self._loss),
+                    self._geometry,
+                    read,
+                    batch,
+                    self._loss,
                     member.tracker.view,
                 )
             )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from phasetrack._checks import ExpectedError
+from phasetrack.projection import Projection
 from phasetrack.rows import filled
 
 # Two unit vectors whose inner product stays under this count as orthogonal (chosen here: far above
@@ -19,6 +20,33 @@ from phasetrack.rows import filled
 ORTHOGONALITY_TOLERANCE = 1e-9
 
 Activation = Callable[[Tensor], Tensor]
+
+
+class _Placed(NamedTuple):
+    """A geometry's tables on one device, in one dtype.
+
+    Attributes:
+        basis: of the signal span, (d, k).
+        centres: (K, d).
+        offsets: -|centre|^2 / 2, (K,): a score is x . centre plus its offset.
+        projection: on the signal span.
+        few: whether that span lies in few of the d coordinates.
+        inside: the centres in those, (., K).
+    """
+
+    basis: Tensor
+    centres: Tensor
+    offsets: Tensor
+    projection: Projection
+    few: bool
+    inside: Tensor
+
+    @classmethod
+    def of(cls, basis: Tensor, centres: Tensor) -> _Placed:
+        projection = Projection(basis)
+        inside = centres[:, projection.columns].T.contiguous()
+        offsets = centres.square().sum(dim=1) / -2
+        return cls(basis, centres, offsets, projection, len(inside) < len(basis), inside)
 
 
 class Decomposition(NamedTuple):
@@ -81,10 +109,7 @@ class ClusterGeometry:
             else _orthonormal(self.centres)
         )
         self.spans = self._spans([parts[c].shape[1] for c in order], order)
-        self._cache: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
-        self._assigners: dict[
-            tuple[torch.device, torch.dtype], tuple[slice | Tensor, Tensor, Tensor]
-        ] = {}
+        self._placed: dict[tuple[torch.device, torch.dtype], _Placed] = {}
 
     @classmethod
     def from_directions(
@@ -200,7 +225,7 @@ class ClusterGeometry:
             Decomposition of W, in W's dtype and on its device.
         """
         A = _checked_weights(W, A, self)
-        basis, _ = self._on(W)
+        basis = self._on(W).basis
         coordinates = W @ basis
         whole = coordinates @ basis.T
         if not self.splits:
@@ -222,33 +247,43 @@ class ClusterGeometry:
         Raises:
             ExpectedError: if the inputs' last dimension is not d.
         """
+        return self.nearest(self.traces(inputs))
+
+    def traces(self, inputs: Tensor) -> Tensor:
+        """What of each input decides on its cluster, a few numbers: (m, d) -> (m, .), a copy.
+
+        Raises:
+            ExpectedError: if the inputs' last dimension is not d.
+        """
         if inputs.shape[-1] != self.dim:
             raise ExpectedError("inputs", f"last dimension {self.dim}", tuple(inputs.shape))
         inputs = inputs if inputs.is_floating_point() else inputs.double()
-        columns, centres, offsets = self._assigning(inputs)
-        return torch.addmm(offsets, inputs[:, columns], centres).argmax(dim=1)
+        on = self._on(inputs)
+        if on.few:
+            return inputs[:, on.projection.columns].clone()
+        return torch.addmm(on.offsets, inputs, on.centres.T)
 
-    def _assigning(self, like: Tensor) -> tuple[slice | Tensor, Tensor, Tensor]:
-        """Columns to read of inputs such as these, centres there (., K), and -|centre|^2 / 2 (K,)."""
-        key = (like.device, like.dtype)
-        if key not in self._assigners:
-            columns: slice | Tensor = slice(None)
-            support = self.centres.abs().sum(dim=0).nonzero().squeeze(1)
-            if len(support) * 4 < self.dim:  # axis-aligned signals: only their few columns
-                low, high = int(support[0]), int(support[-1]) + 1
-                whole = high - low == len(support)  # a view of them, where they stand together
-                columns = slice(low, high) if whole else support.to(like.device)
-            _, centres = self._on(like)
-            offsets = centres.square().sum(dim=1) / -2
-            self._assigners[key] = (columns, centres[:, columns].T, offsets)
-        return self._assigners[key]
+    def nearest(self, traces: Tensor) -> Tensor:
+        """The cluster that each input's `traces` decide on: (..., .) -> int64 (...)."""
+        on, scores = self._on(traces), traces
+        if on.few:  # column by column: the last digits do not depend on how many rows there are
+            scores = on.offsets
+            for column, weights in zip(traces.unsqueeze(-1).unbind(-2), on.inside, strict=True):
+                scores = scores + column * weights
+        return scores.max(dim=-1).indices
 
-    def _on(self, like: Tensor) -> tuple[Tensor, Tensor]:
+    def project(self, W: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights (..., d) in the signal span's basis, (..., k), and the length of the rest, (...)."""
+        projection = self._on(W).projection
+        coordinates = projection.coordinates(W)
+        return coordinates, projection.distance(W, coordinates)
+
+    def _on(self, like: Tensor) -> _Placed:
         """Basis and centres in the dtype and on the device of `like`."""
         key = (like.device, like.dtype)
-        if key not in self._cache:
-            self._cache[key] = (self.basis.to(like), self.centres.to(like))
-        return self._cache[key]
+        if key not in self._placed:
+            self._placed[key] = _Placed.of(self.basis.to(like), self.centres.to(like))
+        return self._placed[key]
 
     def __repr__(self) -> str:
         sizes = f"clusters={len(self.centres)}, classes={self.class_count}"
@@ -287,25 +322,26 @@ class Neurons:
 
     @classmethod
     def of(cls, W: Tensor, a: Tensor, geometry: ClusterGeometry) -> Neurons:
-        """Neurons of weights W (..., p, d) and a (..., p), in W's dtype.
-
-        perp is the length of the residual, not a difference of squares, which would lose half
-        the digits once the signal dominates.
-        """
+        """Neurons of weights W (..., p, d) and a (..., p), in W's dtype."""
         a = _checked_weights(W, a, geometry)
-        basis, _ = geometry._on(W)
-        coordinates = W @ basis
-        perp = torch.linalg.vector_norm(W - coordinates @ basis.T, dim=-1)
+        coordinates, perp = geometry.project(W)
         if a.ndim < W.ndim:
             return cls(geometry, coordinates, perp, a)
         head = a.transpose(-1, -2)
         return cls(geometry, coordinates, perp, head_length(head), head)
 
+    def row(self, index: int) -> Neurons:
+        """One network of a table of several."""
+        columns = ("coordinates", "perp", "second_layer", "head", "bias", "output_bias")
+        tables = {name: getattr(self, name) for name in columns}
+        values: dict[str, Any] = {n: None if t is None else t[index] for n, t in tables.items()}
+        return replace(self, **values)
+
     @cached_property
     def preactivations(self) -> Tensor:
         """w_j . c (+ bias) for every neuron and centre, (..., p, K)."""
-        basis, centres = self.geometry._on(self.coordinates)
-        values = self.coordinates @ (centres @ basis).T
+        on = self.geometry._on(self.coordinates)
+        values = self.coordinates @ (on.centres @ on.basis).T
         return values if self.bias is None else values + self.bias.unsqueeze(-1)
 
     @cached_property
@@ -373,23 +409,14 @@ class Neurons:
     @cached_property
     def mass(self) -> Tensor:
         """|w|^2 of each neuron, (..., p)."""
-        return self.coordinates.square().sum(dim=-1) + self.perp.square()
+        # PyTorch is slow to sum over a last dimension of a few
+        signal: Tensor = torch.linalg.vector_norm(self.coordinates, dim=-1).square()
+        return signal + self.perp.square()
 
     @property
     def output_scale(self) -> float:
         """The factor on the sum over neurons: `scale`, or 1/p."""
         return 1 / self.second_layer.shape[-1] if self.scale is None else self.scale
-
-
-def stacked(tables: Sequence[Neurons]) -> Neurons:
-    """Networks of one shape as one table with a leading dimension for them."""
-    columns = ("coordinates", "perp", "second_layer", "head", "bias", "output_bias")
-    values: dict[str, Any] = {
-        name: torch.stack([getattr(table, name) for table in tables])
-        for name in columns
-        if getattr(tables[0], name) is not None
-    }
-    return replace(tables[0], **values)
 
 
 def _checked_centres(centres: Tensor | Sequence[Sequence[float]]) -> Tensor:
@@ -449,4 +476,5 @@ def _orthonormal(vectors: Tensor) -> Tensor:
     _, sizes, rows = torch.linalg.svd(vectors, full_matrices=False)
     rank = int((sizes > ORTHOGONALITY_TOLERANCE * sizes.max()).sum())
     basis: Tensor = rows[:rank].T.contiguous()
+    basis[(vectors == 0).all(dim=0)] = 0.0  # exactly, so that few coordinates are seen as few
     return basis

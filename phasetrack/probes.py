@@ -10,7 +10,7 @@ snapshots, at about the cost of one: their values have a leading dimension for t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeGuard
 
@@ -185,15 +185,15 @@ class HeavinessProbe(Blockwise):
 
     def measure_block(self, block: Block) -> BlockMeasurement:
         """The readings of each snapshot of a block."""
-        neurons = block.neurons
+        neurons, needed = block.neurons, block.needed_zeta(self.H)
         control = block.control.square().sum(dim=(-2, -1)) / neurons.mass.sum(dim=-1)
         return {
-            "heaviness/zeta_star": heaviness.certificate_of(neurons, self.H),
-            "heaviness/heavy_mass": heaviness.heavy_mass_of(neurons, self.H),
+            "heaviness/zeta_star": heaviness.certificate_of(neurons, self.H, needed),
+            "heaviness/heavy_mass": heaviness.heavy_mass_of(neurons, self.H, needed=needed),
             "heaviness/signal_share": heaviness.signal_share_of(neurons),
             "heaviness/chance": block.geometry.chance,
             "heaviness/control": control,
-            "neurons/log10_needed_zeta": heaviness.needed_zeta_of(neurons, self.H).log10(),
+            "neurons/log10_needed_zeta": needed.log10(),
             "neurons/signal": neurons.sig,
             "neurons/perp": neurons.perp,
             "neurons/second_layer": neurons.second_layer,
@@ -281,19 +281,26 @@ class GrowthProbe(Blockwise):
 
     def measure_block(self, block: Block) -> BlockMeasurement:
         """The readings of each snapshot of a block."""
-        neurons = block.neurons
-        heavy = heaviness.needed_zeta_of(neurons, self.H) <= heaviness.HEAVY_ZETA
-        everyone = torch.ones_like(heavy)
-        nobody = (~heavy.any(dim=-1), "no neuron is heavy")
+        heavy = block.needed_zeta(self.H) <= heaviness.HEAVY_ZETA
+        nobody = _empty(heavy)
+        size = torch.stack([block.neurons.second_layer.square(), block.neurons.mass], dim=1)
+        balance = growth.group_sums(size, heavy)
+        balances = (balance[:, 0] / balance[:, 1]).sqrt()
         return {
-            **self._rates(block, torch.stack([everyone, heavy, ~heavy], dim=1)),
+            **self._rates(block, heavy, nobody),
             "growth/perp_factor": self._perp_factor(block),
-            "layers/balance": growth.layer_balance(neurons, everyone),
-            "layers/balance_heavy": Explained(growth.layer_balance(neurons, heavy), (nobody,)),
+            "layers/balance": balances[:, 0],
+            "layers/balance_heavy": Explained(balances[:, 1], ((nobody[1], "no neuron is heavy"),)),
         }
 
-    def _rates(self, block: Block, members: Tensor) -> BlockMeasurement:
-        """Rates over three groups of neurons, bool (K, 3, p)."""
+    def _rates(self, block: Block, heavy: Tensor, nobody: Sequence[Tensor]) -> BlockMeasurement:
+        """Rates over each group of neurons.
+
+        Args:
+            block: K snapshots.
+            heavy: the neurons that are heavy, bool (K, p).
+            nobody: for each of `GROUPS` where it is empty, bool (K,).
+        """
         names = [f"growth/{part}_rate{group}" for part in growth.PARTS for group in GROUPS]
         if block.before is None:
             nothing = Undefined("growth needs an earlier recorded step")
@@ -303,27 +310,26 @@ class GrowthProbe(Blockwise):
                 for name in names
                 for key, value in ((name, nothing), (f"{name}_predicted", unpredicted))
             }
-        start = block.shifted(lambda before: torch.stack(before.squares, dim=1))
+        start, predicted = (block.shifted(read) for read in (_squares, _predicted))
         # One side for both ends: a neuron whose a changes sign keeps its old sig and opp.
         votes = block.shifted(lambda before: before.neurons.votes)
-        end = torch.stack(growth.squares(block.neurons, votes), dim=1)
-        predicted = block.shifted(lambda before: torch.stack(before.predicted, dim=1))
+        end = block.squares
+        if not votes.equal(block.neurons.votes):
+            end = torch.stack(growth.squares(block.neurons, votes), dim=1)
         elapsed = block.times - block.shifted(lambda before: before.times)
         eta = block.shifted(lambda before: torch.maximum(*before.etas))
-        ends = ((end, elapsed), (predicted, eta))
-        # (K, parts, groups), of what was measured and of what was predicted
-        measured, foreseen = (
-            growth.rate(
-                start.unsqueeze(2), after.unsqueeze(2), members.unsqueeze(1), time.view(-1, 1, 1)
-            ).flatten(1)
-            for after, time in ends
+        sums = growth.group_sums(torch.cat([start, end, predicted], dim=1), heavy)
+        before, after, foreseen = torch.split(sums, len(growth.PARTS), dim=1)
+        measured, expected = (
+            growth.rate_between(before, then, time.view(-1, 1, 1)).flatten(1).unbind(1)
+            for then, time in ((after, elapsed), (foreseen, eta))
         )
-        empty, unforeseen = ~members.any(dim=-1), _unforeseen(block)
+        unforeseen = _unforeseen(block)
         readings: dict[str, Explained] = {}
         for index, name in enumerate(names):
-            nobody = (empty[:, index % len(GROUPS)], "no neuron in this group")
-            readings[name] = Explained(measured[:, index], (nobody,))
-            readings[f"{name}_predicted"] = Explained(foreseen[:, index], (*unforeseen, nobody))
+            empty = (nobody[index % len(GROUPS)], "no neuron in this group")
+            readings[name] = Explained(measured[index], (empty,))
+            readings[f"{name}_predicted"] = Explained(expected[index], (*unforeseen, empty))
         return readings
 
     def _perp_factor(self, block: Block) -> Reading | Explained:
@@ -397,6 +403,20 @@ class ForecastProbe(Blockwise):
             for metric in rows[0]
             for values in [torch.tensor([row[metric] for row in rows], dtype=torch.float64)]
         }
+
+
+def _empty(heavy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where each of `GROUPS` has no member, (K,) each."""
+    none, whole = ~heavy.any(dim=-1), heavy.all(dim=-1)
+    return torch.zeros_like(none), none, whole
+
+
+def _squares(block: Block) -> Tensor:
+    return block.squares
+
+
+def _predicted(block: Block) -> Tensor:
+    return block.predicted
 
 
 def _batch(state: Snapshot | Block) -> Batch:

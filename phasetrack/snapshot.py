@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from phasetrack._checks import ExpectedError
-from phasetrack.geometry import ClusterGeometry, Neurons, stacked
+from phasetrack.geometry import ClusterGeometry, Neurons, head_length
 from phasetrack.losses import Loss
 from phasetrack.measures import growth
+from phasetrack.measures.heaviness import needed_zeta_of
 from phasetrack.measures.linearization import FirstOrder, first_order
 from phasetrack.rows import GROUP
 from phasetrack.views import TwoLayerView
@@ -49,6 +50,19 @@ class Batch:
     def size(self) -> int:
         """Samples a step, m."""
         return self.clusters.shape[-1]
+
+    @property
+    def classes(self) -> int:
+        """Classes that the outputs tell apart."""
+        return self.outputs.shape[-1] if self.many else 2
+
+    @property
+    def in_range(self) -> bool:
+        """Whether targets that are class indices are those of a class; -1 and 1 are two as well."""
+        if self.targets.is_floating_point() or self.targets.ndim > self.clusters.ndim:
+            return True
+        low, high = self.targets.aminmax()
+        return bool(low >= (0 if self.many else -1)) and bool(high < self.classes)
 
     @cached_property
     def margins(self) -> Tensor:
@@ -100,6 +114,43 @@ class StepSizes:
         return max(self.first, self.second)
 
 
+class Layers(NamedTuple):
+    """A network as it was read, on its device and in its dtype; copies, safe from what it becomes.
+
+    Attributes:
+        coordinates: W in the signal span's basis, and in a random span of that dimension, (p, 2k).
+        perp: length of what the signal span leaves of each neuron, (p,).
+        head: the head's weights, (heads, p).
+        bias: first-layer bias, (p,), or None.
+        head_bias: the head's bias as it stands in the model, (heads,), or None.
+    """
+
+    coordinates: Tensor
+    perp: Tensor
+    head: Tensor
+    bias: Tensor | None = None
+    head_bias: Tensor | None = None
+
+
+class Seen(NamedTuple):
+    """What the loss was called with in one step, all micro-batches together; copies as they were.
+
+    Attributes:
+        outputs: (m,), or logits (m, n).
+        targets: (m,) or (m, n); integers where they are class indices.
+        traces: what decides on each sample's cluster (`ClusterGeometry.traces`); None where the
+            samples belong to none.
+        sound: whether no inputs were NaN or infinite, as far as the outputs show; bool ().
+        inputs: see `Batch`.
+    """
+
+    outputs: Tensor
+    targets: Tensor
+    traces: Tensor | None
+    sound: Tensor
+    inputs: tuple[Tensor, ...] = ()
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """The state before optimizer step `step`, and what its weights made of the batch.
@@ -108,12 +159,13 @@ class Snapshot:
         step: optimizer steps taken so far.
         time: sum of eta over those steps.
         sizes: the step that is about to be taken.
-        neurons: the network, float64 on the host.
-        control: W in a random span of the signal's dimension, float64 (p, k).
-        batch: outputs, targets and clusters; None if no loss call was seen, or `problem` is set.
-        problem: what is wrong with the batch; None if nothing is.
+        geometry: the clusters.
+        layers: the network, as it was read.
+        seen: what the loss was called with; None if no loss call was seen.
+        loss: the loss on the host, of (outputs, targets).
         view: the live layers, on their device; they change once the step is taken.
         live: whether they still hold this state; a closure may have moved them.
+        detached: whether the loss was called on outputs that carry no gradient.
         previous: the snapshot recorded before this one, whose own `previous` is None.
         first: the first snapshot recorded; None in that one itself.
     """
@@ -121,24 +173,63 @@ class Snapshot:
     step: int
     time: float
     sizes: StepSizes
-    neurons: Neurons
-    control: Tensor
-    batch: Batch | None
+    geometry: ClusterGeometry
+    layers: Layers
+    seen: Seen | None
+    loss: Loss
     view: TwoLayerView
     live: bool = True
-    problem: ExpectedError | None = None
+    detached: bool = False
     previous: Snapshot | None = None
     first: Snapshot | None = None
 
+    @cached_property
+    def _table(self) -> _Table:
+        return _Table.of([self])
+
+    @cached_property
+    def neurons(self) -> Neurons:
+        """The network, float64 on the host."""
+        return self._table.neurons.row(0)
+
     @property
-    def geometry(self) -> ClusterGeometry:
-        """The clusters."""
-        return self.neurons.geometry
+    def control(self) -> Tensor:
+        """W in a random span of the signal's dimension, float64 (p, k)."""
+        return self._table.control[0]
+
+    @cached_property
+    def batch(self) -> Batch | None:
+        """Outputs, targets and clusters; None if no loss call was seen, or `problem` is set."""
+        batch = self._table.batch
+        if batch is None or self.problem is not None:
+            return None
+        columns = (batch.outputs[0], batch.targets[0], batch.clusters[0])
+        return Batch(*columns, self.loss, () if self.seen is None else self.seen.inputs)
+
+    @cached_property
+    def problem(self) -> ExpectedError | None:
+        """What is wrong with the batch, for the person who made it; None if nothing is.
+
+        Outputs that are NaN for finite inputs are no such thing: that is a run that diverged.
+        """
+        batch = self._table.batch
+        if batch is None:
+            if not self.detached:
+                return None
+            mend = "call the loss on the model's outputs themselves"
+            return ExpectedError("loss", "outputs that carry a gradient", "detached outputs", mend)
+        if not self._table.sound:
+            return ExpectedError("inputs", "finite values", "NaN or infinity", "look into the data")
+        if not batch.in_range:
+            low, high = int(batch.targets.min()), int(batch.targets.max())
+            allowed = f"class indices 0 to {batch.classes - 1}"
+            return ExpectedError("targets", allowed, f"values from {low} to {high}")
+        return None
 
     def lean(self) -> Snapshot:
         """Itself without what came before, and without the inputs."""
-        batch = self.batch and replace(self.batch, inputs=())
-        return replace(self, previous=None, first=None, batch=batch)
+        seen = self.seen and self.seen._replace(inputs=())
+        return replace(self, previous=None, first=None, seen=seen)
 
     def alike(self, other: Snapshot) -> bool:
         """Whether both can be measured in one block: of one view, and of one shape."""
@@ -146,28 +237,26 @@ class Snapshot:
 
     @cached_property
     def _shapes(self) -> tuple[object, ...]:
-        batch = self.batch
-        seen = batch and (batch.outputs.shape, batch.targets.shape, batch.targets.dtype)
-        return (self.neurons.coordinates.shape, seen, self.sizes.plain)
+        seen = self.seen
+        kinds = seen and (seen.outputs.shape, seen.targets.shape, seen.targets.dtype)
+        return (self.layers.coordinates.shape, kinds, self.detached, self.sizes.plain)
 
     @property
     def numbers(self) -> int:
         """The largest tables that measuring it makes: neurons by clusters, or samples."""
-        neurons = self.neurons.perp.numel() * len(self.geometry.labels)
-        most = max(neurons, 0 if self.batch is None else self.batch.outputs.numel())
+        neurons = len(self.layers.perp) * len(self.geometry.labels)
+        most = max(neurons, 0 if self.seen is None else self.seen.outputs.numel())
         return most + GROUP  # rows are filled up to groups
 
     def state_dict(self) -> dict[str, Any]:
         """What a later snapshot may look back at, as tensors, numbers and mappings."""
-        neurons, batch = self.neurons, self.batch
         return {
             "step": self.step,
             "time": self.time,
             "sizes": asdict(self.sizes),
-            "control": self.control.clone(),
-            "scale": neurons.scale,
-            "neurons": _copies(neurons, _NEURON_TENSORS),
-            "batch": batch and _copies(batch, _BATCH_TENSORS),
+            "scale": self.view.scale,
+            "layers": _copies(self.layers._asdict()),
+            "seen": self.seen and _copies(self.seen._replace(inputs=())._asdict()),
         }
 
     @classmethod
@@ -179,51 +268,120 @@ class Snapshot:
         Raises:
             ExpectedError: if its tensors do not fit the view.
         """
+        layers = Layers(**_tensors(state["layers"], Layers._fields))
         p, k = view.W.shape[0], geometry.signal_dim
-        parts = {name: _tensor(state["neurons"], name) for name in _NEURON_TENSORS}
-        shapes = {"coordinates": (p, k), "perp": (p,), "second_layer": (p,)}
+        shapes = {"coordinates": (p, 2 * k), "perp": (p,), "head": (view.heads, p)}
         for name, shape in shapes.items():
-            part = parts[name]
+            part = getattr(layers, name)
             if part is None or tuple(part.shape) != shape:
                 got = "none" if part is None else tuple(part.shape)
                 raise ExpectedError("resume", f"{name} of shape {shape}", got)
-        control = _tensor(state, "control")
-        if control is None or control.shape != (p, k):
-            got = "none" if control is None else tuple(control.shape)
-            raise ExpectedError("resume", f"control of shape {(p, k)}", got)
+        seen = None
+        if state["seen"] is not None:
+            seen = Seen(**_tensors(state["seen"], ("outputs", "targets", "traces", "sound")))
         scale = None if state["scale"] is None else float(state["scale"])
-        neurons = Neurons(geometry, **parts, scale=scale, activation=view.activation)  # type: ignore[arg-type]
-        batch = None
-        if state["batch"] is not None:
-            columns = {name: _tensor(state["batch"], name) for name in _BATCH_TENSORS}
-            batch = Batch(**columns, loss=loss)  # type: ignore[arg-type]
         return cls(
             int(state["step"]),
             float(state["time"]),
             StepSizes(**state["sizes"]),
-            neurons,
-            control,
-            batch,
-            view,
+            geometry,
+            layers,
+            seen,
+            loss,
+            view if view.scale == scale else replace(view, scale=scale),
             live=False,
         )
 
 
-_NEURON_TENSORS = ("coordinates", "perp", "second_layer", "head", "bias", "output_bias")
-_BATCH_TENSORS = ("outputs", "targets", "clusters")
+def _copies(parts: Mapping[str, Any]) -> dict[str, Tensor | None]:
+    """Tensors of their own, on the host: a part of a larger one would be saved with the whole of it."""
+    tensors = {name: part for name, part in parts.items() if not isinstance(part, tuple)}
+    return {n: None if t is None else t.detach().cpu().clone() for n, t in tensors.items()}
 
 
-def _copies(parts: object, names: tuple[str, ...]) -> dict[str, Tensor | None]:
-    """Tensors of their own: a part of a larger one would be saved with the whole of it."""
-    found = {name: getattr(parts, name) for name in names}
-    return {name: None if tensor is None else tensor.clone() for name, tensor in found.items()}
+def _tensors(parts: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    for name in names:
+        if parts[name] is not None and not isinstance(parts[name], Tensor):
+            raise ExpectedError("resume", f"{name} as a tensor", type(parts[name]).__name__)
+    return {name: parts[name] for name in names}
 
 
-def _tensor(parts: Mapping[str, Any], name: str) -> Tensor | None:
-    value = parts[name]
-    if value is not None and not isinstance(value, Tensor):
-        raise ExpectedError("resume", f"{name} as a tensor", type(value).__name__)
-    return value
+class _Table(NamedTuple):
+    """What several snapshots hold, on the host and as the measures take it, from one transfer.
+
+    Attributes:
+        neurons: tables of (K, p, ...), float64.
+        control: (K, p, k), float64.
+        batch: tables of (K, m, ...); None if no loss call was seen.
+        sound: whether no inputs were NaN or infinite.
+    """
+
+    neurons: Neurons
+    control: Tensor
+    batch: Batch | None
+    sound: bool
+
+    @classmethod
+    def of(cls, snapshots: Sequence[Snapshot]) -> _Table:
+        """The table of snapshots of one view and shape."""
+        one, view, k = snapshots[0], snapshots[0].view, snapshots[0].geometry.signal_dim
+        columns: list[Sequence[Tensor | None]] = [
+            *zip(*(snapshot.layers for snapshot in snapshots), strict=True)
+        ]
+        seen = [snapshot.seen for snapshot in snapshots if snapshot.seen is not None]
+        columns += [[s.outputs for s in seen], [s.targets for s in seen], [s.sound for s in seen]]
+        tables = [_stacked(column) for column in columns]
+        hosted = _to_host([*tables, *([_clusters(one.geometry, seen)] if seen else [])])
+        coordinates, perp, head, bias, head_bias, outputs, targets, sound, *where = hosted
+        assert coordinates is not None and perp is not None and head is not None
+        readout, many = view.read_out(head.mT), view.heads > 2
+        offset = None if head_bias is None else view.bias_factor * view.read_out(head_bias)
+        control = coordinates[..., k:]
+        neurons = Neurons(
+            one.geometry,
+            coordinates=coordinates[..., :k],
+            perp=perp,
+            second_layer=head_length(readout) if many else readout,
+            head=readout if many else None,
+            bias=bias,
+            output_bias=offset,
+            scale=view.scale,
+            activation=view.activation,
+        )
+        if outputs is None or targets is None or sound is None:
+            return cls(neurons, control, None, sound=True)
+        if not seen[0].targets.is_floating_point():
+            targets = targets.long()  # class indices, as the loss takes them
+        (clusters,) = where
+        assert clusters is not None
+        batch = Batch(outputs, targets, clusters.long(), one.loss)
+        return cls(neurons, control, batch, bool(sound.all()))
+
+
+def _clusters(geometry: ClusterGeometry, seen: Sequence[Seen]) -> Tensor:
+    """The cluster of each sample, (K, m); -1 where there are none."""
+    traces = _stacked([each.traces for each in seen])
+    if traces is not None:
+        return geometry.nearest(traces)
+    shape = (len(seen), len(seen[0].outputs))
+    return torch.full(shape, -1, device=seen[0].outputs.device)
+
+
+def _stacked(column: Sequence[Tensor | None]) -> Tensor | None:
+    return None if not column or column[0] is None else torch.stack(column)  # type: ignore[arg-type]
+
+
+def _to_host(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """The same tensors as float64 on the host, in one transfer."""
+    given = [tensor for tensor in tensors if tensor is not None]
+    if any(tensor.is_cuda for tensor in given):
+        wide = torch.float64 if any(t.dtype == torch.float64 for t in given) else torch.float32
+        packed = torch.cat([tensor.reshape(-1).to(wide) for tensor in given]).cpu().double()
+        pieces = torch.split(packed, [tensor.numel() for tensor in given])
+        moved = iter([piece.view(t.shape) for piece, t in zip(pieces, given, strict=True)])
+    else:
+        moved = iter([tensor.double() for tensor in given])
+    return [None if tensor is None else next(moved) for tensor in tensors]
 
 
 @dataclass(eq=False)
@@ -239,6 +397,7 @@ class Block:
     snapshots: Sequence[Snapshot]
     before: Block | None = None
     first: Snapshot | None = None
+    _needed: dict[float, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> Block:
@@ -265,25 +424,31 @@ class Block:
         return self.snapshots[0].view
 
     @cached_property
+    def _table(self) -> _Table:
+        return _Table.of(self.snapshots)
+
+    @property
     def neurons(self) -> Neurons:
         """The networks, tables of (K, p, ...)."""
-        return stacked([snapshot.neurons for snapshot in self.snapshots])
+        return self._table.neurons
 
-    @cached_property
+    @property
     def control(self) -> Tensor:
         """W in a random span, float64 (K, p, k)."""
-        return torch.stack([snapshot.control for snapshot in self.snapshots])
+        return self._table.control
+
+    @property
+    def flawless(self) -> bool:
+        """Whether no snapshot has a `problem`."""
+        batch = self._table.batch
+        if batch is None:
+            return not self.snapshots[0].detached
+        return self._table.sound and batch.in_range
 
     @cached_property
     def batch(self) -> Batch | None:
-        """What the steps saw, tables of (K, m, ...); None if they saw no batch."""
-        batches = [snapshot.batch for snapshot in self.snapshots if snapshot.batch is not None]
-        if not batches:
-            return None
-        columns = ([b.outputs for b in batches], [b.targets for b in batches])
-        outputs, targets = (torch.stack(column) for column in columns)
-        clusters = torch.stack([b.clusters for b in batches])
-        return Batch(outputs, targets, clusters, batches[0].loss)
+        """What the steps saw, tables of (K, m, ...); None if they saw no batch, or a problem."""
+        return self._table.batch if self.flawless else None
 
     @cached_property
     def times(self) -> Tensor:
@@ -297,10 +462,16 @@ class Block:
         first, second = torch.tensor(sizes, dtype=torch.float64).unbind(dim=1)
         return first, second
 
+    def needed_zeta(self, H: float) -> Tensor:
+        """`heaviness.needed_zeta` of each neuron, (K, p)."""
+        if H not in self._needed:
+            self._needed[H] = needed_zeta_of(self.neurons, H)
+        return self._needed[H]
+
     @cached_property
-    def squares(self) -> growth.Squares:
-        """Squared size of each part of each neuron, (K, p) each."""
-        return growth.squares(self.neurons)
+    def squares(self) -> Tensor:
+        """Squared size of each part of each neuron, float64 (K, parts, p), as `growth.PARTS`."""
+        return torch.stack(growth.squares(self.neurons), dim=1)
 
     @cached_property
     def slopes(self) -> Tensor:
@@ -311,14 +482,15 @@ class Block:
         return self.batch.slopes(self.geometry)
 
     @cached_property
-    def predicted(self) -> growth.Squares:
+    def predicted(self) -> Tensor:
         """`squares` as the mean-field law predicts them one step later; NaN where it does not apply."""
         if self.batch is None or self.slopes.isnan().all():
-            return growth.Squares(*(torch.full_like(part, torch.nan) for part in self.squares))
+            return torch.full_like(self.squares, torch.nan)
         shares = torch.full_like(self.slopes, 1 / self.slopes.shape[-1])
-        return growth.predicted_squares(
+        parts = growth.predicted_squares(
             self.neurons, self.slopes, shares, self.etas, self.batch.size
         )
+        return torch.stack(parts, dim=1)
 
     def shifted(self, read: Callable[[Block], Tensor]) -> Tensor:
         """What `read` makes of the snapshot before each of ours, (K, ...)."""

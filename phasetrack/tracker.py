@@ -64,14 +64,14 @@ if TYPE_CHECKING:
 
 # Snapshots that are measured in one go, if nothing asks for them before (chosen here: Python's own
 # cost of a reading is then shared by so many that the hooks cost more).
-BLOCK = 32
+BLOCK = 64
 # ... and fewer where a block's tables would hold more numbers than this. Small tables are what Python's
 # cost weighs on; PyTorch also divides larger ones among threads, which can move last digits.
 BLOCK_NUMBERS = 2**15
 # Seconds that a snapshot waits at most, if steps go on (chosen here: no later than a live view redraws).
 LATEST = 0.1
 # Of `Tracker.state_dict`; a state of another format is refused.
-STATE_FORMAT = 1
+STATE_FORMAT = 2
 
 
 class TrackingWarning(UserWarning):
@@ -555,10 +555,9 @@ class Tracker:
         if self._waiting:
             self._leave_files()
         transitions, alerts = len(self._transitions), len(self._alerts)
-        if snapshot.view.notes is not self._noted or snapshot.problem is not None:
+        if snapshot.view.notes is not self._noted:
             self._flush()  # what is said of earlier steps comes first
             self._warn_of_notes(snapshot.view.notes)
-            self._warn_of_problem(snapshot.problem)
         self._save(snapshot)
         now = time.monotonic()
         if not self._pending:
@@ -599,15 +598,11 @@ class Tracker:
     def _record(self, snapshots: Sequence[Snapshot]) -> None:
         """Measure some of what is pending, and hand out their records one by one."""
         block = Block(snapshots, self._before, self._first)
-        try:
-            rows = self._measure(block)
-        except Exception:
-            if len(snapshots) > 1:  # one by one, as if each had been measured at its own step
-                for snapshot in snapshots:
-                    self._record([snapshot])
-                return
-            self._pending.popleft()  # it would fail again
-            raise
+        rows = self._measured_alone(block) if len(snapshots) == 1 else self._measured(block)
+        if rows is None:  # one by one, as if each had been measured at its own step
+            for snapshot in snapshots:
+                self._record([snapshot])
+            return
         done, self._within = 0, True
         try:
             for snapshot, row in zip(snapshots, rows, strict=True):
@@ -620,6 +615,22 @@ class Tracker:
             # interrupted in between, the rest is measured another time
             block.before = None
             self._before = block if done == len(rows) else Block(snapshots[:done])
+
+    def _measured(self, block: Block) -> list[_Row] | None:
+        """What the probes make of several snapshots; None where one has a problem or a probe fails."""
+        try:
+            return self._measure(block) if block.flawless else None
+        except Exception:
+            return None
+
+    def _measured_alone(self, block: Block) -> list[_Row]:
+        """What the probes make of one snapshot, after what is to be said of it."""
+        try:
+            self._warn_of_problem(block.snapshots[0].problem)
+            return self._measure(block)
+        except BaseException:
+            self._pending.popleft()  # it would fail again
+            raise
 
     def _hand_out(
         self,
@@ -886,7 +897,7 @@ def _reading(name: str, value: object) -> Tensor | float:
 
 def _missing(probe: Probe, block: Block) -> str:
     """Why a probe cannot read a block; empty if it can."""
-    if probe.needs & {"batch", "inputs"} and block.batch is None:
+    if probe.needs & {"batch", "inputs"} and block.batch is None:  # also where it has a problem
         if problem := block.snapshots[0].problem:
             return str(problem)
         return (

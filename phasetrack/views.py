@@ -161,7 +161,8 @@ class TwoLayerView:
     @property
     def A(self) -> Tensor:
         """The head's weights, detached, (heads, p); of a block, in its directions."""
-        return self.of_block(self.second.value.T).T
+        value = self.second.value
+        return value if self.directions is None else self.of_block(value.T).T
 
     @property
     def a(self) -> Tensor:
@@ -171,7 +172,7 @@ class TwoLayerView:
     @property
     def readout(self) -> Tensor:
         """What each neuron adds to the measured output, detached: (p,), or (p, n) for n > 2."""
-        return self._read_out(self.A.T)
+        return self.read_out(self.A.T)
 
     @property
     def heads(self) -> int:
@@ -190,12 +191,6 @@ class TwoLayerView:
         return None if bias is None else self.of_block(bias)
 
     @property
-    def head_readout(self) -> Tensor | None:
-        """The head's bias as `readout` takes its weights, unscaled: (), or (n,); or None."""
-        bias = self.head_bias
-        return None if bias is None else self._read_out(bias)
-
-    @property
     def bias_factor(self) -> float:
         """The factor on the head's bias: `scale`, or 1 where the factor acts on the sum alone."""
         return self.scale if self.bias_scaled and self.scale is not None else 1.0
@@ -203,8 +198,8 @@ class TwoLayerView:
     @property
     def output_bias(self) -> Tensor | None:
         """What the head's bias adds to f, detached: (), or (n,) for n > 2; None without one."""
-        bias = self.head_readout
-        return None if bias is None else self.bias_factor * bias
+        bias = self.head_bias
+        return None if bias is None else self.bias_factor * self.read_out(bias)
 
     @property
     def settled(self) -> bool:
@@ -294,7 +289,7 @@ class TwoLayerView:
         miss = (target - ratio * ours).norm() / theirs.norm().clamp_min(1e-300)
         return ratio, float(miss)
 
-    def _read_out(self, values: Tensor) -> Tensor:
+    def read_out(self, values: Tensor) -> Tensor:
         """(..., heads) to (...): the output, or the second logit minus the first; else as it is."""
         if self.heads > 2:
             return values
@@ -330,7 +325,7 @@ def _read(owner: nn.Module, attribute: str | None) -> Tensor | None:
     if attribute is None:
         return None
     value: Tensor = getattr(owner, attribute).detach()
-    return value.reshape(-1)
+    return value if value.ndim == 1 else value.reshape(-1)
 
 
 def _weights(model: nn.Module) -> list[Weight]:

@@ -62,9 +62,28 @@ def rate(before: Tensor, after: Tensor, group: Tensor, elapsed: Time) -> Tensor:
         >>> rate(torch.tensor([1.0]), torch.tensor([4.0]), torch.tensor([True]), elapsed=2.0)
         tensor(0.3466)
     """
-    start, end = (before * group).sum(dim=-1), (after * group).sum(dim=-1)
+    return rate_between((before * group).sum(dim=-1), (after * group).sum(dim=-1), elapsed)
+
+
+def rate_between(start: Tensor, end: Tensor, elapsed: Time) -> Tensor:
+    """`rate` from a group's sums of squares before and after, (...) each."""
     value = (end / start).log() / (2 * elapsed)
     return torch.where((start > 0) & (end > 0), value, torch.nan)
+
+
+def group_sums(values: Tensor, members: Tensor) -> Tensor:
+    """Sums over all neurons, over some, and over the others.
+
+    Args:
+        values: one a neuron, (..., n, p).
+        members: which neurons are the some, bool (..., p).
+
+    Returns:
+        (..., n, 3), in this order.
+    """
+    chosen = members.to(values).unsqueeze(-2)
+    parts = (values, values * chosen, values * (1 - chosen))
+    return torch.stack([part.sum(dim=-1) for part in parts], dim=-1)
 
 
 def predicted_squares(

@@ -1,0 +1,59 @@
+"""Weights seen through a span, against float64 done plainly."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phasetrack.projection import Projection, random_span
+
+
+def span(d, columns, k, seed):
+    """An orthonormal basis that lies in some of d coordinates."""
+    rng = np.random.default_rng(seed)
+    basis = np.zeros((d, k))
+    basis[columns] = np.linalg.qr(rng.standard_normal((len(columns), k)))[0]
+    return basis
+
+
+@given(
+    st.sampled_from(
+        [
+            (12, [0, 1], 2),  # fills its coordinates, at an end
+            (12, [5, 6], 2),  # in the middle
+            (12, [4, 5], 1),  # does not fill them
+            (20, [3, 9, 17], 2),  # apart from each other
+            (20, [3, 9, 17], 3),
+            (6, [0, 1], 2),  # no small part of so few
+            (9, list(range(9)), 4),
+        ]
+    ),
+    st.integers(0, 9),
+)
+def test_parts_of_each_row(case, seed):
+    d, columns, k = case
+    basis, control = span(d, columns, k, seed), random_span(d, k).numpy()
+    W = np.random.default_rng(seed).standard_normal((2, 5, d))
+    projection = Projection(torch.from_numpy(basis), torch.from_numpy(control))
+    seen = projection.coordinates(torch.from_numpy(W))
+    expected = np.concatenate([W @ basis, W @ control], axis=-1)
+    np.testing.assert_allclose(seen.numpy(), expected, atol=1e-12)
+    rest = np.linalg.norm(W - W @ basis @ basis.T, axis=-1)
+    distance = projection.distance(torch.from_numpy(W), seen)
+    np.testing.assert_allclose(distance.numpy(), rest, rtol=1e-10, atol=1e-12)
+
+
+def test_what_is_left_keeps_its_digits_where_the_signal_dominates():
+    basis = torch.eye(16, dtype=torch.float32)[:, :2]
+    W = torch.zeros(1, 16)
+    W[0, 0], W[0, 7] = 1e4, 1e-3
+    projection = Projection(basis)
+    distance = projection.distance(W, projection.coordinates(W))
+    assert distance.item() == pytest.approx(1e-3, rel=1e-6)
+
+
+def test_the_control_is_the_same_for_all_runs():
+    one = random_span(7, 2)
+    assert torch.equal(one, random_span(7, 2))
+    torch.testing.assert_close(one.T @ one, torch.eye(2, dtype=torch.float64))
