@@ -7,7 +7,7 @@ export PIP_BUILD_CONSTRAINT := $(PIP_CONSTRAINT)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 CHECKED := phasetrack cli tests benchmarks docs
 
-.PHONY: help run test test-long fuzz bench pictures lint format hooks clean
+.PHONY: help run test test-long test-claims fuzz bench pictures lint format hooks clean
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
@@ -19,6 +19,9 @@ test: $(VENV)/.test ## install, then run the whole test suite (minutes)
 
 test-long: $(VENV)/.test ## whole experiments over seeds, and an install from a wheel
 	$(VENV)/bin/python -m pytest -m long
+
+test-claims: $(VENV)/.test ## the paper on trial at quick sizes, against what was seen before (minutes)
+	$(VENV)/bin/python -m pytest -m claims
 
 fuzz: $(VENV)/.test ## every reader and option against what no run wrote (minutes; FUZZ_EXAMPLES=1000)
 	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),1000) OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest \

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from phasetrack.experiments.registry import Claim
     from phasetrack.experiments.result import Result
 
+# Processes that may be asked for (chosen here: beyond every machine).
+MOST_JOBS = 1024
 STYLES = {"supported": "bold green", "contradicted": "bold red"}
 
 
@@ -36,6 +38,13 @@ def claims(
         Path | None,
         typer.Option(help="Write each figure as a PNG into this folder.", show_default=False),
     ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes at work at once; the numbers do not depend on it.",
+            show_default="one a core",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the first run of each setting.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -44,28 +53,33 @@ def claims(
     The same seed gives the same numbers. Exit code 0 whatever the verdicts are.
     """
     from phasetrack._checks import check_int
+    from phasetrack._threads import available_cores, one_thread
     from phasetrack.experiments.registry import chosen
 
     check_int("seed", seed, minimum=0, maximum=2**62)
+    count = (
+        available_cores() if jobs is None else check_int("jobs", jobs, minimum=1, maximum=MOST_JOBS)
+    )
     trials = chosen(only or [])
     if report is not None and not report.parent.is_dir():
         from phasetrack._checks import ExpectedError
 
         raise ExpectedError("report", "a file in a folder that exists", str(report))
-    from phasetrack._threads import one_thread
     from phasetrack.experiments.lab import Lab
 
-    console = Console()
-    lab = Lab(quick, seed)
+    console = Console(stderr=as_json)
     results: list[tuple[Claim, Result]] = []
-    with one_thread():
-        for claim in trials:
-            started = time.monotonic()
-            with console.status(f"{claim.number}. {claim.statement} ..."):
-                result = claim.run(lab)
-            results.append((claim, result))
-            if not as_json:
-                _print(console, claim, result, time.monotonic() - started)
+    interrupted = False
+    try:
+        with one_thread(), Lab(quick, seed, count) as lab:
+            for claim in trials:
+                started = time.monotonic()
+                with console.status(f"{claim.number}. {claim.statement} ..."):
+                    result = claim.run(lab)
+                results.append((claim, result))
+                _print(console, claim, result, time.monotonic() - started, whole=not as_json)
+    except KeyboardInterrupt:  # what is done is still shown
+        interrupted = True
     if as_json:
         content = {
             str(claim.number): {"statement": claim.statement, **result.as_json()}
@@ -80,13 +94,18 @@ def claims(
         typer.echo(str(report), err=as_json)
     if figures is not None:
         _save_figures(results, figures)
+    if interrupted:
+        raise KeyboardInterrupt
 
 
-def _print(console: Console, claim: Claim, result: Result, seconds: float) -> None:
+def _print(console: Console, claim: Claim, result: Result, seconds: float, *, whole: bool) -> None:
+    """One trial: its verdict, and where the whole is wanted its numbers."""
     verdict = result.verdict.value
     title = Text(f"{claim.number:>2}. {claim.statement}: ", "bold")
     title.append(verdict, STYLES.get(verdict, "bold yellow"))
-    console.print(title.append(f"  ({seconds:.0f} s)", "dim"), highlight=False)
+    console.print(title.append(f"  ({seconds:.0f} s)", "dim"), highlight=False, soft_wrap=True)
+    if not whole:
+        return
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for header in ("measured", "estimate [95 %]", "asked", ""):
         table.add_column(header)

@@ -11,7 +11,7 @@ Task = Annotated[
     str,
     typer.Argument(
         help="The distribution to learn: xor, and, or, majority, parity3, parity4, staircase, "
-        "two-xors, rotated, unbalanced, noisy or gaussian.",
+        "two-xors, equal-xors, unequal-xors, quadratic, rotated, unbalanced, noisy or gaussian.",
         metavar="TASK",
     ),
 ]

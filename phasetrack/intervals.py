@@ -23,10 +23,19 @@ class Interval:
     count: int
 
     def __str__(self) -> str:
-        """Three digits each."""
+        """Three digits each, and whole numbers in the thousands."""
         if math.isnan(self.low):
-            return f"{self.value:.3g}"
-        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+            return _shown(self.value)
+        return f"{_shown(self.value)} [{_shown(self.low)}, {_shown(self.high)}]"
+
+
+def _shown(value: float) -> str:
+    """A number for people.
+
+    >>> _shown(0.12345), _shown(1147.3), _shown(1.5e9)
+    ('0.123', '1147', '1.5e+09')
+    """
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
 def mean(values: Sequence[float], level: float = LEVEL) -> Interval:

@@ -84,8 +84,8 @@ class Thresholds:
             (chosen here: healthy runs pass 0.1 before their heavy mass passes 1/2).
         imbalance_fall: IMBALANCED too if the balance falls without a break to under this
             share of itself (chosen here).
-        patience: recorded steps in a row that IMBALANCED and NON_SIGNAL_GROWTH must last, and
-            that SADDLE waits for at least (chosen here).
+        patience: recorded steps in a row that IMBALANCED must last, over which the rates of
+            NON_SIGNAL_GROWTH are averaged, and that SADDLE waits for at least (chosen here).
         saddle_patience: escape times without growth before SADDLE (chosen here: "several").
         saddle_growth: growth of the signal share under which it "has not grown" (chosen here).
         non_signal_ratio: NON_SIGNAL_GROWTH from this ratio of perp rate to signal rate
@@ -172,15 +172,21 @@ def crossing(step0: float, value0: float, step1: float, value1: float, level: fl
     return step0 + (step1 - step0) * (value0 - level) / (value0 - value1)
 
 
-def first_crossing(points: Iterable[tuple[float, float]], level: float) -> float:
+def first_crossing(
+    points: Iterable[tuple[float, float]], level: float, *, rising: bool = False
+) -> float:
     """First step, interpolated, at which a falling reading is at or under `level`; else NaN.
 
+    A rising one is at or above it.
+
     >>> first_crossing([(0, 4.0), (1, 2.0), (2, 0.5)], 1.0)
+    1.5
+    >>> first_crossing([(0, 0.25), (1, 0.5), (2, 2.0)], 1.0, rising=True)
     1.5
     """
     before: tuple[float, float] | None = None
     for step, value in points:
-        if value <= level:
+        if value >= level if rising else value <= level:
             return float(step) if before is None else crossing(*before, step, value, level)
         if not math.isnan(value):
             before = (step, value)
@@ -395,13 +401,16 @@ class PhaseClassifier:
         grown = _get(self._recent[-1], "growth/perp_factor")
         if not grown >= limits.non_signal_growth:
             return {}
-        rates = [(_get(r, "growth/perp_rate"), _get(r, "growth/signal_rate")) for r in self._recent]
-        if not all(perp > 0 and perp >= limits.non_signal_ratio * signal for perp, signal in rates):
+        # means: where noise is what grows, the rates of single steps are noise too
+        perp, signal = (
+            sum(r.get(name, math.nan) for r in self._recent) / len(self._recent)
+            for name in ("growth/perp_rate", "growth/signal_rate")
+        )
+        if not (perp > 0 and perp >= limits.non_signal_ratio * signal):
             return {}
-        perp, signal = rates[-1]
         return {
-            "growth/perp_rate": perp,
-            "growth/signal_rate": signal,
+            f"growth/perp_rate, mean of {limits.patience} records": perp,
+            f"growth/signal_rate, mean of {limits.patience} records": signal,
             "growth/perp_factor": grown,
         }
 

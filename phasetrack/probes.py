@@ -106,7 +106,7 @@ class FunctionProbe:
         return self.function(snapshot)
 
 
-class _Blockwise:
+class Blockwise:
     """Reads a snapshot as a block of one."""
 
     def measure_block(self, block: Block) -> BlockMeasurement:
@@ -127,7 +127,7 @@ def at(value: Tensor | Explained | float, index: int) -> Reading:
 
 
 @dataclass(frozen=True)
-class BlockFunctionProbe(_Blockwise):
+class BlockFunctionProbe(Blockwise):
     """A probe made of one function from Block to readings."""
 
     function: Callable[[Block], BlockMeasurement]
@@ -176,7 +176,7 @@ def loss(block: Block) -> BlockMeasurement:
 
 
 @dataclass(frozen=True)
-class HeavinessProbe(_Blockwise):
+class HeavinessProbe(Blockwise):
     """zeta*, heavy mass, and the signal share with its chance level and control (theory.md 3)."""
 
     H: float = 0.0
@@ -267,7 +267,7 @@ def gradient_errors(snapshot: Snapshot) -> Measurement:
 
 
 @dataclass(frozen=True)
-class GrowthProbe(_Blockwise):
+class GrowthProbe(Blockwise):
     """Growth rates since the last recorded step, beside those of the mean-field law (theory.md 6).
 
     ``growth/<part>_rate`` is over all neurons, ``..._heavy`` over those heavy now, ``..._rest`` over
@@ -387,7 +387,7 @@ class SpanProbe:
 
 
 @dataclass(frozen=True)
-class ForecastProbe(_Blockwise):
+class ForecastProbe(Blockwise):
     """What was forecast for this step, to lie beside what is measured (theory.md 6b)."""
 
     forecast: Forecast

@@ -18,6 +18,9 @@ TaskName = Literal[
     "parity4",
     "staircase",
     "two-xors",
+    "equal-xors",
+    "unequal-xors",
+    "quadratic",
     "rotated",
     "unbalanced",
     "noisy",
@@ -27,7 +30,7 @@ TrainedLayers = Literal["both", "first", "second"]
 TASK_NAMES: tuple[str, ...] = get_args(TaskName)
 # Tasks that the forecast does not hold for: it takes equally likely clusters, each with its label,
 # and noise that is orthogonal to their centres.
-NOT_FORECAST = ("unbalanced", "noisy", "gaussian")
+NOT_FORECAST = ("unbalanced", "noisy", "gaussian", "equal-xors", "unequal-xors")
 TRAINED_LAYERS: tuple[str, ...] = get_args(TrainedLayers)
 
 # Samples a step for each input dimension. Chosen here: theory.md 7's canonical 2048 at d = 512; at

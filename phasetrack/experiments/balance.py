@@ -17,11 +17,10 @@ from phasetrack.settings import RunSettings
 def run(lab: Lab) -> Result:
     """Ordinary and imbalanced starts."""
     settings = RunSettings(d=64, width=128) if lab.quick else RunSettings()
-    seeds = 5 if lab.quick else 10
-    ways = {
-        "ordinary": lab.seeds(settings, seeds),
-        "one cluster favoured": lab.seeds(settings, seeds, "favoured"),
-    }
+    seeds = 5 if lab.quick else 8
+    ways = lab.variations(
+        {"ordinary": (settings, ""), "one cluster favoured": (settings, "favoured")}, seeds
+    )
     findings = []
     for name, runs in ways.items():
         ends = [one.summary["final"]["margin/balance"] for one in runs]

@@ -2,9 +2,10 @@
 
 Statement: "it is sufficient for only a small fraction of the neurons to learn features, since those
 neurons will be amplified by the simultaneous growth of their second layer weights" (summary of arXiv
-2309.15111, Mechanism 2, from the abstract). Asked: at the step at which a network is detected to be
-signal-heavy less than half of its neurons are heavy (needed zeta <= 1/2), they hold most of the squared
-length at the end, and the network without all the others keeps its error.
+2309.15111, Mechanism 2, from the abstract). Asked: the network keeps its test error within 1 percent where
+all but an eighth of its neurons are silenced at the end, or all but the heavy ones (needed zeta <= 1/2) at
+the step at which it is detected to be signal-heavy; and heavy neurons hold most of the squared length at the
+end. How many neurons are heavy is reported: the statement says that few suffice, not that no more learn.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def run(lab: Lab) -> Result:
     base = RunSettings(d=64, width=128) if lab.quick else RunSettings()
     seeds = 5 if lab.quick else 10
     ends = lab.seeds(base, seeds)
-    onsets = [lab.run(replace(end.settings, steps=_detected(end))) for end in ends]
+    onsets = lab.all([(replace(end.settings, steps=_detected(end)), "") for end in ends])
     shares = [float(heavy(one).double().mean()) for one in onsets]
     findings = [
         Finding("share of heavy neurons at the onset", intervals.mean(shares)),

@@ -30,9 +30,9 @@ def run(lab: Lab) -> Result:
     """Errors at the onset, for some theta."""
     base = RunSettings(d=64, width=128) if lab.quick else RunSettings()
     base = replace(base, gradient_error=True)
-    seeds = 4 if lab.quick else 10
+    seeds = 4 if lab.quick else 5
     thetas = (0.03, 0.1, 0.3)
-    runs = {theta: lab.seeds(replace(base, theta=theta), seeds) for theta in thetas}
+    runs = lab.grid({theta: replace(base, theta=theta) for theta in thetas}, seeds)
     at_onset = {
         name: {
             theta: [one.at(metric, one.boundary("signal_heavy")) for one in found]

@@ -33,10 +33,11 @@ def run(lab: Lab) -> Result:
         "theta = 0.3": replace(base, theta=0.3),
         "width / 2": replace(base, width=base.width // 2),
     }
-    seeds = 4 if lab.quick else 10
+    seeds = 4 if lab.quick else 5
     findings, onsets, halvings = [], [], []
+    made = lab.grid(settings, seeds)
     for name, one in settings.items():
-        runs = lab.seeds(one, seeds)
+        runs = made[name]
         bands = predict(XOR(one.d).geometry, replace(one, seed=one.seed + 1000)).bands()
         onset = bands["signal_heavy_onset"]["value"]
         halved = bands["loss_halving_step"]["value"]
@@ -69,10 +70,11 @@ def run(lab: Lab) -> Result:
     ]
     places = [float(number) for number in range(len(settings))]
     chart = Chart(
-        "measured / forecast: " + ", ".join(f"{i}: {name}" for i, name in enumerate(settings)),
+        "measured / forecast",
         "setting",
         "ratio",
         [_series("onset", places, onsets), _series("loss halved", places, halvings)],
+        kinds=list(settings),
     )
     return Result(findings, [chart], f"around d = {base.d}, width {base.width}, {seeds} seeds")
 

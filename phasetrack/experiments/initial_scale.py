@@ -24,7 +24,7 @@ def run(lab: Lab) -> Result:
     base = RunSettings(d=64, width=128) if lab.quick else RunSettings(d=128, width=256)
     seeds = 4 if lab.quick else 10
     thetas = (0.01, 0.1, 0.3, 1.0, 10.0) if lab.quick else (1e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 10.0)
-    runs = {theta: lab.seeds(replace(base, theta=theta), seeds) for theta in thetas}
+    runs = lab.grid({theta: replace(base, theta=theta) for theta in thetas}, seeds)
     small = [one for theta in thetas if theta < 1 for one in runs[theta]]
     across, times = [], []
     for theta in thetas:

@@ -1,26 +1,46 @@
-"""Runs for experiments, in memory, each made once and shared by all statements that ask for it."""
+"""Runs for experiments, in memory, each made once and shared by all statements that ask for it.
+
+Runs that do not depend on each other are made side by side in processes of their own, of one thread
+each: the numbers are those of one process, whatever their count.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import multiprocessing
+import pickle
+import signal
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from multiprocessing.process import BaseProcess
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
 
+from phasetrack.acquisition import AcquisitionProbe
+from phasetrack.experiments.features import features
+from phasetrack.gathering import GatheringProbe
+from phasetrack.held_out import HeldOutProbe
 from phasetrack.losses import LogisticLoss
 from phasetrack.network import TwoLayerNet
-from phasetrack.phases import Phase
-from phasetrack.probes import default_probes
+from phasetrack.phases import Phase, first_crossing
+from phasetrack.probes import Probe, default_probes
 from phasetrack.records import History
 from phasetrack.settings import RunSettings
+from phasetrack.tasks import Task
 from phasetrack.tasks.catalogue import make_task
 from phasetrack.tracker import attach
 
-# Samples on which a trained network is tested: an error of 2 percent is then known to a quarter
+# Samples on which a trained network is tested: an error of 2 percent is then known to a tenth
 # of itself (chosen here), from a step that no training reaches.
 TEST_SAMPLES, TEST_STEP = 4096, 2**62
+# Share of held-out samples on the wrong side at which a run counts as having learned (theory.md 7).
+LEARNED = 0.02
+
+Key = TypeVar("Key", bound=Hashable)
+Wanted = tuple[RunSettings, str]
 
 
 @dataclass(frozen=True)
@@ -47,6 +67,12 @@ class Observed:
         """The failure signatures that were raised."""
         return {alert["name"] for alert in self.summary["alerts"]}
 
+    def crosses(self, metric: str, level: float) -> float:
+        """The first step, interpolated, at which a reading passes a level from where it began; or NaN."""
+        values = self.history[metric].tolist()
+        points = zip(self.history.steps.tolist(), values, strict=True)
+        return first_crossing(points, level, rising=values[0] < level)
+
     def at(self, metric: str, step: float) -> float:
         """A reading at the last recorded step that is not after `step`."""
         index = int((self.history.steps <= step).sum()) - 1
@@ -57,18 +83,39 @@ class Observed:
 class Lab:
     """Makes runs and keeps them.
 
+    Used as a context manager where `jobs` is more than 1, so that its processes end with it.
+
     Attributes:
         quick: sizes for minutes; otherwise for an hour.
         seed: of the first run of each setting.
+        jobs: processes at work at once; 1 works in this one.
     """
 
     quick: bool = True
     seed: int = 0
-    _made: dict[tuple[RunSettings, str], Observed] = field(default_factory=dict)
+    jobs: int = 1
+    _made: dict[Wanted, Observed] = field(default_factory=dict)
+    _pool: ProcessPoolExecutor | None = None
+    _before: frozenset[BaseProcess] = frozenset()  # processes that are not ours
 
     def seeds(self, settings: RunSettings, count: int, how: str = "") -> list[Observed]:
         """Runs that differ in their seed alone."""
-        return [self.run(replace(settings, seed=self.seed + i), how) for i in range(count)]
+        return self.grid({"": settings}, count, how)[""]
+
+    def grid(
+        self, settings: Mapping[Key, RunSettings], count: int, how: str = ""
+    ) -> dict[Key, list[Observed]]:
+        """Several settings, each over seeds, under their keys."""
+        return self.variations({key: (one, how) for key, one in settings.items()}, count)
+
+    def variations(self, wanted: Mapping[Key, Wanted], count: int) -> dict[Key, list[Observed]]:
+        """Several settings, each with the name of its variation and over seeds, under their keys."""
+        seeded = {
+            key: [(replace(settings, seed=self.seed + i), how) for i in range(count)]
+            for key, (settings, how) in wanted.items()
+        }
+        made = iter(self.all([one for runs in seeded.values() for one in runs]))
+        return {key: [next(made) for _ in runs] for key, runs in seeded.items()}
 
     def run(self, settings: RunSettings, how: str = "") -> Observed:
         """The run of some settings, made now or before.
@@ -77,15 +124,83 @@ class Lab:
             settings: the run; it ends as `phasetrack run` would.
             how: a variation, a name in `VARIATIONS`; empty for none.
         """
-        key = (settings, how)
-        if key not in self._made:
-            self._made[key] = _train(settings, VARIATIONS[how])
-        return self._made[key]
+        return self.all([(settings, how)])[0]
+
+    def all(self, wanted: Sequence[Wanted]) -> list[Observed]:
+        """Some runs in their order, those that are missing made now."""
+        missing = [one for one in dict.fromkeys(wanted) if one not in self._made]
+        for one, made in zip(missing, self.map(_train, missing, _work), strict=True):
+            self._made[one] = made
+        return [self._made[one] for one in wanted]
+
+    def map(
+        self,
+        function: Callable[..., Any],
+        arguments: Sequence[tuple[Any, ...]],
+        work: Callable[[tuple[Any, ...]], float] = lambda _: 0.0,
+    ) -> list[Any]:
+        """A function's results in the order of its arguments.
+
+        Args:
+            function: of a module, so that a process can find it; so are the classes of its arguments.
+            arguments: of each call.
+            work: how long a call takes, in any unit: the longest begin first, and none is left at the
+                end alone.
+        """
+        if self.jobs == 1 or len(arguments) < 2:
+            return [function(*one) for one in arguments]
+        order = sorted(range(len(arguments)), key=lambda i: -work(arguments[i]))
+        pool = self._processes()
+        futures: dict[int, Future[bytes]] = {
+            i: pool.submit(_pickled, function, arguments[i]) for i in order
+        }
+        return [pickle.loads(futures[i].result()) for i in range(len(arguments))]
 
     @property
-    def runs(self) -> list[Observed]:
-        """Every run made so far."""
-        return list(self._made.values())
+    def runs(self) -> list[tuple[Observed, str]]:
+        """Every run made so far, with the name of its variation."""
+        return [(one, how) for (_, how), one in self._made.items()]
+
+    def _processes(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            # spawned: a forked copy of a process with threads, such as torch's, can hang
+            self._before = frozenset(multiprocessing.active_children())
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self.jobs, context, initializer=_begin_process)
+        return self._pool
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+    ) -> None:
+        if self._pool is None:
+            return
+        if kind is not None:
+            for process in set(multiprocessing.active_children()) - self._before:
+                process.terminate()  # in the middle of a run
+        self._pool.shutdown(cancel_futures=True)
+        self._pool = None
+
+
+def _begin_process() -> None:
+    """One thread; Ctrl-C reaches all processes of a terminal, and the first one ends the others."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _pickled(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bytes:
+    """A result by value: torch would hand tensors over as open files, of which there are only so many."""
+    return pickle.dumps(function(*arguments))
+
+
+def _work(wanted: tuple[Any, ...]) -> float:
+    """Multiplications of a run, about."""
+    settings: RunSettings = wanted[0]
+    step = settings.d * settings.width * settings.batch_size
+    # on small networks Python's own cost of a step is that of so many
+    return settings.step_limit * (step + 1e7)
 
 
 @dataclass(frozen=True)
@@ -96,11 +211,15 @@ class Variation:
         start: changes the network before the first step.
         before_step: changes the optimizer's step sizes at each step.
         stop: ends the run after a step, given the history so far.
+        fixed: take the first step's batch at every step.
+        probes: further ones, for the task and the settings.
     """
 
     start: Callable[[TwoLayerNet], object] = lambda _: None
     before_step: Callable[[torch.optim.Optimizer, int, float], object] = lambda *_: None
     stop: Callable[[History], bool] = lambda _: False
+    fixed: bool = False
+    probes: Callable[[Task, RunSettings], Iterable[Probe]] = lambda *_: ()
 
 
 @torch.no_grad()
@@ -119,16 +238,36 @@ def _alternate(optimizer: torch.optim.Optimizer, step: int, lr: float) -> None:
         group["lr"] = lr if step % 2 == layer else 0.0
 
 
+def _tested(task: Task, settings: RunSettings) -> list[Probe]:
+    """Error and loss on samples that no step trains on, as ``held_out/...``."""
+    x, y = task.sample(TEST_SAMPLES, seed=settings.seed, step=TEST_STEP)
+    return [HeldOutProbe(x, y, LogisticLoss())]
+
+
 def _learned(history: History) -> bool:
-    """Whether at most 2 percent of a fresh batch are on the wrong side."""
-    return float(history["error/train"][-1]) <= 0.02
+    """Whether at most 2 percent of the held-out samples are on the wrong side."""
+    return float(history["held_out/error"][-1]) <= LEARNED
+
+
+def _acquiring(_: Task, settings: RunSettings) -> list[Probe]:
+    """What the network holds of each feature."""
+    return [AcquisitionProbe(features(settings.task, settings.d))]
+
+
+def _gathering(task: Task, settings: RunSettings) -> list[Probe]:
+    """Blocks of neurons, beside held-out samples."""
+    return [*_tested(task, settings), GatheringProbe()]
 
 
 VARIATIONS = {
     "": Variation(),
     "favoured": Variation(start=_favour_one_cluster),
     "alternating": Variation(before_step=_alternate),
-    "until learned": Variation(stop=_learned),
+    "tested": Variation(probes=_tested),
+    "until learned": Variation(stop=_learned, probes=_tested),
+    "fixed sample": Variation(fixed=True),
+    "acquiring": Variation(probes=_acquiring),
+    "gathering": Variation(probes=_gathering),
 }
 
 
@@ -151,7 +290,8 @@ def pruned(net: TwoLayerNet, keep: Tensor) -> TwoLayerNet:
     return other
 
 
-def _train(settings: RunSettings, variation: Variation) -> Observed:
+def _train(settings: RunSettings, how: str) -> Observed:
+    variation = VARIATIONS[how]
     task = make_task(settings.task, settings.d, shuffle_labels=settings.shuffle_labels)
     loss = LogisticLoss()
     net = TwoLayerNet(settings.d, settings.width, theta=settings.theta, seed=settings.seed)
@@ -166,20 +306,24 @@ def _train(settings: RunSettings, variation: Variation) -> Observed:
         loss=loss,
         geometry=task.geometry,
         every=settings.every,
-        probes=default_probes(gradients=settings.gradient_error),
+        probes=[
+            *default_probes(gradients=settings.gradient_error),
+            *variation.probes(task, settings),
+        ],
         thresholds=settings.thresholds(),
         escape_steps=settings.escape_steps if settings.forecastable else None,
         strict=True,
     ) as tracker:
         for step in range(settings.step_limit):
             variation.before_step(optimizer, step, lr)
-            x, y = task.sample(settings.batch_size, seed=settings.seed, step=step)
+            if step == 0 or not variation.fixed:
+                x, y = task.sample(settings.batch_size, seed=settings.seed, step=step)
             optimizer.zero_grad()
             loss(net(x), y).backward()
             optimizer.step()
             fitted = settings.steps is None and tracker.phase is Phase.FITTED
             if fitted or any(alert.name == "DIVERGED" for alert in tracker.alerts):
                 break
-            if variation.stop(tracker.history):
+            if step % settings.every == 0 and variation.stop(tracker.history):
                 break
     return Observed(settings, tracker.history, tracker.summary(), net)

@@ -49,11 +49,14 @@ SECTION = """<section id="claim-{number}">
 <h2>{number}. {statement}: <span class="{mark}">{verdict}</span></h2>
 <p class="about">{about}</p>
 <p>{setting}</p>
-<table><thead><tr><th>measured</th><th>estimate</th><th>asked</th><th></th></tr></thead>
-<tbody>{findings}</tbody></table>
+{findings}
 {figure}
 </section>
 """
+TABLE = """<table><thead><tr><th>measured</th><th>estimate</th><th>asked</th><th></th></tr></thead>
+<tbody>{rows}</tbody></table>"""
+FOLDED = """<details><summary>{count} further numbers</summary>{table}</details>"""
+FEW = 10  # further numbers that stand among those that decide
 
 
 def write_page(results: Sequence[tuple[Claim, Result]], file: Path, setting: str) -> None:
@@ -99,9 +102,22 @@ def _section(claim: Claim, result: Result) -> str:
         verdict=result.verdict.value,
         about=html.escape(_paragraphs(claim.about)),
         setting=html.escape(result.setting),
-        findings="".join(map(_row, result.findings)),
+        findings=_tables(result.findings),
         figure=svg(result.charts),
     )
+
+
+def _tables(findings: Sequence[Finding]) -> str:
+    """What decides, and the rest: folded up where it is long."""
+    deciding = [finding for finding in findings if finding.verdict]
+    rest = [finding for finding in findings if not finding.verdict]
+    if len(rest) <= FEW:
+        return _table(findings)
+    return _table(deciding) + FOLDED.format(count=len(rest), table=_table(rest))
+
+
+def _table(findings: Sequence[Finding]) -> str:
+    return TABLE.format(rows="".join(map(_row, findings)))
 
 
 def _row(finding: Finding) -> str:

@@ -25,13 +25,16 @@ MARGIN = 0.5
 def run(lab: Lab) -> Result:
     """Both layers, first only, second only, and in turns, from the same weights and samples."""
     base = RunSettings(d=64, width=128) if lab.quick else RunSettings()
-    seeds = 5 if lab.quick else 10
-    ways = {
-        "both": lab.seeds(base, seeds),
-        "first only": lab.seeds(replace(base, train="first"), seeds),
-        "second only": lab.seeds(replace(base, train="second"), seeds),
-        "in turns": lab.seeds(base, seeds, "alternating"),
-    }
+    seeds = 5
+    ways = lab.variations(
+        {
+            "both": (base, ""),
+            "first only": (replace(base, train="first"), ""),
+            "second only": (replace(base, train="second"), ""),
+            "in turns": (base, "alternating"),
+        },
+        seeds,
+    )
     chance = [error_on_fresh_samples(one.network, one.settings) for one in ways["second only"]]
     pairs = zip(ways["first only"], ways["both"], strict=True)
     later = [_fitted(first) / _fitted(both) for first, both in pairs]

@@ -51,6 +51,9 @@ CLAIMS = (
     Claim(9, "A few dozen neurons suffice, and more change little", "width"),
     Claim(10, "Small initial weights find features, large ones fit without", "initial_scale"),
     Claim(11, "Steps go as 1/eta, and the batch only has to be of order d", "step_and_batch"),
+    Claim(12, "The two phases persist with batches of one and with full batches", "other_batches"),
+    Claim(13, "Signal-heaviness carries over to targets of several features", "several_features"),
+    Claim(14, "Gaussian inputs: d polylog(d) samples, and blocks of neurons", "gaussian_inputs"),
     Claim(15, "Other functions and data: what carries over from XOR", "other_functions"),
     Claim(16, "Each failure signature is detected, and healthy runs raise none", "failures"),
 )

@@ -78,7 +78,18 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure of some curves on shared axes."""
+    """A figure of some curves on shared axes.
+
+    Attributes:
+        title: above it.
+        x: the axis, in words.
+        y: likewise.
+        series: the curves.
+        log_x: whether the axis is logarithmic.
+        log_y: likewise.
+        kinds: names of what stands at x = 0, 1, ..., if these are no numbers; nothing joins them then.
+        marks: vertical lines, each for the series of a name, such as its boundary.
+    """
 
     title: str
     x: str
@@ -86,6 +97,8 @@ class Chart:
     series: Sequence[Series]
     log_x: bool = False
     log_y: bool = False
+    kinds: Sequence[str] = ()
+    marks: Sequence[tuple[float, str]] = ()
 
 
 @dataclass(frozen=True)

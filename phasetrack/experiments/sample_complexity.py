@@ -2,7 +2,11 @@
 
 Statement: "Achieves o(1) population error on the XOR function with d-polylog(d) samples" (summary of
 arXiv 2309.15111, Key Results). Asked, after theory.md 7 (m = 2 d): the fitted power of d between 0.95
-and 1.25, far from 2; samples / d linear in log d. Fresh batches are the test: none was trained on.
+and 1.25, far from 2; samples / d linear in log d, R^2 at least 0.95. The error is that of 4096 held-out samples, and
+the step at which it passes 2 percent is interpolated: the batch of a step, 128 samples at d = 64, meets 2
+percent by luck several steps early where d is small, which alone makes the power 1.24 from 64 to 512. The
+width is theory.md's 256: with 64 neurons the slowest cluster, not d, decides some runs. Sizes reach 1024 where
+they are quick, too: over a short range of small d the logarithm alone makes the power 1.2.
 """
 
 from __future__ import annotations
@@ -12,20 +16,20 @@ import math
 import numpy as np
 
 from phasetrack import intervals
-from phasetrack.experiments.lab import Lab
+from phasetrack.experiments.lab import LEARNED, Lab, Observed
 from phasetrack.experiments.result import Chart, Finding, Result, Series
 from phasetrack.settings import RunSettings
 
 
 def run(lab: Lab) -> Result:
-    """Runs that end once at most 2 percent of a fresh batch are wrong."""
-    dims = (64, 128, 256, 512) if lab.quick else (64, 128, 256, 512, 1024, 2048, 4096)
-    width, seeds = (64, 5) if lab.quick else (256, 3)
-    found = {d: _samples(lab, d, width, seeds) for d in dims}
+    """Runs that end once at most 2 percent of the held-out samples are wrong."""
+    dims = (64, 128, 256, 512, 1024) if lab.quick else (64, 128, 256, 512, 1024, 2048, 4096)
+    width, seeds = (256, 4) if lab.quick else (256, 3)
+    settings = {d: RunSettings(d=d, width=width, batch=2 * d) for d in dims}
+    runs = lab.grid(settings, seeds, "until learned")
+    found = {d: [_samples(one) for one in runs[d]] for d in dims}
     means = {d: intervals.mean(values) for d, values in found.items()}
     pairs = [(math.log(d), math.log(value)) for d in dims for value in found[d]]
-    logs = [math.log(d) for d in dims]
-    per_d = [means[d].value / d for d in dims]
     findings = [
         Finding(
             "power of d in the samples to 2 percent error",
@@ -41,8 +45,9 @@ def run(lab: Lab) -> Result:
             ),
         ),
         Finding(
-            "R^2 of samples / d against log d, over means",
-            intervals.Interval(intervals.determination(logs, per_d), math.nan, math.nan, len(dims)),
+            "R^2 of samples / d against log d, over means [leaving out each seed]",
+            _determination(found),
+            low=0.95,
         ),
         *(Finding(f"samples / d at d = {d}", _per(means[d], d)) for d in dims),
     ]
@@ -71,10 +76,22 @@ def run(lab: Lab) -> Result:
     return Result(findings, [chart], f"d = {dims[0]} to {dims[-1]}, width {width}, {seeds} seeds")
 
 
-def _samples(lab: Lab, d: int, width: int, seeds: int) -> list[float]:
-    settings = RunSettings(d=d, width=width, batch=2 * d)
-    runs = lab.seeds(settings, seeds, "until learned")
-    return [float(one.summary["steps"] * settings.batch_size) for one in runs]
+def _samples(one: Observed) -> float:
+    return one.crosses("held_out/error", LEARNED) * one.settings.batch_size
+
+
+def _determination(found: dict[int, list[float]]) -> intervals.Interval:
+    """R^2 over means; its ends are the least and the most of what it is without one of the seeds."""
+    logs, table = (
+        [math.log(d) for d in found],
+        np.array([np.array(n) / d for d, n in found.items()]),
+    )
+    without = [
+        intervals.determination(logs, np.delete(table, i, axis=1).mean(axis=1))
+        for i in range(table.shape[1])
+    ]
+    whole = intervals.determination(logs, table.mean(axis=1))
+    return intervals.Interval(whole, min(whole, *without), max(whole, *without), len(found))
 
 
 def _per(estimate: intervals.Interval, d: int) -> intervals.Interval:

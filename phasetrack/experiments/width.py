@@ -22,7 +22,7 @@ def run(lab: Lab) -> Result:
     base = RunSettings(d=64) if lab.quick else RunSettings(d=128)
     seeds = 8 if lab.quick else 20
     widths = (2, 4, 8, 32, 128) if lab.quick else (2, 4, 8, 16, 32, 64, 256, 1024, 4096)
-    runs = {p: lab.seeds(replace(base, width=p), seeds) for p in widths}
+    runs = lab.grid({p: replace(base, width=p) for p in widths}, seeds)
     fitted = {p: sum("FITTED" in one.labels for one in found) for p, found in runs.items()}
     narrow = sum(fitted[p] for p in widths if p <= NARROW)
     wide = sum(fitted[p] for p in widths if p >= WIDE)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from phasetrack._checks import ExpectedError, check_int
 from phasetrack._lock import RunLock
+from phasetrack._threads import available_cores
 from phasetrack.run_directory import write_json
 from phasetrack.sweeps.grid import Grid
 from phasetrack.sweeps.local import run_locally
@@ -113,10 +113,3 @@ class Sweep:
                 "out", "a folder that can be written", f"{self.folder} ({error.strerror})"
             ) from None
         return lock
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

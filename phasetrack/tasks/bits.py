@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+CHANCES = 2  # stream of random bits, after boolean.py's
+CHANCE_BITS = 24  # a chance is met to 2^-24
 WORDS_PER_COUNT = 4  # one Philox counter value yields four 64-bit words
 
 
@@ -53,6 +55,28 @@ def signs(
     # a table of all 256 bytes unpacks eight signs at a time
     unpacked = torch.index_select(_byte_table(torch.device(device), dtype), 0, index)
     return unpacked.view(rows, row_words * 64)[:, :columns]
+
+
+def chance(share: float, count: int, seed: int, step: int, start: int) -> Tensor:
+    """Whether each sample is among a share of them, bool (count,)."""
+    return uniform(count, 1, CHANCE_BITS, CHANCES, seed, step, start)[:, 0] < share
+
+
+def uniform(
+    rows: int, columns: int, bits: int, stream: int, seed: int, step: int, start: int
+) -> Tensor:
+    """Uniform numbers in (0, 1), midpoints of 2^bits cells, float64 (rows, columns)."""
+    drawn = signs(
+        rows,
+        columns * bits,
+        seed=seed,
+        stream=stream,
+        step=step,
+        start=start,
+        dtype=torch.float64,
+    ).reshape(rows, columns, bits)
+    weights = 0.5 ** torch.arange(2, bits + 2, dtype=torch.float64)
+    return 0.5 + drawn @ weights
 
 
 @cache

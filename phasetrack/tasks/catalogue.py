@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from phasetrack._checks import ExpectedError, check_choice
-from phasetrack.tasks import functions, variants
+from phasetrack.tasks import functions, quadratic, variants
 from phasetrack.tasks.base import Task
 from phasetrack.tasks.boolean import XOR
 from phasetrack.tasks.functions import BooleanFunction
@@ -19,6 +19,9 @@ TASKS: dict[str, Callable[[int], Task]] = {
     "parity4": lambda d: BooleanFunction(d, 4, functions.parity),
     "staircase": lambda d: BooleanFunction(d, 3, functions.staircase),
     "two-xors": functions.TwoXORs,
+    "equal-xors": lambda d: quadratic.MixedXORs(d, first=0.5),
+    "unequal-xors": quadratic.MixedXORs,
+    "quadratic": lambda d: BooleanFunction(d, 4, quadratic.quadratic),
     "unbalanced": variants.UnbalancedXOR,
     "noisy": variants.NoisyXOR,
     "rotated": variants.RotatedXOR,

@@ -11,11 +11,10 @@ from torch import Tensor
 
 from phasetrack._checks import check_float, check_int
 from phasetrack.geometry import ClusterGeometry
-from phasetrack.tasks.bits import signs
+from phasetrack.tasks.bits import chance, uniform
 from phasetrack.tasks.boolean import XOR
 
-CHANCES, NORMALS = 2, 3  # streams of random bits, after boolean.py's
-CHANCE_BITS = 24  # a chance is met to 2^-24
+NORMALS = 3  # stream of random bits, after boolean.py's and that of chances
 NORMAL_BITS = 52  # of a uniform number that becomes a normal one
 ROTATION_SEED = 20230915  # fixed, so that runs of different seeds see the same data
 
@@ -56,7 +55,7 @@ class UnbalancedXOR:
         x, _ = XOR(self.d).sample(
             count, seed=seed, step=step, start=start, device=device, dtype=dtype
         )
-        y = 2 * _chance(self.positive, count, seed, step, start).to(device, dtype) - 1
+        y = 2 * chance(self.positive, count, seed, step, start).to(device, dtype) - 1
         x = x.clone()
         x[:, 1] = -y * x[:, 0]
         return x, y
@@ -98,7 +97,7 @@ class NoisyXOR:
         x, y = XOR(self.d).sample(
             count, seed=seed, step=step, start=start, device=device, dtype=dtype
         )
-        turned = _chance(self.wrong, count, seed, step, start).to(device, dtype)
+        turned = chance(self.wrong, count, seed, step, start).to(device, dtype)
         return x, y * (1 - 2 * turned)
 
 
@@ -180,28 +179,6 @@ class GaussianXOR:
         dtype: torch.dtype = torch.float32,
     ) -> tuple[Tensor, Tensor]:
         """Samples start .. start + count - 1 of the batch of `step` (see `Task.sample`)."""
-        uniform = _uniform(count, self.d, NORMAL_BITS, NORMALS, seed, step, start)
-        x = torch.special.ndtri(uniform).to(device, dtype)
+        drawn = uniform(count, self.d, NORMAL_BITS, NORMALS, seed, step, start)
+        x = torch.special.ndtri(drawn).to(device, dtype)
         return x, -x[:, 0].sign() * x[:, 1].sign()
-
-
-def _chance(share: float, count: int, seed: int, step: int, start: int) -> Tensor:
-    """Whether each sample is among a share of them, bool (count,)."""
-    return _uniform(count, 1, CHANCE_BITS, CHANCES, seed, step, start)[:, 0] < share
-
-
-def _uniform(
-    rows: int, columns: int, bits: int, stream: int, seed: int, step: int, start: int
-) -> Tensor:
-    """Uniform numbers in (0, 1), midpoints of 2^bits cells, float64 (rows, columns)."""
-    drawn = signs(
-        rows,
-        columns * bits,
-        seed=seed,
-        stream=stream,
-        step=step,
-        start=start,
-        dtype=torch.float64,
-    ).reshape(rows, columns, bits)
-    weights = 0.5 ** torch.arange(2, bits + 2, dtype=torch.float64)
-    return 0.5 + drawn @ weights

@@ -1,5 +1,6 @@
 """The laboratory's runs are those of `phasetrack run`, and its variations do what they say."""
 
+import multiprocessing
 from dataclasses import replace
 
 import numpy as np
@@ -7,9 +8,11 @@ import pytest
 import torch
 
 from phasetrack import RunSettings, TwoLayerNet, read_run, train
+from phasetrack.experiments.features import FEATURES, features
 from phasetrack.experiments.few_neurons import largest
 from phasetrack.experiments.fixed_features import _needed, _tangent
 from phasetrack.experiments.lab import VARIATIONS, Lab, error_on_fresh_samples, pruned
+from phasetrack.tasks.catalogue import make_task
 
 SMALL = RunSettings(d=16, width=32, batch=128)
 
@@ -83,4 +86,57 @@ def test_the_tangent_kernel_is_the_gradients_of_a_wide_network():
 
 
 def test_needed_samples_are_found():
-    assert 10 < _needed(10, 0, _tangent(10, 0)) < 400
+    assert 10 < _needed(10, 0, _tangent) < 400
+
+
+def _double(value, wait):
+    return 2 * value
+
+
+def test_results_come_in_the_order_of_their_arguments():
+    assert Lab().map(_double, [(3, 0), (1, 9)]) == [6, 2]
+
+
+def test_processes_give_the_numbers_of_one_and_end_with_the_first_error():
+    settings = {"a": replace(SMALL, steps=4), "b": replace(SMALL, steps=9)}
+    alone = Lab(seed=5).grid(settings, 2, "tested")
+    with pytest.raises(KeyError, match="none"), Lab(seed=5, jobs=2) as lab:
+        together = lab.grid(settings, 2, "tested")
+        assert [one.settings.seed for one in together["b"]] == [5, 6]
+        assert [how for _, how in lab.runs] == ["tested"] * 4
+        for name, runs in alone.items():
+            for one, other in zip(runs, together[name], strict=True):
+                assert one.settings == other.settings
+                for metric in one.history:
+                    np.testing.assert_array_equal(one.history[metric], other.history[metric])
+                assert torch.equal(one.network.first.weight, other.network.first.weight)
+        lab.all([(SMALL, "none"), (replace(SMALL, seed=1), "none")])
+    assert not multiprocessing.active_children()
+
+
+def test_a_fixed_sample_is_the_first_batch(lab):
+    fixed = lab.run(replace(SMALL, steps=3), "fixed sample")
+    fresh = lab.run(replace(SMALL, steps=3))
+    assert fixed.history["loss/train"][0] == fresh.history["loss/train"][0]
+    assert fixed.history["loss/train"][2] != fresh.history["loss/train"][2]
+    clusters = [fixed.history[f"margin/empirical/{name}"] for name in ("mu1", "mu2")]
+    assert all(np.isfinite(one).all() for one in clusters)
+
+
+def test_a_run_ends_once_it_has_learned(lab):
+    one = lab.run(SMALL, "until learned")
+    errors = one.history["held_out/error"]
+    assert errors[-1] <= 0.02 < errors[:-1].min()
+    crossed = one.crosses("held_out/error", 0.02)
+    assert len(errors) - 2 <= crossed <= len(errors) - 1
+    assert np.isnan(one.crosses("held_out/error", -1.0))
+    assert one.crosses("held_out/error", float(errors[0])) == 0.0
+
+
+def test_features_of_a_task_have_a_positive_mean_with_its_label():
+    for task, (k, _) in FEATURES.items():
+        x, y = make_task(task, 8).sample(4096, seed=0, step=0, dtype=torch.float64)
+        corners = features(task, 8)
+        index = ((1 - x[:, :k]) / 2) @ 2.0 ** torch.arange(k - 1, -1, -1, dtype=torch.float64)
+        assert torch.equal(corners.points[index.long(), :k], x[:, :k])
+        assert ((corners.values[:, index.long()] * y).mean(dim=1) > 0.25).all(), task

@@ -72,3 +72,39 @@ def test_a_figure_draws_every_series():
     (axes,) = figure([CHART]).axes
     assert axes.get_xscale() == "log" and axes.get_title() == "a <b>"
     assert axes.lines[0].get_ydata()[0] == 3 and math.isnan(axes.lines[0].get_ydata()[1])
+
+
+def test_kinds_are_named_and_not_joined_and_boundaries_have_their_curve_s_colour():
+    series = [Series(name, [0, 1], [1, 2]) for name in "abcdefgh"]
+    kinds, marked = figure(
+        [
+            Chart("", "", "", series, kinds=["one", "two"]),
+            Chart("", "", "", series, marks=[(0.5, "b")]),
+        ]
+    ).axes
+    assert [tick.get_text() for tick in kinds.get_xticklabels()] == ["one", "two"]
+    assert {line.get_linestyle() for line in kinds.lines} == {"None"}
+    # eight curves of seven colours: the eighth is told by its line
+    styles = {(line.get_color(), line.get_linestyle()) for line in marked.lines[:8]}
+    assert len(styles) == 8
+    boundary = marked.lines[8]
+    assert list(boundary.get_xdata()) == [0.5, 0.5]
+    assert boundary.get_color() == marked.lines[1].get_color()
+
+
+@pytest.mark.parametrize("count, shape", [(1, (1, 1)), (2, (1, 2)), (3, (2, 2)), (4, (2, 2))])
+def test_two_charts_stand_beside_each_other(count, shape):
+    axes = figure([CHART] * count).axes
+    assert len(axes) == count
+    grid = axes[0].get_gridspec()
+    assert (grid.nrows, grid.ncols) == shape
+
+
+def test_many_further_numbers_are_folded_up():
+    few = Result([finding(1.0, 2.0, low=0.0), *[finding(3.0, 4.0)] * 10], [CHART], "")
+    many = Result([finding(1.0, 2.0, low=0.0), *[finding(3.0, 4.0)] * 11], [CHART], "")
+    claim = Claim(1, "a", "two_phases")
+    assert "<details>" not in page([(claim, few)], "")
+    text = page([(claim, many)], "")
+    assert "<summary>11 further numbers</summary>" in text
+    assert text.count("3.5 [3, 4]") == 11 and text.index("1.5 [1, 2]") < text.index("<details>")

@@ -10,6 +10,7 @@ from phasetrack import ExpectedError, RunSettings, read_run, train
 from phasetrack.settings import TASK_NAMES
 from phasetrack.tasks.boolean import XOR
 from phasetrack.tasks.catalogue import TASKS, make_task
+from phasetrack.tasks.quadratic import MixedXORs
 from phasetrack.tasks.variants import GaussianXOR, NoisyXOR, RotatedXOR, UnbalancedXOR
 from phasetrack.training import fresh_sample
 
@@ -32,6 +33,7 @@ LABELS = {
     "parity4": lambda a, b, c, d, *_: a * b * c * d,
     "staircase": lambda a, b, c, *_: 1 if a + a * b + a * b * c > 0 else -1,
     "two-xors": lambda a, b, *_: -a * b,
+    "quadratic": lambda a, b, c, d, *_: (a * b + b * c + c * d - a * d) // 2,
 }
 
 
@@ -55,6 +57,9 @@ def test_samples_do_not_depend_on_the_pieces(task):
 def test_the_geometry_is_that_of_the_samples(task):
     """Each sample's cluster has its label, and the cluster's mean lies at its centre."""
     x, y = task.sample(M, **SAMPLED)
+    if isinstance(task, MixedXORs):  # at half of the corners there is no label
+        agree = x[:, :4].prod(dim=1) > 0
+        x, y = x[agree], y[agree]
     clusters = task.geometry.assign(x)
     wrong = float((task.geometry.labels[clusters] != y).double().mean())
     assert wrong == pytest.approx(0.1 if isinstance(task, NoisyXOR) else 0.0, abs=0.02)
@@ -73,6 +78,23 @@ def test_two_xors_agree_and_are_even():
 
 
 CORNERS = list(itertools.product((1.0, -1.0), repeat=3))
+
+
+@pytest.mark.parametrize("first", [0.5, 2 / 3, 0.9])
+def test_mixed_xors_have_the_strengths_that_they_say(first):
+    """The mean label is a quadratic form: -(s x1 x2 + (1 - s) x3 x4), and nothing else."""
+    x, y = MixedXORs(D, first).sample(4 * M, **SAMPLED)
+    pairs = {
+        (i, j): float((y * x[:, i] * x[:, j]).mean()) for i in range(D) for j in range(i + 1, D)
+    }
+    strengths = {(0, 1): -first, (2, 3): first - 1}
+    assert all(abs(mean - strengths.get(pair, 0.0)) < 0.04 for pair, mean in pairs.items())
+    agree = x[:, 0] * x[:, 1] == x[:, 2] * x[:, 3]
+    assert torch.equal(y[agree], -(x[:, 0] * x[:, 1])[agree])
+    right = (y == -x[:, 0] * x[:, 1])[~agree].double().mean()
+    assert float(right) == pytest.approx(first, abs=0.03)
+    with pytest.raises(ExpectedError, match="first: expected"):
+        MixedXORs(D, 1.5)
 
 
 @pytest.mark.parametrize("positive", [0.5, 0.8, 0.05])
@@ -107,7 +129,9 @@ def test_gaussian_inputs_are_normal():
     assert (x.T @ x / M - torch.eye(D)).abs().max() < 0.1
 
 
-@pytest.mark.parametrize("name, least", [("majority", 3), ("two-xors", 4), ("gaussian", 2)])
+@pytest.mark.parametrize(
+    "name, least", [("majority", 3), ("two-xors", 4), ("equal-xors", 4), ("gaussian", 2)]
+)
 def test_too_small_dimensions_are_refused(name, least):
     with pytest.raises(ExpectedError, match=f"d: expected an integer >= {least}"):
         make_task(name, least - 1)
@@ -137,9 +161,11 @@ def test_every_task_can_be_run(name, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-@pytest.mark.parametrize("name", ["and", "majority", "two-xors", "staircase"])
+@pytest.mark.parametrize("name", ["and", "majority", "two-xors", "quadratic", "staircase"])
 def test_the_forecast_holds_for_corners_of_any_function(name, tmp_path):
-    settings = RunSettings(task=name, d=64, width=64, target=0.6, steps=80)
+    settings = RunSettings(
+        task=name, d=64, width=64, target=0.6, steps=160 if name == "quadratic" else 80
+    )
     summary = train(settings, out=tmp_path, name="run")
     predicted = summary["forecast"]["loss_halving_step"]["value"]
     assert summary["loss_halving_step"] == pytest.approx(predicted, rel=0.08)

@@ -1,0 +1,65 @@
+"""Features learned one after another: a probe, and a boundary for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from phasetrack.measures.acquisition import Features, contributions, gains, holders
+from phasetrack.phases import Boundary, first_crossing
+from phasetrack.probes import BlockMeasurement, Blockwise
+from phasetrack.records import History
+from phasetrack.snapshot import Block
+
+# The gain from which on a feature counts as acquired: it then moves the output of the logistic loss by
+# as much as makes a difference (slope 0.76 of the first in place of 1). Chosen here.
+ACQUIRED = 0.5
+
+
+@dataclass(frozen=True)
+class AcquisitionProbe(Blockwise):
+    """What the network holds of each feature, and how many neurons hold it.
+
+    Readings: ``acquisition/<feature>``, its gain (`measures.acquisition`), and
+    ``acquisition/<feature>/neurons``, the number of its holders.
+
+    Args:
+        features: on points of the geometry's signal span.
+    """
+
+    features: Features
+    name: str = "acquisition"
+    needs: frozenset[str] = frozenset()
+
+    def measure_block(self, block: Block) -> BlockMeasurement:
+        """The readings of each snapshot of a block."""
+        parts = contributions(block.neurons, self.features)
+        values, counts = gains(parts), holders(parts).sum(dim=-2)
+        readings: dict[str, Tensor] = {}
+        for index, name in enumerate(self.features.names):
+            readings[f"acquisition/{name}"] = values[..., index]
+            readings[f"acquisition/{name}/neurons"] = counts[..., index]
+        return readings
+
+
+def acquisitions(history: History, features: Features, level: float = ACQUIRED) -> list[Boundary]:
+    """The features that were acquired, each as a boundary of its own, in their order.
+
+    Args:
+        history: of a run with an `AcquisitionProbe` of these features.
+        features: what to look for.
+        level: gain from which on a feature counts as acquired.
+
+    Returns:
+        Boundaries named as the features, at the first step at which the gain reaches the level.
+    """
+    found = []
+    for name in features.names:
+        steps, values = history.steps, history[f"acquisition/{name}"]
+        reached = values >= level
+        if reached.any():
+            points = zip(steps.tolist(), values.tolist(), strict=True)
+            onset = first_crossing(points, level, rising=True)
+            found.append(Boundary(name, onset, int(steps[reached.argmax()])))
+    return sorted(found, key=lambda boundary: boundary.onset)

@@ -1,0 +1,70 @@
+"""A probe of neuron blocks: do neurons gather, and do their blocks move as one?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from phasetrack.measures import gathering
+from phasetrack.probes import BlockMeasurement, Blockwise, Explained
+from phasetrack.records import Undefined
+from phasetrack.snapshot import Block
+
+
+@dataclass(frozen=True)
+class GatheringProbe(Blockwise):
+    """Neurons by the cluster that they serve (arXiv 2602.00172; `measures.gathering`).
+
+    Readings, under ``gathering/``:
+
+    - ``signal/<cluster>``, ``neurons/<cluster>``: mean projection of a block's neurons on its direction,
+      and how many they are;
+    - ``share``: share of the squared length within 30 degrees of its block's direction;
+    - ``spread``: standard deviation of single neurons over their block's signal, mean over blocks;
+    - ``block_spread``: the same of the block signals about their mean;
+    - ``independent_spread``: what it would be if neurons were drawn from one distribution, independently:
+      ``spread`` over the root of a block's neurons;
+    - ``growing_blocks``, ``growing_neurons``: share whose signal has grown since the last recorded step.
+    """
+
+    name: str = "gathering"
+    needs: frozenset[str] = frozenset()
+
+    def measure_block(self, block: Block) -> BlockMeasurement:
+        """The readings of each snapshot of a block."""
+        neurons, names = block.neurons, block.geometry.names
+        blocks = gathering.assigned(neurons)
+        sizes = gathering.sizes(blocks, len(names))
+        means, spreads = gathering.of_blocks(gathering.signals(neurons, blocks), blocks, len(names))
+        empty = ((sizes == 0).any(dim=-1), "a cluster has no neurons")
+        between = means.std(dim=-1, correction=0) / means.mean(dim=-1).abs()
+        readings: dict[str, Tensor | Explained | float] = {
+            "gathering/share": gathering.gathered(neurons, blocks),
+            "gathering/spread": Explained(spreads.mean(dim=-1), (empty,)),
+            "gathering/block_spread": Explained(between, (empty,)),
+            "gathering/independent_spread": Explained(
+                (spreads / sizes.sqrt()).mean(dim=-1), (empty,)
+            ),
+        }
+        for index, name in enumerate(names):
+            nobody = (sizes[..., index] == 0, "no neuron serves this cluster")
+            readings[f"gathering/signal/{name}"] = Explained(means[..., index], (nobody,))
+            readings[f"gathering/neurons/{name}"] = sizes[..., index]
+        return {**readings, **self._growing(block)}
+
+    def _growing(self, block: Block) -> BlockMeasurement:
+        if block.before is None:
+            nothing = Undefined("growth needs an earlier recorded step")
+            return {f"gathering/growing_{what}": nothing for what in ("blocks", "neurons")}
+        # the blocks of before, at both ends: who changes sides has not grown
+        blocks = block.shifted(lambda before: gathering.assigned(before.neurons))
+        start = block.shifted(
+            lambda before: gathering.signals(before.neurons, gathering.assigned(before.neurons))
+        )
+        grown = gathering.signals(block.neurons, blocks) - start
+        means, _ = gathering.of_blocks(grown, blocks, len(block.geometry.names))
+        return {
+            "gathering/growing_blocks": (means > 0).sum(dim=-1) / (~means.isnan()).sum(dim=-1),
+            "gathering/growing_neurons": (grown > 0).double().mean(dim=-1),
+        }

@@ -1,0 +1,71 @@
+"""Labels that a quadratic form tells, in part or wholly: several XORs at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from phasetrack._checks import check_float, check_int
+from phasetrack.geometry import ClusterGeometry
+from phasetrack.tasks.bits import chance
+from phasetrack.tasks.boolean import XOR
+from phasetrack.tasks.functions import TwoXORs
+
+# The share of samples whose label the stronger of two XORs tells. Chosen here: the other is half as
+# strong, so that it is learned well after and still within a short run.
+STRONGER = 2 / 3
+
+
+def quadratic(x: Tensor) -> Tensor:
+    """(x1 x2 + x2 x3 + x3 x4 - x1 x4) / 2, a sign: (..., 4) to (...).
+
+    Of the quadratic forms that are signs the one of most terms (a bent function). It is half of
+    x2 (x1 + x3) + x4 (x3 - x1): two XORs of equal strength, neither along the axes.
+    """
+    return (x[..., 1] * (x[..., 0] + x[..., 2]) + x[..., 3] * (x[..., 2] - x[..., 0])) / 2
+
+
+@dataclass(frozen=True)
+class MixedXORs:
+    """x uniform on {-1, +1}^d; the label is -x_1 x_2 for a share s of the samples, -x_3 x_4 for the rest.
+
+    The mean label at x is the quadratic form -(s x_1 x_2 + (1 - s) x_3 x_4), so that s and 1 - s are
+    the strengths of two features that have nothing to do with each other.
+
+    Args:
+        d: input dimension, >= 4.
+        first: the share s, in (0, 1).
+    """
+
+    d: int
+    first: float = STRONGER
+
+    def __post_init__(self) -> None:
+        """Check both."""
+        check_int("d", self.d, minimum=4)
+        check_float("first", self.first, above=0.0, maximum=1.0)
+
+    @cached_property
+    def geometry(self) -> ClusterGeometry:
+        """The 8 corners at which the two agree; elsewhere a sample has either label."""
+        return TwoXORs(self.d).geometry
+
+    def sample(
+        self,
+        count: int,
+        *,
+        seed: int,
+        step: int,
+        start: int = 0,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> tuple[Tensor, Tensor]:
+        """Samples start .. start + count - 1 of the batch of `step` (see `Task.sample`)."""
+        x, _ = XOR(self.d).sample(
+            count, seed=seed, step=step, start=start, device=device, dtype=dtype
+        )
+        first = chance(self.first, count, seed, step, start).to(device)
+        return x, -torch.where(first, x[:, 0] * x[:, 1], x[:, 2] * x[:, 3])
