@@ -214,7 +214,7 @@ def _map(panel: Axes, values: Any, column: str) -> None:
         panel.imshow(np.zeros_like(values), cmap="Greys", vmin=0, vmax=4, aspect="auto")
         low, high = 0.0, 1.0
     else:
-        panel.imshow(known, cmap="cividis", aspect="auto", origin="lower", vmin=low, vmax=high)
+        panel.imshow(known, cmap="viridis", aspect="auto", origin="lower", vmin=low, vmax=high)
     for (y, x), value in np.ndenumerate(values):
         shown = "-" if math.isnan(value) else _cell(value)
         dark = math.isfinite(value) and value < (low + high) / 2
