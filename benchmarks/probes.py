@@ -53,8 +53,7 @@ def snapshots(settings: RunSettings) -> list[Snapshot]:
 
 def fresh(snapshot: Snapshot) -> Snapshot:
     """A copy without what was already computed of it."""
-    batch = snapshot.batch and replace(snapshot.batch)
-    return replace(snapshot, neurons=replace(snapshot.neurons), batch=batch)
+    return replace(snapshot)
 
 
 def measure(d: int, width: int, batch: int, rounds: int) -> list[dict[str, object]]:
