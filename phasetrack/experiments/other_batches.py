@@ -131,4 +131,10 @@ def _zeta_chart(single: dict[tuple[int, float], list[Observed]], d: int) -> Char
         series.append(
             Series(f"eta d = {noise}", times, one.history["heaviness/zeta_star"].tolist())
         )
-    return Chart(f"batches of one, d = {d}, seed 0", "eta x step", "zeta*", series, log_y=True)
+    return Chart(
+        f"batches of one, d = {d}, seed 0 (gaps: infinite)",
+        "eta x step",
+        "zeta*",
+        series,
+        log_y=True,
+    )
