@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 import warnings
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from phasetrack._checks import printable
+from phasetrack._launched import Place, ProcessError, place
 
 from . import options as opt
 from .claims import claims
@@ -35,7 +38,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-INTERRUPTED, TERMINATED = 130, 143  # what a shell reports after SIGINT (Ctrl-C) and SIGTERM
+FAILED, INTERRUPTED, TERMINATED = (
+    1,
+    130,
+    143,
+)  # what a shell reports after SIGINT (Ctrl-C) and SIGTERM
 STOPPED = {"interrupted": INTERRUPTED, "terminated": TERMINATED}
 # What typer says of a value that is none of its kind, without the value, and what is said here.
 KINDS = {"valid int": "an integer", "valid float": "a number", "valid number": "a number"}
@@ -45,10 +52,20 @@ OPTION_OF = {
     "model": "MODULE:FACTORY",
     "layers": "--first/--second",
     "task": "TASK",
+    "torchrun": "torchrun",
     "run": "RUN",
     "zeta_enter": "--zeta",
     "loss_target": "--target",
 }
+
+
+@app.callback()
+def _check_processes(context: typer.Context) -> None:
+    from phasetrack._checks import ExpectedError
+
+    if context.invoked_subcommand != "run" and place().count > 1:
+        allowed = "the command run, which several processes can do together"
+        raise ExpectedError("torchrun", allowed, context.invoked_subcommand)
 
 
 @app.command()
@@ -116,7 +133,10 @@ def run(
         "checkpoint_steps": checkpoint_steps,
         "checkpoint_seconds": checkpoint_seconds,
     }
-    with ConsoleSink(console, title=title, expected=expected) as sink:
+    leads = place().leads  # of several processes, one speaks
+    view = ConsoleSink(console, title=title, expected=expected) if leads else nullcontext()
+    with view as sink:
+        sinks = [] if sink is None else [sink]
         if resume is None:
             summary = training.train(
                 settings,
@@ -125,7 +145,7 @@ def run(
                 device=device,
                 threads=threads,
                 matmul=matmul,
-                sinks=[sink],
+                sinks=sinks,
                 **saving,
             )
         else:
@@ -134,14 +154,15 @@ def run(
                 device=device if _given(context, "device") else None,
                 threads=threads,
                 matmul=matmul if _given(context, "matmul") else None,
-                sinks=[sink],
+                sinks=sinks,
                 **saving,
             )
-    _print_summary(console, summary, title)
-    if summary["stopped"] == "diverged":
-        typer.echo(f"run: {summary['reason']}", err=True)
-    if summary["stopped"] in STOPPED:
-        typer.echo(f"to go on: phasetrack run {task} --resume {summary['directory']}", err=True)
+    if leads:
+        _print_summary(console, summary, title)
+        if summary["stopped"] == "diverged":
+            typer.echo(f"run: {summary['reason']}", err=True)
+        if summary["stopped"] in STOPPED:
+            typer.echo(f"to go on: phasetrack run {task} --resume {summary['directory']}", err=True)
     raise typer.Exit({"diverged": 1, **STOPPED}.get(summary["stopped"], 0))
 
 
@@ -423,6 +444,9 @@ def main() -> None:
         code = _complain(_option(error.name), str(error).removeprefix(f"{error.name}: "))
     except UsageError as error:
         code = _complain_of_usage(error)
+    except ProcessError as error:
+        _complain("run", str(error))
+        code = FAILED
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
@@ -431,13 +455,27 @@ def main() -> None:
         code = INTERRUPTED
     finally:
         warnings.formatwarning = before
+    if _place().count > 1:
+        # gloo's threads outlive the model that they served (torch 2.13) and, rarely, abort the
+        # process while it is taken down; all files are closed by now
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code or 0)
     sys.exit(code)
 
 
 def _complain(name: str, message: str) -> int:
-    # one line, whatever the message quotes
-    typer.echo(printable(f"{name}: {' '.join(message.split())}"), err=True)
+    # one line, whatever the message quotes, and however many processes say it
+    if _place().leads:
+        typer.echo(printable(f"{name}: {' '.join(message.split())}"), err=True)
     return 2
+
+
+def _place() -> Place:
+    try:
+        return place()
+    except ValueError:  # nobody knows: every process says what is wrong with its environment
+        return Place()
 
 
 def _complain_of_usage(error: Any) -> int:

@@ -12,6 +12,7 @@ from rich.progress import (
     Progress,
     TaskProgressColumn,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from phasetrack.sweeps.sweep import Sweep
 
 FAILED, INTERRUPTED = 1, 130
+ROOMY = 90  # columns of a terminal that the table fills well
 # Seconds over which the pace is averaged for the time that is left (chosen here).
 PACE_SECONDS = 600.0
 
@@ -117,7 +119,9 @@ def _run(
         BarColumn(),
         TaskProgressColumn(),
         TextColumn("{task.fields[done]}"),
+        TimeElapsedColumn(),  # what moves while the first runs are under way
         TimeRemainingColumn(),
+        TextColumn("to go", style="progress.remaining"),
         console=console,
         disable=not console.is_terminal,
         speed_estimate_period=PACE_SECONDS,
@@ -132,7 +136,7 @@ def _run(
         line = f"{len(made.points)} runs, {known} of them done before"
         console.print(line, highlight=False)
         total = sum(_cost(point.settings) for point in missing)
-        progress.update(bar, total=total, description="runs", done=f"0/{count}")
+        progress.update(bar, total=total, description="runs", done=f"0/{count}", visible=count > 0)
 
     with progress:
         try:
@@ -161,9 +165,11 @@ def _tell(made: Sweep, console: Console, failed: list[Outcome]) -> None:
     from phasetrack.sweeps.summary import COLUMNS, by_combination
     from phasetrack.sweeps.table import TABLE
 
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    # means and intervals go below each other where there is no room beside
+    gap = 2 if console.width >= ROOMY or not console.is_terminal else 1
+    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="dim")
     for name in (*made.grid.axes, *COLUMNS):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", min_width=max(map(len, name.split())))
     for chosen, cells in by_combination(made):
         table.add_row(*map(_text, chosen.values()), *cells)
     console.print(table, highlight=False, soft_wrap=not console.is_terminal)

@@ -52,6 +52,22 @@ class AppendFile:
         self.flush()
         return {"bytes": self._bytes, "checksum": self._checksum}
 
+    @property
+    def size(self) -> int:
+        """Bytes that were handed to the system."""
+        return self._bytes
+
+    @property
+    def opener(self) -> Callable[[str, int], int] | None:
+        """Opens the file that is written for a reader of this process, as `open` takes it.
+
+        It is the same file even if its name was given to another since, or it was deleted. A forked
+        child gets None: it would move its parent's place in the file.
+        """
+        if os.getpid() != self._owner or self._file.closed:
+            return None
+        return lambda *_: os.dup(self._file.fileno())
+
     def append(self, record: bytes) -> None:
         """Hold a record until the next `flush`.
 
@@ -73,6 +89,7 @@ class AppendFile:
             return
         self._check_untouched()
         descriptor, pending = self._file.fileno(), bytes(self._buffer)
+        os.lseek(descriptor, self._bytes, os.SEEK_SET)  # a reader may have moved it
         try:
             _write(descriptor, pending)
         except BaseException:

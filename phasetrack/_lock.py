@@ -1,4 +1,4 @@
-"""One writer for a run directory: a lock that ends with the process that holds it."""
+"""One writer for a folder: a lock that ends with the process that holds it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ class RunLock:
     """Holds a run directory until `release`, or until this process ends, however it ends.
 
     Args:
-        folder: the run directory.
+        folder: the run directory, or the folder of a sweep.
         name: the argument that an error speaks of.
+        what: what the error calls the folder.
 
     Raises:
         ExpectedError: if somebody holds it.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, what: str = "a run directory") -> None:
         self._path = folder / LOCK
         self._file: FileIO | None = None
         while fcntl is not None and self._file is None:
@@ -42,7 +43,7 @@ class RunLock:
             except BlockingIOError:
                 with file:
                     holder = file.read(20).decode("ascii", "replace") or "another one"
-                allowed = "a run directory that nobody else writes to"
+                allowed = f"{what} that nobody else writes to"
                 got = f"{folder}, which process {holder} writes to"
                 raise ExpectedError(name, allowed, got) from None
             except OSError:  # a file system without locks

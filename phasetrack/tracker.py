@@ -46,6 +46,7 @@ from phasetrack.probes import (
     default_probes,
     reads_blocks,
 )
+from phasetrack.recording import Recording
 from phasetrack.records import History, Record, Undefined
 from phasetrack.schedules import Schedule, as_schedule
 from phasetrack.sinks.base import Resumable, Sink
@@ -68,8 +69,8 @@ BLOCK = 64
 # ... and fewer where a block's tables would hold more numbers than this. Small tables are what Python's
 # cost weighs on; PyTorch also divides larger ones among threads, which can move last digits.
 BLOCK_NUMBERS = 2**15
-# Seconds that a snapshot waits at most, if steps go on (chosen here: no later than a live view redraws).
-LATEST = 0.1
+# Seconds that a snapshot waits at most, if steps go on (chosen here: before anybody misses it).
+LATEST = 0.25
 # Of `Tracker.state_dict`; a state of another format is refused.
 STATE_FORMAT = 2
 
@@ -133,7 +134,7 @@ def attach(
         on_alert: called likewise with each failure signature.
         block: at most so many recorded steps are measured in one go, which on small networks costs
             hardly more than one. Readings are the same to the bit for every value. Files and sinks
-            then lag by less than `block` records and by a tenth of a second while steps go on;
+            then lag by less than `block` records and by a quarter of a second while steps go on;
             reading anything of the tracker measures what is pending first. Everything is measured
             at its own step where someone waits for it (`on_transition`, `on_alert`, `strict`),
             where a probe of your own looks at single snapshots, and on large networks.
@@ -241,7 +242,7 @@ class Tracker:
                 if view.directions is None
                 else "",
             )
-        self._history = History()
+        self._recording = Recording()
         self._phase, self._reason = Phase.UNDETERMINED, "no step was recorded yet"
         self._boundaries: list[Boundary] = []
         self._transitions: list[Transition] = []
@@ -287,9 +288,22 @@ class Tracker:
 
     @property
     def history(self) -> History:
-        """Every recorded step, as columns."""
+        """Every recorded step, as columns.
+
+        In memory from the first time that it is asked for: 8 bytes a reading. Until then a run with a
+        `logdir` leaves its records to ``history.jsonl``.
+        """
         self._flush()
-        return self._history
+        try:
+            return self._recording.whole()
+        except (ExpectedError, OSError) as error:
+            if self._strict:
+                raise
+            rest = self._recording.rest()
+            line = f"the history cannot be read back from its file; only the last records are left ({error})"
+            self._undefined.setdefault("history", line)
+            warnings.warn(f"phasetrack: {line}", TrackingWarning, stacklevel=2)
+            return rest
 
     @property
     def phase(self) -> Phase:
@@ -408,7 +422,7 @@ class Tracker:
             "off": list(self._off),
             "previous": self._before and self._before.snapshots[-1].state_dict(),
             "first": self._first and self._first.state_dict(),
-            "records": self.history.count,
+            "records": self._recording.count,
             "history": None if kept else _columns(self.history),
             "sinks": sinks,
         }
@@ -480,6 +494,8 @@ class Tracker:
             ) from None
         if snapshots is not None:
             self.save_weights(WeightStore(logdir), snapshots)
+        if not self._recording.count:
+            self._recording = Recording(source=self._source())
         if resume:
             self._begin = self.state_dict()
 
@@ -649,7 +665,7 @@ class Tracker:
         if verdict.transition:
             self._transitions.append(verdict.transition)
         readings["phase/id"] = float(verdict.phase.id)
-        self._history.append(step, readings)
+        self._recording.append(step, readings)
         if not self._sinks:
             return
         record = Record(
@@ -664,6 +680,7 @@ class Tracker:
         )
         for sink in list(self._sinks):
             self._write(sink, partial(sink.write, record))
+        self._recording.written()
 
     def _write(self, writer: object, action: Callable[[], object]) -> None:
         """Have something written; what fails is switched off."""
@@ -692,6 +709,8 @@ class Tracker:
         warnings.warn(f"phasetrack: {error}", TrackingWarning, stacklevel=2)
 
     def _drop(self, writers: Sequence[object]) -> None:
+        if any(isinstance(writer, HistorySink) for writer in writers):
+            _ = self.history  # while its file can be read
         for writer in writers:
             if isinstance(writer, Resumable):
                 with suppress(OSError):
@@ -720,7 +739,8 @@ class Tracker:
         for name, sink in sinks.items():
             sink.load_state_dict(state["sinks"][name])
         self._pending.clear()
-        self._history, self._classifier = history, classifier
+        self._recording = Recording(history, self._source())
+        self._classifier = classifier
         self._phase, self._reason = phase, str(state["reason"])
         self._boundaries, self._alerts, self._undefined = boundaries, alerts, undefined
         self._transitions = [Transition(*change) for change in changes]
@@ -742,6 +762,10 @@ class Tracker:
             raise ExpectedError("resume", allowed, f"{history.count}")
         return history
 
+    def _source(self) -> HistorySink | None:
+        """The sink whose file holds all records."""
+        return next((sink for sink in self._sinks if isinstance(sink, HistorySink)), None)
+
     def _save(self, snapshot: Snapshot) -> None:
         if self._store is None or not self._saved(snapshot.step):
             return
@@ -757,28 +781,36 @@ class Tracker:
         Of a single one, what fails is switched off; of several, it raises.
         """
         rows: list[_Row] = [({}, {}, {}) for _ in block.snapshots]
-        for probe in list(self._probes):
+        readable = []
+        for probe in self._probes:
             if missing := _missing(probe, block):
                 rows[0][2].setdefault(probe.name, missing)
-                continue
-            read = partial(self._read, probe, block, rows)
-            if len(rows) > 1:
-                read()
-            elif not self._guard(read, probe.name):
+            else:
+                readable.append(probe)
+        if len(rows) > 1:
+            self._read(readable, block, rows)
+            return rows
+        for probe in readable:
+            if not self._guard(partial(self._read, [probe], block, rows), probe.name):
                 self._probes.remove(probe)
                 self._off.append(f"probe:{probe.name}")
         return rows
 
-    def _read(self, probe: Probe, block: Block, rows: list[_Row]) -> None:
-        """Add a probe's values to the rows; none of them if it fails."""
-        if reads_blocks(probe):
-            _add_block(rows, dict(probe.measure_block(block)), self._undefined)
-            return
-        found = [_row_of_one(dict(probe.measure(single))) for single in block.singles()]
-        for (readings, distributions, reasons), new in zip(rows, found, strict=True):
-            readings.update(new[0])
-            distributions.update(new[1])
-            reasons.update(new[2])
+    def _read(self, probes: Sequence[Probe], block: Block, rows: list[_Row]) -> None:
+        """Add some probes' values to the rows; none of them if one fails."""
+        values: dict[str, Tensor | Explained | float] = {}
+        found: list[list[_Row]] = []
+        for probe in probes:
+            if reads_blocks(probe):
+                values.update(probe.measure_block(block))
+            else:
+                found.append([_row_of_one(dict(probe.measure(s))) for s in block.singles()])
+        for singles in found:
+            for (readings, distributions, reasons), new in zip(rows, singles, strict=True):
+                readings.update(new[0])
+                distributions.update(new[1])
+                reasons.update(new[2])
+        _add_block(rows, values, self._undefined)
 
     def _warn_of_notes(self, notes: tuple[str, ...]) -> None:
         for note in notes[len(self._noted) :]:
@@ -843,25 +875,33 @@ def _add_block(
         values: what a probe made of the block.
         known: readings for which a reason is known already.
     """
+    if not values:
+        return
     plain = {k: v.values if isinstance(v, Explained) else v for k, v in values.items()}
     tables = {k: v.numpy() for k, v in plain.items() if isinstance(v, Tensor) and v.ndim == 2}
-    tensors = [v.double() for v in plain.values() if isinstance(v, Tensor) and v.ndim == 1]
-    columns = iter(torch.stack(tensors).tolist() if tensors else ())
-    numbers = {
-        name: next(columns) if isinstance(value, Tensor) else [float(value)] * len(rows)
-        for name, value in plain.items()
-        if name not in tables
-    }
-    for (readings, _, _), row in zip(rows, zip(*numbers.values(), strict=True), strict=True):
-        readings.update(zip(numbers, row, strict=True))
+    names = [name for name in plain if name not in tables]
+    if names:
+        columns = torch.stack([_column(plain[name], len(rows)) for name in names])
+        for (readings, _, _), row in zip(rows, columns.T.tolist(), strict=True):
+            readings.update(zip(names, row, strict=True))
+        undefined = columns.isnan()
+        for name, any_is, first in zip(
+            names,
+            undefined.any(dim=1).tolist(),
+            undefined.byte().argmax(dim=1).tolist(),
+            strict=True,
+        ):
+            if any_is and name not in known:
+                rows[first][2][name] = _reason(values[name], first)
     for name, table in tables.items():
         for (_, distributions, _), line in zip(rows, table, strict=True):
             distributions[name] = line
-    for name, column in numbers.items():
-        if name not in known:
-            first = next((index for index, value in enumerate(column) if value != value), None)
-            if first is not None:
-                rows[first][2][name] = _reason(values[name], first)
+
+
+def _column(value: Tensor | float, count: int) -> Tensor:
+    if isinstance(value, Tensor):
+        return value if value.dtype == torch.float64 else value.double()
+    return torch.full((count,), float(value), dtype=torch.float64)
 
 
 def _row_of_one(values: Mapping[str, object]) -> _Row:

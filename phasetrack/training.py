@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ from phasetrack.memory import cached_bytes, host_memory, micro_batch
 from phasetrack.network import FusedTwoLayerNet
 from phasetrack.phases import Phase
 from phasetrack.probes import default_probes
+from phasetrack.processes import ALONE, Processes, joined
 from phasetrack.products import AUTO, Matmul, chosen_matmul
 from phasetrack.run_directory import (
     CONFIG,
@@ -55,6 +56,8 @@ MOST_THREADS = 2**12
 # Whether a run is at its end is looked at before every so many-th step (chosen here: readings are made
 # in blocks, and looking at each step would make each a block of one).
 LOOK_EVERY = 8
+# Why a run stops before its last step. Of several processes' reasons the last in this order holds.
+STOPS = ("", "interrupted", "terminated", "fitted", "diverged")
 
 
 def train(
@@ -72,12 +75,16 @@ def train(
 ) -> dict[str, Any]:
     """Train the paper's network on a task, probes attached, and write a run directory.
 
+    Processes that torchrun started train one run together, each on its part of every batch (see
+    `processes.joined`); the first one writes it and knows its readings.
+
     Args:
         settings: the run.
         out: folder of runs.
         name: the run's directory in it; None makes one from task, d, seed and time.
-        device: ``cpu`` or ``cuda[:i]``; samples and initial weights do not depend on it.
-        threads: torch's threads; None leaves them.
+        device: ``cpu`` or ``cuda[:i]``; samples and initial weights do not depend on it. Of several
+            processes on ``cuda`` each takes a GPU of its machine.
+        threads: torch's threads, of each process; None leaves them.
         matmul: how the processor multiplies matrices (`products`): ``default``, ``onednn``, or ``auto``
             for the fastest whose error is that of float32. The last bits of a run depend on it.
         sinks: further sinks, such as the console's.
@@ -93,23 +100,28 @@ def train(
 
     Raises:
         ExpectedError: naming the option at fault; no run directory is left behind.
+        ProcessError: if another process of the run has failed; `resume` goes on with it.
     """
-    where = _checked_device(device)
     schedule = CheckpointSchedule(checkpoint_steps, checkpoint_seconds)
     saving = {"steps": checkpoint_steps, "seconds": checkpoint_seconds}
-    if threads is not None:
-        torch.set_num_threads(check_int("threads", threads, minimum=1, maximum=MOST_THREADS))
-    settings = with_micro_batch(settings, where)
-    path = _chosen_matmul(matmul, settings)
-    directory = create_run_directory(Path(out), run_name(settings) if name is None else name)
-    try:
-        predicted = predicted or _forecast(settings)
-    except BaseException:
-        directory.rmdir()  # nothing is in it yet
-        raise
-    write_json(directory / CONFIG, _config(settings, predicted, device, saving, path))
-    job = _Job(directory, settings, where, path, predicted, sinks, resume=False)
-    return job.run(schedule)
+    with joined() as processes:
+        where = processes.agreed(lambda: _prepared(device, threads, settings, processes))
+
+        def begin() -> _Start:
+            chosen = with_micro_batch(settings, where, processes.count)
+            path = _chosen_matmul(matmul, chosen)
+            directory = create_run_directory(Path(out), run_name(chosen) if name is None else name)
+            try:
+                forecast = predicted or _forecast(chosen)
+            except BaseException:
+                directory.rmdir()  # nothing is in it yet
+                raise
+            config = _config(chosen, forecast, device, saving, path, processes.count)
+            write_json(directory / CONFIG, config)
+            return _Start(directory, chosen, path, forecast)
+
+        start = processes.decided(begin)
+        return _Job(start, where, sinks, processes, resume=False).run(schedule)
 
 
 def resume(
@@ -145,27 +157,44 @@ def resume(
     Raises:
         ExpectedError: if it is no run directory, another process writes to it, or no checkpoint in
             it can be used; the run is left as it is.
+        ProcessError: if another process of the run has failed.
     """
     directory = Path(run)
-    config = read_config(directory)
-    settings = recorded_settings(config, directory)
-    if checkpoint_steps is None and checkpoint_seconds is None:
-        before = _part(config, "checkpoints")
-        checkpoint_steps, checkpoint_seconds = before.get("steps"), before.get("seconds")
-    schedule = CheckpointSchedule(checkpoint_steps, checkpoint_seconds)
-    used = _part(config, "machine")
-    where = _checked_device(str(used.get("device", "cpu")) if device is None else device)
-    threads = used.get("threads") if threads is None else threads
-    if threads is not None:
-        torch.set_num_threads(check_int("threads", threads, minimum=1, maximum=MOST_THREADS))
-    path = _chosen_matmul(str(used.get("matmul", AUTO)) if matmul is None else matmul, settings)
-    predicted = predicted or _forecast(settings)
-    _warn_of_other_versions(config)
-    return _Job(directory, settings, where, path, predicted, sinks, resume=True).run(schedule)
+    with joined() as processes:
+        config, settings = processes.decided(lambda: _recorded(directory))
+        if checkpoint_steps is None and checkpoint_seconds is None:
+            before = _part(config, "checkpoints")
+            checkpoint_steps, checkpoint_seconds = before.get("steps"), before.get("seconds")
+        schedule = CheckpointSchedule(checkpoint_steps, checkpoint_seconds)
+        used = _part(config, "machine")
+        device = str(used.get("device", "cpu")) if device is None else device
+        threads = used.get("threads") if threads is None else threads
+        where = processes.agreed(lambda: _prepared(device, threads, settings, processes))
+        wanted = str(used.get("matmul", AUTO)) if matmul is None else matmul
+
+        def go_on() -> _Start:
+            forecast = predicted or _forecast(settings)
+            _warn_of_other_versions(config)
+            return _Start(directory, settings, _chosen_matmul(wanted, settings), forecast)
+
+        start = processes.decided(go_on)
+        return _Job(start, where, sinks, processes, resume=True).run(schedule)
+
+
+class _Start(NamedTuple):
+    """What the first process decides on before a run begins or goes on."""
+
+    directory: Path
+    settings: RunSettings
+    matmul: Matmul
+    predicted: Forecast | None
 
 
 class _Job:
-    """One run in one process: everything that trains, and what is saved of it.
+    """One run in this process: everything that trains, and what is saved of it.
+
+    Of several processes the first one has the probes and writes; the trackers of the others hand it
+    their part of the batch.
 
     Raises:
         ExpectedError: if the directory cannot be written, or nothing in it be taken up.
@@ -173,35 +202,35 @@ class _Job:
 
     def __init__(
         self,
-        directory: Path,
-        settings: RunSettings,
+        start: _Start,
         device: torch.device,
-        matmul: Matmul,
-        predicted: Forecast | None,
         sinks: Sequence[Sink],
+        processes: Processes,
         *,
         resume: bool,
     ) -> None:
         self._started, self._seconds = time.perf_counter(), 0.0
+        directory, settings, self._matmul, predicted = start
         self._directory, self._settings, self._device = directory, settings, device
-        self._matmul = matmul
+        self._processes, leads = processes, processes.leads
         self._task = _task(settings)
         net = FusedTwoLayerNet(settings.d, settings.width, theta=settings.theta, seed=settings.seed)
         self._net = net.to(device)
+        self._model = processes.joined_model(self._net, device)
         trained = {"both": net, "first": net.first, "second": net.second}[settings.train]
         self._optimizer = torch.optim.SGD(trained.parameters(), lr=settings.eta * settings.width)
         self._loss = LogisticLoss()
         self._tracker = attach(
-            net,
+            self._model,
             self._optimizer,
             loss=self._loss,
             geometry=self._task.geometry,
             logdir=directory,
             every=settings.every,
-            probes=default_probes(gradients=settings.gradient_error),
-            sinks=sinks,
+            probes=default_probes(gradients=settings.gradient_error) if leads else (),
+            sinks=sinks if leads else (),
             thresholds=settings.thresholds(),
-            forecast=predicted,
+            forecast=predicted if leads else None,
             # the closed form is XOR's; where there is no forecast SADDLE has no yardstick
             escape_steps=settings.escape_steps if settings.forecastable else None,
             hparams=_hparams(settings),
@@ -212,8 +241,10 @@ class _Job:
         self._failed: set[str] = set()  # files that could not be written
         if resume:
             try:
-                self._take_up()
-                (directory / SUMMARY).unlink(missing_ok=True)  # it goes on
+                if leads:
+                    self._take_up()
+                    (directory / SUMMARY).unlink(missing_ok=True)  # it goes on
+                self._follow_first()
             except BaseException:
                 self._tracker.release()
                 raise
@@ -225,36 +256,44 @@ class _Job:
             "matmul": self._matmul.described(),
             "stopped": "failed",
         }
-        try:
-            extra["stopped"] = self._train(schedule)
-        finally:
-            extra["seconds"] = self._elapsed()
-            if self._tracker.between_steps:
-                self._try(self._save, CHECKPOINT)
-            summary = {**self._tracker.summary(), **extra}
-            self._try(lambda: write_json(self._directory / SUMMARY, summary), SUMMARY)
-            self._tracker.detach(extra)
+        with StopSignals() as signals:
+            try:
+                extra["stopped"] = self._train(schedule, signals)
+            finally:
+                extra["seconds"] = self._elapsed()
+                # what another process has cut short is gone on with from the last checkpoint
+                cut = self._processes.count > 1 and extra["stopped"] == "failed"
+                if self._processes.leads and self._tracker.between_steps and not cut:
+                    self._try(self._save, CHECKPOINT)
+                summary = {**self._tracker.summary(), **extra}
+                if self._processes.leads:
+                    self._try(lambda: write_json(self._directory / SUMMARY, summary), SUMMARY)
+                self._tracker.detach(extra)
         return summary
 
-    def _train(self, schedule: CheckpointSchedule) -> str:
+    def _train(self, schedule: CheckpointSchedule, signals: StopSignals) -> str:
         """Take steps until there is a reason to stop; return it."""
         settings, tracker = self._settings, self._tracker
         try:
-            with StopSignals() as signals:
-                for step in range(tracker.step, settings.step_limit):
-                    if step % LOOK_EVERY == 0 and (reason := self._reason()):
-                        return reason
-                    if signals.received:
-                        return signals.received
-                    if schedule.due(step) and step not in (0, self._saved):
-                        self._checkpoint(schedule)
-                    self._step(step)
-                return self._reason() or "steps"
+            for step in range(tracker.step, settings.step_limit):
+                reason = self._reason() if step % LOOK_EVERY == 0 else ""
+                if stopped := self._agreed(reason or signals.received):
+                    return stopped
+                if self._processes.leads and schedule.due(step) and step not in (0, self._saved):
+                    self._checkpoint(schedule)
+                self._step(step)
+            return self._agreed(self._reason()) or "steps"
         except KeyboardInterrupt:  # the second one, or a callback's: within a step
             return "interrupted"
 
+    def _agreed(self, reason: str) -> str:
+        """The weightiest reason of all processes to stop: all stop at one step."""
+        return STOPS[self._processes.highest(STOPS.index(reason))]
+
     def _reason(self) -> str:
         """Why no further step is to be taken; empty if there is no reason."""
+        if not self._processes.leads:
+            return ""  # it has no readings
         if any(alert.name == "DIVERGED" for alert in self._tracker.alerts):
             return "diverged"
         fitted = self._settings.steps is None and self._tracker.phase is Phase.FITTED
@@ -264,12 +303,13 @@ class _Job:
         take_step(
             self._settings,
             self._task,
-            self._net,
+            self._model,
             self._optimizer,
             self._loss,
             step,
             device=self._device,
             matmul=self._matmul,
+            processes=self._processes,
         )
 
     def _checkpoint(self, schedule: CheckpointSchedule) -> None:
@@ -346,6 +386,24 @@ class _Job:
             raise ExpectedError("resume", "a checkpoint of such a run", line[:200]) from None
         self._saved, self._seconds = step, seconds
 
+    def _follow_first(self) -> None:
+        """Give all processes what the first one has loaded: the weights, and which step comes next."""
+        processes = self._processes
+        if processes.count == 1:
+            return
+        processes.copy_first(list(self._net.parameters()))
+        taken = processes.decided(self._taken)
+        if not processes.leads:
+            self._tracker.load_state_dict({**self._tracker.state_dict(), **taken})
+
+    def _taken(self) -> dict[str, Any]:
+        """What another process's tracker needs of ours: steps taken, and the last one recorded."""
+        history, state = self._tracker.history, self._tracker.state_dict()
+        steps = torch.from_numpy(history.steps[-1:])
+        columns = {"phase/id": torch.from_numpy(history["phase/id"][-1:])} if len(steps) else {}
+        last = {"steps": steps, "columns": columns}
+        return {"capture": state["capture"], "history": last, "records": len(steps)}
+
     def _elapsed(self) -> float:
         return self._seconds + time.perf_counter() - self._started
 
@@ -371,33 +429,72 @@ def take_step(
     *,
     device: torch.device,
     matmul: Matmul,
+    processes: Processes = ALONE,
 ) -> None:
-    """One SGD step on a fresh batch, in micro-batches whose gradients add up to the batch's."""
+    """One SGD step on a fresh batch, in micro-batches whose gradients add up to the batch's.
+
+    Of several processes each takes its part of the batch, and the gradients become their mean: each
+    sample therefore weighs `processes.count` times as much within its part.
+    """
     batch, piece = settings.batch_size, settings.piece
+    first, end = processes.part(batch)
     optimizer.zero_grad()
     with matmul.used():
-        for start in range(0, batch, piece):
-            count = min(piece, batch - start)
+        for start in range(first, end, piece):
+            count = min(piece, end - start)
             x, y = task.sample(count, seed=settings.seed, step=step, start=start, device=device)
-            (loss(net(x), y) * (count / batch)).backward()
+            share = processes.count * count / batch
+            with processes.adding(net, last=start + count == end):
+                (loss(net(x), y) * share).backward()
     optimizer.step()
 
 
-def with_micro_batch(settings: RunSettings, device: torch.device) -> RunSettings:
+def with_micro_batch(
+    settings: RunSettings, device: torch.device, processes: int = 1
+) -> RunSettings:
     """The settings with `micro_batch` chosen from d, width, batch and the device's cache or memory.
 
     A number that was given stays. The one chosen is recorded in ``config.json``, so that a run can be
     repeated to the bit elsewhere.
+
+    Args:
+        settings: of the run.
+        device: where it is trained.
+        processes: how many share the batch, and the host's memory.
     """
     if settings.micro_batch is not None:
         return settings
-    d, width, batch = settings.d, settings.width, settings.batch_size
+    d, width, batch = settings.d, settings.width, -(-settings.batch_size // processes)
     if device.type == "cuda":
         memory = torch.cuda.get_device_properties(device).total_memory
         chosen = micro_batch(d, width, batch, memory)
     else:
-        chosen = micro_batch(d, width, batch, host_memory(), budget=cached_bytes(d, width))
+        there = host_memory()
+        share = None if there is None else there // processes
+        chosen = micro_batch(d, width, batch, share, budget=cached_bytes(d, width))
     return replace(settings, micro_batch=chosen)
+
+
+def _prepared(
+    device: str, threads: int | None, settings: RunSettings, processes: Processes
+) -> torch.device:
+    """The device, with the process's threads set; what several processes cannot do is refused."""
+    where = _checked_device(device, processes)
+    if threads is not None:
+        torch.set_num_threads(check_int("threads", threads, minimum=1, maximum=MOST_THREADS))
+    if processes.count > 1:
+        if settings.batch_size < processes.count:
+            allowed = f"a sample for each of {processes.count} processes"
+            raise ExpectedError("batch", allowed, settings.batch_size)
+        if settings.gradient_error:
+            got = f"a run in {processes.count} processes"
+            raise ExpectedError("gradient_error", "a run in one process", got, "leave it out")
+    return where
+
+
+def _recorded(directory: Path) -> tuple[dict[str, Any], RunSettings]:
+    config = read_config(directory)
+    return config, recorded_settings(config, directory)
 
 
 def _chosen_matmul(wanted: str, settings: RunSettings) -> Matmul:
@@ -439,16 +536,23 @@ def run_name(settings: RunSettings) -> str:
     return f"{settings.task}-d{settings.d}-s{settings.seed}-{stamp}"
 
 
-def _checked_device(device: str) -> torch.device:
+def _checked_device(device: str, processes: Processes = ALONE) -> torch.device:
     try:
         where = torch.device(device)
     except RuntimeError:
         raise ExpectedError("device", "cpu or cuda[:index]", repr(device)) from None
     if where.type not in ("cpu", "cuda"):
         raise ExpectedError("device", "cpu or cuda[:index]", repr(device))
+    if where.type == "cuda" and processes.count > 1:
+        if where.index is not None:
+            allowed = f"cuda, of which each of {processes.count} processes takes its own"
+            raise ExpectedError("device", allowed, device)
+        where = torch.device("cuda", processes.place.local)
     if where.type == "cuda" and (where.index or 0) >= torch.cuda.device_count():
         found = f"{torch.cuda.device_count()} CUDA devices here"
-        raise ExpectedError("device", "a CUDA device that is present", f"{device} ({found})")
+        raise ExpectedError("device", "a CUDA device that is present", f"{where} ({found})")
+    if where.type == "cuda" and processes.count > 1:
+        torch.cuda.set_device(where)
     return where
 
 
@@ -465,6 +569,7 @@ def _config(
     device: str,
     saving: Mapping[str, Any],
     matmul: Matmul,
+    processes: int,
 ) -> dict[str, Any]:
     return {
         "settings": {**asdict(settings), "batch": settings.batch_size},
@@ -477,6 +582,7 @@ def _config(
             "device": device,
             "threads": torch.get_num_threads(),
             "matmul": matmul.path,
+            "processes": processes,
         },
         "versions": _versions(),
     }

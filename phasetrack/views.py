@@ -317,7 +317,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 def _site(model: nn.Module, first: Weight) -> nn.Module:
     """Where the inputs are seen: hooks inside a compiled graph or a fused pass are not called."""
-    whole = hasattr(model, "_orig_mod") or isinstance(model, FusedTwoLayerNet)
+    whole = hasattr(model, "_orig_mod") or isinstance(unwrapped(model), FusedTwoLayerNet)
     return model if whole else first.owner
 
 

@@ -48,9 +48,14 @@ class HistorySink:
         """Cut the file back to where it was."""
         self._file.rewind(state)
 
-    def records(self, state: Mapping[str, Any]) -> History:
-        """The records that the file holds up to a state that `check_state` has found good."""
-        file = HistoryFile(self._file.path, end=int(state["bytes"]))
+    def records(self, state: Mapping[str, Any] | None = None) -> History:
+        """The records that the file holds, or held up to a state that `check_state` has found good.
+
+        Raises:
+            ExpectedError: if one of them cannot be read.
+        """
+        end = self._file.size if state is None else int(state["bytes"])
+        file = HistoryFile(self._file.path, self._file.opener, end)
         file.refresh()
         if file.damage:
             raise ExpectedError("resume", f"the records of {HISTORY}", file.damage)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from phasetrack._checks import ExpectedError
@@ -15,7 +15,12 @@ LOCAL = "local"
 ANSWER_SECONDS = 5.0  # that a cluster is given to answer (chosen here)
 
 
-def run_on_ray(jobs: Iterable[Job], address: str, cores: int) -> Iterator[list[Outcome]]:
+def run_on_ray(
+    jobs: Iterable[Job],
+    address: str,
+    cores: int,
+    work: Callable[[Job], tuple[list[Outcome], bytes]] = compute_elsewhere,
+) -> Iterator[list[Outcome]]:
     """Compute jobs on a Ray cluster and yield their outcomes as they come.
 
     Run directories come back through Ray, so that its nodes need not share a file system; they need
@@ -25,6 +30,7 @@ def run_on_ray(jobs: Iterable[Job], address: str, cores: int) -> Iterator[list[O
         jobs: what to compute.
         address: of a cluster, ``auto``, or ``local`` for one on this machine.
         cores: how many of this machine a local one may use.
+        work: what computes a job; a function of a module.
 
     Raises:
         ExpectedError: if Ray is not installed, or nobody answers at the address.
@@ -41,7 +47,7 @@ def run_on_ray(jobs: Iterable[Job], address: str, cores: int) -> Iterator[list[O
         where = {"address": address}
     ray.init(**where, include_dashboard=False, log_to_driver=False, configure_logging=False)
     # one core for each job: Ray then fills the cluster with them
-    remote = ray.remote(compute_elsewhere).options(max_retries=ATTEMPTS - 1, num_cpus=1)
+    remote = ray.remote(work).options(max_retries=ATTEMPTS - 1, num_cpus=1)
     try:
         under_way = {remote.remote(job): job for job in jobs}
         while under_way:

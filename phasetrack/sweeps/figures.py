@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Transform, offset_copy
 
 from phasetrack import intervals
 from phasetrack._checks import ExpectedError
@@ -26,6 +27,9 @@ SHOWN = {
 }
 # Columns that the forecast says too, drawn dashed.
 FORECAST_OF = {"onset": "onset_forecast", "fitted": "fitted_forecast"}
+MOST_TICKS = 10  # so many values of an axis are all named
+DODGE = 4.0  # points between the curves' marks at one place
+REACH = 2.0  # bars are drawn up to this multiple of the largest mean (few seeds: they are huge)
 LOG_RATIO = 8.0  # an axis whose values span more than this factor is drawn logarithmic
 
 Row = Mapping[str, Any]
@@ -49,18 +53,25 @@ def curves(rows: Sequence[Row], axes: Mapping[str, Sequence[Any]], *, title: str
     across, *others = _varying(axes, 1)
     figure = Figure(figsize=(11, 7), layout="constrained")
     panels = figure.subplots(2, 2)
+    groups = _combinations(axes, others)
     for panel, (column, label) in zip(panels.flat, SHOWN.items(), strict=True):
-        for number, group in enumerate(_combinations(axes, others)):
+        most = 0.0
+        for number, group in enumerate(groups):
+            # beside each other, or one curve's bars would hide the others'
+            shift = DODGE * (number - (len(groups) - 1) / 2)
+            place = offset_copy(panel.transData, figure, x=shift, units="points")
             colour, mark = COLOURS[number % len(COLOURS)], MARKS[number % len(MARKS)]
             name = ", ".join(f"{key} = {_text(value)}" for key, value in group.items())
             members = _matching(rows, group)
-            _curve(panel, members, across, axes[across], column, name, colour, mark)
+            values = axes[across]
+            seen = _curve(panel, members, across, values, column, name, colour, mark, place)
+            most = max(most, seen)
         _scale(panel, across, axes[across])
         panel.set_title(label, fontsize=SMALL + 1)
         if column == "success":
             panel.set_ylim(-0.05, 1.05)
-        elif _spans(panel.get_ylim()):
-            panel.set_yscale("log")
+        else:
+            _scale_up(panel, most)
         panel.tick_params(labelsize=SMALL)
         panel.spines[["top", "right"]].set_visible(False)
     handles, labels = panels[0, 0].get_legend_handles_labels()
@@ -68,7 +79,8 @@ def curves(rows: Sequence[Row], axes: Mapping[str, Sequence[Any]], *, title: str
         figure.legend(
             handles, labels, loc="outside lower center", ncols=3, fontsize=SMALL, frameon=False
         )
-    figure.suptitle(title, fontsize=SMALL + 2)
+    said = "means over seeds, bars their 95 percent intervals, dashed what was forecast"
+    figure.suptitle(f"{title}: {said}" if title else said, fontsize=SMALL + 2)
     return figure
 
 
@@ -108,7 +120,8 @@ def phase_diagrams(
             panel.tick_params(labelsize=SMALL)
             named = ", ".join(f"{key} = {_text(value)}" for key, value in group.items())
             panel.set_title(f"{label}\n{named}" if named else label, fontsize=SMALL)
-    figure.suptitle(title, fontsize=SMALL + 2)
+    said = "means over seeds; grey: no run got there"
+    figure.suptitle(f"{title}: {said}" if title else said, fontsize=SMALL + 2)
     return figure
 
 
@@ -153,7 +166,9 @@ def _curve(
     name: str,
     colour: str,
     mark: str,
-) -> None:
+    place: Transform,
+) -> float:
+    """Draw a curve; the largest mean on it, 0 if there is none."""
     places = values if _numeric(values) else range(len(values))
     found = [_estimate(_matching(rows, {across: value}), column) for value in values]
     means = np.array([estimate.value for estimate in found])
@@ -169,10 +184,26 @@ def _curve(
         linewidth=1.4,
         capsize=3,
         label=name or "runs",
+        transform=place,
     )
     if column in FORECAST_OF:
         rest = [_estimate(_matching(rows, {across: v}), FORECAST_OF[column]).value for v in values]
-        panel.plot(list(places), rest, color=colour, linewidth=1.0, linestyle="--", label="_")
+        panel.plot(
+            list(places),
+            rest,
+            color=colour,
+            linewidth=1.0,
+            linestyle="--",
+            label="_",
+            transform=place,
+        )
+    # what is drawn beside its place does not count for the axes by itself
+    ends = np.concatenate([means - below, means + above])
+    panel.update_datalim(
+        [(x, y) for x, y in zip([*places] * 2, ends, strict=True) if math.isfinite(y)]
+    )
+    panel.autoscale_view()
+    return float(max(means[np.isfinite(means)], default=0.0))
 
 
 def _map(panel: Axes, values: Any, column: str) -> None:
@@ -183,7 +214,7 @@ def _map(panel: Axes, values: Any, column: str) -> None:
         panel.imshow(np.zeros_like(values), cmap="Greys", vmin=0, vmax=4, aspect="auto")
         low, high = 0.0, 1.0
     else:
-        panel.imshow(known, cmap="cividis", aspect="auto", origin="lower", vmin=low, vmax=high)
+        panel.imshow(known, cmap="viridis", aspect="auto", origin="lower", vmin=low, vmax=high)
     for (y, x), value in np.ndenumerate(values):
         shown = "-" if math.isnan(value) else _cell(value)
         dark = math.isfinite(value) and value < (low + high) / 2
@@ -199,10 +230,21 @@ def _scale(panel: Axes, name: str, values: Sequence[Any]) -> None:
     panel.set_xlabel(name, fontsize=SMALL)
     if not _numeric(values):
         panel.set_xticks(range(len(values)), [_text(value) for value in values])
-    elif _spans((min(values), max(values))):
+        return
+    if _spans((min(values), max(values))):
         panel.set_xscale("log")
+    if len(values) <= MOST_TICKS:
         panel.set_xticks(list(values), [_text(value) for value in values])
         panel.minorticks_off()
+
+
+def _scale_up(panel: Axes, most: float) -> None:
+    """A vertical axis for steps or samples, which are above 0; long bars may leave it."""
+    low, high = panel.get_ylim()
+    if _spans((low, high)):
+        panel.set_yscale("log")
+    elif most > 0:
+        panel.set_ylim(max(low, 0.0), min(high, REACH * most))
 
 
 def _spans(limits: Sequence[float]) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import multiprocessing.connection
+import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -76,7 +78,7 @@ class _Pool:
         self._before = set(multiprocessing.active_children())
         # spawned: a forked copy of a process with threads, such as torch's, can hang
         context = multiprocessing.get_context("spawn")
-        self.executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_ctrl_c)
+        self.executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
 
     def __enter__(self) -> _Pool:
         return self
@@ -95,6 +97,18 @@ class _Pool:
             return None
 
 
-def _ignore_ctrl_c() -> None:
-    """Ctrl-C reaches all processes of a terminal; the first one ends the others."""
+def _begin() -> None:
+    """Have a worker end with the sweep, and only with it.
+
+    Ctrl-C reaches all processes of a terminal; the first one ends the others. If that is killed, a
+    worker that went on would write into what the next sweep computes again.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)

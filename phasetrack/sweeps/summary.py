@@ -11,7 +11,7 @@ from phasetrack.sweeps.sweep import Sweep
 from phasetrack.sweeps.table import tabulate
 
 # The numbers are means, and after the sign half of their 95 percent interval.
-COLUMNS = ("runs", "fitted", "onset", "forecast", "loss target met", "samples to 2 %")
+COLUMNS = ("runs", "fitted", "onset", "forecast", "target met", "samples to 2 %")
 
 
 def by_combination(sweep: Sweep) -> Iterator[tuple[dict[str, Any], list[str]]]:

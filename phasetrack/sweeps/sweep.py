@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from phasetrack._checks import ExpectedError, check_int
+from phasetrack._lock import RunLock
 from phasetrack._threads import available_cores
 from phasetrack.run_directory import write_json
 from phasetrack.sweeps.grid import Grid
@@ -49,7 +50,7 @@ class Sweep:
         """Compute what is missing, in several processes, and yield each outcome as it comes.
 
         Whatever ends it, a point that was finished is never computed again, and the table holds
-        what there is.
+        what there is. The folder is locked meanwhile.
 
         Args:
             workers: processes at work at once; None means one a core. They share the cores.
@@ -57,14 +58,24 @@ class Sweep:
             begun: called once with the points that will be computed.
 
         Raises:
-            ExpectedError: if the folder cannot be written, or Ray not be reached.
+            ExpectedError: if the folder cannot be written, another sweep is at work in it, or Ray
+                cannot be reached.
         """
-        cores = available_cores()
-        missing = self.missing()
+        check_int("jobs", available_cores() if workers is None else workers, minimum=1)
+        lock = self._locked()
+        try:
+            yield from self._run(workers, ray, begun)
+        finally:
+            lock.release()
+
+    def _run(
+        self, workers: int | None, ray: str | None, begun: Callable[[list[Point]], None]
+    ) -> Iterator[Outcome]:
+        cores, missing = available_cores(), self.missing()
         # without more workers than points, nor fewer threads than one
-        count = check_int("jobs", cores if workers is None else workers, minimum=1)
-        count = max(1, min(count, len(missing)))
-        self._prepare(missing)
+        count = max(1, min(cores if workers is None else workers, len(missing)))
+        for point in missing:
+            clear(self.folder, point)
         begun(missing)
         failed: dict[str, str] = {}
         jobs = [Job((point,), max(1, cores // count), self.folder) for point in missing]
@@ -84,9 +95,11 @@ class Sweep:
         finally:
             write_table(self.folder, self.points, failed)
 
-    def _prepare(self, missing: list[Point]) -> None:
+    def _locked(self) -> RunLock:
+        """The folder, made if need be, with what is computed in it written down."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            lock = RunLock(self.folder, "out", "a folder of runs")
             write_json(
                 self.folder / SWEEP,
                 {
@@ -99,5 +112,4 @@ class Sweep:
             raise ExpectedError(
                 "out", "a folder that can be written", f"{self.folder} ({error.strerror})"
             ) from None
-        for point in missing:
-            clear(self.folder, point)
+        return lock

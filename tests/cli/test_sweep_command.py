@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 
+import psutil
 import pytest
 from command import COMMAND, call
 
@@ -37,6 +38,27 @@ def test_ctrl_c_and_the_same_command_again(tmp_path):
     assert any(path.stat().st_mtime_ns == first[path] for path in finished)
     assert len(list(tmp_path.glob("s/*/summary.json"))) == 3
     assert done.stdout.endswith(f"{tmp_path}/s/curves.png\n") and "1/1" in done.stdout
+
+
+@pytest.mark.long
+def test_killed_and_the_same_command_again(tmp_path):
+    """SIGKILL: its processes end with it, what is finished stays, the rest is computed anew."""
+    folder = tmp_path / "s"
+    typed = [*SWEEP[:-2], "--grid", "theta=0.1,0.2,0.3,0.05", "--jobs", "2", "--out", folder]
+    with subprocess.Popen([COMMAND, *map(str, typed)], stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None and not list(folder.glob("*/summary.json")):
+            time.sleep(0.02)
+        others = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+    _, alive = psutil.wait_procs(others, timeout=60)
+    assert others and not alive
+    finished = [path.parent for path in folder.glob("*/summary.json")]
+    first = {path: (path / "checkpoint.pt").stat().st_mtime_ns for path in finished}
+    done = call(*typed)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"4 runs, {len(first)} of them done before")
+    assert first == {path: (path / "checkpoint.pt").stat().st_mtime_ns for path in first}
+    assert len(list(folder.glob("*/summary.json"))) == 4
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,16 @@ import csv
 import json
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet
 import pytest
-from sweep_workers import die_always, die_once, note
+from sweep_workers import die_always, die_once, die_once_elsewhere, note
 
 from phasetrack import ExpectedError, RunSettings, read_run, train
+from phasetrack._lock import RunLock
+from phasetrack.sweeps.cluster import run_on_ray
 from phasetrack.sweeps.figures import curves, phase_diagrams
 from phasetrack.sweeps.grid import Grid
 from phasetrack.sweeps.local import run_locally
@@ -80,6 +83,19 @@ def test_what_is_finished_is_never_computed_again(swept):
     ]
 
 
+def test_one_sweep_at_a_time(swept):
+    sweep, _ = swept
+    before = sorted(sweep.folder.rglob("*"))
+    lock = RunLock(sweep.folder, "out")
+    complaint = (
+        f"out: expected a folder of runs that nobody else writes to, got {sweep.folder}, which"
+    )
+    with pytest.raises(ExpectedError, match=complaint):
+        next(sweep.run())
+    lock.release()
+    assert list(sweep.run()) == [] and sorted(sweep.folder.rglob("*")) == before
+
+
 def test_one_that_fails_is_listed_and_ends_nothing(tmp_path):
     sweep = Sweep(Grid(BASE, {"steps": (2, 3)}), tmp_path)
     blocked = tmp_path / sweep.points[0].name
@@ -135,6 +151,17 @@ def test_ray_computes_the_same(tmp_path, monkeypatch):
     np.testing.assert_equal(there.summary["final"], alone["final"])
     assert (there.path / "checkpoint.pt").exists()
     assert json.loads((sweep.folder / "sweep.json").read_text())["seeds"] == 2
+
+
+@pytest.mark.long
+def test_a_killed_ray_worker_is_retried(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    results = run_on_ray(jobs_of(tmp_path, 3), "local", 1, die_once_elsewhere)
+    done = [outcome for outcomes in results for outcome in outcomes]
+    assert all(outcome.finished for outcome in done) and len(done) == 3
+    assert attempts(tmp_path)["p0"] == 2 and attempts(tmp_path).total() == 4
 
 
 def test_a_ray_cluster_that_is_not_there(tmp_path):

@@ -1,0 +1,156 @@
+"""Records that a file holds need no memory, and come back whole."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phasetrack import ExpectedError, LogisticLoss, TwoLayerNet, attach, recording
+from phasetrack.recording import Recording
+from phasetrack.records import History
+from phasetrack.tasks import XOR
+from phasetrack.tracker import TrackingWarning
+
+TASK = XOR(8)
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch):
+    monkeypatch.setattr(recording, "HELD", 4)
+
+
+class Paper:
+    """A source that keeps what it is given."""
+
+    def __init__(self):
+        self.history = History()
+
+    def records(self):
+        return History(self.history.rows())
+
+
+def assert_same(one, other):
+    assert one.steps.tolist() == other.steps.tolist() and list(one) == list(other)
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name])
+
+
+NUMBERS = st.floats(allow_nan=True, allow_infinity=True)
+ROWS = st.lists(st.dictionaries(st.sampled_from("abc"), NUMBERS), max_size=30)
+
+
+@given(ROWS, st.lists(st.integers(0, 29)))
+def test_the_whole_is_what_was_recorded(rows, asked):
+    paper, plain = Paper(), History()
+    kept = Recording(source=paper)
+    for step, row in enumerate(rows):
+        for history in (kept, plain, paper.history):
+            history.append(step, row)
+        kept.written()
+        if step in asked:
+            assert_same(kept.whole(), plain)
+    assert kept.count == len(rows) and kept.last_step == len(rows) - 1
+    assert_same(kept.whole(), plain)
+
+
+def test_what_is_written_leaves_the_memory_until_it_is_asked_for():
+    paper = Paper()
+    kept = Recording(source=paper)
+    for step in range(10):
+        kept.append(step, {"a": step})
+        paper.history.append(step, {"a": step})
+        kept.written()
+    assert kept._history.count == 2
+    whole = kept.whole()
+    assert whole.count == 10
+    kept.append(10, {"a": 10})
+    kept.written()
+    assert kept.whole() is whole and whole.count == 11
+
+
+def test_without_a_source_all_is_held():
+    kept = Recording()
+    for step in range(10):
+        kept.append(step, {"a": math.pi})
+        kept.written()
+    assert kept.whole()["a"].tolist() == [math.pi] * 10
+
+
+def loop(logdir, **options):
+    net, loss = TwoLayerNet(8, 6, seed=1), LogisticLoss()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    tracker = attach(net, optimizer, loss=loss, geometry=TASK.geometry, logdir=logdir, **options)
+
+    def run(start, stop):
+        for step in range(start, stop):
+            x, y = TASK.sample(32, seed=0, step=step)
+            optimizer.zero_grad()
+            loss(net(x), y).backward()
+            optimizer.step()
+
+    return tracker, run
+
+
+def expected(steps):
+    tracker, run = loop(None)
+    with tracker:
+        run(0, steps)
+    return tracker.history
+
+
+def held(tracker):
+    tracker._flush()
+    return tracker._recording._history.count
+
+
+def test_a_run_with_files_leaves_its_records_to_them(tmp_path):
+    tracker, run = loop(tmp_path)
+    with tracker:
+        run(0, 23)
+        assert held(tracker) < 4 and tracker.state_dict()["records"] == 23
+        assert_same(tracker.history, expected(23))
+        run(23, 40)
+        assert tracker.history.count == 40
+    assert_same(tracker.history, expected(40))
+
+
+def test_a_summary_says_the_same(tmp_path):
+    tracker, run = loop(tmp_path)
+    with tracker:
+        run(0, 23)
+    other, run = loop(None)
+    with other:
+        run(0, 23)
+    assert str(tracker.summary()) == str(other.summary())
+
+
+def test_records_come_back_from_a_file_that_was_deleted(tmp_path):
+    tracker, run = loop(tmp_path)
+    with tracker, pytest.warns(TrackingWarning, match="HistorySink failed"):
+        run(0, 20)
+        tracker._flush()
+        (tmp_path / "history.jsonl").unlink()
+        run(20, 30)
+        assert held(tracker) == 30
+    assert_same(tracker.history, expected(30))
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_file_that_was_cut_gives_what_is_left_and_says_so(strict, tmp_path):
+    tracker, run = loop(tmp_path, strict=strict)
+    run(0, 23)
+    tracker._flush()
+    with (tmp_path / "history.jsonl").open("r+b") as file:
+        file.truncate(100)
+    if strict:
+        with pytest.raises(ExpectedError, match="20 records in the history file, got 0"):
+            _ = tracker.history
+        tracker._recording.rest()
+    else:
+        with pytest.warns(TrackingWarning, match="only the last records are left"):
+            assert tracker.history.steps.tolist() == [20, 21, 22]
+        assert "history" in tracker.undefined
+    tracker.detach()
