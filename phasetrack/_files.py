@@ -53,6 +53,11 @@ class AppendFile:
         return {"bytes": self._bytes, "checksum": self._checksum}
 
     @property
+    def held(self) -> int:
+        """Bytes that wait for the next `flush`."""
+        return len(self._buffer)
+
+    @property
     def size(self) -> int:
         """Bytes that were handed to the system."""
         return self._bytes

@@ -20,6 +20,8 @@ from phasetrack._files import AppendFile
 # Seconds after which what was written is handed to the system (chosen here, as TensorBoard reads no
 # sooner).
 FLUSH_SECONDS = 5.0
+# ... or once so many bytes wait (chosen here: a hundred steps' readings), however fast they come.
+FLUSH_BYTES = 2**18
 # Event files of others may lie beside ours, and are never touched.
 _OURS = re.compile(r"events\.out\.tfevents\.(\d{10,})\.[^/\\\0]*\.phasetrack")
 
@@ -62,7 +64,7 @@ class EventFile:
         """Append an event."""
         self._file.append(_framed(event.SerializeToString()))
         now = time.monotonic()
-        if now - self._flushed >= FLUSH_SECONDS:
+        if now - self._flushed >= FLUSH_SECONDS or self._file.held >= FLUSH_BYTES:
             self._flushed = now
             self._file.flush()
 

@@ -4,9 +4,11 @@ import io
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from phasetrack.sinks._events import _framed
+from phasetrack.sinks import _events
+from phasetrack.sinks._events import EventFile, _framed
 
 
 @given(st.binary(max_size=300))
@@ -14,3 +16,15 @@ def test_records_are_framed_as_tensorboard_does(event):
     file = io.BytesIO()
     RecordWriter(file).write(event)
     assert _framed(event) == file.getvalue()
+
+
+def test_a_fast_run_holds_no_more_than_some_events(tmp_path, monkeypatch):
+    monkeypatch.setattr(_events, "FLUSH_SECONDS", 1e9)
+    monkeypatch.setattr(_events, "FLUSH_BYTES", 1000)
+    file = EventFile.new(tmp_path)
+    for step in range(200):
+        file.write(Event(step=step, file_version="x" * 50))
+    (path,) = tmp_path.iterdir()
+    written = path.stat().st_size
+    file.close()
+    assert path.stat().st_size - 1100 < written < path.stat().st_size
