@@ -38,9 +38,14 @@ class Page:
     def open_tab(self, server, query=""):
         """The Phases tab, with its frame as the page that scripts run in."""
         self.open(f"{server}/{query}#phases")
+        self.enter()
+        self.until("document.querySelector('#runs li')")
+
+    def enter(self):
+        """Into the tab's frame, once it is there: TensorBoard makes it after the page has loaded."""
+        self.driver.switch_to.default_content()
         self.until("document.querySelector('iframe')")
         self.driver.switch_to.frame(0)
-        self.until("document.querySelector('#runs li')")
 
     def picture(self, name):
         PICTURES.mkdir(parents=True, exist_ok=True)

@@ -289,7 +289,7 @@ def test_thresholds_that_contradict_each_other_cost_nothing_but_their_labels(tab
     complaint = "document.getElementById('message').textContent.includes('zeta_exit: expected')"
     tab.until(complaint)
     tab.driver.refresh()  # the address remembers the thresholds; the page must not stay locked
-    tab.driver.switch_to.frame(0)
+    tab.enter()
     tab.until(complaint)
     settled(tab)
     assert shapes(tab, "detected:") == recorded
@@ -388,10 +388,8 @@ def test_a_link_restores_the_view(tab, server):
     kept = steps_shown(tab)
     link = tab.run("return window.parent.location.href")
     assert urllib.parse.urlparse(link).fragment.startswith("phases")
-    tab.driver.switch_to.default_content()
     tab.open(link)
-    tab.until("document.querySelector('iframe')")
-    tab.driver.switch_to.frame(0)
+    tab.enter()
     tab.until(DRAWN)
     tab.until(f"{FIGURE}.layout.xaxis.type === 'log'")
     assert steps_shown(tab) == pytest.approx(kept)
