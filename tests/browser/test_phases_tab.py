@@ -413,7 +413,11 @@ def test_exports(tab, kind):
     tab.run(f"document.getElementById('do-{kind}').click()")
 
     def downloaded(_):
-        return [file for file in tab.downloads.iterdir() if file.suffix == f".{kind}"]
+        # the name is taken, by an empty file, before the content is there
+        files = list(tab.downloads.iterdir())
+        under_way = any(file.suffix == ".crdownload" for file in files)
+        whole = [file for file in files if file.suffix == f".{kind}" and file.stat().st_size]
+        return [] if under_way else whole
 
     (file,) = WebDriverWait(tab.driver, PATIENCE).until(downloaded)
     content = file.read_bytes()
