@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from phasetrack._checks import ExpectedError
 from phasetrack.geometry import ClusterGeometry
 from phasetrack.losses import Loss
-from phasetrack.projection import Projection, random_span
+from phasetrack.projection import Projection, with_control
 from phasetrack.schedules import Schedule
 from phasetrack.snapshot import Layers, Seen, Snapshot, StepSizes
 from phasetrack.views import ACTIVATIONS, TwoLayerView, known_activation
@@ -479,9 +479,7 @@ class Capture:
         """On the signal span, and beside it the random one, as `like` is kept."""
         key = (like.device, like.dtype)
         if key not in self._projections:
-            basis = self.geometry.basis
-            spans = basis.to(like), random_span(*basis.shape).to(like)
-            self._projections[key] = Projection(*spans)
+            self._projections[key] = with_control(self.geometry.basis, like)
         return self._projections[key]
 
 

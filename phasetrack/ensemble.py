@@ -33,7 +33,7 @@ from phasetrack.network import TwoLayerNet
 from phasetrack.phases import Phase
 from phasetrack.probes import default_probes
 from phasetrack.products import AUTO, chosen_matmul
-from phasetrack.projection import Projection, random_span
+from phasetrack.projection import with_control
 from phasetrack.records import History
 from phasetrack.settings import RunSettings
 from phasetrack.snapshot import Layers, Seen, Snapshot, StepSizes
@@ -315,8 +315,7 @@ class _Look:
     def __init__(self, geometry: ClusterGeometry, like: Tensor) -> None:
         self._geometry, self._loss = geometry, LogisticLoss()
         self._each = LogisticLoss("none").forward
-        basis = geometry.basis
-        self._projection = Projection(basis.to(like), random_span(*basis.shape).to(like))
+        self._projection = with_control(geometry.basis, like)
         self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def state(self, networks: Networks) -> Layers:
@@ -340,7 +339,7 @@ class _Look:
         sound = torch.tensor(True)  # the samples are our own
         layers = map(Layers, state.coordinates, state.perp, state.head)
         batches = map(Seen, outputs, targets, traces, repeat(sound))
-        for member, loss, read, batch in zip(members, losses, layers, batches, strict=False):
+        for member, loss, read, batch in zip(members, losses, layers, batches, strict=True):
             member.note(loss)
             member.tracker.receive(
                 Snapshot(

@@ -50,6 +50,11 @@ class Projection:
         return lengths[0] if len(lengths) == 1 else _together(lengths)
 
 
+def with_control(basis: Tensor, like: Tensor) -> Projection:
+    """On a span, beside it a random one of its dimension, in the dtype and on the device of `like`."""
+    return Projection(basis.to(like), random_span(*basis.shape).to(like))
+
+
 def random_span(d: int, k: int) -> Tensor:
     """Orthonormal basis of a random span, always the same, float64 (d, k)."""
     generator = torch.Generator().manual_seed(CONTROL_SEED)

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from phasetrack._checks import check_int
 from phasetrack.geometry import ClusterGeometry
+from phasetrack.tasks.altered import Altered, Chance
+from phasetrack.tasks.base import Task
 from phasetrack.tasks.bits import signs
 from phasetrack.tasks.boolean import INPUTS
 
@@ -95,7 +97,7 @@ class BooleanFunction:
 
 
 @dataclass(frozen=True)
-class TwoXORs:
+class TwoXORs(Altered):
     """Two XORs at once: y = -x_1 x_2 = -x_3 x_4, x being uniform where the two agree.
 
     Either one alone tells the label; a network may find both.
@@ -118,21 +120,10 @@ class TwoXORs:
         names = [name for name, kept in zip(whole.names, agree.tolist(), strict=True) if kept]
         return ClusterGeometry(whole.centres[agree], whole.labels[agree], names)
 
-    def sample(
-        self,
-        count: int,
-        *,
-        seed: int,
-        step: int,
-        start: int = 0,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> tuple[Tensor, Tensor]:
-        """Samples start .. start + count - 1 of the batch of `step` (see `Task.sample`)."""
-        task = BooleanFunction(self.d, 4, parity)
-        x, agreement = task.sample(
-            count, seed=seed, step=step, start=start, device=device, dtype=dtype
-        )
+    def _plain(self) -> Task:
+        return BooleanFunction(self.d, 4, parity)
+
+    def _altered(self, x: Tensor, agreement: Tensor, _: Chance) -> tuple[Tensor, Tensor]:
         x = x.clone()
         x[:, 3] *= agreement  # mends the second where it disagrees
         return x, -x[:, 0] * x[:, 1]

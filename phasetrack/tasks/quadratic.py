@@ -10,8 +10,7 @@ from torch import Tensor
 
 from phasetrack._checks import check_float, check_int
 from phasetrack.geometry import ClusterGeometry
-from phasetrack.tasks.bits import chance
-from phasetrack.tasks.boolean import XOR
+from phasetrack.tasks.altered import Altered, Chance
 from phasetrack.tasks.functions import TwoXORs
 
 # The share of samples whose label the stronger of two XORs tells. Chosen here: the other is half as
@@ -29,7 +28,7 @@ def quadratic(x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class MixedXORs:
+class MixedXORs(Altered):
     """x uniform on {-1, +1}^d; the label is -x_1 x_2 for a share s of the samples, -x_3 x_4 for the rest.
 
     The mean label at x is the quadratic form -(s x_1 x_2 + (1 - s) x_3 x_4), so that s and 1 - s are
@@ -53,19 +52,5 @@ class MixedXORs:
         """The 8 corners at which the two agree; elsewhere a sample has either label."""
         return TwoXORs(self.d).geometry
 
-    def sample(
-        self,
-        count: int,
-        *,
-        seed: int,
-        step: int,
-        start: int = 0,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> tuple[Tensor, Tensor]:
-        """Samples start .. start + count - 1 of the batch of `step` (see `Task.sample`)."""
-        x, _ = XOR(self.d).sample(
-            count, seed=seed, step=step, start=start, device=device, dtype=dtype
-        )
-        first = chance(self.first, count, seed, step, start).to(device)
-        return x, -torch.where(first, x[:, 0] * x[:, 1], x[:, 2] * x[:, 3])
+    def _altered(self, x: Tensor, _: Tensor, met: Chance) -> tuple[Tensor, Tensor]:
+        return x, -torch.where(met(self.first), x[:, 0] * x[:, 1], x[:, 2] * x[:, 3])

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from phasetrack._checks import check_float, check_int
 from phasetrack.geometry import ClusterGeometry
-from phasetrack.tasks.bits import chance, uniform
+from phasetrack.tasks.altered import Altered, Chance
+from phasetrack.tasks.bits import uniform
 from phasetrack.tasks.boolean import XOR
 
 NORMALS = 3  # stream of random bits, after boolean.py's and that of chances
@@ -20,7 +21,7 @@ ROTATION_SEED = 20230915  # fixed, so that runs of different seeds see the same 
 
 
 @dataclass(frozen=True)
-class UnbalancedXOR:
+class UnbalancedXOR(Altered):
     """XOR where +1 is the label of a given share of the samples.
 
     Args:
@@ -41,28 +42,15 @@ class UnbalancedXOR:
         """XOR's."""
         return XOR(self.d).geometry
 
-    def sample(
-        self,
-        count: int,
-        *,
-        seed: int,
-        step: int,
-        start: int = 0,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> tuple[Tensor, Tensor]:
-        """Samples start .. start + count - 1 of the batch of `step` (see `Task.sample`)."""
-        x, _ = XOR(self.d).sample(
-            count, seed=seed, step=step, start=start, device=device, dtype=dtype
-        )
-        y = 2 * chance(self.positive, count, seed, step, start).to(device, dtype) - 1
+    def _altered(self, x: Tensor, _: Tensor, met: Chance) -> tuple[Tensor, Tensor]:
+        y = 2 * met(self.positive).to(x) - 1
         x = x.clone()
         x[:, 1] = -y * x[:, 0]
         return x, y
 
 
 @dataclass(frozen=True)
-class NoisyXOR:
+class NoisyXOR(Altered):
     """XOR where a share of the labels is turned round.
 
     Args:
@@ -83,26 +71,12 @@ class NoisyXOR:
         """XOR's: each cluster has the label of most of its samples."""
         return XOR(self.d).geometry
 
-    def sample(
-        self,
-        count: int,
-        *,
-        seed: int,
-        step: int,
-        start: int = 0,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> tuple[Tensor, Tensor]:
-        """Samples start .. start + count - 1 of the batch of `step` (see `Task.sample`)."""
-        x, y = XOR(self.d).sample(
-            count, seed=seed, step=step, start=start, device=device, dtype=dtype
-        )
-        turned = chance(self.wrong, count, seed, step, start).to(device, dtype)
-        return x, y * (1 - 2 * turned)
+    def _altered(self, x: Tensor, y: Tensor, met: Chance) -> tuple[Tensor, Tensor]:
+        return x, y * (1 - 2 * met(self.wrong).to(y))
 
 
 @dataclass(frozen=True)
-class RotatedXOR:
+class RotatedXOR(Altered):
     """XOR in a random orthonormal basis: no axis of the inputs is special.
 
     Args:
@@ -131,21 +105,8 @@ class RotatedXOR:
         plain = XOR(self.d).geometry
         return ClusterGeometry(plain.centres @ self.rotation, plain.labels, plain.names)
 
-    def sample(
-        self,
-        count: int,
-        *,
-        seed: int,
-        step: int,
-        start: int = 0,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> tuple[Tensor, Tensor]:
-        """Samples start .. start + count - 1 of the batch of `step` (see `Task.sample`)."""
-        x, y = XOR(self.d).sample(
-            count, seed=seed, step=step, start=start, device=device, dtype=dtype
-        )
-        return x @ self.rotation.to(device, dtype), y
+    def _altered(self, x: Tensor, y: Tensor, _: Chance) -> tuple[Tensor, Tensor]:
+        return x @ self.rotation.to(x), y
 
 
 @dataclass(frozen=True)
