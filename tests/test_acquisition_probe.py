@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-import torch
+from following import followed
 
-from phasetrack import LogisticLoss, TwoLayerNet, attach
+from phasetrack import TwoLayerNet
 from phasetrack.acquisition import AcquisitionProbe, acquisitions
 from phasetrack.geometry import Neurons
 from phasetrack.measures.acquisition import Features, contributions, gains, holders
@@ -18,17 +18,8 @@ FEATURES = Features.products(D, 4, {"-x1 x2": (-1, 1, 2), "-x3 x4": (-1, 3, 4)})
 
 def steps(net, probes, **options):
     """Train, and return the tracker and the weights before each step."""
-    optimizer, loss, seen = torch.optim.SGD(net.parameters(), lr=0.3 * P), LogisticLoss(), []
-    with attach(
-        net, optimizer, loss=loss, geometry=TASK.geometry, probes=probes, strict=True, **options
-    ) as tracker:
-        for step in range(STEPS):
-            x, y = TASK.sample(M, seed=0, step=step)
-            seen.append([p.detach().clone() for p in net.parameters()])
-            optimizer.zero_grad()
-            loss(net(x), y).backward()
-            optimizer.step()
-    return tracker, seen
+    options = {"probes": probes, "strict": True, **options}
+    return followed(net, TASK, lr=0.3 * P, batch=M, steps=STEPS, **options)
 
 
 def test_readings_are_those_of_the_weights():

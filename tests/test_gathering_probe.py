@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-import torch
+from following import followed
 
-from phasetrack import LogisticLoss, TwoLayerNet, attach
+from phasetrack import TwoLayerNet
 from phasetrack.gathering import GatheringProbe
 from phasetrack.geometry import Neurons
 from phasetrack.measures import gathering
@@ -16,18 +16,8 @@ NAMES = TASK.geometry.names
 
 
 def training(width, probes, **options):
-    net, loss = TwoLayerNet(D, width), LogisticLoss()
-    optimizer, seen = torch.optim.SGD(net.parameters(), lr=0.3 * width), []
-    with attach(
-        net, optimizer, loss=loss, geometry=TASK.geometry, probes=probes, **options
-    ) as tracker:
-        for step in range(STEPS):
-            x, y = TASK.sample(M, seed=0, step=step)
-            seen.append([p.detach().clone() for p in net.parameters()])
-            optimizer.zero_grad()
-            loss(net(x), y).backward()
-            optimizer.step()
-    return tracker, seen
+    options = {"probes": probes, **options}
+    return followed(TwoLayerNet(D, width), TASK, lr=0.3 * width, batch=M, steps=STEPS, **options)
 
 
 @pytest.mark.parametrize("block", [1, 4])
