@@ -19,30 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from phasetrack._checks import ExpectedError
+from phasetrack._hooks import Hook, Watch, nothing
 from phasetrack.geometry import ClusterGeometry
 from phasetrack.losses import Loss
 from phasetrack.projection import Projection, with_control
 from phasetrack.schedules import Schedule
 from phasetrack.snapshot import Layers, Seen, Snapshot, StepSizes
 from phasetrack.views import ACTIVATIONS, TwoLayerView, known_activation
-
-
-class _Hook:
-    """A hook that pickles and copies as one that does nothing, so that models stay saveable."""
-
-    def __init__(self, function: Callable[..., None]) -> None:
-        self.function = function
-
-    def __call__(self, *args: Any) -> None:
-        self.function(*args)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_Hook, (_nothing,))
-
-
-def _nothing(*_: Any) -> None:
-    """What a copied or unpickled hook does."""
-
 
 # Forward passes whose inputs are held until a loss tells which of them it belongs to (chosen here).
 HELD_PASSES = 4
@@ -96,8 +79,8 @@ class Capture:
         failed: Callable[[Exception], None],
         keep_inputs: bool = False,
     ) -> None:
-        hooks = optimizer._optimizer_step_pre_hooks.values()
-        if any(isinstance(hook, _Hook) and hook.function is not _nothing for hook in hooks):
+        hooks = optimizer._optimizer_step_post_hooks.values()
+        if any(isinstance(hook, Hook) and hook.function is not nothing for hook in hooks):
             raise ExpectedError(
                 "optimizer",
                 "one that is not tracked",
@@ -130,7 +113,6 @@ class Capture:
         self._detached = False  # whether the loss was called on outputs that carry no gradient
         self._keep_inputs = keep_inputs
         self._projections: dict[tuple[torch.device, torch.dtype], Projection] = {}
-        self._handles = ExitStack()
         # looked up at every step: the parameter of each weight, and its group's number
         self._watched = [*view.first.parameters, *view.second.parameters]
         self._trained = [next(iter(w.parameters), None) for w in (view.first, view.second)]
@@ -142,20 +124,25 @@ class Capture:
                 f"one that trains {view.names[0]} or {view.names[1]}",
                 "one that does not",
             )
-        self._on: list[_Hook] = []
         self._closed = False
+        self._looking = (
+            True  # whether hooks are where they see a step; at first so that all are reached
+        )
         self._stepping = False  # whether the optimizer is going through its hooks
+        self._watches: list[Watch] = []
+        self._counting = Hook(self._round(self._after_step))
         with ExitStack() as attaching:
             for register, function in self._hooks(loss):
-                self._on.append(_Hook(function))
-                attaching.callback(register(self._on[-1]).remove)
-            self._handles = attaching.pop_all()
+                self._watches.append(Watch(register, function))
+                attaching.callback(self._watches[-1].remove)
+            self._counted = optimizer.register_step_post_hook(self._counting)
+            attaching.pop_all()
 
     def _hooks(self, loss: Loss) -> list[tuple[Callable[[Any], Any], Callable[..., None]]]:
+        """What is looked at in a step that is captured, inputs first."""
         hooks: list[tuple[Callable[[Any], Any], Callable[..., None]]] = [
             (self.view.site.register_forward_hook, self._guarded(self._see_inputs)),
             (self.optimizer.register_step_pre_hook, self._round(self._before_step)),
-            (self.optimizer.register_step_post_hook, self._round(self._after_step)),
         ]
         first, second = self.view.first, self.view.second
         # bare and tied weights have no module whose output is the block's
@@ -225,7 +212,7 @@ class Capture:
         """Count on from a step and time; steps up to `recorded` were captured already."""
         self.view, self._step, self._time = view, step, time
         self._forget()
-        self._armed = not self._closed and step > recorded and self._schedule(step)
+        self._arm(not self._closed and step > recorded and self._schedule(step))
 
     def close(self) -> None:
         """Remove every hook of this capture and no other; may be called again.
@@ -234,13 +221,29 @@ class Capture:
         on and go at the next forward pass.
         """
         self._armed, self._closed = False, True
-        for hook in self._on:
-            hook.function = _nothing
+        self._counting.function = nothing
+        for watch in self._watches:
+            watch.become(nothing)
         if self._stepping:
-            self._on[0].function = lambda *_: self._handles.close()
+            inputs, *_ = self._watches
+            inputs.become(lambda *_: self._remove())
+            inputs.switch(on=True)
         else:
-            self._handles.close()
+            self._remove()
         self._forget()
+
+    def _remove(self) -> None:
+        for watch in self._watches:
+            watch.remove()
+        self._counted.remove()
+
+    def _arm(self, armed: bool) -> None:
+        """Look at what comes before the next optimizer step, or leave it alone."""
+        self._armed = armed
+        if armed is not self._looking:
+            self._looking = armed
+            for watch in self._watches:
+                watch.switch(armed)
 
     def _forget(self) -> None:
         self._pieces.clear()
@@ -318,16 +321,19 @@ class Capture:
     def step_sizes(self) -> StepSizes:
         """Length of the coming step for each layer, from the optimizer's own groups."""
         groups = [self._group(parameter) for parameter in self._trained]
-        first, second = self._etas(groups)
+        first, second = (self._eta_of(parameter) for parameter in self._trained)
         options = ("momentum", "weight_decay")
         plain = type(self.optimizer) is torch.optim.SGD and not any(
             group.get(option, 0) for group in groups if group for option in options
         )
         return StepSizes(first, second, plain)
 
-    def _etas(self, groups: list[dict[str, Any] | None]) -> list[float]:
-        scale = 1.0 if self.view.scale is None else self.view.scale
-        return [float(group["lr"]) * scale if group else 0.0 for group in groups]
+    def _eta_of(self, parameter: nn.Parameter | None) -> float:
+        """How far the coming step, or the one just taken, moves a weight's layer."""
+        group, scale = self._group(parameter), self.view.scale
+        if group is None:
+            return 0.0
+        return float(group["lr"]) * (1.0 if scale is None else scale)
 
     def _group(self, parameter: nn.Parameter | None) -> dict[str, Any] | None:
         """The optimizer's group that trains a weight now; None if none does."""
@@ -391,7 +397,6 @@ class Capture:
     def _before_step(self, _: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._pending = None
         if not self._armed:
-            self._eta = max(self._etas([self._group(parameter) for parameter in self._trained]))
             return
         try:
             state = self._tried(self._state)
@@ -409,6 +414,11 @@ class Capture:
         self._forget()
 
     def _after_step(self, *_: object) -> None:
+        if not self._armed:
+            first, second = self._trained
+            self._eta = max(self._eta_of(first), self._eta_of(second))
+            self._count()
+            return
         try:
             if self._pending is not None:
                 # a closure may be called again after the weights have moved: not our state
@@ -419,13 +429,16 @@ class Capture:
                 self._eta = sizes.eta
                 self._hand_over(self._pending._replace(sizes=sizes))
         finally:
-            if self._armed:
-                self._forget()
+            self._forget()
             self._pending = None
-            # exceptions before the update keep the optimizer from taking the step and us from here
-            self._step += 1
-            self._time += self._eta
-            self._armed = not self._closed and self._schedule(self._step)
+            self._count()
+
+    def _count(self) -> None:
+        """A step was taken: exceptions before the update keep the optimizer from it and us from here."""
+        self._step += 1
+        self._time += self._eta
+        if not self._closed:
+            self._arm(self._schedule(self._step))
 
     def _hand_over(self, state: _State) -> None:
         snapshot = self._tried(partial(self._snapshot, state))

@@ -65,12 +65,13 @@ if TYPE_CHECKING:
 
 # Snapshots that are measured in one go, if nothing asks for them before (chosen here: Python's own
 # cost of a reading is then shared by so many that the hooks cost more).
-BLOCK = 64
+BLOCK = 128
 # ... and fewer where a block's tables would hold more numbers than this. Small tables are what Python's
-# cost weighs on; PyTorch also divides larger ones among threads, which can move last digits.
-BLOCK_NUMBERS = 2**15
+# cost weighs on; PyTorch divides tables of this size between two threads at most, which then meet at
+# the end of a group (`rows`), and larger ones among more, which can move last digits.
+BLOCK_NUMBERS = 2**16
 # Seconds that a snapshot waits at most, if steps go on (chosen here: before anybody misses it).
-LATEST = 0.25
+LATEST = 0.5
 # Of `Tracker.state_dict`; a state of another format is refused.
 STATE_FORMAT = 2
 
@@ -134,7 +135,7 @@ def attach(
         on_alert: called likewise with each failure signature.
         block: at most so many recorded steps are measured in one go, which on small networks costs
             hardly more than one. Readings are the same to the bit for every value. Files and sinks
-            then lag by less than `block` records and by a quarter of a second while steps go on;
+            then lag by less than `block` records and by half a second while steps go on;
             reading anything of the tracker measures what is pending first. Everything is measured
             at its own step where someone waits for it (`on_transition`, `on_alert`, `strict`),
             where a probe of your own looks at single snapshots, and on large networks.
@@ -942,7 +943,7 @@ def _missing(probe: Probe, block: Block) -> str:
             return str(problem)
         return (
             "no loss call was seen in this step: call the loss module given to attach(), "
-            "or tracker.loss(outputs, targets)"
+            "or tracker.loss(outputs, targets); if you compile the model, do so before its first step"
         )
     if "previous" in probe.needs and block.before is None:
         return "it needs an earlier recorded step"

@@ -108,6 +108,44 @@ def test_a_failure_leaves_the_users_hooks_and_no_other(fail):
     assert hooks(*objects) == before and len(before) == 4
 
 
+def test_a_step_that_is_not_recorded_has_one_hook_where_it_is_counted():
+    """Modules with hooks are called by a slower way."""
+    objects = setting()
+    net, optimizer, _ = objects
+    with follow(*objects, every=3) as tracker:
+        counts = []
+        for step in range(7):
+            counts.append(len(hooks(*objects)))
+            train(*objects, range(step, step + 1))
+        assert counts == [4, 1, 1, 4, 1, 1, 4]
+        assert len(hooks(net)) == 0 and len(hooks(optimizer)) == 1
+    assert hooks(*objects) == [] and tracker.history.steps.tolist() == [0, 3, 6]
+    assert not np.isnan(tracker.history["loss/train"]).any()
+
+
+def test_hooks_stay_until_a_step_has_gone_through_them():
+    """The first step is not recorded: whether the model is compiled is not known before it."""
+    objects = setting()
+    with follow(*objects, every=lambda step: step == 2) as tracker:
+        counts = []
+        for step in range(4):
+            counts.append(len(hooks(*objects)))
+            train(*objects, range(step, step + 1))
+    assert counts == [4, 1, 4, 1] and tracker.history.steps.tolist() == [2]
+
+
+def test_time_is_counted_at_the_rates_of_steps_that_are_not_recorded():
+    net, optimizer, loss = setting(lr=3.0 * P)
+    slower = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+    times = []
+    probe = lambda snapshot: {"mine": times.append(snapshot.time) or 0.0}  # noqa: E731
+    with follow(net, optimizer, loss, every=4, probes=[probe]):
+        for step in range(9):
+            train(net, optimizer, loss, range(step, step + 1))
+            slower.step()
+    assert times == pytest.approx([0.0, *(sum(3.0 * 0.5**s for s in range(n)) for n in (4, 8))])
+
+
 def test_an_attach_that_fails_late_leaves_no_hook(tmp_path, monkeypatch):
     """Files are opened after the hooks are on."""
     objects = setting()

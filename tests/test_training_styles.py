@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from phasetrack import ClusterGeometry, LogisticLoss, TwoLayerNet, attach
+from phasetrack.schedules import as_schedule
 from phasetrack.tasks import XOR
 
 D = 8
@@ -161,13 +162,14 @@ def test_a_closure_that_evaluates_the_last_micro_batch():
     assert tracker.view.scale == pytest.approx(1)
 
 
+@pytest.mark.parametrize("every", [1, 2, lambda step: step in (1, 3)], ids=["1", "2", "odd"])
 @pytest.mark.parametrize("order", ["compile first", "attach first"])
-def test_compiled_models(order):
+def test_compiled_models(order, every):
     def run(probed):
         torch._dynamo.reset()
         model, loss = net(), LogisticLoss()
         optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-        options = {"loss": loss, "geometry": TASK.geometry, "strict": True}
+        options = {"loss": loss, "geometry": TASK.geometry, "every": every, "strict": True}
         tracker = None
         compiled = torch.compile(model, backend="aot_eager") if order == "compile first" else model
         if probed:
@@ -178,7 +180,8 @@ def test_compiled_models(order):
             step(compiled, optimizer, loss, number)
         if tracker:
             tracker.detach()
-            assert tracker.history.steps.tolist() == [0, 1, 2, 3, 4]
+            recorded = as_schedule(every)
+            assert tracker.history.steps.tolist() == [s for s in range(5) if recorded(s)]
             assert not np.isnan(tracker.history["loss/train"]).any()
         return list(model.parameters())
 
