@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console, Group
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
+
+from phasetrack.settings import RunSettings
 
 from . import options as opt
 
@@ -22,19 +24,13 @@ UNITS = (("days", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0))
 PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 
 
+@opt.settings_options(*opt.PLAN)
 def plan(
+    *,
     task: Annotated[
         str, typer.Argument(help="The distribution, as for run.", metavar="[TASK]")
     ] = "xor",
-    d: opt.Dim = 512,
-    width: opt.Width = 512,
-    batch: opt.Batch = None,
-    eta: opt.Eta = 0.2,
-    theta: opt.Theta = 0.1,
-    steps: opt.Steps = None,
-    seed: opt.Seed = 0,
-    target: opt.Target = 0.05,
-    micro_batch: opt.MicroBatch = None,
+    options: dict[str, Any],
     gpus: Annotated[int, typer.Option(help="GPUs in the last column (8: one server).")] = 8,
     gpu_tflops: Annotated[
         float, typer.Option(help=f"Peak float32 arithmetic of a GPU, 10^12/s (19.5: {A100}).")
@@ -56,20 +52,7 @@ def plan(
     Trains nothing: steps are forecast, this machine's pace is measured in about a second, and that
     of GPUs is computed from the figures given.
     """
-    from phasetrack.settings import RunSettings
-
-    settings = RunSettings(
-        task=task,
-        d=d,
-        width=width,
-        batch=batch,
-        eta=eta,
-        theta=theta,
-        steps=steps,
-        seed=seed,
-        target=target,
-        micro_batch=micro_batch,
-    )
+    settings = RunSettings(task=task, **options)
     from phasetrack.planning import Gpu
     from phasetrack.planning import plan as planned
 
@@ -79,7 +62,9 @@ def plan(
         typer.echo(json.dumps(made.as_json(), indent=2))
         return
     content = Group(_boundaries(made), Text(), _cost(made), Text(), _time(made), *_notes(made))
-    title = Text(f"plan of {task}, d = {d}, width {width}, m = {settings.batch_size}")
+    title = Text(
+        f"plan of {task}, d = {settings.d}, width {settings.width}, m = {settings.batch_size}"
+    )
     console = Console()
     console.print(
         Panel(content, title=title, width=min(78, console.width))
