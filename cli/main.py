@@ -139,7 +139,7 @@ def run(
 
 @app.command()
 @opt.settings_options(*opt.FORECAST)
-def forecast(*, task: opt.Task, options: dict[str, Any], as_json: opt.Json = False) -> None:
+def forecast(*, task: opt.Task, options: dict[str, Any], as_json: opt.SummaryJson = False) -> None:
     """Predict a whole run, boundaries and band, without training."""
     settings = RunSettings(task=task, **options)
     from phasetrack.forecast import predict
@@ -157,7 +157,7 @@ app.command()(claims)
 @app.command()
 def show(
     run: opt.RunPath,
-    as_json: opt.Json = False,
+    as_json: opt.SummaryJson = False,
     zeta: Annotated[
         float | None,
         typer.Option(help="Label again: SIGNAL_HEAVY begins at zeta* <= this.", show_default=False),
@@ -200,7 +200,7 @@ def show(
 
 
 @app.command("list")
-def list_runs(out: opt.Out = Path("runs"), as_json: opt.Json = False) -> None:
+def list_runs(out: opt.Out = Path("runs"), as_json: opt.SummaryJson = False) -> None:
     """List the runs in a folder, oldest first; what cannot be read is said and left out."""
     from phasetrack._checks import ExpectedError
     from phasetrack.run_directory import find_runs
@@ -259,7 +259,7 @@ def compare(
         bool, typer.Option("--align", help="Count the figure's steps from each run's onset.")
     ] = False,
     size: opt.Size = "screen",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Lay runs beside each other: the settings that differ, and all results."""
     recorded = [_read(run) for run in runs]
@@ -306,7 +306,7 @@ def report(
 
 
 @app.command()
-def replay(run: opt.RunPath, as_json: opt.Json = False) -> None:
+def replay(run: opt.RunPath, as_json: opt.SummaryJson = False) -> None:
     """Look back at a run's saved weights, against the signal span found at its end."""
     recorded = _read(run)
     from phasetrack.replay import replay as look_back

@@ -143,7 +143,10 @@ CheckpointSeconds = Annotated[
 RunPath = Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")]
 RunPaths = Annotated[list[Path], typer.Argument(help="Run directories.", metavar="RUN...")]
 Size = Annotated[str, typer.Option(help="screen, or paper: 7 inches wide, 300 dots an inch.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, with the keys of summary.json.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+SummaryJson = Annotated[
+    bool, typer.Option("--json", help="Print JSON, with the keys of summary.json.")
+]
 
 
 def settings_options(*names: str) -> Callable[[Command], Command]:

@@ -15,6 +15,7 @@ from rich.text import Text
 from phasetrack.settings import RunSettings
 
 from . import options as opt
+from .tables import open_table
 
 if TYPE_CHECKING:
     from phasetrack.planning import Plan
@@ -45,7 +46,7 @@ def plan(
     gpu_link: Annotated[
         float, typer.Option(help=f"Link between GPUs, GB/s in one direction (300: {A100}).")
     ] = 300.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Predict boundaries, samples, memory, FLOPs and time of a run, on a core and on GPUs.
 
@@ -101,15 +102,8 @@ def _three(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _table(*headers: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    for header in headers:
-        table.add_column(header, justify="right" if table.columns else "left")
-    return table
-
-
 def _boundaries(plan: Plan) -> Table:
-    table = _table("predicted boundary", "step", "band", "samples")
+    table = open_table("predicted boundary", "step", "band", "samples")
     names = {
         "signal_heavy_onset": "onset of signal-heaviness",
         "linear_exit": "exit from the linear regime",
@@ -127,7 +121,7 @@ def _boundaries(plan: Plan) -> Table:
 
 
 def _cost(plan: Plan) -> Table:
-    table = _table("in all", "")
+    table = open_table("in all", "")
     micro = plan.micro_batch
     rows = {
         "steps": str(plan.steps),
@@ -143,7 +137,7 @@ def _cost(plan: Plan) -> Table:
 
 def _time(plan: Plan) -> Table:
     gpus = plan.gpu.count
-    table = _table("time", "1 core, measured", "1 GPU", f"{gpus} GPUs" if gpus > 1 else "")
+    table = open_table("time", "1 core, measured", "1 GPU", f"{gpus} GPUs" if gpus > 1 else "")
     seconds = [plan.core_seconds(), plan.gpu_seconds(1)]
     seconds += [plan.gpu_seconds(gpus)] if gpus > 1 else []
     table.add_row("the run", *map(duration, seconds))

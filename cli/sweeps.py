@@ -15,12 +15,12 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 from rich.text import Text
 
 from phasetrack.settings import RunSettings
 
 from . import options as opt
+from .tables import open_table
 
 if TYPE_CHECKING:
     from phasetrack.sweeps.points import Outcome, Point
@@ -147,7 +147,7 @@ def _tell(made: Sweep, console: Console, failed: list[Outcome]) -> None:
 
     # means and intervals go below each other where there is no room beside
     gap = 2 if console.width >= ROOMY or not console.is_terminal else 1
-    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="dim")
+    table = open_table(gap=gap)
     for name in (*made.grid.axes, *COLUMNS):
         table.add_column(name, justify="right", min_width=max(map(len, name.split())))
     for chosen, cells in by_combination(made):
