@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
+
+from . import options as opt
+from .tables import open_table
 
 if TYPE_CHECKING:
     from phasetrack.experiments.registry import Claim
@@ -46,7 +48,7 @@ def claims(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the first run of each setting.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Put the statements of arXiv 2309.15111 on trial here, with numbers, intervals and verdicts.
 
@@ -106,7 +108,7 @@ def _print(console: Console, claim: Claim, result: Result, seconds: float, *, wh
     console.print(title.append(f"  ({seconds:.0f} s)", "dim"), highlight=False, soft_wrap=True)
     if not whole:
         return
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    table = open_table()
     for header in ("measured", "estimate [95 %]", "asked", ""):
         table.add_column(header)
     for finding in result.findings:

@@ -17,6 +17,7 @@ import typer
 
 from phasetrack._checks import printable
 from phasetrack._launched import Place, ProcessError, place
+from phasetrack.settings import RunSettings
 
 from . import options as opt
 from .claims import claims
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from phasetrack.phases import Thresholds
     from phasetrack.run_directory import Run
-    from phasetrack.settings import RunSettings
 
 app = typer.Typer(
     help="Phase diagnostics for two-layer neural networks (arXiv 2309.15111).",
@@ -69,23 +69,12 @@ def _check_processes(context: typer.Context) -> None:
 
 
 @app.command()
+@opt.settings_options(*opt.SETTINGS)
 def run(
+    *,
     context: typer.Context,
     task: opt.Task,
-    d: opt.Dim = 512,
-    width: opt.Width = 512,
-    batch: opt.Batch = None,
-    eta: opt.Eta = 0.2,
-    theta: opt.Theta = 0.1,
-    steps: opt.Steps = None,
-    seed: opt.Seed = 0,
-    train: opt.Train = "both",
-    target: opt.Target = 0.05,
-    every: opt.Every = 1,
-    micro_batch: opt.MicroBatch = None,
-    shuffle_labels: opt.ShuffleLabels = False,
-    gradient_error: opt.GradientError = False,
-    snapshots: opt.Snapshots = None,
+    options: dict[str, Any],
     device: opt.Device = "cpu",
     threads: opt.Threads = None,
     matmul: opt.Matmul = "auto",
@@ -100,25 +89,7 @@ def run(
     Exit code 0: the run came to its end; 1: it diverged; 130: interrupted; 143: terminated. After
     the last two it is readable, and --resume goes on with it.
     """
-    options: dict[str, Any] = {
-        "task": task,
-        "d": d,
-        "width": width,
-        "batch": batch,
-        "eta": eta,
-        "theta": theta,
-        "steps": steps,
-        "seed": seed,
-        "train": train,
-        "every": every,
-        "target": target,
-        "micro_batch": micro_batch,
-        "shuffle_labels": shuffle_labels,
-        "gradient_error": gradient_error,
-        "snapshots": snapshots,
-    }
-    from phasetrack.settings import RunSettings
-
+    options = {"task": task, **options}
     if resume is None:
         settings = RunSettings(**options)
     else:
@@ -167,39 +138,15 @@ def run(
 
 
 @app.command()
-def forecast(
-    task: opt.Task,
-    d: opt.Dim = 512,
-    width: opt.Width = 512,
-    batch: opt.Batch = None,
-    eta: opt.Eta = 0.2,
-    theta: opt.Theta = 0.1,
-    steps: opt.Steps = None,
-    seed: opt.Seed = 0,
-    train: opt.Train = "both",
-    target: opt.Target = 0.05,
-    as_json: opt.Json = False,
-) -> None:
+@opt.settings_options(*opt.FORECAST)
+def forecast(*, task: opt.Task, options: dict[str, Any], as_json: opt.SummaryJson = False) -> None:
     """Predict a whole run, boundaries and band, without training."""
-    from phasetrack.settings import RunSettings
-
-    settings = RunSettings(
-        task=task,
-        d=d,
-        width=width,
-        batch=batch,
-        eta=eta,
-        theta=theta,
-        steps=steps,
-        seed=seed,
-        train=train,
-        target=target,
-    )
+    settings = RunSettings(task=task, **options)
     from phasetrack.forecast import predict
     from phasetrack.tasks.catalogue import make_task
 
     summary = predict(make_task(task, settings.d).geometry, settings).as_summary()
-    _show(summary, as_json, f"forecast of {task}, d = {d}")
+    _show(summary, as_json, f"forecast of {task}, d = {settings.d}")
 
 
 app.command()(plan)
@@ -210,7 +157,7 @@ app.command()(claims)
 @app.command()
 def show(
     run: opt.RunPath,
-    as_json: opt.Json = False,
+    as_json: opt.SummaryJson = False,
     zeta: Annotated[
         float | None,
         typer.Option(help="Label again: SIGNAL_HEAVY begins at zeta* <= this.", show_default=False),
@@ -253,7 +200,7 @@ def show(
 
 
 @app.command("list")
-def list_runs(out: opt.Out = Path("runs"), as_json: opt.Json = False) -> None:
+def list_runs(out: opt.Out = Path("runs"), as_json: opt.SummaryJson = False) -> None:
     """List the runs in a folder, oldest first; what cannot be read is said and left out."""
     from phasetrack._checks import ExpectedError
     from phasetrack.run_directory import find_runs
@@ -312,7 +259,7 @@ def compare(
         bool, typer.Option("--align", help="Count the figure's steps from each run's onset.")
     ] = False,
     size: opt.Size = "screen",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Lay runs beside each other: the settings that differ, and all results."""
     recorded = [_read(run) for run in runs]
@@ -359,7 +306,7 @@ def report(
 
 
 @app.command()
-def replay(run: opt.RunPath, as_json: opt.Json = False) -> None:
+def replay(run: opt.RunPath, as_json: opt.SummaryJson = False) -> None:
     """Look back at a run's saved weights, against the signal span found at its end."""
     recorded = _read(run)
     from phasetrack.replay import replay as look_back

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from phasetrack.settings import RunSettings
+
+Command = Callable[..., None]
 
 Task = Annotated[
     str,
@@ -15,73 +22,81 @@ Task = Annotated[
         metavar="TASK",
     ),
 ]
-Dim = Annotated[int, typer.Option("--d", help="Input dimension, >= 2 (512: chosen here).")]
-Width = Annotated[
-    int,
-    typer.Option(help="Number of neurons p (512: chosen here; from 32 on it hardly matters)."),
-]
-Batch = Annotated[
-    int | None,
-    typer.Option(
-        help="Fresh samples a step, m (default: 4 d, chosen here: the paper asks for d polylog(d)).",
-        show_default=False,
-    ),
-]
-Eta = Annotated[
-    float,
-    typer.Option(
-        help="Step of each neuron; SGD's lr is eta * width (0.2: chosen here; paper: eta <= theta, "
-        "which works too and takes more steps)."
-    ),
-]
-Theta = Annotated[
-    float,
-    typer.Option(
-        help="Radius of the initial sphere and |a| at the start (0.1: chosen here; paper: "
-        "1 / polylog(d))."
-    ),
-]
-Steps = Annotated[
-    int | None,
-    typer.Option(
-        help="Take exactly so many steps (default: until the loss target, at most 3 times the "
-        "predicted number of steps).",
-        show_default=False,
-    ),
-]
-Seed = Annotated[int, typer.Option(help="Of the weights and the samples (0: chosen here).")]
-Train = Annotated[
-    str, typer.Option(help="Which layers move: both, first or second (both: the paper).")
-]
-Target = Annotated[float, typer.Option(help="Loss at which a run is FITTED (0.05: chosen here).")]
-Every = Annotated[
-    int, typer.Option(help="Record every n-th step (1: the whole run is in the history).")
-]
-MicroBatch = Annotated[
-    int | None,
-    typer.Option(
-        help="Samples in memory at once; the result stays the same up to rounding (default: chosen "
-        "from d, batch, width and memory).",
-        show_default=False,
-    ),
-]
-ShuffleLabels = Annotated[
-    bool, typer.Option("--shuffle-labels", help="Labels without signal: a run that must fail.")
-]
-GradientError = Annotated[
-    bool,
-    typer.Option(
-        "--gradient-error",
-        help="Also read the gradient's first-order error (two backward passes a record).",
-    ),
-]
-Snapshots = Annotated[
-    int | None,
-    typer.Option(
-        help="Save the weights at every n-th step, for `phasetrack replay` (default: none).",
-        show_default=False,
-    ),
-]
+# Those that decide a run, in the order of the help text; `RunSettings` has their defaults.
+SETTINGS: dict[str, Any] = {
+    "d": Annotated[int, typer.Option("--d", help="Input dimension, >= 2 (512: chosen here).")],
+    "width": Annotated[
+        int,
+        typer.Option(help="Number of neurons p (512: chosen here; from 32 on it hardly matters)."),
+    ],
+    "batch": Annotated[
+        int | None,
+        typer.Option(
+            help="Fresh samples a step, m (default: 4 d, chosen here: the paper asks for d polylog(d)).",
+            show_default=False,
+        ),
+    ],
+    "eta": Annotated[
+        float,
+        typer.Option(
+            help="Step of each neuron; SGD's lr is eta * width (0.2: chosen here; paper: eta <= theta, "
+            "which works too and takes more steps)."
+        ),
+    ],
+    "theta": Annotated[
+        float,
+        typer.Option(
+            help="Radius of the initial sphere and |a| at the start (0.1: chosen here; paper: "
+            "1 / polylog(d))."
+        ),
+    ],
+    "steps": Annotated[
+        int | None,
+        typer.Option(
+            help="Take exactly so many steps (default: until the loss target, at most 3 times the "
+            "predicted number of steps).",
+            show_default=False,
+        ),
+    ],
+    "seed": Annotated[int, typer.Option(help="Of the weights and the samples (0: chosen here).")],
+    "train": Annotated[
+        str, typer.Option(help="Which layers move: both, first or second (both: the paper).")
+    ],
+    "target": Annotated[
+        float, typer.Option(help="Loss at which a run is FITTED (0.05: chosen here).")
+    ],
+    "every": Annotated[
+        int, typer.Option(help="Record every n-th step (1: the whole run is in the history).")
+    ],
+    "micro_batch": Annotated[
+        int | None,
+        typer.Option(
+            help="Samples in memory at once; the result stays the same up to rounding (default: chosen "
+            "from d, batch, width and memory).",
+            show_default=False,
+        ),
+    ],
+    "shuffle_labels": Annotated[
+        bool, typer.Option("--shuffle-labels", help="Labels without signal: a run that must fail.")
+    ],
+    "gradient_error": Annotated[
+        bool,
+        typer.Option(
+            "--gradient-error",
+            help="Also read the gradient's first-order error (two backward passes a record).",
+        ),
+    ],
+    "snapshots": Annotated[
+        int | None,
+        typer.Option(
+            help="Save the weights at every n-th step, for `phasetrack replay` (default: none).",
+            show_default=False,
+        ),
+    ],
+}
+FORECAST = ("d", "width", "batch", "eta", "theta", "steps", "seed", "train", "target")
+PLAN = (*(name for name in FORECAST if name != "train"), "micro_batch")  # both layers move
+SWEEP = (*FORECAST, "every")
 Device = Annotated[str, typer.Option(help="cpu or cuda[:index]; samples do not depend on it.")]
 Threads = Annotated[
     int | None,
@@ -128,4 +143,34 @@ CheckpointSeconds = Annotated[
 RunPath = Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")]
 RunPaths = Annotated[list[Path], typer.Argument(help="Run directories.", metavar="RUN...")]
 Size = Annotated[str, typer.Option(help="screen, or paper: 7 inches wide, 300 dots an inch.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, with the keys of summary.json.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+SummaryJson = Annotated[
+    bool, typer.Option("--json", help="Print JSON, with the keys of summary.json.")
+]
+
+
+def settings_options(*names: str) -> Callable[[Command], Command]:
+    """Put these of `SETTINGS` in the place of a command's parameter `options`, which is their dict."""
+    shared = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=getattr(RunSettings, name),
+            annotation=SETTINGS[name],
+        )
+        for name in names
+    ]
+
+    def decorate(command: Command) -> Command:
+        parameters: list[inspect.Parameter] = []
+        for own in inspect.signature(command, eval_str=True).parameters.values():
+            parameters += shared if own.name == "options" else [own]
+
+        @wraps(command)
+        def wrapped(**given: Any) -> None:
+            command(options={name: given.pop(name) for name in names}, **given)
+
+        wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return wrapped
+
+    return decorate

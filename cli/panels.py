@@ -16,6 +16,8 @@ from phasetrack._checks import printable
 from phasetrack.phases import Phase
 from phasetrack.sinks.console import PHASE_STYLES, number
 
+from .tables import open_table
+
 if TYPE_CHECKING:
     from phasetrack.comparison import Row
     from phasetrack.run_directory import Run
@@ -71,7 +73,7 @@ def print_summary(console: Console, summary: Mapping[str, Any], title: str) -> N
 
 def run_table(runs: Sequence[Run]) -> Table:
     """One row a run: name, phase, steps, boundaries, alerts."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    table = open_table()
     table.add_column("run", overflow="fold")
     for header in ("phase", "steps", "onset", "linear exit", "fitted"):
         table.add_column(header, justify="left" if header == "phase" else "right")
@@ -169,14 +171,11 @@ def _timeline(stretches: Sequence[Mapping[str, Any]], width: int) -> RenderableT
 
 
 def _steps(summary: Mapping[str, Any]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("boundary")
+    table = open_table("boundary", "step", "detected", "forecast", "band")
     measured = {b["name"]: (b["onset"], b["detected"]) for b in summary.get("boundaries", ())}
     if "loss_halving_step" in summary:
         measured["loss_halving_step"] = (summary["loss_halving_step"], None)
     forecast = summary.get("forecast", {})
-    for header in ("step", "detected", "forecast", "band"):
-        table.add_column(header, justify="right")
     for label, name, predicted in STEPS:
         onset, detected = measured.get(name, (math.nan, None))
         band = forecast.get(predicted, {"value": math.nan, "low": math.nan, "high": math.nan})
@@ -191,10 +190,7 @@ def _steps(summary: Mapping[str, Any]) -> Table:
 
 
 def _growth(rates: Mapping[str, Mapping[str, float]]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("signal growth per unit time")
-    for header in ("measured", "predicted"):
-        table.add_column(header, justify="right")
+    table = open_table("signal growth per unit time", "measured", "predicted")
     for phase, pair in rates.items():
         table.add_row(phase.upper(), f"{pair['measured']:.3f}", f"{pair['predicted']:.3f}")
     return table

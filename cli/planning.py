@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console, Group
@@ -12,7 +12,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from phasetrack.settings import RunSettings
+
 from . import options as opt
+from .tables import open_table
 
 if TYPE_CHECKING:
     from phasetrack.planning import Plan
@@ -22,19 +25,13 @@ UNITS = (("days", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0))
 PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 
 
+@opt.settings_options(*opt.PLAN)
 def plan(
+    *,
     task: Annotated[
         str, typer.Argument(help="The distribution, as for run.", metavar="[TASK]")
     ] = "xor",
-    d: opt.Dim = 512,
-    width: opt.Width = 512,
-    batch: opt.Batch = None,
-    eta: opt.Eta = 0.2,
-    theta: opt.Theta = 0.1,
-    steps: opt.Steps = None,
-    seed: opt.Seed = 0,
-    target: opt.Target = 0.05,
-    micro_batch: opt.MicroBatch = None,
+    options: dict[str, Any],
     gpus: Annotated[int, typer.Option(help="GPUs in the last column (8: one server).")] = 8,
     gpu_tflops: Annotated[
         float, typer.Option(help=f"Peak float32 arithmetic of a GPU, 10^12/s (19.5: {A100}).")
@@ -49,27 +46,14 @@ def plan(
     gpu_link: Annotated[
         float, typer.Option(help=f"Link between GPUs, GB/s in one direction (300: {A100}).")
     ] = 300.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Predict boundaries, samples, memory, FLOPs and time of a run, on a core and on GPUs.
 
     Trains nothing: steps are forecast, this machine's pace is measured in about a second, and that
     of GPUs is computed from the figures given.
     """
-    from phasetrack.settings import RunSettings
-
-    settings = RunSettings(
-        task=task,
-        d=d,
-        width=width,
-        batch=batch,
-        eta=eta,
-        theta=theta,
-        steps=steps,
-        seed=seed,
-        target=target,
-        micro_batch=micro_batch,
-    )
+    settings = RunSettings(task=task, **options)
     from phasetrack.planning import Gpu
     from phasetrack.planning import plan as planned
 
@@ -79,7 +63,9 @@ def plan(
         typer.echo(json.dumps(made.as_json(), indent=2))
         return
     content = Group(_boundaries(made), Text(), _cost(made), Text(), _time(made), *_notes(made))
-    title = Text(f"plan of {task}, d = {d}, width {width}, m = {settings.batch_size}")
+    title = Text(
+        f"plan of {task}, d = {settings.d}, width {settings.width}, m = {settings.batch_size}"
+    )
     console = Console()
     console.print(
         Panel(content, title=title, width=min(78, console.width))
@@ -116,15 +102,8 @@ def _three(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _table(*headers: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    for header in headers:
-        table.add_column(header, justify="right" if table.columns else "left")
-    return table
-
-
 def _boundaries(plan: Plan) -> Table:
-    table = _table("predicted boundary", "step", "band", "samples")
+    table = open_table("predicted boundary", "step", "band", "samples")
     names = {
         "signal_heavy_onset": "onset of signal-heaviness",
         "linear_exit": "exit from the linear regime",
@@ -142,7 +121,7 @@ def _boundaries(plan: Plan) -> Table:
 
 
 def _cost(plan: Plan) -> Table:
-    table = _table("in all", "")
+    table = open_table("in all", "")
     micro = plan.micro_batch
     rows = {
         "steps": str(plan.steps),
@@ -158,7 +137,7 @@ def _cost(plan: Plan) -> Table:
 
 def _time(plan: Plan) -> Table:
     gpus = plan.gpu.count
-    table = _table("time", "1 core, measured", "1 GPU", f"{gpus} GPUs" if gpus > 1 else "")
+    table = open_table("time", "1 core, measured", "1 GPU", f"{gpus} GPUs" if gpus > 1 else "")
     seconds = [plan.core_seconds(), plan.gpu_seconds(1)]
     seconds += [plan.gpu_seconds(gpus)] if gpus > 1 else []
     table.add_row("the run", *map(duration, seconds))

@@ -15,13 +15,14 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 from rich.text import Text
 
+from phasetrack.settings import RunSettings
+
 from . import options as opt
+from .tables import open_table
 
 if TYPE_CHECKING:
-    from phasetrack.settings import RunSettings
     from phasetrack.sweeps.points import Outcome, Point
     from phasetrack.sweeps.sweep import Sweep
 
@@ -31,7 +32,9 @@ ROOMY = 90  # columns of a terminal that the table fills well
 PACE_SECONDS = 600.0
 
 
+@opt.settings_options(*opt.SWEEP)
 def sweep(
+    *,
     task: opt.Task,
     grid: Annotated[
         list[str],
@@ -40,16 +43,7 @@ def sweep(
     seeds: Annotated[
         int, typer.Option(help="Runs of each combination, seeds from --seed on (1: chosen here).")
     ] = 1,
-    d: opt.Dim = 512,
-    width: opt.Width = 512,
-    batch: opt.Batch = None,
-    eta: opt.Eta = 0.2,
-    theta: opt.Theta = 0.1,
-    steps: opt.Steps = None,
-    seed: opt.Seed = 0,
-    train: opt.Train = "both",
-    target: opt.Target = 0.05,
-    every: opt.Every = 1,
+    options: dict[str, Any],
     out: Annotated[
         Path,
         typer.Option(
@@ -77,21 +71,7 @@ def sweep(
     What has a result in OUT is not computed again, so that an interrupted sweep continues when it is
     called again. Exit code 1: some runs failed (they are listed); 130: interrupted.
     """
-    from phasetrack.settings import RunSettings
-
-    base = RunSettings(
-        task=task,
-        d=d,
-        width=width,
-        batch=batch,
-        eta=eta,
-        theta=theta,
-        steps=steps,
-        seed=seed,
-        train=train,
-        target=target,
-        every=every,
-    )
+    base = RunSettings(task=task, **options)
     from phasetrack.sweeps.grid import Grid, parse_axes
     from phasetrack.sweeps.sweep import Sweep
 
@@ -167,7 +147,7 @@ def _tell(made: Sweep, console: Console, failed: list[Outcome]) -> None:
 
     # means and intervals go below each other where there is no room beside
     gap = 2 if console.width >= ROOMY or not console.is_terminal else 1
-    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="dim")
+    table = open_table(gap=gap)
     for name in (*made.grid.axes, *COLUMNS):
         table.add_column(name, justify="right", min_width=max(map(len, name.split())))
     for chosen, cells in by_combination(made):

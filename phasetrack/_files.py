@@ -197,6 +197,9 @@ def sync_folder(folder: Path) -> None:
 def check_plain(path: Path) -> Path:
     """The path of a file that is no link, pipe or device.
 
+    It looks once and by name, which any system can: enough for a command that reads and ends. The
+    tab's server reads for days, and holds on to the directory (`tensorboard_plugin.run_folder`).
+
     Raises:
         ExpectedError: if it is one: it could lead out of the run directory, or never end.
     """

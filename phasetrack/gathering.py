@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from phasetrack.measures import gathering
@@ -58,13 +59,17 @@ class GatheringProbe(Blockwise):
             nothing = Undefined("growth needs an earlier recorded step")
             return {f"gathering/growing_{what}": nothing for what in ("blocks", "neurons")}
         # the blocks of before, at both ends: who changes sides has not grown
-        blocks = block.shifted(lambda before: gathering.assigned(before.neurons))
-        start = block.shifted(
-            lambda before: gathering.signals(before.neurons, gathering.assigned(before.neurons))
-        )
+        then, start = block.shifted(_placed).unbind(dim=1)
+        blocks = then.long()
         grown = gathering.signals(block.neurons, blocks) - start
         means, _ = gathering.of_blocks(grown, blocks, len(block.geometry.names))
         return {
             "gathering/growing_blocks": (means > 0).sum(dim=-1) / (~means.isnan()).sum(dim=-1),
             "gathering/growing_neurons": (grown > 0).double().mean(dim=-1),
         }
+
+
+def _placed(block: Block) -> Tensor:
+    """The block that each neuron is in and its signal there, (K, 2, p)."""
+    blocks = gathering.assigned(block.neurons)
+    return torch.stack([blocks.double(), gathering.signals(block.neurons, blocks)], dim=1)

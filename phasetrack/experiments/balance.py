@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from phasetrack import intervals
 from phasetrack.experiments.lab import Lab, Observed
-from phasetrack.experiments.result import Chart, Finding, Result, Series
+from phasetrack.experiments.result import Chart, Finding, Result
 from phasetrack.settings import RunSettings
 
 
@@ -37,14 +37,7 @@ def run(lab: Lab) -> Result:
         "smallest / largest cluster margin, seed 0",
         "step",
         "ratio",
-        [
-            Series(
-                name,
-                runs[0].history.steps.astype(float).tolist(),
-                runs[0].history["margin/balance"].tolist(),
-            )
-            for name, runs in ways.items()
-        ],
+        [runs[0].series(name, "margin/balance") for name, runs in ways.items()],
     )
     return Result(findings, [chart], f"d = {settings.d}, width {settings.width}, {seeds} seeds")
 

@@ -41,15 +41,7 @@ def run(lab: Lab) -> Result:
         "share of runs in which it was raised",
         "signature",
         "share",
-        [
-            Series(
-                "provoked",
-                [float(i) for i in range(len(provoked))],
-                [f.estimate.value for f in findings[:-1]],
-                [f.estimate.low for f in findings[:-1]],
-                [f.estimate.high for f in findings[:-1]],
-            )
-        ],
+        [Series.of("provoked", range(len(provoked)), (f.estimate for f in findings[:-1]))],
         kinds=list(provoked),
     )
     return Result(findings, [chart], f"d = {d}, {seeds} seeds; {len(healthy)} healthy runs")

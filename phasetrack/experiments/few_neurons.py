@@ -17,7 +17,7 @@ from torch import Tensor
 
 from phasetrack import intervals
 from phasetrack.experiments.lab import Lab, Observed, error_on_fresh_samples, pruned
-from phasetrack.experiments.result import Chart, Finding, Result, Series
+from phasetrack.experiments.result import Chart, Finding, Result
 from phasetrack.measures import heaviness
 from phasetrack.settings import RunSettings
 from phasetrack.tasks import XOR
@@ -52,18 +52,11 @@ def run(lab: Lab) -> Result:
             high=0.01,
         ),
     ]
-    first = ends[0].history
     chart = Chart(
         "share of the squared length in heavy neurons, seed 0",
         "step",
         "share",
-        [
-            Series(
-                "heavy neurons",
-                first.steps.astype(float).tolist(),
-                first["heaviness/heavy_mass"].tolist(),
-            )
-        ],
+        [ends[0].series("heavy neurons", "heaviness/heavy_mass")],
     )
     return Result(findings, [chart], f"d = {base.d}, width {base.width}, {seeds} seeds")
 

@@ -44,16 +44,7 @@ def run(lab: Lab) -> Result:
         pairs = [(math.log(d), math.log(n)) for d in dims for n in found[d]]
         power = intervals.slope(*np.array(pairs).T)
         findings.append(Finding(f"power of d, {name}", power, low=1.6, high=2.4))
-        means = [intervals.mean(found[d]) for d in dims]
-        series.append(
-            Series(
-                name,
-                dims,
-                [one.value for one in means],
-                [one.low for one in means],
-                [one.high for one in means],
-            )
-        )
+        series.append(Series.of(name, dims, (intervals.mean(found[d]) for d in dims)))
     series.append(Series("d^2", dims, [float(d * d) for d in dims], predicted=True))
     title = "samples to 10 percent error"
     chart = Chart(title, "d", "samples", series, log_x=True, log_y=True)

@@ -68,12 +68,12 @@ def run(lab: Lab) -> Result:
         Finding("onset, measured / forecast, over settings", over_settings, low, high),
         Finding("loss halved, measured / forecast, over settings", halved_over, low, high),
     ]
-    places = [float(number) for number in range(len(settings))]
+    places = range(len(settings))
     chart = Chart(
         "measured / forecast",
         "setting",
         "ratio",
-        [_series("onset", places, onsets), _series("loss halved", places, halvings)],
+        [Series.of("onset", places, onsets), Series.of("loss halved", places, halvings)],
         kinds=list(settings),
     )
     return Result(findings, [chart], f"around d = {base.d}, width {base.width}, {seeds} seeds")
@@ -82,13 +82,3 @@ def run(lab: Lab) -> Result:
 def _growth(one: Observed, phase: str) -> float:
     rates = one.summary["growth"].get(phase)
     return rates["measured"] / rates["predicted"] if rates else math.nan
-
-
-def _series(name: str, x: list[float], estimates: list[intervals.Interval]) -> Series:
-    return Series(
-        name,
-        x,
-        [one.value for one in estimates],
-        [one.low for one in estimates],
-        [one.high for one in estimates],
-    )

@@ -139,11 +139,7 @@ def _error(one: Observed, low: float, high: float) -> float:
 
 def _signal_chart(one: Observed) -> Chart:
     geometry = make_task(one.settings.task, one.settings.d).geometry
-    steps = one.history.steps.astype(float).tolist()
-    series = [
-        Series(name, steps, one.history[f"gathering/signal/{name}"].tolist())
-        for name in geometry.names
-    ]
+    series = [one.series(name, f"gathering/signal/{name}") for name in geometry.names]
     return Chart(
         f"signal of each block, d = {one.settings.d}, seed 0", "step", "signal", series, log_y=True
     )
@@ -155,13 +151,7 @@ def _error_chart(runs: list[Observed]) -> Chart:
         intervals.mean([_error(one, low, high) for one in runs])
         for low, high in zip(EDGES, ends, strict=True)
     ]
-    series = Series(
-        "test error",
-        [float(number) for number in range(len(means))],
-        [one.value for one in means],
-        [one.low for one in means],
-        [one.high for one in means],
-    )
+    series = Series.of("test error", range(len(means)), means)
     kinds = [
         f"from {low:g}" if math.isinf(high) else f"{low:g} to {high:g}"
         for low, high in zip(EDGES, ends, strict=True)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from phasetrack.acquisition import AcquisitionProbe
 from phasetrack.experiments.features import features
+from phasetrack.experiments.result import Series
 from phasetrack.gathering import GatheringProbe
 from phasetrack.held_out import HeldOutProbe
 from phasetrack.losses import LogisticLoss
@@ -77,6 +78,12 @@ class Observed:
         """A reading at the last recorded step that is not after `step`."""
         index = int((self.history.steps <= step).sum()) - 1
         return float(self.history[metric][index])
+
+    def series(self, name: str, metric: str) -> Series:
+        """A reading over the steps, as a curve of a chart."""
+        return Series(
+            name, self.history.steps.astype(float).tolist(), self.history[metric].tolist()
+        )
 
 
 @dataclass

@@ -117,9 +117,7 @@ def _gap_chart(fixed: dict[int, list[Observed]]) -> Chart:
     curves = {"test": _tested, "training": _trained}
     series = []
     for name, errors in curves.items():
-        means = [intervals.mean(errors(fixed[n])) for n in sizes]
-        ends = ([one.low for one in means], [one.high for one in means])
-        series.append(Series(name, sizes, [one.value for one in means], *ends))
+        series.append(Series.of(name, sizes, (intervals.mean(errors(fixed[n])) for n in sizes)))
     return Chart("full batch: error at the end", "samples / d", "error", series, log_x=True)
 
 

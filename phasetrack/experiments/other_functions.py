@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from phasetrack import intervals
 from phasetrack.experiments.lab import Lab, Observed
-from phasetrack.experiments.result import Chart, Finding, Result, Series
+from phasetrack.experiments.result import Chart, Finding, Result
 from phasetrack.settings import RunSettings
 
 COMPARED = ("xor", "rotated")
@@ -62,11 +62,7 @@ def run(lab: Lab) -> Result:
         "step",
         "loss",
         [
-            Series(
-                name,
-                found[0].history.steps.astype(float).tolist(),
-                found[0].history["loss/train"].tolist(),
-            )
+            found[0].series(name, "loss/train")
             for name, found in runs.items()
             if name != "or"  # AND with its signs turned
         ],

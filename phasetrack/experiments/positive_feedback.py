@@ -14,7 +14,7 @@ import numpy as np
 
 from phasetrack import intervals
 from phasetrack.experiments.lab import Lab, Observed, error_on_fresh_samples
-from phasetrack.experiments.result import Chart, Finding, Result, Series
+from phasetrack.experiments.result import Chart, Finding, Result
 from phasetrack.settings import RunSettings
 
 # The law of growth is read while the margin goes from a tenth of it to this: the loss is then still
@@ -59,14 +59,7 @@ def run(lab: Lab) -> Result:
         "smallest cluster margin, seed 0",
         "step",
         "margin",
-        [
-            Series(
-                name,
-                runs[0].history.steps.astype(float).tolist(),
-                runs[0].history["margin/min"].tolist(),
-            )
-            for name, runs in ways.items()
-        ],
+        [runs[0].series(name, "margin/min") for name, runs in ways.items()],
     )
     return Result(findings, [chart], f"d = {base.d}, width {base.width}, {seeds} seeds")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -74,6 +74,12 @@ class Series:
     low: Sequence[float] = ()
     high: Sequence[float] = ()
     predicted: bool = False
+
+    @classmethod
+    def of(cls, name: str, x: Sequence[float], estimates: Iterable[Interval]) -> Series:
+        """Estimates with their intervals."""
+        y, low, high = zip(*((one.value, one.low, one.high) for one in estimates), strict=True)
+        return cls(name, x, y, low, high)
 
 
 @dataclass(frozen=True)

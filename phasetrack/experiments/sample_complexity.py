@@ -56,13 +56,7 @@ def run(lab: Lab) -> Result:
         "d",
         "samples",
         [
-            Series(
-                "measured",
-                dims,
-                [means[d].value for d in dims],
-                [means[d].low for d in dims],
-                [means[d].high for d in dims],
-            ),
+            Series.of("measured", dims, (means[d] for d in dims)),
             Series(
                 "d^2, for comparison",
                 dims,

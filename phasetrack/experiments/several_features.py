@@ -26,7 +26,7 @@ from phasetrack import intervals
 from phasetrack.acquisition import acquisitions
 from phasetrack.experiments.features import features
 from phasetrack.experiments.lab import Lab, Observed, error_on_fresh_samples
-from phasetrack.experiments.result import Chart, Finding, Result, Series
+from phasetrack.experiments.result import Chart, Finding, Result
 from phasetrack.geometry import Neurons
 from phasetrack.measures.acquisition import Features, contributions, holders
 from phasetrack.phases import Boundary
@@ -169,10 +169,6 @@ def _holders(one: Observed) -> Tensor:
 
 
 def _chart(name: str, one: Observed) -> Chart:
-    steps = one.history.steps.astype(float).tolist()
-    series = [
-        Series(feature, steps, one.history[f"acquisition/{feature}"].tolist())
-        for feature in _features(one).names
-    ]
+    series = [one.series(name, f"acquisition/{name}") for name in _features(one).names]
     marks = [(b.onset, b.name) for b in acquisitions(one.history, _features(one))]
     return Chart(f"{name}, seed 0", "step", "gain of each feature", series, marks=marks)

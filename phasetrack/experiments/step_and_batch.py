@@ -69,15 +69,7 @@ def run(lab: Lab) -> Result:
         "share of runs that were fitted",
         "m / d",
         "share",
-        [
-            Series(
-                "runs",
-                shares,
-                [e.value for e in counts],
-                [e.low for e in counts],
-                [e.high for e in counts],
-            )
-        ],
+        [Series.of("runs", shares, counts)],
         log_x=True,
     )
     return Result(findings, [chart], f"d = {base.d}, width {base.width}, {seeds} seeds")

@@ -12,7 +12,7 @@ import numpy as np
 
 from phasetrack import intervals
 from phasetrack.experiments.lab import Lab, Observed
-from phasetrack.experiments.result import Chart, Finding, Result, Series
+from phasetrack.experiments.result import Chart, Finding, Result
 from phasetrack.settings import RunSettings
 
 ORDER = ["SIGNAL_FINDING", "SIGNAL_HEAVY", "FITTED"]
@@ -43,20 +43,15 @@ def run(lab: Lab) -> Result:
                 "zeta* falls through 1 once",
                 "step",
                 "zeta*",
-                [Series(f"seed {one.settings.seed}", _steps(one), _zeta(one)) for one in runs[:5]],
+                [
+                    one.series(f"seed {one.settings.seed}", "heaviness/zeta_star")
+                    for one in runs[:5]
+                ],
                 log_y=True,
             )
         ],
         f"d = {settings.d}, width {settings.width}, m = {settings.batch_size}, {count} seeds",
     )
-
-
-def _steps(one: Observed) -> list[float]:
-    return [float(step) for step in one.history.steps]
-
-
-def _zeta(one: Observed) -> list[float]:
-    return [float(value) for value in one.history["heaviness/zeta_star"]]
 
 
 def _crossings(one: Observed) -> int:

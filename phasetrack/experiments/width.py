@@ -58,15 +58,7 @@ def run(lab: Lab) -> Result:
         "share of runs that were fitted",
         "width p",
         "share",
-        [
-            Series(
-                "runs",
-                widths,
-                [e.value for e in counts.values()],
-                [e.low for e in counts.values()],
-                [e.high for e in counts.values()],
-            )
-        ],
+        [Series.of("runs", widths, counts.values())],
         log_x=True,
     )
     return Result(findings, [chart], f"d = {base.d}, {seeds} seeds")

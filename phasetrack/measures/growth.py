@@ -136,6 +136,7 @@ def layer_balance(neurons: Neurons, group: Tensor) -> Tensor:
     Under gradient flow a^2 - |w|^2 of each neuron is conserved, so this tends to 1 as both grow.
     NaN for an empty group.
     """
+    # the growth probe takes this ratio of its `group_sums`: three groups in one pass at every step
     return (
         (neurons.second_layer.square() * group).sum(dim=-1) / (neurons.mass * group).sum(dim=-1)
     ).sqrt()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -50,26 +50,8 @@ class XOR:
         dtype: torch.dtype = torch.float32,
     ) -> tuple[Tensor, Tensor]:
         """Samples start .. start + count - 1 of the batch of `step` (see `Task.sample`)."""
-        x = signs(
-            count,
-            self.d,
-            seed=seed,
-            stream=INPUTS,
-            step=step,
-            start=start,
-            device=device,
-            dtype=dtype,
-        )
+        draw = partial(signs, count, seed=seed, step=step, start=start, device=device, dtype=dtype)
+        x = draw(self.d, stream=INPUTS)
         if not self.shuffle_labels:
             return x, -x[:, 0] * x[:, 1]
-        y = signs(
-            count,
-            1,
-            seed=seed,
-            stream=LABELS,
-            step=step,
-            start=start,
-            device=device,
-            dtype=dtype,
-        )
-        return x, y[:, 0]
+        return x, draw(1, stream=LABELS)[:, 0]

@@ -14,8 +14,6 @@ from phasetrack._checks import check_int
 from phasetrack.geometry import ClusterGeometry
 from phasetrack.tasks.altered import Altered, Chance
 from phasetrack.tasks.base import Task
-from phasetrack.tasks.bits import signs
-from phasetrack.tasks.boolean import INPUTS
 
 Function = Callable[[Tensor], Tensor]
 
@@ -46,11 +44,11 @@ def staircase(x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class BooleanFunction:
+class BooleanFunction(Altered):
     """x uniform on {-1, +1}^d, labelled by a function of its first k coordinates.
 
     Args:
-        d: input dimension, >= k.
+        d: input dimension, >= 2 and >= k.
         k: coordinates that matter.
         function: from (..., k) signs to (...) signs.
     """
@@ -61,7 +59,7 @@ class BooleanFunction:
 
     def __post_init__(self) -> None:
         """Check d."""
-        check_int("d", self.d, minimum=self.k)
+        check_int("d", self.d, minimum=max(2, self.k))
 
     @cached_property
     def geometry(self) -> ClusterGeometry:
@@ -72,27 +70,7 @@ class BooleanFunction:
         names = ["".join("+" if sign > 0 else "-" for sign in corner) for corner in corners]
         return ClusterGeometry(centres, self.function(corners), names)
 
-    def sample(
-        self,
-        count: int,
-        *,
-        seed: int,
-        step: int,
-        start: int = 0,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> tuple[Tensor, Tensor]:
-        """Samples start .. start + count - 1 of the batch of `step` (see `Task.sample`)."""
-        x = signs(
-            count,
-            self.d,
-            seed=seed,
-            stream=INPUTS,
-            step=step,
-            start=start,
-            device=device,
-            dtype=dtype,
-        )
+    def _altered(self, x: Tensor, _: Tensor, __: Chance) -> tuple[Tensor, Tensor]:
         return x, self.function(x[:, : self.k])
 
 
