@@ -23,6 +23,7 @@ def take_turns(
     rounds: int,
     warm_up: int = 2,
     calls: int | Mapping[str, int] = 1,
+    settle: Callable[[], object] = lambda: None,
 ) -> dict[str, list[float]]:
     """Seconds a call of each case, one number a round.
 
@@ -35,6 +36,8 @@ def take_turns(
         warm_up: turns before those, which are thrown away.
         calls: calls in one turn, for all or by case: enough to take a millisecond or more, and a
             whole number of blocks where work comes in blocks.
+        settle: called before the clock is read at either end of a turn, as torch.cuda.synchronize
+            where a GPU goes on by itself.
     """
     names = list(cases)
     seconds: dict[str, list[float]] = {name: [] for name in names}
@@ -42,9 +45,11 @@ def take_turns(
         first = turn % len(names)
         for name in names[first:] + names[:first]:
             count, case = calls if isinstance(calls, int) else calls[name], cases[name]
+            settle()
             started = time.perf_counter()
             for _ in range(count):
                 case()
+            settle()
             if turn >= 0:
                 seconds[name].append((time.perf_counter() - started) / count)
     return seconds
@@ -75,9 +80,10 @@ def publish(rows: Sequence[Row], out: Path | None, **settings: object) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on, and when."""
+    """What the figures were measured on, and when; a GPU where one was used."""
     return {
         "processor": _processor(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_initialized() else None,
         "cores": len(os.sched_getaffinity(0)),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

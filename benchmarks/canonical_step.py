@@ -71,18 +71,26 @@ def canonical(
     matmul: Matmul,
     until: ExitStack,
     logdir: Path | None = None,
+    device: torch.device = CPU,
 ) -> Callable[[], None]:
     """phasetrack's own step; with probes, until the stack is left, where there is a directory."""
     task, loss = XOR(settings.d), LogisticLoss()
-    net = kind(settings.d, settings.width)
+    net = kind(settings.d, settings.width).to(device)
     optimizer = torch.optim.SGD(net.parameters(), lr=settings.eta * settings.width)
     if logdir is not None:
-        tracker = attach(net, optimizer, loss=loss, geometry=task.geometry, logdir=logdir)
+        tracker = attach(
+            net,
+            optimizer,
+            loss=loss,
+            geometry=task.geometry,
+            logdir=logdir,
+            every=settings.every,
+        )
         until.enter_context(tracker)
     steps = iter(range(2**62))
 
     def step() -> None:
-        take_step(settings, task, net, optimizer, loss, next(steps), device=CPU, matmul=matmul)
+        take_step(settings, task, net, optimizer, loss, next(steps), device=device, matmul=matmul)
 
     return step
 

@@ -445,9 +445,11 @@ def _unforeseen(block: Block) -> tuple[tuple[Tensor, str], ...]:
     """Why the law said nothing at the snapshot before each of a block's: masks and reasons."""
     assert block.before is not None
     reasons = []
-    for snapshot in (block.before.snapshots[-1], *block.snapshots[:-1]):
+    ours = ((block, snapshot) for snapshot in block.snapshots[:-1])
+    # blocks are asked for batches: what they hold has travelled to the host already
+    for of, snapshot in ((block.before, block.before.snapshots[-1]), *ours):
         reason = _unpredictable(snapshot)
-        if reason is None and snapshot.batch is None:
+        if reason is None and of.batch is None:
             reason = Undefined("the loss slopes need a batch")
         reasons.append("a cluster had no samples" if reason is None else reason.reason)
     lacking = block.shifted(lambda before: before.slopes.isnan().any(dim=-1))

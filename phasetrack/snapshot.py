@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -373,15 +373,14 @@ def _stacked(column: Sequence[Tensor | None]) -> Tensor | None:
 
 def _to_host(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
     """The same tensors as float64 on the host, in one transfer."""
-    given = [tensor for tensor in tensors if tensor is not None]
-    if any(tensor.is_cuda for tensor in given):
-        wide = torch.float64 if any(t.dtype == torch.float64 for t in given) else torch.float32
-        packed = torch.cat([tensor.reshape(-1).to(wide) for tensor in given]).cpu().double()
-        pieces = torch.split(packed, [tensor.numel() for tensor in given])
-        moved = iter([piece.view(t.shape) for piece, t in zip(pieces, given, strict=True)])
-    else:
-        moved = iter([tensor.double() for tensor in given])
-    return [None if tensor is None else next(moved) for tensor in tensors]
+    away = [tensor for tensor in tensors if tensor is not None and tensor.is_cuda]
+    moved: Iterator[Tensor] = iter(())
+    if away:
+        wide = torch.float64 if any(t.dtype == torch.float64 for t in away) else torch.float32
+        packed = torch.cat([tensor.reshape(-1).to(wide) for tensor in away]).cpu().double()
+        pieces = torch.split(packed, [tensor.numel() for tensor in away])
+        moved = iter([piece.view(t.shape) for piece, t in zip(pieces, away, strict=True)])
+    return [t if t is None else next(moved) if t.is_cuda else t.double() for t in tensors]
 
 
 @dataclass(eq=False)
@@ -408,10 +407,13 @@ class Block:
     def singles(self) -> list[Snapshot]:
         """The snapshots, each with the one before it and the first of all."""
         earlier = [self.before.snapshots[-1] if self.before else None, *self.snapshots[:-1]]
-        return [
+        singles = [
             replace(snapshot, previous=previous and previous.lean(), first=self.first)
             for snapshot, previous in zip(self.snapshots, earlier, strict=True)
         ]
+        if len(singles) == 1:  # what has travelled does not travel again
+            singles[0].__dict__["_table"] = self._table
+        return singles
 
     @property
     def geometry(self) -> ClusterGeometry:
@@ -425,7 +427,8 @@ class Block:
 
     @cached_property
     def _table(self) -> _Table:
-        return _Table.of(self.snapshots)
+        # one by itself has been looked at for its problem already
+        return _Table.of(self.snapshots) if len(self.snapshots) > 1 else self.snapshots[0]._table
 
     @property
     def neurons(self) -> Neurons:

@@ -397,7 +397,7 @@ def _checked_readout(readout: Tensor, second: Weight) -> Tensor:
             f"shape ({second.shape[0]},) or (n, {second.shape[0]}), for the outputs of {second.name}",
             tuple(torch.as_tensor(readout).shape),
         )
-    return directions
+    return directions.to(second.value.device)  # now: at a step the host would wait for the copy
 
 
 def _oriented(first: Weight, second: Weight) -> tuple[Weight, Weight, bool]:

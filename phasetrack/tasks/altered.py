@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from phasetrack.tasks.base import Task
-from phasetrack.tasks.bits import chance
+from phasetrack.tasks.bits import chance, sent
 from phasetrack.tasks.boolean import XOR
 
 # Whether each sample is among a share of them: share to bool (count,), on the samples' device.
@@ -39,7 +39,7 @@ class Altered:
             count, seed=seed, step=step, start=start, device=device, dtype=dtype
         )
         return self._altered(
-            x, y, lambda share: chance(share, count, seed, step, start).to(x.device)
+            x, y, lambda share: sent(chance(share, count, seed, step, start), x.device)
         )
 
     def _plain(self) -> Task:

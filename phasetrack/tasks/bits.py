@@ -51,10 +51,20 @@ def signs(
     if torch.device(device).type == "cpu":
         index = torch.from_numpy(packed.astype(np.int32))
     else:
-        index = torch.from_numpy(packed).to(device).to(torch.int32)
+        index = sent(torch.from_numpy(packed), device).to(torch.int32)
     # a table of all 256 bytes unpacks eight signs at a time
     unpacked = torch.index_select(_byte_table(torch.device(device), dtype), 0, index)
     return unpacked.view(rows, row_words * 64)[:, :columns]
+
+
+def sent(values: Tensor, device: torch.device | str) -> Tensor:
+    """Values of the host on a device; to a GPU they travel while the host goes on."""
+    where = torch.device(device)
+    if where.type != "cuda":
+        return values.to(where)
+    # a GPU reads by itself from page-locked memory alone; PyTorch hands that memory out again only
+    # once the GPU has read it, so that nobody need keep the copy
+    return values.pin_memory().to(where, non_blocking=True)
 
 
 def chance(share: float, count: int, seed: int, step: int, start: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from phasetrack._checks import check_float, check_int
 from phasetrack.geometry import ClusterGeometry
 from phasetrack.tasks.altered import Altered, Chance
-from phasetrack.tasks.bits import uniform
+from phasetrack.tasks.bits import sent, uniform
 from phasetrack.tasks.boolean import XOR
 
 NORMALS = 3  # stream of random bits, after boolean.py's and that of chances
@@ -100,13 +100,21 @@ class RotatedXOR(Altered):
         return turned
 
     @cached_property
+    def _placed(self) -> dict[tuple[torch.device, torch.dtype], Tensor]:
+        """The rotation where and as it was asked for: copied once, not at every step."""
+        return {}
+
+    @cached_property
     def geometry(self) -> ClusterGeometry:
         """XOR's clusters, rotated."""
         plain = XOR(self.d).geometry
         return ClusterGeometry(plain.centres @ self.rotation, plain.labels, plain.names)
 
     def _altered(self, x: Tensor, y: Tensor, _: Chance) -> tuple[Tensor, Tensor]:
-        return x @ self.rotation.to(x), y
+        key = (x.device, x.dtype)
+        if key not in self._placed:
+            self._placed[key] = self.rotation.to(x)
+        return x @ self._placed[key], y
 
 
 @dataclass(frozen=True)
@@ -141,5 +149,5 @@ class GaussianXOR:
     ) -> tuple[Tensor, Tensor]:
         """Samples start .. start + count - 1 of the batch of `step` (see `Task.sample`)."""
         drawn = uniform(count, self.d, NORMAL_BITS, NORMALS, seed, step, start)
-        x = torch.special.ndtri(drawn).to(device, dtype)
+        x = sent(torch.special.ndtri(drawn).to(dtype), device)
         return x, -x[:, 0].sign() * x[:, 1].sign()

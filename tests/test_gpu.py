@@ -1,0 +1,245 @@
+"""What the host waits for while a network is trained on a GPU: on a pretended one, and on a real one."""
+
+import warnings
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from pretended_gpu import GPU, PretendedGPU
+from torch import nn
+
+import phasetrack.tracker as tracking
+from phasetrack import LogisticLoss, RunSettings, TwoLayerNet, attach, train
+from phasetrack.network import FusedTwoLayerNet
+from phasetrack.products import DEFAULT, Matmul
+from phasetrack.snapshot import Snapshot
+from phasetrack.tasks import bits
+from phasetrack.tasks.catalogue import TASKS, make_task
+from phasetrack.training import resume, take_step
+
+CPU = torch.device("cpu")
+D, WIDTH, BATCH = 32, 32, 128
+real = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch):
+    """Blocks end where they are full, not with the clock."""
+    monkeypatch.setattr(tracking, "LATEST", 1e9)
+
+
+@pytest.fixture
+def gpu():
+    bits._byte_table.cache_clear()
+    with PretendedGPU() as pretended:
+        yield pretended
+    bits._byte_table.cache_clear()
+
+
+def canonical(device, name="xor", **options):
+    """The canonical experiment in small: takes a step whenever the next tracker is asked for."""
+    settings = RunSettings(task=name, d=D, width=WIDTH, batch=BATCH, micro_batch=BATCH // 2)
+    task, loss = make_task(name, D), LogisticLoss()
+    net = FusedTwoLayerNet(D, WIDTH, seed=3).to(device)
+    optimizer, how = torch.optim.SGD(net.parameters(), lr=settings.eta * WIDTH), Matmul(DEFAULT)
+    with attach(net, optimizer, loss=loss, geometry=task.geometry, **options) as seen:
+        for step in range(100):
+            take_step(settings, task, net, optimizer, loss, step, device=device, matmul=how)
+            yield seen
+
+
+def taken(run, count):
+    """The tracker after so many further steps."""
+    return [next(run) for _ in range(count)][-1]
+
+
+def assert_alike(one, other):
+    assert list(one) == list(other) and one.steps.tolist() == other.steps.tolist()
+    for name in other:  # rates are differences of float32 weights
+        np.testing.assert_allclose(one[name], other[name], rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+# --- the pretended GPU sees what makes a host wait, and nothing else
+
+WAITING = {
+    "item": lambda x: x.sum().item(),
+    "float": lambda x: float(x.sum()),
+    "bool": lambda x: bool(x.isfinite().all()),
+    "cpu": lambda x: x.cpu(),
+    "to": lambda x: x.to("cpu"),
+    "double": lambda x: x.to("cpu", torch.float64),
+    "list": lambda x: x.tolist(),
+    "into": lambda x: torch.zeros(3, 4).copy_(x),
+    "nonzero": lambda x: x.nonzero(),
+    "equal": lambda x: torch.equal(x, x.clone()),
+    "mask": lambda x: x[x > 0],
+    "select": lambda x: x.masked_select(x > 0),
+    "unique": lambda x: x.unique(),
+    "pageable": lambda x: torch.ones(3).to(x.device),
+    "not blocking, pageable": lambda x: torch.ones(3).to(x.device, non_blocking=True),
+    "pinned, blocking": lambda x: torch.ones(3).pin_memory().to(x.device),
+    "from": lambda x: x.copy_(torch.zeros(3, 4)),
+    "index from the host": lambda x: x[torch.tensor([0, 2])],
+}
+
+
+@pytest.mark.parametrize("look", WAITING.values(), ids=WAITING.keys())
+def test_whatever_waits_is_seen(look, gpu):
+    x = torch.ones(3, 4, device=GPU)
+    assert not gpu.waits
+    look(x)
+    assert len(gpu.waits) == 1
+
+
+def test_what_does_not_wait_is_not_counted(gpu):
+    x = torch.ones(3, 4, device=GPU, requires_grad=True)
+    index = torch.arange(2, device=GPU)
+    pinned = torch.ones(4).pin_memory().to(GPU, non_blocking=True)
+    (x[index] @ pinned * torch.tensor(2.0)).relu().sum().backward()
+    assert x.is_cuda and x.grad.device == GPU and not gpu.waits
+    assert x.grad.cpu().tolist() == [[2.0] * 4, [2.0] * 4, [0.0] * 4]
+
+
+def test_both_sides_do_not_mix(gpu):
+    with pytest.raises(RuntimeError, match="on one device"):
+        torch.ones(3, device=GPU) + torch.ones(3)
+
+
+# --- phasetrack on it
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_steps_that_are_not_recorded_wait_for_nothing(name, gpu):
+    run = canonical(GPU, name, every=50)
+    taken(run, 1)  # recorded; tables and clusters are placed once
+    before = len(gpu.waits)
+    assert taken(run, 20).step == 21 and gpu.waits[before:] == []
+
+
+@pytest.mark.parametrize("block", [1, 8])
+def test_recorded_steps_wait_once_a_block(block, gpu):
+    run = canonical(GPU, block=block)
+    taken(run, 2).phase  # noqa: B018 measures what is pending
+    before = len(gpu.waits)
+    counted = [len(gpu.waits) - before for _, _ in zip(range(block), run, strict=False)]
+    assert counted == [0] * (block - 1) + [1] and gpu.waits[before:] == ["copy to the host"]
+
+
+def test_probes_of_single_steps_wait_once_a_step(gpu):
+    """However many they are."""
+    probes = [
+        lambda snapshot: {"a": snapshot.neurons.second_layer.sum()},
+        lambda snapshot: {"w": snapshot.neurons.perp.sum()},
+    ]
+    run = canonical(GPU, probes=probes)
+    taken(run, 2)
+    before = len(gpu.waits)
+    assert len(taken(run, 4).history["w"]) == 6
+    assert gpu.waits[before:] == ["copy to the host"] * 4
+
+
+def test_readings_are_those_of_the_host(gpu):
+    there, here = (taken(canonical(device), 20).history for device in (GPU, CPU))
+    assert_alike(there, here)
+
+
+def test_a_block_of_a_larger_network_waits_once_a_recorded_step(gpu):
+    block = nn.Sequential(nn.Linear(D, 16), nn.ReLU(), nn.Linear(16, 6))
+    model = nn.Sequential(block, nn.Linear(6, 2)).to(GPU)
+    optimizer, loss = torch.optim.SGD(model.parameters(), lr=0.1), nn.CrossEntropyLoss()
+    task, names = make_task("xor", D), ("0.0", "0.2")
+    options = {"layers": names, "readout": torch.eye(6)[0], "activation": torch.relu, "block": 1}
+    with attach(
+        model, optimizer, loss=loss, geometry=task.geometry, strict=True, **options
+    ) as tracker:
+        for step in range(4):
+            before = len(gpu.waits)
+            x, y = task.sample(BATCH, seed=0, step=step, device=GPU)
+            optimizer.zero_grad()
+            loss(model(x), (y > 0).long()).backward()
+            optimizer.step()
+        assert gpu.waits[before:] == ["copy to the host"] and tracker.history.count == 4
+
+
+def test_a_state_from_the_gpu_is_one_of_the_host(gpu):
+    snapshots = []
+    run = canonical(GPU, probes=[lambda snapshot: snapshots.append(snapshot) or {}])
+    taken(run, 2).phase  # noqa: B018
+    one = snapshots[0]
+    kept = Snapshot.of_state(one.state_dict(), one.view, one.geometry, one.loss)
+    assert kept.layers.perp.device == CPU
+    assert torch.equal(kept.neurons.coordinates, one.neurons.coordinates)
+
+
+# --- a real one
+
+
+@contextmanager
+def sync_debug(mode):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it does not see every wait yet
+        torch.cuda.set_sync_debug_mode(mode)
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@real
+@pytest.mark.parametrize("name", TASKS)
+def test_real_steps_that_are_not_recorded_wait_for_nothing(name):
+    run = canonical(torch.device("cuda"), name, every=50)
+    taken(run, 2)
+    with sync_debug("error"):
+        assert taken(run, 20).step == 22
+
+
+@real
+@pytest.mark.parametrize("block", [1, 8])
+def test_real_recorded_steps_wait_once_a_block(block):
+    run = canonical(torch.device("cuda"), block=block)
+    taken(run, 2).phase  # noqa: B018
+    with warnings.catch_warnings(record=True) as waits, sync_debug("warn"):
+        warnings.simplefilter("always")
+        taken(run, block)
+    assert len([w for w in waits if "synchronizing" in str(w.message)]) == 1
+
+
+@real
+def test_real_readings_are_those_of_the_host():
+    there, here = (taken(canonical(torch.device(d)), 20).history for d in ("cuda", "cpu"))
+    assert_alike(there, here)
+
+
+@real
+@pytest.mark.parametrize("name", sorted(set(TASKS) - {"rotated"}))  # a product of each device's own
+def test_real_samples_and_first_weights_are_those_of_the_host(name):
+    ours, theirs = (
+        make_task(name, D).sample(50, seed=1, step=2, device=d) for d in ("cuda", "cpu")
+    )
+    assert all(torch.equal(one.cpu(), other) for one, other in zip(ours, theirs, strict=True))
+    net = TwoLayerNet(D, WIDTH, seed=1).to("cuda")
+    assert torch.equal(net.first.weight.cpu(), TwoLayerNet(D, WIDTH, seed=1).first.weight)
+
+
+class Interrupt:
+    """A sink that ends the training at a step."""
+
+    def write(self, record):
+        if record.step == 13:
+            raise KeyboardInterrupt
+
+    def close(self, summary, history):
+        pass
+
+
+@real
+def test_real_runs_go_on_to_the_bit(tmp_path):
+    settings = RunSettings(d=8, width=8, batch=16, steps=20)
+    options = {"out": tmp_path, "device": "cuda", "checkpoint_steps": 4}
+    train(settings, name="whole", **options)
+    train(settings, name="cut", sinks=[Interrupt()], **options)
+    assert resume(tmp_path / "cut")["steps"] == 20
+    cut, whole = ((tmp_path / n / "history.jsonl").read_bytes() for n in ("cut", "whole"))
+    assert cut == whole
