@@ -23,6 +23,7 @@ from _timing import Row, milliseconds, publish, take_turns
 from canonical_step import BLOCK, ETA, canonical
 
 from phasetrack import RunSettings
+from phasetrack.memory import keep_freed
 from phasetrack.network import FusedTwoLayerNet
 from phasetrack.products import AUTO, DEFAULT, Matmul, chosen_matmul
 from phasetrack.training import with_micro_batch
@@ -187,6 +188,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--json", type=Path, default=Path("build/benchmarks/roofline.json"))
     given = parser.parse_args()
+    keep_freed()  # as `phasetrack run` does
     rows: list[Row] = []
     for size in given.size:
         with tempfile.TemporaryDirectory() as folder:

@@ -130,7 +130,8 @@ class Capture:
         )
         self._stepping = False  # whether the optimizer is going through its hooks
         self._watches: list[Watch] = []
-        self._counting = Hook(self._round(self._after_step))
+        self._counting = Hook(self._after_step)
+        self._finish = self._round(self._after_captured)
         with ExitStack() as attaching:
             for register, function in self._hooks(loss):
                 self._watches.append(Watch(register, function))
@@ -414,11 +415,15 @@ class Capture:
         self._forget()
 
     def _after_step(self, *_: object) -> None:
-        if not self._armed:
+        # what most steps cost, where few are captured: no calls that can be spared
+        if self._armed:
+            self._finish()
+        else:
             first, second = self._trained
             self._eta = max(self._eta_of(first), self._eta_of(second))
             self._count()
-            return
+
+    def _after_captured(self) -> None:
         try:
             if self._pending is not None:
                 # a closure may be called again after the weights have moved: not our state

@@ -27,7 +27,7 @@ from phasetrack.checkpoint import (
 )
 from phasetrack.forecast import Forecast, predict
 from phasetrack.losses import LogisticLoss
-from phasetrack.memory import cached_bytes, host_memory, micro_batch
+from phasetrack.memory import cached_bytes, host_memory, keep_freed, micro_batch
 from phasetrack.network import FusedTwoLayerNet
 from phasetrack.phases import Phase
 from phasetrack.probes import default_probes
@@ -74,6 +74,8 @@ def train(
     checkpoint_seconds: float | None = None,
 ) -> dict[str, Any]:
     """Train the paper's network on a task, probes attached, and write a run directory.
+
+    The process keeps up to 256 MiB of what it has freed from then on (`memory.keep_freed`).
 
     Processes that torchrun started train one run together, each on its part of every batch (see
     `processes.joined`); the first one writes it and knows its readings.
@@ -478,8 +480,9 @@ def with_micro_batch(
 def _prepared(
     device: str, threads: int | None, settings: RunSettings, processes: Processes
 ) -> torch.device:
-    """The device, with the process's threads set; what several processes cannot do is refused."""
+    """The device, with the process's threads and memory set; what several processes cannot do is refused."""
     where = _checked_device(device, processes)
+    keep_freed()
     if threads is not None:
         torch.set_num_threads(check_int("threads", threads, minimum=1, maximum=MOST_THREADS))
     if processes.count > 1:

@@ -1,6 +1,10 @@
 """How many samples are held at once."""
 
 import os
+import platform
+import subprocess
+import sys
+import textwrap
 
 import pytest
 from hypothesis import given
@@ -50,3 +54,31 @@ def test_a_system_that_does_not_say(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "sysconf")
     assert memory.host_memory() is None
     assert memory.micro_batch(8, 8, 100, None) == 100
+
+
+FREEING = """
+    import resource, sys, torch
+    from phasetrack.memory import keep_freed
+    if sys.argv[1] == "kept":
+        keep_freed()
+    def step():
+        held = [torch.ones(2**20) for _ in range(30)]
+    def faults():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(3):
+        step()
+    before = faults()
+    for _ in range(20):
+        step()
+    print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator is asked")
+def test_what_a_step_frees_is_there_for_the_next():
+    def faults(how):
+        words = [sys.executable, "-c", textwrap.dedent(FREEING), how]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    assert faults("kept") < faults("given back") / 10
