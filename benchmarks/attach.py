@@ -22,8 +22,8 @@ from phasetrack import attach
 from phasetrack.tasks import XOR
 
 EVERY = (1, 16, 256)
-# Steps in a turn: whole blocks of the tracker. Where steps are quick a turn is as long as the tracker lets
-# snapshots wait (`tracker.LATEST`), so that blocks are as full as in a training of its own.
+# Steps in a turn: whole blocks of the tracker. Where steps are quick a turn is longer than the tracker lets
+# snapshots wait (`tracker.LATEST`), so that most blocks are as full as in a training of its own.
 QUICK, SLOW = 2048, 16
 QUICK_WORK = 2**24  # multiplications in one product
 

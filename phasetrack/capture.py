@@ -125,9 +125,8 @@ class Capture:
                 "one that does not",
             )
         self._closed = False
-        self._looking = (
-            True  # whether hooks are where they see a step; at first so that all are reached
-        )
+        # whether hooks are where they see a step; at first, so that all are reached
+        self._looking = True
         self._stepping = False  # whether the optimizer is going through its hooks
         self._watches: list[Watch] = []
         self._counting = Hook(self._after_step)
@@ -322,18 +321,18 @@ class Capture:
     def step_sizes(self) -> StepSizes:
         """Length of the coming step for each layer, from the optimizer's own groups."""
         groups = [self._group(parameter) for parameter in self._trained]
-        first, second = (self._eta_of(parameter) for parameter in self._trained)
+        first, second = map(self._eta_of, groups)
         options = ("momentum", "weight_decay")
         plain = type(self.optimizer) is torch.optim.SGD and not any(
             group.get(option, 0) for group in groups if group for option in options
         )
         return StepSizes(first, second, plain)
 
-    def _eta_of(self, parameter: nn.Parameter | None) -> float:
-        """How far the coming step, or the one just taken, moves a weight's layer."""
-        group, scale = self._group(parameter), self.view.scale
+    def _eta_of(self, group: dict[str, Any] | None) -> float:
+        """How far the coming step, or the one just taken, moves a layer that the group trains."""
         if group is None:
             return 0.0
+        scale = self.view.scale
         return float(group["lr"]) * (1.0 if scale is None else scale)
 
     def _group(self, parameter: nn.Parameter | None) -> dict[str, Any] | None:
@@ -420,7 +419,7 @@ class Capture:
             self._finish()
         else:
             first, second = self._trained
-            self._eta = max(self._eta_of(first), self._eta_of(second))
+            self._eta = max(self._eta_of(self._group(first)), self._eta_of(self._group(second)))
             self._count()
 
     def _after_captured(self) -> None:
