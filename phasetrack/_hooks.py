@@ -26,7 +26,7 @@ def nothing(*_: Any) -> None:
     """What a hook does that was copied, unpickled or switched off for good."""
 
 
-class Watch:
+class Watch(Hook):
     """A hook that is there only at the steps that are looked at.
 
     PyTorch calls a module that has hooks by a slower way. torch.compile takes hooks in when it traces a
@@ -41,21 +41,21 @@ class Watch:
     def __init__(
         self, register: Callable[[Hook], RemovableHandle], function: Callable[..., object]
     ) -> None:
-        self._register, self._function = register, function
-        self._hook = Hook(self._called)
-        self._handle: RemovableHandle | None = register(self._hook)
+        super().__init__(function)
+        self._register = register
         self._reached = self._compiled = False
+        self._handle: RemovableHandle | None = register(self)
 
-    def _called(self, *args: Any) -> None:
+    def __call__(self, *args: Any) -> None:
         self._reached = True
         if torch.compiler.is_compiling():
             self._compiled = True
-        self._function(*args)
+        self.function(*args)
 
     def switch(self, on: bool) -> None:
         """Put the hook there, or take it away if that is safe."""
         if on and self._handle is None:
-            self._handle = self._register(self._hook)
+            self._handle = self._register(self)
         elif not on and self._handle is not None and self._reached and not self._compiled:
             self.remove()
 
@@ -64,7 +64,3 @@ class Watch:
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
-
-    def become(self, function: Callable[..., object]) -> None:
-        """Do something else from the next call on."""
-        self._hook.function = function

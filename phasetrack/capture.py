@@ -7,7 +7,6 @@ copies of detached tensors. Steps that the schedule leaves out cost a few look-u
 from __future__ import annotations
 
 import copy
-import math
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
@@ -20,11 +19,12 @@ from torch import Tensor, nn
 
 from phasetrack._checks import ExpectedError
 from phasetrack._hooks import Hook, Watch, nothing
+from phasetrack.captured import COPIED, SOUND, Layers, Seen, Weights
 from phasetrack.geometry import ClusterGeometry
 from phasetrack.losses import Loss
 from phasetrack.projection import Projection, with_control
 from phasetrack.schedules import Schedule
-from phasetrack.snapshot import Layers, Seen, Snapshot, StepSizes
+from phasetrack.snapshot import Snapshot, StepSizes
 from phasetrack.views import ACTIVATIONS, TwoLayerView, known_activation
 
 # Forward passes whose inputs are held until a loss tells which of them it belongs to (chosen here).
@@ -42,8 +42,21 @@ class _State(NamedTuple):
     """The weights of one step, as they were read, and the step that they are about to take."""
 
     version: int
-    layers: Layers
+    layers: Layers | Weights
     sizes: StepSizes
+
+
+class _Pace(NamedTuple):
+    """Eta of one step, and what it hangs on: the layers, and place and rate of the group of each."""
+
+    eta: float
+    view: TwoLayerView
+    first: nn.Parameter
+    second: nn.Parameter
+    here: int
+    there: int
+    rate: float
+    other: float
 
 
 class Capture:
@@ -117,6 +130,7 @@ class Capture:
         self._watched = [*view.first.parameters, *view.second.parameters]
         self._trained = [next(iter(w.parameters), None) for w in (view.first, view.second)]
         self._places: dict[int, int] = {}
+        self._pace: _Pace | None = None  # of steps that are not recorded
         trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
         if not any(id(p) in trained for p in self._watched):
             raise ExpectedError(
@@ -223,10 +237,10 @@ class Capture:
         self._armed, self._closed = False, True
         self._counting.function = nothing
         for watch in self._watches:
-            watch.become(nothing)
+            watch.function = nothing
         if self._stepping:
             inputs, *_ = self._watches
-            inputs.become(lambda *_: self._remove())
+            inputs.function = lambda *_: self._remove()
             inputs.switch(on=True)
         else:
             self._remove()
@@ -276,20 +290,19 @@ class Capture:
             not self.view.settled and seen.isfinite().all()
         ):  # now, while the weights are those that made these outputs
             self.view = self.view.calibrated(inputs, seen)
-        kept = (inputs,) if self._keep_inputs else ()
-        self._note(seen, labels, self.geometry.traces(inputs), _sound(seen, inputs), kept)
-
-    def _note(
-        self,
-        outputs: Tensor,
-        targets: Tensor,
-        traces: Tensor | None,
-        sound: Tensor,
-        inputs: tuple[Tensor, ...] = (),
-    ) -> None:
         # copies: an operation in place further on would overwrite what detach() shares
-        targets = targets.to(outputs.device, copy=True)
-        self._pieces.append(Seen(outputs.clone(), targets, traces, sound, inputs))
+        whole = inputs.clone() if inputs.numel() <= COPIED and not self._shared else None
+        kept = (inputs,) if self._keep_inputs else ()
+        piece = Seen(seen.clone(), labels.to(seen.device, copy=True), None, SOUND, kept, whole)
+        if whole is None:
+            piece = piece._replace(copied=inputs).read(self.geometry)
+        self._note(piece)
+
+    def _note(self, piece: Seen) -> None:
+        if self._pieces:  # inputs of one piece at most wait to be read
+            self._pieces[-1] = self._pieces[-1].read(self.geometry)
+            piece = piece.read(self.geometry)
+        self._pieces.append(piece)
         self._versions.append(self._version())
 
     def _inputs_of(self, outputs: Tensor) -> Tensor:
@@ -307,7 +320,8 @@ class Capture:
         if rows == 0 or outputs.numel() % rows:
             return
         seen = outputs.detach().reshape((rows,) if outputs.numel() == rows else (rows, -1))
-        self._note(seen, targets.detach().reshape(rows), None, _SOUND)
+        labels = targets.detach().reshape(rows).to(seen.device, copy=True)
+        self._note(Seen(seen.clone(), labels, None, SOUND))
 
     def _see_block(self, _: nn.Module, __: tuple[Any, ...], output: Tensor) -> None:
         """A block's own outputs, which settle what was assumed of it."""
@@ -320,13 +334,11 @@ class Capture:
 
     def step_sizes(self) -> StepSizes:
         """Length of the coming step for each layer, from the optimizer's own groups."""
-        groups = [self._group(parameter) for parameter in self._trained]
-        first, second = map(self._eta_of, groups)
-        options = ("momentum", "weight_decay")
-        plain = type(self.optimizer) is torch.optim.SGD and not any(
-            group.get(option, 0) for group in groups if group for option in options
-        )
-        return StepSizes(first, second, plain)
+        first, second = map(self._group, self._trained)
+        plain = type(self.optimizer) is torch.optim.SGD and _plain(first)
+        if second is not first:
+            plain = plain and _plain(second)
+        return StepSizes(self._eta_of(first), self._eta_of(second), plain)
 
     def _eta_of(self, group: dict[str, Any] | None) -> float:
         """How far the coming step, or the one just taken, moves a layer that the group trains."""
@@ -334,6 +346,24 @@ class Capture:
             return 0.0
         scale = self.view.scale
         return float(group["lr"]) * (1.0 if scale is None else scale)
+
+    def _paced(self) -> float:
+        """Eta of a step just taken that is not recorded; quickly where nothing has changed."""
+        groups, pace = self.optimizer.param_groups, self._pace
+        if pace is not None:
+            eta, view, first, second, here, there, rate, other = pace
+            same = groups[here]["lr"] is rate and groups[there]["lr"] is other
+            if same and view is self.view and first.requires_grad and second.requires_grad:
+                return eta
+        self._pace = None
+        etas = [self._eta_of(self._group(parameter)) for parameter in self._trained]
+        if all(parameter is not None for parameter in self._trained):
+            places = [self._places.get(id(parameter)) for parameter in self._trained]
+            rates = [None if place is None else groups[place]["lr"] for place in places]
+            # a rate that is a tensor changes and stays the same object
+            if all(isinstance(rate, int | float) for rate in rates):
+                self._pace = _Pace(max(etas), self.view, *self._trained, *places, *rates)  # type: ignore[arg-type]
+        return max(etas)
 
     def _group(self, parameter: nn.Parameter | None) -> dict[str, Any] | None:
         """The optimizer's group that trains a weight now; None if none does."""
@@ -414,13 +444,11 @@ class Capture:
         self._forget()
 
     def _after_step(self, *_: object) -> None:
-        # what most steps cost, where few are captured: no calls that can be spared
+        # what most steps cost, where few are captured
         if self._armed:
             self._finish()
         else:
-            first, second = self._trained
-            self._eta = max(self._eta_of(self._group(first)), self._eta_of(self._group(second)))
-            self._count()
+            self._count(self._paced())
 
     def _after_captured(self) -> None:
         try:
@@ -435,12 +463,12 @@ class Capture:
         finally:
             self._forget()
             self._pending = None
-            self._count()
+            self._count(self._eta)
 
-    def _count(self) -> None:
+    def _count(self, eta: float) -> None:
         """A step was taken: exceptions before the update keep the optimizer from it and us from here."""
         self._step += 1
-        self._time += self._eta
+        self._time += eta
         if not self._closed:
             self._arm(self._schedule(self._step))
 
@@ -464,16 +492,14 @@ class Capture:
     def _state(self) -> _State:
         """The weights before the step, seen through the geometry, still on their device."""
         view, W = self.view, self.view.W
-        bias, head_bias = view.bias, view.head_bias
+        others = [None if t is None else t.clone() for t in (view.A, view.bias, view.head_bias)]
         projection = self._projection(W)
-        coordinates = projection.coordinates(W)
-        layers = Layers(
-            coordinates,
-            projection.distance(W, coordinates),
-            view.A.clone(),
-            None if bias is None else bias.clone(),
-            None if head_bias is None else head_bias.clone(),
-        )
+        layers: Layers | Weights
+        if W.numel() <= COPIED:
+            layers = Weights(projection, W.clone(), *others)  # type: ignore[arg-type]
+        else:
+            coordinates = projection.coordinates(W)
+            layers = Layers(coordinates, projection.distance(W, coordinates), *others)  # type: ignore[arg-type]
         return _State(self._version(), layers, self.step_sizes())
 
     def _snapshot(self, state: _State) -> Snapshot:
@@ -500,7 +526,9 @@ class Capture:
         return self._projections[key]
 
 
-_SOUND = torch.tensor(True)
+def _plain(group: Mapping[str, Any] | None) -> bool:
+    """Whether a group of SGD moves its parameters along their gradients and nothing else."""
+    return group is None or not (group.get("momentum", 0) or group.get("weight_decay", 0))
 
 
 def _rows(values: Tensor, count: int, single: bool) -> Tensor:
@@ -511,23 +539,11 @@ def _rows(values: Tensor, count: int, single: bool) -> Tensor:
     return values.reshape((count,) if single else (count, -1))
 
 
-def _sound(outputs: Tensor, inputs: Tensor) -> Tensor:
-    """Whether no inputs are NaN or infinite, bool (); looked at only where the outputs are."""
-    if outputs.is_cuda:  # without waiting for the device
-        return outputs.isfinite().all() | inputs.isfinite().all()
-    # the sum of finite outputs may be too large, and then says nothing
-    return (
-        _SOUND
-        if math.isfinite(outputs.sum())
-        else outputs.isfinite().all() | inputs.isfinite().all()
-    )
-
-
 def _joined(pieces: Sequence[Seen]) -> Seen:
     """Micro-batches as one batch."""
     if len(pieces) == 1:
         return pieces[0]
-    outputs, targets, traces, sound, inputs = zip(*pieces, strict=True)
+    outputs, targets, traces, sound, inputs, _ = zip(*pieces, strict=True)
     placed = None if traces[0] is None else torch.cat(traces)
     whole = torch.stack([each.to(sound[0].device) for each in sound]).all()
     return Seen(torch.cat(outputs), torch.cat(targets), placed, whole, sum(inputs, ()))

@@ -263,14 +263,26 @@ class ClusterGeometry:
             return inputs[:, on.projection.columns].clone()
         return torch.addmm(on.offsets, inputs, on.centres.T)
 
+    def traces_of_each(self, inputs: Sequence[Tensor]) -> Tensor:
+        """The `traces` of several inputs of one shape, to the bit: (K, m, .)."""
+        on = self._on(inputs[0])
+        if on.few and inputs[0].is_floating_point():
+            return torch.stack([each[:, on.projection.columns] for each in inputs])
+        return torch.stack([self.traces(each) for each in inputs])
+
     def nearest(self, traces: Tensor) -> Tensor:
         """The cluster that each input's `traces` decide on: (..., .) -> int64 (...)."""
-        on, scores = self._on(traces), traces
-        if on.few:  # column by column: the last digits do not depend on how many rows there are
-            scores = on.offsets
-            for column, weights in zip(traces.unsqueeze(-1).unbind(-2), on.inside, strict=True):
-                scores = scores + column * weights
-        return scores.max(dim=-1).indices
+        on = self._on(traces)
+        if not on.few:
+            return traces.max(dim=-1).indices
+        # column by column: the last digits do not depend on how many rows there are. Clusters first,
+        # so that what is added up stands together in memory
+        columns = traces.movedim(-1, 0).contiguous()
+        ones = [1] * (traces.ndim - 1)
+        scores = on.offsets.view(-1, *ones)
+        for column, weights in zip(columns, on.inside, strict=True):
+            scores = scores + column * weights.view(-1, *ones)
+        return scores.max(dim=0).indices
 
     def project(self, W: Tensor) -> tuple[Tensor, Tensor]:
         """Weights (..., d) in the signal span's basis, (..., k), and the length of the rest, (...)."""

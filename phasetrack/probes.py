@@ -441,17 +441,20 @@ def _unpredictable(snapshot: Snapshot) -> Undefined | None:
     return None
 
 
+def _unlawful(block: Block) -> str:
+    """Why the law says nothing where a block's slopes are NaN."""
+    reason = _unpredictable(block.snapshots[-1])
+    if reason is not None:
+        return reason.reason
+    # blocks are asked for batches: what they hold has travelled to the host already
+    return "the loss slopes need a batch" if block.batch is None else "a cluster had no samples"
+
+
 def _unforeseen(block: Block) -> tuple[tuple[Tensor, str], ...]:
     """Why the law said nothing at the snapshot before each of a block's: masks and reasons."""
     assert block.before is not None
-    reasons = []
-    ours = ((block, snapshot) for snapshot in block.snapshots[:-1])
-    # blocks are asked for batches: what they hold has travelled to the host already
-    for of, snapshot in ((block.before, block.before.snapshots[-1]), *ours):
-        reason = _unpredictable(snapshot)
-        if reason is None and of.batch is None:
-            reason = Undefined("the loss slopes need a batch")
-        reasons.append("a cluster had no samples" if reason is None else reason.reason)
+    # the snapshots of a block are alike: what holds for one of them holds for all
+    reasons = [_unlawful(block.before), *[_unlawful(block)] * (len(block.snapshots) - 1)]
     lacking = block.shifted(lambda before: before.slopes.isnan().any(dim=-1))
     return tuple(
         (torch.tensor([reason == each for each in reasons]) & lacking, reason)

@@ -11,6 +11,8 @@ from phasetrack.records import History
 # Records that are in memory at most where a file holds them too, until somebody asks for the history
 # (chosen here: a megabyte of the default probes' readings).
 HELD = 2048
+# Records that are added to the columns in one go, which one by one takes several times longer.
+TOGETHER = 64
 
 
 class Source(Protocol):
@@ -36,12 +38,18 @@ class Recording:
         self._history = History() if history is None else history
         self._source = source
         self._behind = 0  # records that the source alone holds
+        self._last_rows: list[tuple[int, Mapping[str, float]]] = []  # not in the history yet
         self._last = self._history.last_step
 
     @property
     def count(self) -> int:
         """Records so far."""
-        return self._behind + self._history.count
+        return self._behind + self.held
+
+    @property
+    def held(self) -> int:
+        """Records in memory."""
+        return self._history.count + len(self._last_rows)
 
     @property
     def last_step(self) -> int:
@@ -50,14 +58,21 @@ class Recording:
 
     def append(self, step: int, readings: Mapping[str, float]) -> None:
         """Add a record, which the source is given later."""
-        self._history.append(step, readings)
+        self._last_rows.append((step, readings))
         self._last = step
+        if len(self._last_rows) >= TOGETHER:
+            self._settle()
 
     def written(self) -> None:
         """The source holds every record: what is more than `HELD` may leave the memory."""
-        if self._source is not None and self._history.count >= HELD:
+        if self._source is not None and self.held >= HELD:
+            self._settle()
             self._behind += self._history.count
             self._history = History()
+
+    def _settle(self) -> None:
+        self._history.append_all(self._last_rows)
+        self._last_rows.clear()
 
     def whole(self) -> History:
         """Every record, in memory from now on.
@@ -66,6 +81,7 @@ class Recording:
             ExpectedError: if the source does not give back what it was given.
             OSError: likewise.
         """
+        self._settle()
         if self._source is not None and self._behind:
             found = self._source.records()
             if found.count < self._behind:
@@ -81,5 +97,6 @@ class Recording:
 
     def rest(self) -> History:
         """What is in memory, to which every further record is added; the source is let go."""
+        self._settle()
         self._source, self._behind = None, 0
         return self._history

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -101,6 +102,14 @@ class History(Mapping[str, NDArray[np.float64]]):
             if len(column) < count:
                 column.extend([math.nan] * (count - len(column)))
             column.append(value)
+
+    def append_all(self, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        """Add several steps, as `append` would one by one; quicker where their metrics are the same."""
+        for names, alike in groupby(rows, lambda row: tuple(row[1])):
+            chosen = list(alike)
+            steps = np.array([step for step, _ in chosen], dtype=np.int64)
+            table = np.array([list(readings.values()) for _, readings in chosen]).T
+            self.extend(steps, dict(zip(names, table, strict=True)))
 
     def extend(self, steps: NDArray[np.int64], columns: Mapping[str, NDArray[np.float64]]) -> None:
         """Add many steps, (n,), at once, with each metric's values, (n,)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -174,7 +175,7 @@ class TwoLayerView:
         """What each neuron adds to the measured output, detached: (p,), or (p, n) for n > 2."""
         return self.read_out(self.A.T)
 
-    @property
+    @cached_property
     def heads(self) -> int:
         """Measured outputs: 1, or a logit for each class."""
         return self.second.shape[0] if self.directions is None else len(self.directions)

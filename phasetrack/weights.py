@@ -36,7 +36,11 @@ class Weight:
         norm would otherwise go on with its power iteration, and training would not be the same.
         """
         matrix: Tensor
-        if not parametrize.is_parametrized(self.owner):
+        # a parameter as it stands, which most are, is not in need of slower questions
+        plain = self.owner._parameters.get(self.attribute)
+        if plain is not None:
+            matrix = plain.detach()
+        elif not parametrize.is_parametrized(self.owner):
             matrix = getattr(self.owner, self.attribute).detach()
         else:
             with torch.no_grad(), _evaluating(self._parametrisation):

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import warnings
 
 import naive
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from phasetrack import ExpectedError, LogisticLoss, TwoLayerNet, attach
+from phasetrack import ExpectedError, LogisticLoss, TwoLayerNet, attach, capture
 from phasetrack.measures import heaviness
 from phasetrack.probes import default_probes
 from phasetrack.tasks import XOR
@@ -144,6 +145,79 @@ def test_time_is_counted_at_the_rates_of_steps_that_are_not_recorded():
             train(net, optimizer, loss, range(step, step + 1))
             slower.step()
     assert times == pytest.approx([0.0, *(sum(3.0 * 0.5**s for s in range(n)) for n in (4, 8))])
+
+
+def frozen(net, optimizer):
+    for parameter in net.parameters():
+        parameter.requires_grad_(False)
+
+
+def loaded(net, optimizer):
+    state = optimizer.state_dict()
+    state["param_groups"][0]["lr"] *= 0.25
+    optimizer.load_state_dict(state)
+
+
+def changed_in_place(net, optimizer):
+    optimizer.param_groups[0]["lr"].mul_(0.25)
+
+
+@pytest.mark.parametrize(
+    ("change", "lr", "factor"),
+    [(frozen, 3.0, 0.0), (loaded, 3.0, 0.25), (changed_in_place, torch.tensor(3.0), 0.25)],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_change_between_recorded_steps_is_seen_in_the_time(change, lr, factor):
+    net, optimizer, loss = setting(lr=lr)
+    times = []
+    probe = lambda snapshot: {"mine": times.append(snapshot.time) or 0.0}  # noqa: E731
+    with follow(net, optimizer, loss, every=8, probes=[probe]):
+        train(net, optimizer, loss, range(3))
+        change(net, optimizer)
+        for _ in range(5):
+            optimizer.step()
+        net.requires_grad_()
+        train(net, optimizer, loss, range(8, 9))
+    eta = 3.0 * net.scale
+    assert times == pytest.approx([0.0, 3 * eta + 5 * eta * factor])
+
+
+@pytest.mark.parametrize("sizes", [(64,), (30, 34)], ids=["whole", "pieces"])
+@pytest.mark.parametrize("spoilt", [False, True], ids=["sound", "NaN"])
+def test_what_is_copied_whole_reads_as_what_is_read_at_once(sizes, spoilt, monkeypatch):
+    def run():
+        objects = setting()
+        with warnings.catch_warnings(), follow(*objects) as tracker:
+            warnings.simplefilter("ignore", TrackingWarning)
+            for step in range(6):
+                pieces = []
+                objects[1].zero_grad()
+                for size in sizes:
+                    x, y = sample(step, size, start=sum(pieces))
+                    pieces.append(size)
+                    x[0, 5] = math.nan if spoilt and step == 3 else x[0, 5]
+                    objects[2](objects[0](x), y).backward()
+                    x.zero_(), y.zero_()  # as a loop does that fills the same buffers again
+                objects[1].step()
+        return tracker.history, tracker.undefined
+
+    whole, why = run()
+    monkeypatch.setattr(capture, "COPIED", 0)
+    at_once, reason = run()
+    assert list(whole) == list(at_once) and why == reason
+    assert ("batch" in why) == spoilt
+    for name in whole:
+        np.testing.assert_array_equal(whole[name], at_once[name])
+
+
+def test_of_a_batch_in_pieces_one_is_kept_whole_at_most():
+    net, optimizer, loss = setting()
+    with follow(net, optimizer, loss) as tracker:
+        for start in range(0, M, 16):
+            x, y = sample(0, 16, start)
+            loss(net(x), y).backward()
+            kept = [piece.copied is not None for piece in tracker._capture._pieces]
+            assert sum(kept) == (start == 0)
 
 
 def test_an_attach_that_fails_late_leaves_no_hook(tmp_path, monkeypatch):

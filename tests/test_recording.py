@@ -63,7 +63,7 @@ def test_what_is_written_leaves_the_memory_until_it_is_asked_for():
         kept.append(step, {"a": step})
         paper.history.append(step, {"a": step})
         kept.written()
-    assert kept._history.count == 2
+    assert kept.held == 2
     whole = kept.whole()
     assert whole.count == 10
     kept.append(10, {"a": 10})
@@ -103,7 +103,7 @@ def expected(steps):
 
 def held(tracker):
     tracker._flush()
-    return tracker._recording._history.count
+    return tracker._recording.held
 
 
 def test_a_run_with_files_leaves_its_records_to_them(tmp_path):
