@@ -22,6 +22,7 @@ from phasetrack._hooks import Hook, Watch, nothing
 from phasetrack.captured import COPIED, SOUND, Layers, Seen, Weights
 from phasetrack.geometry import ClusterGeometry
 from phasetrack.losses import Loss
+from phasetrack.pacing import Pacing
 from phasetrack.projection import Projection, with_control
 from phasetrack.schedules import Schedule
 from phasetrack.snapshot import Snapshot, StepSizes
@@ -44,19 +45,6 @@ class _State(NamedTuple):
     version: int
     layers: Layers | Weights
     sizes: StepSizes
-
-
-class _Pace(NamedTuple):
-    """Eta of one step, and what it hangs on: the layers, and place and rate of the group of each."""
-
-    eta: float
-    view: TwoLayerView
-    first: nn.Parameter
-    second: nn.Parameter
-    here: int
-    there: int
-    rate: float
-    other: float
 
 
 class Capture:
@@ -126,11 +114,8 @@ class Capture:
         self._detached = False  # whether the loss was called on outputs that carry no gradient
         self._keep_inputs = keep_inputs
         self._projections: dict[tuple[torch.device, torch.dtype], Projection] = {}
-        # looked up at every step: the parameter of each weight, and its group's number
         self._watched = [*view.first.parameters, *view.second.parameters]
-        self._trained = [next(iter(w.parameters), None) for w in (view.first, view.second)]
-        self._places: dict[int, int] = {}
-        self._pace: _Pace | None = None  # of steps that are not recorded
+        self._pacing = Pacing(optimizer, view.first, view.second)
         trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
         if not any(id(p) in trained for p in self._watched):
             raise ExpectedError(
@@ -334,50 +319,7 @@ class Capture:
 
     def step_sizes(self) -> StepSizes:
         """Length of the coming step for each layer, from the optimizer's own groups."""
-        first, second = map(self._group, self._trained)
-        plain = type(self.optimizer) is torch.optim.SGD and _plain(first)
-        if second is not first:
-            plain = plain and _plain(second)
-        return StepSizes(self._eta_of(first), self._eta_of(second), plain)
-
-    def _eta_of(self, group: dict[str, Any] | None) -> float:
-        """How far the coming step, or the one just taken, moves a layer that the group trains."""
-        if group is None:
-            return 0.0
-        scale = self.view.scale
-        return float(group["lr"]) * (1.0 if scale is None else scale)
-
-    def _paced(self) -> float:
-        """Eta of a step just taken that is not recorded; quickly where nothing has changed."""
-        groups, pace = self.optimizer.param_groups, self._pace
-        if pace is not None:
-            eta, view, first, second, here, there, rate, other = pace
-            same = groups[here]["lr"] is rate and groups[there]["lr"] is other
-            if same and view is self.view and first.requires_grad and second.requires_grad:
-                return eta
-        self._pace = None
-        etas = [self._eta_of(self._group(parameter)) for parameter in self._trained]
-        if all(parameter is not None for parameter in self._trained):
-            places = [self._places.get(id(parameter)) for parameter in self._trained]
-            rates = [None if place is None else groups[place]["lr"] for place in places]
-            # a rate that is a tensor changes and stays the same object
-            if all(isinstance(rate, int | float) for rate in rates):
-                self._pace = _Pace(max(etas), self.view, *self._trained, *places, *rates)  # type: ignore[arg-type]
-        return max(etas)
-
-    def _group(self, parameter: nn.Parameter | None) -> dict[str, Any] | None:
-        """The optimizer's group that trains a weight now; None if none does."""
-        if parameter is None or not parameter.requires_grad:
-            return None
-        groups = self.optimizer.param_groups
-        place = self._places.get(id(parameter))
-        if place is None:
-            for place, group in enumerate(groups):
-                if any(candidate is parameter for candidate in group["params"]):
-                    self._places[id(parameter)] = place
-                    return group
-            return None
-        return groups[place]
+        return self._pacing.sizes(self.view.scale)
 
     def _guarded(self, look: Callable[..., None]) -> Callable[..., None]:
         """A hook that hands its failures on instead of raising them into the training loop."""
@@ -448,7 +390,7 @@ class Capture:
         if self._armed:
             self._finish()
         else:
-            self._count(self._paced())
+            self._count(self._pacing.eta(self.view.scale))
 
     def _after_captured(self) -> None:
         try:
@@ -524,11 +466,6 @@ class Capture:
         if key not in self._projections:
             self._projections[key] = with_control(self.geometry.basis, like)
         return self._projections[key]
-
-
-def _plain(group: Mapping[str, Any] | None) -> bool:
-    """Whether a group of SGD moves its parameters along their gradients and nothing else."""
-    return group is None or not (group.get("momentum", 0) or group.get("weight_decay", 0))
 
 
 def _rows(values: Tensor, count: int, single: bool) -> Tensor:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import atexit
-import errno
 import math
 import os
 import time
-import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Container, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import takewhile
@@ -25,10 +22,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from phasetrack._checks import ExpectedError, check_int
-from phasetrack._lock import RunLock
+from phasetrack._guard import Guard, say
+from phasetrack._guard import TrackingWarning as TrackingWarning  # where users find it
 from phasetrack.capture import Capture
 from phasetrack.geometry import Activation, ClusterGeometry
 from phasetrack.losses import Loss
+from phasetrack.measuring import Row, add_readings, missing
+from phasetrack.outlets import Outlets
 from phasetrack.phases import (
     Alert,
     Boundary,
@@ -38,7 +38,6 @@ from phasetrack.phases import (
     Transition,
 )
 from phasetrack.probes import (
-    Explained,
     ForecastProbe,
     FunctionProbe,
     Measurement,
@@ -47,13 +46,10 @@ from phasetrack.probes import (
     reads_blocks,
 )
 from phasetrack.recording import Recording
-from phasetrack.records import History, Record, Undefined
+from phasetrack.records import History, Record
 from phasetrack.schedules import Schedule, as_schedule
 from phasetrack.sinks.base import Resumable, Sink
-from phasetrack.sinks.clock import CLOCK, ClockSink
 from phasetrack.sinks.history import HISTORY, HistorySink
-from phasetrack.sinks.neurons import NeuronSink
-from phasetrack.sinks.tensorboard import TensorBoardSink
 from phasetrack.sinks.weights import WeightStore
 from phasetrack.snapshot import Block, Snapshot, StepSizes
 from phasetrack.summary import summarise
@@ -73,10 +69,6 @@ BLOCK_NUMBERS = 2**15
 LATEST = 0.25
 # Of `Tracker.state_dict`; a state of another format is refused.
 STATE_FORMAT = 2
-
-
-class TrackingWarning(UserWarning):
-    """A part of the tracking failed and was switched off; training goes on."""
 
 
 def attach(
@@ -247,12 +239,10 @@ class Tracker:
         self._boundaries: list[Boundary] = []
         self._transitions: list[Transition] = []
         self._alerts: list[Alert] = []
-        self._undefined: dict[str, str] = {}
-        self._probes, self._sinks = list(probes), list(sinks)
-        self._classifier, self._forecast, self._strict = classifier, forecast, strict
+        self._guard = Guard(strict)
+        self._outlets = Outlets(sinks, self._guard, losing=lambda: self.history)
+        self._probes, self._classifier, self._forecast = list(probes), classifier, forecast
         self._on_transition, self._on_alert = on_transition, on_alert
-        self._store: WeightStore | None = None
-        self._saved: Schedule = lambda _: False
         self._pending: deque[Snapshot] = deque()  # taken and not measured yet
         self._since = self._last = -math.inf  # when the first and the last of them were taken
         self._measuring = False
@@ -260,12 +250,10 @@ class Tracker:
         self._before: Block | None = None
         self._loss, self._closed = loss, False
         self._noted: tuple[str, ...] = ()
-        self._lock: RunLock | None = None
         self._begin: dict[str, Any] | None = None  # the state before the first step
         self._owner = os.getpid()  # a forked child has this tracker too, and leaves the files alone
         self._within = False  # whether records are being handed out
         self._waiting = False  # whether files were taken up and nobody said from where to go on
-        self._off: list[str] = []  # probes and sinks that failed
         self._capture = Capture(
             model,
             optimizer,
@@ -297,12 +285,12 @@ class Tracker:
         try:
             return self._recording.whole()
         except (ExpectedError, OSError) as error:
-            if self._strict:
+            if self._guard.strict:
                 raise
             rest = self._recording.rest()
             line = f"the history cannot be read back from its file; only the last records are left ({error})"
-            self._undefined.setdefault("history", line)
-            warnings.warn(f"phasetrack: {line}", TrackingWarning, stacklevel=2)
+            self._guard.reasons.setdefault("history", line)
+            say(line)
             return rest
 
     @property
@@ -339,7 +327,7 @@ class Tracker:
     def undefined(self) -> dict[str, str]:
         """Metric or probe name to the first reason why it could not be read."""
         self._flush()
-        return self._undefined
+        return self._guard.reasons
 
     @property
     def view(self) -> TwoLayerView:
@@ -381,7 +369,7 @@ class Tracker:
     def complete(self) -> bool:
         """Whether nothing that writes the run's files has failed."""
         self._flush()
-        return not any(name.startswith("sink:") for name in self._off)
+        return not any(name.startswith("sink:") for name in self._guard.off)
 
     @property
     def between_steps(self) -> bool:
@@ -405,9 +393,7 @@ class Tracker:
             got = "one whose recording of a step was broken off"
             raise ExpectedError("tracker", "a state between two steps", got)
         self._flush()
-        sinks: dict[str, dict[str, Any]] = {}
-        for name, sink in self._resumable().items():
-            self._write(sink, lambda n=name, s=sink: sinks.update({n: s.state_dict()}))  # type: ignore[misc]
+        sinks = self._outlets.state_dicts()
         kept = any(name.split()[0] == HistorySink.__name__ for name in sinks)
         return {
             "format": STATE_FORMAT,
@@ -419,7 +405,7 @@ class Tracker:
             "transitions": [[t.step, t.before.name, t.after.name] for t in self.transitions],
             "alerts": [[a.name, a.step, dict(a.evidence)] for a in self.alerts],
             "undefined": dict(self.undefined),
-            "off": list(self._off),
+            "off": list(self._guard.off),
             "previous": self._before and self._before.snapshots[-1].state_dict(),
             "first": self._first and self._first.state_dict(),
             "records": self._recording.count,
@@ -442,16 +428,10 @@ class Tracker:
         try:
             if state["format"] != STATE_FORMAT:
                 raise ExpectedError("resume", f"a state of format {STATE_FORMAT}", state["format"])
-            sinks = self._resumable()
-            off = {str(name).removeprefix("sink:") for name in state["off"]}
-            stopped = {n for n in sinks if n not in state["sinks"] and n.split()[0] in off}
-            kept = {name: sink for name, sink in sinks.items() if name not in stopped}
-            if differing := sorted(set(state["sinks"]) ^ set(kept)):
-                raise ExpectedError("resume", "the same sinks as before", ", ".join(differing))
-            for name, sink in kept.items():
-                sink.check_state(state["sinks"][name])
+            kept = self._outlets.check_states(state["sinks"], state["off"])
+            stopped = [w for name, w in self._outlets.resumable().items() if name not in kept]
             self._restore(state, kept)
-            self._drop([sinks[name] for name in stopped])
+            self._outlets.drop(stopped)
         except ExpectedError:
             raise
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
@@ -466,8 +446,7 @@ class Tracker:
     def sync(self) -> None:
         """Have on the disk what was recorded so far, so that a power cut spares it."""
         self._flush()
-        for sink in self._resumable().values():
-            self._write(sink, sink.sync)
+        self._outlets.sync()
 
     def write_to(
         self,
@@ -484,33 +463,27 @@ class Tracker:
                 somebody else writes to it.
         """
         self._waiting = resume and (logdir / HISTORY).exists()
-        try:
-            logdir.mkdir(parents=True, exist_ok=True)
-            self._lock = RunLock(logdir, "logdir")
-            self.add_sinks(_file_sinks(logdir, self._capture.geometry, hparams, resume))
-        except OSError as error:
-            raise ExpectedError(
-                "logdir", "a directory to write to, without a run in it", f"{error}"
-            ) from None
+        self._flush()
+        self._outlets.open(logdir, self._capture.geometry, hparams, resume)
         if snapshots is not None:
             self.save_weights(WeightStore(logdir), snapshots)
         if not self._recording.count:
-            self._recording = Recording(source=self._source())
+            self._recording = Recording(source=self._outlets.history_sink)
         if resume:
             self._begin = self.state_dict()
 
     def add_sinks(self, sinks: Sequence[Sink]) -> None:
         """Give further sinks every record from now on; they are closed by `detach`."""
         self._flush()
-        self._sinks += sinks
+        self._outlets.sinks += sinks
 
     def save_weights(self, store: WeightStore, schedule: Schedule) -> None:
         """Save the two layers at the recorded steps of a schedule."""
-        self._store, self._saved = store, schedule
+        self._outlets.save_weights(store, schedule)
 
     def release(self) -> None:
         """Detach, and leave the files of a run that was not taken up as they are."""
-        self._drop(list(self._resumable().values()))
+        self._outlets.drop(self._outlets.resumable().values())
         self.detach()
 
     def detach(self, extra: Mapping[str, Any] | None = None) -> None:
@@ -527,12 +500,7 @@ class Tracker:
         if os.getpid() != self._owner:
             return
         summary = {**self.summary(), **(extra or {})}
-        for sink in list(self._sinks):
-            close = partial(sink.close, summary, self.history)
-            if not self._guard(close, f"closing {type(sink).__name__}"):
-                self._drop([sink])
-        if self._lock is not None:
-            self._guard(self._lock.release, "the lock")
+        self._outlets.close(summary, lambda: self.history)
 
     def __enter__(self) -> Self:
         """The tracker itself."""
@@ -574,7 +542,7 @@ class Tracker:
         if snapshot.view.notes is not self._noted:
             self._flush()  # what is said of earlier steps comes first
             self._warn_of_notes(snapshot.view.notes)
-        self._save(snapshot)
+        self._outlets.save(snapshot)
         now = time.monotonic()
         if not self._pending:
             self._since = now
@@ -632,14 +600,14 @@ class Tracker:
             block.before = None
             self._before = block if done == len(rows) else Block(snapshots[:done])
 
-    def _measured(self, block: Block) -> list[_Row] | None:
+    def _measured(self, block: Block) -> list[Row] | None:
         """What the probes make of several snapshots; None where one has a problem or a probe fails."""
         try:
             return self._measure(block) if block.flawless else None
         except Exception:
             return None
 
-    def _measured_alone(self, block: Block) -> list[_Row]:
+    def _measured_alone(self, block: Block) -> list[Row]:
         """What the probes make of one snapshot, after what is to be said of it."""
         try:
             self._warn_of_problem(block.snapshots[0].problem)
@@ -657,7 +625,7 @@ class Tracker:
     ) -> None:
         """Label one step, and give its record to history and sinks."""
         for name, reason in reasons.items():
-            self._undefined.setdefault(name, reason)
+            self._guard.reasons.setdefault(name, reason)
         verdict = self._classifier.update(step, readings)
         self._phase, self._reason = verdict.phase, verdict.reason
         self._boundaries += verdict.boundaries
@@ -666,7 +634,7 @@ class Tracker:
             self._transitions.append(verdict.transition)
         readings["phase/id"] = float(verdict.phase.id)
         self._recording.append(step, readings)
-        if not self._sinks:
+        if not self._outlets.sinks:
             return
         record = Record(
             step,
@@ -678,46 +646,18 @@ class Tracker:
             verdict.alerts,
             distributions,
         )
-        for sink in list(self._sinks):
-            self._write(sink, partial(sink.write, record))
+        self._outlets.write(record)
         self._recording.written()
-
-    def _write(self, writer: object, action: Callable[[], object]) -> None:
-        """Have something written; what fails is switched off."""
-        if not self._guard(action, type(writer).__name__):
-            if isinstance(writer, Resumable):
-                self._off.append(f"sink:{type(writer).__name__}")
-            self._drop([writer])
-
-    def _resumable(self) -> dict[str, Resumable]:
-        """Everything that writes and can go on, by name; several of one class are numbered."""
-        found: dict[str, Resumable] = {}
-        for writer in (*self._sinks, self._store):
-            if isinstance(writer, Resumable):
-                kind = type(writer).__name__
-                found[kind if kind not in found else f"{kind} {len(found)}"] = writer
-        return found
 
     def _leave_files(self) -> None:
         """Nobody said what is to become of the run in the log directory: it stays as it is."""
         self._waiting = False
-        self._drop(list(self._resumable().values()))
+        self._outlets.drop(self._outlets.resumable().values())
         got = "neither load_state_dict() nor start_over() before the first step"
         error = ExpectedError("resume", "to be told where to go on", got, "no file is written")
-        if self._strict:
+        if self._guard.strict:
             raise error
-        warnings.warn(f"phasetrack: {error}", TrackingWarning, stacklevel=2)
-
-    def _drop(self, writers: Sequence[object]) -> None:
-        if any(isinstance(writer, HistorySink) for writer in writers):
-            _ = self.history  # while its file can be read
-        for writer in writers:
-            if isinstance(writer, Resumable):
-                with suppress(OSError):
-                    writer.abandon()
-        self._sinks = [sink for sink in self._sinks if not any(sink is w for w in writers)]
-        if any(self._store is writer for writer in writers):
-            self._store = None
+        say(error)
 
     def _restore(self, state: Mapping[str, Any], sinks: Mapping[str, Resumable]) -> None:
         capture, geometry, loss = self._capture, self._capture.geometry, self._capture.host_loss
@@ -739,13 +679,14 @@ class Tracker:
         for name, sink in sinks.items():
             sink.load_state_dict(state["sinks"][name])
         self._pending.clear()
-        self._recording = Recording(history, self._source())
+        self._recording = Recording(history, self._outlets.history_sink)
         self._classifier = classifier
         self._phase, self._reason = phase, str(state["reason"])
-        self._boundaries, self._alerts, self._undefined = boundaries, alerts, undefined
+        self._boundaries, self._alerts = boundaries, alerts
         self._transitions = [Transition(*change) for change in changes]
         self._before, self._first = None if previous is None else Block((previous,)), first
-        self._off, self._noted = off, view.notes
+        self._guard.off, self._guard.reasons = off, undefined
+        self._noted = view.notes
         self._probes = [probe for probe in self._probes if f"probe:{probe.name}" not in off]
         capture.go_on(view, step, time, recorded=history.last_step)
         self._within = self._waiting = False
@@ -762,191 +703,57 @@ class Tracker:
             raise ExpectedError("resume", allowed, f"{history.count}")
         return history
 
-    def _source(self) -> HistorySink | None:
-        """The sink whose file holds all records."""
-        return next((sink for sink in self._sinks if isinstance(sink, HistorySink)), None)
-
-    def _save(self, snapshot: Snapshot) -> None:
-        if self._store is None or not self._saved(snapshot.step):
-            return
-        if not snapshot.live:
-            moved = "the optimizer's closure moved the weights before they could be saved"
-            self.undefined.setdefault("weights", moved)
-        else:
-            self._write(self._store, partial(self._store.save, snapshot.step, snapshot.view))
-
-    def _measure(self, block: Block) -> list[_Row]:
+    def _measure(self, block: Block) -> list[Row]:
         """What the probes make of each snapshot of a block.
 
         Of a single one, what fails is switched off; of several, it raises.
         """
-        rows: list[_Row] = [({}, {}, {}) for _ in block.snapshots]
+        rows = [Row({}, {}, {}) for _ in block.snapshots]
         readable = []
         for probe in self._probes:
-            if missing := _missing(probe, block):
-                rows[0][2].setdefault(probe.name, missing)
+            if reason := missing(probe, block):
+                rows[0].reasons.setdefault(probe.name, reason)
             else:
                 readable.append(probe)
         if len(rows) > 1:
-            self._read(readable, block, rows)
+            add_readings(rows, readable, block, self._guard.reasons)
             return rows
         for probe in readable:
-            if not self._guard(partial(self._read, [probe], block, rows), probe.name):
+            read = partial(add_readings, rows, [probe], block, self._guard.reasons)
+            if not self._guard(read, probe.name):
                 self._probes.remove(probe)
-                self._off.append(f"probe:{probe.name}")
+                self._guard.off.append(f"probe:{probe.name}")
         return rows
-
-    def _read(self, probes: Sequence[Probe], block: Block, rows: list[_Row]) -> None:
-        """Add some probes' values to the rows; none of them if one fails."""
-        values: dict[str, Tensor | Explained | float] = {}
-        found: list[list[_Row]] = []
-        for probe in probes:
-            if reads_blocks(probe):
-                values.update(probe.measure_block(block))
-            else:
-                found.append([_row_of_one(dict(probe.measure(s))) for s in block.singles()])
-        for singles in found:
-            for (readings, distributions, reasons), new in zip(rows, singles, strict=True):
-                readings.update(new[0])
-                distributions.update(new[1])
-                reasons.update(new[2])
-        _add_block(rows, values, self._undefined)
 
     def _warn_of_notes(self, notes: tuple[str, ...]) -> None:
         for note in notes[len(self._noted) :]:
-            warnings.warn(f"phasetrack: {note}", TrackingWarning, stacklevel=2)
+            say(note)
         self._noted = notes
 
     def _warn_of_problem(self, problem: ExpectedError | None) -> None:
         """Once; the readings that it costs are NaN, with it as their reason."""
         if problem is None:
             return
-        if self._strict:
+        if self._guard.strict:
             raise problem
-        if "batch" not in self._undefined:
-            self._undefined["batch"] = str(problem)
-            warnings.warn(f"phasetrack: {problem}", TrackingWarning, stacklevel=2)
+        if "batch" not in self._guard.reasons:
+            self._guard.reasons["batch"] = str(problem)
+            say(problem)
 
     def _looking_failed(self, error: Exception) -> None:
         """A hook failed: say so once; the step's readings are NaN or missing, training goes on."""
-        if self._strict:
+        if self._guard.strict:
             raise error
         self._flush()
-        if "hooks" not in self._undefined:
-            self._undefined["hooks"] = f"failed: {error!r}"
-            message = f"phasetrack: looking at the training failed; it goes on ({error!r})"
-            warnings.warn(message, TrackingWarning, stacklevel=2)
-
-    def _guard(self, action: Callable[[], object], what: str) -> bool:
-        """Whether an action went well; if not, raise (strict) or warn once."""
-        try:
-            action()
-        except Exception as error:
-            if self._strict:
-                raise
-            reason = str(error) if isinstance(error, ExpectedError) else repr(error)
-            self._undefined.setdefault(what, f"switched off: {reason}")
-            warnings.warn(
-                f"phasetrack: {what} failed and is switched off; training goes on ({reason})",
-                TrackingWarning,
-                stacklevel=2,
-            )
-            return False
-        return True
-
-
-# One snapshot's readings, its distributions, and why some readings could not be made.
-_Row = tuple[dict[str, float], dict[str, NDArray[np.float64]], dict[str, str]]
+        if "hooks" not in self._guard.reasons:
+            self._guard.reasons["hooks"] = f"failed: {error!r}"
+            say(f"looking at the training failed; it goes on ({error!r})")
 
 
 def _measure_at_exit(reference: weakref.ref[Tracker]) -> None:
     tracker = reference()
     if tracker is not None:
         tracker._flush()
-
-
-def _add_block(
-    rows: list[_Row], values: Mapping[str, Tensor | Explained | float], known: Container[str]
-) -> None:
-    """Columns added to rows, with one transfer for those that are readings.
-
-    Args:
-        rows: one for each snapshot of the block.
-        values: what a probe made of the block.
-        known: readings for which a reason is known already.
-    """
-    if not values:
-        return
-    plain = {k: v.values if isinstance(v, Explained) else v for k, v in values.items()}
-    tables = {k: v.numpy() for k, v in plain.items() if isinstance(v, Tensor) and v.ndim == 2}
-    names = [name for name in plain if name not in tables]
-    if names:
-        columns = torch.stack([_column(plain[name], len(rows)) for name in names])
-        for (readings, _, _), row in zip(rows, columns.T.tolist(), strict=True):
-            readings.update(zip(names, row, strict=True))
-        undefined = columns.isnan()
-        for name, any_is, first in zip(
-            names,
-            undefined.any(dim=1).tolist(),
-            undefined.byte().argmax(dim=1).tolist(),
-            strict=True,
-        ):
-            if any_is and name not in known:
-                rows[first][2][name] = _reason(values[name], first)
-    for name, table in tables.items():
-        for (_, distributions, _), line in zip(rows, table, strict=True):
-            distributions[name] = line
-
-
-def _column(value: Tensor | float, count: int) -> Tensor:
-    if isinstance(value, Tensor):
-        return value if value.dtype == torch.float64 else value.double()
-    return torch.full((count,), float(value), dtype=torch.float64)
-
-
-def _row_of_one(values: Mapping[str, object]) -> _Row:
-    """A single snapshot's values, with one transfer for those that are scalar tensors."""
-    checked = {name: _reading(name, value) for name, value in values.items()}
-    tables = {k: v for k, v in checked.items() if isinstance(v, Tensor) and v.ndim == 1}
-    scalars = {k: v for k, v in checked.items() if k not in tables}
-    tensors = [value.double() for value in scalars.values() if isinstance(value, Tensor)]
-    moved = iter(torch.stack(tensors).tolist() if tensors else ())
-    numbers = {
-        name: next(moved) if isinstance(value, Tensor) else float(value)
-        for name, value in scalars.items()
-    }
-    reasons = {name: _reason(scalars[name], 0) for name, x in numbers.items() if math.isnan(x)}
-    return numbers, {k: v.detach().cpu().numpy() for k, v in tables.items()}, reasons
-
-
-def _reason(value: Tensor | Explained | float, index: int) -> str:
-    """Why a value is NaN."""
-    one = value.at(index) if isinstance(value, Explained) else value
-    return one.reason if isinstance(one, Undefined) else "its value is NaN"
-
-
-def _reading(name: str, value: object) -> Tensor | float:
-    if isinstance(value, Tensor) and value.ndim <= 1:
-        return value
-    if isinstance(value, int | float):
-        return value if isinstance(value, Undefined) else float(value)
-    allowed = "a number, or a tensor of one dimension at most"
-    shape = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-    raise ExpectedError(name, allowed, shape)
-
-
-def _missing(probe: Probe, block: Block) -> str:
-    """Why a probe cannot read a block; empty if it can."""
-    if probe.needs & {"batch", "inputs"} and block.batch is None:  # also where it has a problem
-        if problem := block.snapshots[0].problem:
-            return str(problem)
-        return (
-            "no loss call was seen in this step: call the loss module given to attach(), "
-            "or tracker.loss(outputs, targets); if you compile the model, do so before its first step"
-        )
-    if "previous" in probe.needs and block.before is None:
-        return "it needs an earlier recorded step"
-    return ""
 
 
 def _probes(
@@ -986,20 +793,3 @@ def _rank() -> int:
     if not distributed.is_available() or not distributed.is_initialized():
         return 0
     return int(distributed.get_rank())
-
-
-def _file_sinks(
-    logdir: Path,
-    geometry: ClusterGeometry,
-    hparams: Mapping[str, object] | None,
-    resume: bool,
-) -> list[Sink]:
-    paths = (logdir / HISTORY, logdir / CLOCK)
-    if not resume and (taken := [path for path in paths if path.exists()]):
-        raise FileExistsError(errno.EEXIST, "it holds a run already", str(taken[0]))
-    return [
-        HistorySink(paths[0], resume=resume),
-        ClockSink(paths[1], resume=resume),
-        TensorBoardSink(logdir, clusters=geometry.names, hparams=hparams, resume=resume),
-        NeuronSink(logdir),
-    ]

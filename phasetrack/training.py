@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import platform
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from phasetrack._checks import ExpectedError, check_int
+from phasetrack._guard import say
 from phasetrack._signals import StopSignals
 from phasetrack._version import __version__
 from phasetrack.checkpoint import (
@@ -32,7 +32,7 @@ from phasetrack.network import FusedTwoLayerNet
 from phasetrack.phases import Phase
 from phasetrack.probes import default_probes
 from phasetrack.processes import ALONE, Processes, joined
-from phasetrack.products import AUTO, Matmul, chosen_matmul
+from phasetrack.products import AUTO, DEFAULT, Matmul, chosen_matmul
 from phasetrack.run_directory import (
     CONFIG,
     SUMMARY,
@@ -45,7 +45,7 @@ from phasetrack.settings import RunSettings
 from phasetrack.sinks.base import Sink
 from phasetrack.tasks.base import Task
 from phasetrack.tasks.catalogue import make_task
-from phasetrack.tracker import TrackingWarning, attach
+from phasetrack.tracker import attach
 
 # A sample to look back with: enough for two halves to agree on a span (chosen here), and from a step
 # that no training reaches.
@@ -111,7 +111,7 @@ def train(
 
         def begin() -> _Start:
             chosen = with_micro_batch(settings, where, processes.count)
-            path = _chosen_matmul(matmul, chosen)
+            path = _chosen_matmul(matmul, chosen, where)
             directory = create_run_directory(Path(out), run_name(chosen) if name is None else name)
             try:
                 forecast = predicted or _forecast(chosen)
@@ -177,7 +177,7 @@ def resume(
         def go_on() -> _Start:
             forecast = predicted or _forecast(settings)
             _warn_of_other_versions(config)
-            return _Start(directory, settings, _chosen_matmul(wanted, settings), forecast)
+            return _Start(directory, settings, _chosen_matmul(wanted, settings, where), forecast)
 
         start = processes.decided(go_on)
         return _Job(start, where, sinks, processes, resume=True).run(schedule)
@@ -354,7 +354,7 @@ class _Job:
                 continue
             if problems:
                 line = f"going on from {path.name}, step {self._saved}, for {'; '.join(problems)}"
-                warnings.warn(f"phasetrack: {line}", TrackingWarning, stacklevel=2)
+                say(line)
             return
         mend = "delete the checkpoints to start the run from its beginning"
         raise ExpectedError("resume", "a checkpoint to go on from", "; ".join(problems), mend)
@@ -417,8 +417,7 @@ class _Job:
             if what in self._failed:
                 return  # said once
             self._failed.add(what)
-            line = f"phasetrack: {what} could not be written, training goes on ({error!r})"
-            warnings.warn(line, TrackingWarning, stacklevel=2)
+            say(f"{what} could not be written, training goes on ({error!r})")
 
 
 def take_step(
@@ -500,7 +499,9 @@ def _recorded(directory: Path) -> tuple[dict[str, Any], RunSettings]:
     return config, recorded_settings(config, directory)
 
 
-def _chosen_matmul(wanted: str, settings: RunSettings) -> Matmul:
+def _chosen_matmul(wanted: str, settings: RunSettings, device: torch.device) -> Matmul:
+    if wanted == AUTO and device.type != "cpu":
+        return Matmul(DEFAULT)  # there is nothing to choose: the paths are the processor's
     return chosen_matmul(wanted, settings.piece, settings.width, settings.d)
 
 
@@ -609,8 +610,7 @@ def _warn_of_other_versions(config: Mapping[str, Any]) -> None:
     then, now = _part(config, "versions"), _versions()
     if changed := [name for name in now if then.get(name, now[name]) != now[name]]:
         line = ", ".join(f"{name} {then[name]} then, {now[name]} now" for name in changed)
-        text = f"phasetrack: the run goes on, but maybe not to the bit as it would have ({line})"
-        warnings.warn(text, TrackingWarning, stacklevel=2)
+        say(f"the run goes on, but maybe not to the bit as it would have ({line})")
 
 
 def _comparable(settings: RunSettings) -> dict[str, Any]:

@@ -228,7 +228,7 @@ def test_an_attach_that_fails_late_leaves_no_hook(tmp_path, monkeypatch):
         assert hooks(*objects)
         raise RuntimeError("no disk")
 
-    monkeypatch.setattr("phasetrack.tracker.HistorySink", fail)
+    monkeypatch.setattr("phasetrack.outlets.HistorySink", fail)
     with pytest.raises(RuntimeError, match="no disk"):
         follow(*objects, logdir=tmp_path)
     assert hooks(*objects) == []

@@ -16,7 +16,7 @@ from phasetrack.products import DEFAULT, Matmul
 from phasetrack.snapshot import Snapshot
 from phasetrack.tasks import bits
 from phasetrack.tasks.catalogue import TASKS, make_task
-from phasetrack.training import resume, take_step
+from phasetrack.training import _chosen_matmul, resume, take_step
 
 CPU = torch.device("cpu")
 D, WIDTH, BATCH = 32, 32, 128
@@ -243,3 +243,8 @@ def test_real_runs_go_on_to_the_bit(tmp_path):
     assert resume(tmp_path / "cut")["steps"] == 20
     cut, whole = ((tmp_path / n / "history.jsonl").read_bytes() for n in ("cut", "whole"))
     assert cut == whole
+
+
+def test_the_processors_ways_to_multiply_are_not_measured_for_a_gpu():
+    settings = RunSettings(d=512, width=512, batch=8192)
+    assert _chosen_matmul("auto", settings, torch.device("cuda")) == Matmul(DEFAULT)
