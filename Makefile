@@ -27,7 +27,7 @@ fuzz: $(VENV)/.test ## every reader and option against what no run wrote (minute
 	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),1000) OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest \
 	  tests/faults -k "any_kind" -n auto --dist worksteal
 
-bench: $(VENV)/.bench ## every benchmark (an hour); tables, and JSON under build/benchmarks
+bench: $(VENV)/.bench ## every benchmark (a quarter of an hour); tables, and JSON under build/benchmarks
 	$(VENV)/bin/python benchmarks/all.py
 
 pictures: $(VENV)/.test ## the README's pictures, from real runs in a real browser

@@ -4,7 +4,8 @@
 
 m = 4 d, p = 512. All cases of a size take turns in one process. `bare` is the loop as one writes it;
 each tool looks at every step of such a loop; `phasetrack` is its own step with every default probe,
-history and TensorBoard at every step. A tool that is not installed, or fails, is named and left out.
+history and TensorBoard at every step. A tool that is not installed, or fails, is named and left
+out; RESULTS.md says how to install Cockpit.
 """
 
 from __future__ import annotations

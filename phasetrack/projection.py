@@ -58,11 +58,8 @@ class Projection:
         lies elsewhere within a table.
         """
         each = [self.coordinates(W) for W in weights]
-        coordinates = torch.stack(each)
-        if self._filled:  # taken row by row in any case
-            return coordinates, self.distance(torch.stack(list(weights)), coordinates)
         distances = [self.distance(*pair) for pair in zip(weights, each, strict=True)]
-        return coordinates, torch.stack(distances)
+        return torch.stack(each), torch.stack(distances)
 
 
 def with_control(basis: Tensor, like: Tensor) -> Projection:
