@@ -39,6 +39,7 @@ class Recording:
         self._source = source
         self._behind = 0  # records that the source alone holds
         self._last_rows: list[tuple[int, Mapping[str, float]]] = []  # not in the history yet
+        self._shown = False  # whether somebody holds the history, to see it grow
         self._last = self._history.last_step
 
     @property
@@ -60,7 +61,7 @@ class Recording:
         """Add a record, which the source is given later."""
         self._last_rows.append((step, readings))
         self._last = step
-        if len(self._last_rows) >= TOGETHER:
+        if self._shown or len(self._last_rows) >= TOGETHER:
             self._settle()
 
     def written(self) -> None:
@@ -71,7 +72,10 @@ class Recording:
             self._history = History()
 
     def _settle(self) -> None:
-        self._history.append_all(self._last_rows)
+        if len(self._last_rows) == 1:
+            self._history.append(*self._last_rows[0])
+        else:
+            self._history.append_all(self._last_rows)
         self._last_rows.clear()
 
     def whole(self) -> History:
@@ -98,5 +102,5 @@ class Recording:
     def rest(self) -> History:
         """What is in memory, to which every further record is added; the source is let go."""
         self._settle()
-        self._source, self._behind = None, 0
+        self._source, self._behind, self._shown = None, 0, True
         return self._history

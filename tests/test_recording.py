@@ -71,6 +71,14 @@ def test_what_is_written_leaves_the_memory_until_it_is_asked_for():
     assert kept.whole() is whole and whole.count == 11
 
 
+def test_a_history_that_somebody_holds_grows_with_each_record():
+    kept = Recording()
+    kept.append(0, {"a": 0.5})
+    held = kept.whole()
+    kept.append(1, {"a": 1.5})
+    assert held["a"].tolist() == [0.5, 1.5]
+
+
 def test_without_a_source_all_is_held():
     kept = Recording()
     for step in range(10):
