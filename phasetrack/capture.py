@@ -7,6 +7,7 @@ copies of detached tensors. Steps that the schedule leaves out cost a few look-u
 from __future__ import annotations
 
 import copy
+import math
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
@@ -19,13 +20,12 @@ from torch import Tensor, nn
 
 from phasetrack._checks import ExpectedError
 from phasetrack._hooks import Hook, Watch, nothing
-from phasetrack.captured import COPIED, SOUND, Layers, Seen, Weights
 from phasetrack.geometry import ClusterGeometry
 from phasetrack.losses import Loss
 from phasetrack.pacing import Pacing
 from phasetrack.projection import Projection, with_control
 from phasetrack.schedules import Schedule
-from phasetrack.snapshot import Snapshot, StepSizes
+from phasetrack.snapshot import Layers, Seen, Snapshot, StepSizes
 from phasetrack.views import ACTIVATIONS, TwoLayerView, known_activation
 
 # Forward passes whose inputs are held until a loss tells which of them it belongs to (chosen here).
@@ -43,7 +43,7 @@ class _State(NamedTuple):
     """The weights of one step, as they were read, and the step that they are about to take."""
 
     version: int
-    layers: Layers | Weights
+    layers: Layers
     sizes: StepSizes
 
 
@@ -271,23 +271,23 @@ class Capture:
             return
         seen = _rows(outputs, rows, self.view.heads == 1)
         labels = _rows(targets, rows, targets.numel() == rows)
-        if (
-            not self.view.settled and seen.isfinite().all()
-        ):  # now, while the weights are those that made these outputs
+        if not self.view.settled and seen.isfinite().all():
+            # now, while the weights are those that made these outputs
             self.view = self.view.calibrated(inputs, seen)
-        # copies: an operation in place further on would overwrite what detach() shares
-        whole = inputs.clone() if inputs.numel() <= COPIED and not self._shared else None
         kept = (inputs,) if self._keep_inputs else ()
-        piece = Seen(seen.clone(), labels.to(seen.device, copy=True), None, SOUND, kept, whole)
-        if whole is None:
-            piece = piece._replace(copied=inputs).read(self.geometry)
-        self._note(piece)
+        self._note(seen, labels, self.geometry.traces(inputs), _sound(seen, inputs), kept)
 
-    def _note(self, piece: Seen) -> None:
-        if self._pieces:  # inputs of one piece at most wait to be read
-            self._pieces[-1] = self._pieces[-1].read(self.geometry)
-            piece = piece.read(self.geometry)
-        self._pieces.append(piece)
+    def _note(
+        self,
+        outputs: Tensor,
+        targets: Tensor,
+        traces: Tensor | None,
+        sound: Tensor,
+        inputs: tuple[Tensor, ...] = (),
+    ) -> None:
+        # copies: an operation in place further on would overwrite what detach() shares
+        targets = targets.to(outputs.device, copy=True)
+        self._pieces.append(Seen(outputs.clone(), targets, traces, sound, inputs))
         self._versions.append(self._version())
 
     def _inputs_of(self, outputs: Tensor) -> Tensor:
@@ -305,8 +305,7 @@ class Capture:
         if rows == 0 or outputs.numel() % rows:
             return
         seen = outputs.detach().reshape((rows,) if outputs.numel() == rows else (rows, -1))
-        labels = targets.detach().reshape(rows).to(seen.device, copy=True)
-        self._note(Seen(seen.clone(), labels, None, SOUND))
+        self._note(seen, targets.detach().reshape(rows), None, _SOUND)
 
     def _see_block(self, _: nn.Module, __: tuple[Any, ...], output: Tensor) -> None:
         """A block's own outputs, which settle what was assumed of it."""
@@ -434,14 +433,16 @@ class Capture:
     def _state(self) -> _State:
         """The weights before the step, seen through the geometry, still on their device."""
         view, W = self.view, self.view.W
-        others = [None if t is None else t.clone() for t in (view.A, view.bias, view.head_bias)]
+        bias, head_bias = view.bias, view.head_bias
         projection = self._projection(W)
-        layers: Layers | Weights
-        if W.numel() <= COPIED:
-            layers = Weights(projection, W.clone(), *others)  # type: ignore[arg-type]
-        else:
-            coordinates = projection.coordinates(W)
-            layers = Layers(coordinates, projection.distance(W, coordinates), *others)  # type: ignore[arg-type]
+        coordinates = projection.coordinates(W)
+        layers = Layers(
+            coordinates,
+            projection.distance(W, coordinates),
+            view.A.clone(),
+            None if bias is None else bias.clone(),
+            None if head_bias is None else head_bias.clone(),
+        )
         return _State(self._version(), layers, self.step_sizes())
 
     def _snapshot(self, state: _State) -> Snapshot:
@@ -468,6 +469,9 @@ class Capture:
         return self._projections[key]
 
 
+_SOUND = torch.tensor(True)
+
+
 def _rows(values: Tensor, count: int, single: bool) -> Tensor:
     """Values detached, as (count,) or (count, .)."""
     values = values.detach() if values.requires_grad else values
@@ -476,11 +480,21 @@ def _rows(values: Tensor, count: int, single: bool) -> Tensor:
     return values.reshape((count,) if single else (count, -1))
 
 
+def _sound(outputs: Tensor, inputs: Tensor) -> Tensor:
+    """Whether no inputs are NaN or infinite, bool (); looked at only where the outputs are."""
+    if outputs.is_cuda:  # without waiting for the device
+        return outputs.isfinite().all() | inputs.isfinite().all()
+    # the sum of finite outputs may be too large, and then says nothing
+    if math.isfinite(outputs.sum()):
+        return _SOUND
+    return outputs.isfinite().all() | inputs.isfinite().all()
+
+
 def _joined(pieces: Sequence[Seen]) -> Seen:
     """Micro-batches as one batch."""
     if len(pieces) == 1:
         return pieces[0]
-    outputs, targets, traces, sound, inputs, _ = zip(*pieces, strict=True)
+    outputs, targets, traces, sound, inputs = zip(*pieces, strict=True)
     placed = None if traces[0] is None else torch.cat(traces)
     whole = torch.stack([each.to(sound[0].device) for each in sound]).all()
     return Seen(torch.cat(outputs), torch.cat(targets), placed, whole, sum(inputs, ()))

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from phasetrack._checks import ExpectedError
-from phasetrack.captured import Layers, Seen
 from phasetrack.forecast import Forecast
 from phasetrack.geometry import ClusterGeometry
 from phasetrack.losses import LogisticLoss
@@ -37,7 +36,7 @@ from phasetrack.products import AUTO, chosen_matmul
 from phasetrack.projection import with_control
 from phasetrack.records import History
 from phasetrack.settings import RunSettings
-from phasetrack.snapshot import Snapshot, StepSizes
+from phasetrack.snapshot import Layers, Seen, Snapshot, StepSizes
 from phasetrack.tasks.catalogue import make_task
 from phasetrack.tracker import Tracker, attach
 from phasetrack.training import LOOK_EVERY, _checked_device

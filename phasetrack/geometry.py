@@ -263,13 +263,6 @@ class ClusterGeometry:
             return inputs[:, on.projection.columns].clone()
         return torch.addmm(on.offsets, inputs, on.centres.T)
 
-    def traces_of_each(self, inputs: Sequence[Tensor]) -> Tensor:
-        """The `traces` of several inputs of one shape, to the bit: (K, m, .)."""
-        on = self._on(inputs[0])
-        if on.few and inputs[0].is_floating_point():
-            return torch.stack([each[:, on.projection.columns] for each in inputs])
-        return torch.stack([self.traces(each) for each in inputs])
-
     def nearest(self, traces: Tensor) -> Tensor:
         """The cluster that each input's `traces` decide on: (..., .) -> int64 (...)."""
         on = self._on(traces)

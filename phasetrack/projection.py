@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -50,16 +48,6 @@ class Projection:
             signal = coordinates[..., : self._basis.shape[1]] @ self._inside.T
             lengths.append(torch.linalg.vector_norm(W[..., self.columns] - signal, dim=-1))
         return lengths[0] if len(lengths) == 1 else _together(lengths)
-
-    def read_each(self, weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """`coordinates` and `distance` of several matrices (., d), tables of the digits of each by itself.
-
-        One product of all their rows may differ in the last digits, and so may one of a matrix that
-        lies elsewhere within a table.
-        """
-        each = [self.coordinates(W) for W in weights]
-        distances = [self.distance(*pair) for pair in zip(weights, each, strict=True)]
-        return torch.stack(each), torch.stack(distances)
 
 
 def with_control(basis: Tensor, like: Tensor) -> Projection:

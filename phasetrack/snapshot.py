@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from phasetrack._checks import ExpectedError
-from phasetrack.captured import Layers, Seen, Weights, layers_of, samples_of
 from phasetrack.geometry import ClusterGeometry, Neurons, head_length
 from phasetrack.losses import Loss
 from phasetrack.measures import growth
@@ -115,6 +114,43 @@ class StepSizes:
         return max(self.first, self.second)
 
 
+class Layers(NamedTuple):
+    """A network as it was read, on its device and in its dtype; copies, safe from what it becomes.
+
+    Attributes:
+        coordinates: W in the signal span's basis, and in a random span of that dimension, (p, 2k).
+        perp: length of what the signal span leaves of each neuron, (p,).
+        head: the head's weights, (heads, p).
+        bias: first-layer bias, (p,), or None.
+        head_bias: the head's bias as it stands in the model, (heads,), or None.
+    """
+
+    coordinates: Tensor
+    perp: Tensor
+    head: Tensor
+    bias: Tensor | None = None
+    head_bias: Tensor | None = None
+
+
+class Seen(NamedTuple):
+    """What the loss was called with in one step, all micro-batches together; copies as they were.
+
+    Attributes:
+        outputs: (m,), or logits (m, n).
+        targets: (m,) or (m, n); integers where they are class indices.
+        traces: what decides on each sample's cluster (`ClusterGeometry.traces`); None where the
+            samples belong to none.
+        sound: whether no inputs were NaN or infinite, as far as the outputs show; bool ().
+        inputs: see `Batch`.
+    """
+
+    outputs: Tensor
+    targets: Tensor
+    traces: Tensor | None
+    sound: Tensor
+    inputs: tuple[Tensor, ...] = ()
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """The state before optimizer step `step`, and what its weights made of the batch.
@@ -124,7 +160,7 @@ class Snapshot:
         time: sum of eta over those steps.
         sizes: the step that is about to be taken.
         geometry: the clusters.
-        layers: the network, as it was read or is still to be read.
+        layers: the network, as it was read.
         seen: what the loss was called with; None if no loss call was seen.
         loss: the loss on the host, of (outputs, targets).
         view: the live layers, on their device; they change once the step is taken.
@@ -138,7 +174,7 @@ class Snapshot:
     time: float
     sizes: StepSizes
     geometry: ClusterGeometry
-    layers: Layers | Weights
+    layers: Layers
     seen: Seen | None
     loss: Loss
     view: TwoLayerView
@@ -201,33 +237,26 @@ class Snapshot:
 
     @cached_property
     def _shapes(self) -> tuple[object, ...]:
-        seen, layers = self.seen, self.layers
-        kinds = seen and (
-            seen.outputs.shape,
-            seen.targets.shape,
-            seen.targets.dtype,
-            seen.copied is None,
-        )
-        return (type(layers), layers.head.shape, kinds, self.detached, self.sizes.plain)
+        seen = self.seen
+        kinds = seen and (seen.outputs.shape, seen.targets.shape, seen.targets.dtype)
+        return (self.layers.coordinates.shape, kinds, self.detached, self.sizes.plain)
 
     @property
     def numbers(self) -> int:
         """The largest tables that measuring it makes: neurons by clusters, or samples."""
-        neurons = self.layers.head.shape[-1] * len(self.geometry.labels)
+        neurons = len(self.layers.perp) * len(self.geometry.labels)
         most = max(neurons, 0 if self.seen is None else self.seen.outputs.numel())
         return most + GROUP  # rows are filled up to groups
 
     def state_dict(self) -> dict[str, Any]:
         """What a later snapshot may look back at, as tensors, numbers and mappings."""
-        layers = layers_of([self.layers])._asdict().items()
-        seen = self.seen and self.seen.read(self.geometry)._asdict()
         return {
             "step": self.step,
             "time": self.time,
             "sizes": asdict(self.sizes),
             "scale": self.view.scale,
-            "layers": _copies({name: None if t is None else t[0] for name, t in layers}),
-            "seen": seen and _copies({name: seen[name] for name in SAVED}),
+            "layers": _copies(self.layers._asdict()),
+            "seen": self.seen and _copies(self.seen._replace(inputs=())._asdict()),
         }
 
     @classmethod
@@ -249,7 +278,7 @@ class Snapshot:
                 raise ExpectedError("resume", f"{name} of shape {shape}", got)
         seen = None
         if state["seen"] is not None:
-            seen = Seen(**_tensors(state["seen"], SAVED))
+            seen = Seen(**_tensors(state["seen"], ("outputs", "targets", "traces", "sound")))
         scale = None if state["scale"] is None else float(state["scale"])
         return cls(
             int(state["step"]),
@@ -264,13 +293,10 @@ class Snapshot:
         )
 
 
-# What a state holds of `Seen`.
-SAVED = ("outputs", "targets", "traces", "sound")
-
-
-def _copies(parts: Mapping[str, Tensor | None]) -> dict[str, Tensor | None]:
+def _copies(parts: Mapping[str, Any]) -> dict[str, Tensor | None]:
     """Tensors of their own, on the host: a part of a larger one would be saved with the whole of it."""
-    return {n: None if t is None else t.detach().cpu().clone() for n, t in parts.items()}
+    tensors = {name: part for name, part in parts.items() if not isinstance(part, tuple)}
+    return {n: None if t is None else t.detach().cpu().clone() for n, t in tensors.items()}
 
 
 def _tensors(parts: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -299,11 +325,14 @@ class _Table(NamedTuple):
     def of(cls, snapshots: Sequence[Snapshot]) -> _Table:
         """The table of snapshots of one view and shape."""
         one, view, k = snapshots[0], snapshots[0].view, snapshots[0].geometry.signal_dim
-        layers = layers_of([snapshot.layers for snapshot in snapshots])
+        columns: list[Sequence[Tensor | None]] = [
+            *zip(*(snapshot.layers for snapshot in snapshots), strict=True)
+        ]
         seen = [snapshot.seen for snapshot in snapshots if snapshot.seen is not None]
-        samples = samples_of(seen, one.geometry) if seen else [None] * 4
-        hosted = _to_host([*layers, *samples])
-        coordinates, perp, head, bias, head_bias, outputs, targets, sound, clusters = hosted
+        columns += [[s.outputs for s in seen], [s.targets for s in seen], [s.sound for s in seen]]
+        tables = [_stacked(column) for column in columns]
+        hosted = _to_host([*tables, *([_clusters(one.geometry, seen)] if seen else [])])
+        coordinates, perp, head, bias, head_bias, outputs, targets, sound, *where = hosted
         assert coordinates is not None and perp is not None and head is not None
         readout, many = view.read_out(head.mT), view.heads > 2
         offset = None if head_bias is None else view.bias_factor * view.read_out(head_bias)
@@ -319,12 +348,27 @@ class _Table(NamedTuple):
             scale=view.scale,
             activation=view.activation,
         )
-        if outputs is None or targets is None or sound is None or clusters is None:
+        if outputs is None or targets is None or sound is None:
             return cls(neurons, control, None, sound=True)
         if not seen[0].targets.is_floating_point():
             targets = targets.long()  # class indices, as the loss takes them
+        (clusters,) = where
+        assert clusters is not None
         batch = Batch(outputs, targets, clusters.long(), one.loss)
         return cls(neurons, control, batch, bool(sound.all()))
+
+
+def _clusters(geometry: ClusterGeometry, seen: Sequence[Seen]) -> Tensor:
+    """The cluster of each sample, (K, m); -1 where there are none."""
+    traces = _stacked([each.traces for each in seen])
+    if traces is not None:
+        return geometry.nearest(traces)
+    shape = (len(seen), len(seen[0].outputs))
+    return torch.full(shape, -1, device=seen[0].outputs.device)
+
+
+def _stacked(column: Sequence[Tensor | None]) -> Tensor | None:
+    return None if not column or column[0] is None else torch.stack(column)  # type: ignore[arg-type]
 
 
 def _to_host(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import warnings
 
 import naive
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from phasetrack import ExpectedError, LogisticLoss, TwoLayerNet, attach, capture
+from phasetrack import ExpectedError, LogisticLoss, TwoLayerNet, attach
 from phasetrack.measures import heaviness
 from phasetrack.probes import default_probes
 from phasetrack.tasks import XOR
@@ -180,44 +179,6 @@ def test_a_change_between_recorded_steps_is_seen_in_the_time(change, lr, factor)
         train(net, optimizer, loss, range(8, 9))
     eta = 3.0 * net.scale
     assert times == pytest.approx([0.0, 3 * eta + 5 * eta * factor])
-
-
-@pytest.mark.parametrize("sizes", [(64,), (30, 34)], ids=["whole", "pieces"])
-@pytest.mark.parametrize("spoilt", [False, True], ids=["sound", "NaN"])
-def test_what_is_copied_whole_reads_as_what_is_read_at_once(sizes, spoilt, monkeypatch):
-    def run():
-        objects = setting()
-        with warnings.catch_warnings(), follow(*objects) as tracker:
-            warnings.simplefilter("ignore", TrackingWarning)
-            for step in range(6):
-                pieces = []
-                objects[1].zero_grad()
-                for size in sizes:
-                    x, y = sample(step, size, start=sum(pieces))
-                    pieces.append(size)
-                    x[0, 5] = math.nan if spoilt and step == 3 else x[0, 5]
-                    objects[2](objects[0](x), y).backward()
-                    x.zero_(), y.zero_()  # as a loop does that fills the same buffers again
-                objects[1].step()
-        return tracker.history, tracker.undefined
-
-    whole, why = run()
-    monkeypatch.setattr(capture, "COPIED", 0)
-    at_once, reason = run()
-    assert list(whole) == list(at_once) and why == reason
-    assert ("batch" in why) == spoilt
-    for name in whole:
-        np.testing.assert_array_equal(whole[name], at_once[name])
-
-
-def test_of_a_batch_in_pieces_one_is_kept_whole_at_most():
-    net, optimizer, loss = setting()
-    with follow(net, optimizer, loss) as tracker:
-        for start in range(0, M, 16):
-            x, y = sample(0, 16, start)
-            loss(net(x), y).backward()
-            kept = [piece.copied is not None for piece in tracker._capture._pieces]
-            assert sum(kept) == (start == 0)
 
 
 def test_an_attach_that_fails_late_leaves_no_hook(tmp_path, monkeypatch):

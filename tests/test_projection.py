@@ -17,20 +17,20 @@ def span(d, columns, k, seed):
     return basis
 
 
-SPANS = st.sampled_from(
-    [
-        (12, [0, 1], 2),  # fills its coordinates, at an end
-        (12, [5, 6], 2),  # in the middle
-        (12, [4, 5], 1),  # does not fill them
-        (20, [3, 9, 17], 2),  # apart from each other
-        (20, [3, 9, 17], 3),
-        (6, [0, 1], 2),  # no small part of so few
-        (9, list(range(9)), 4),
-    ]
+@given(
+    st.sampled_from(
+        [
+            (12, [0, 1], 2),  # fills its coordinates, at an end
+            (12, [5, 6], 2),  # in the middle
+            (12, [4, 5], 1),  # does not fill them
+            (20, [3, 9, 17], 2),  # apart from each other
+            (20, [3, 9, 17], 3),
+            (6, [0, 1], 2),  # no small part of so few
+            (9, list(range(9)), 4),
+        ]
+    ),
+    st.integers(0, 9),
 )
-
-
-@given(SPANS, st.integers(0, 9))
 def test_parts_of_each_row(case, seed):
     d, columns, k = case
     basis, control = span(d, columns, k, seed), random_span(d, k).numpy()
@@ -42,18 +42,6 @@ def test_parts_of_each_row(case, seed):
     rest = np.linalg.norm(W - W @ basis @ basis.T, axis=-1)
     distance = projection.distance(torch.from_numpy(W), seen)
     np.testing.assert_allclose(distance.numpy(), rest, rtol=1e-10, atol=1e-12)
-
-
-@given(SPANS, st.integers(0, 9), st.sampled_from([torch.float32, torch.float64]))
-def test_several_matrices_are_read_as_each_by_itself(case, seed, dtype):
-    d, columns, k = case
-    basis = torch.from_numpy(span(d, columns, k, seed)).to(dtype)
-    projection = Projection(basis, random_span(d, k).to(dtype))
-    weights = [torch.randn(7, d, dtype=dtype) for _ in range(1 + seed % 4)]
-    coordinates, distances = projection.read_each(weights)
-    for W, read, distance in zip(weights, coordinates, distances, strict=True):
-        assert torch.equal(read, projection.coordinates(W))
-        assert torch.equal(distance, projection.distance(W, read))
 
 
 def test_what_is_left_keeps_its_digits_where_the_signal_dominates():
