@@ -372,6 +372,7 @@ class Capture:
         try:
             state = self._tried(self._state)
             if state is None:
+                self._eta = self._tried(partial(self._pacing.eta, self.view.scale)) or 0.0
                 self._forget()
                 return
             self._eta = state.sizes.eta

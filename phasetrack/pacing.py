@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,17 +14,32 @@ from phasetrack.weights import Weight
 Group = Mapping[str, Any]
 
 
+class _Layer(NamedTuple):
+    """What moves a layer: its parameter, its group and the place of that, and the rate."""
+
+    parameter: nn.Parameter
+    place: int
+    group: Group
+    rate: float
+
+
 class _Pace(NamedTuple):
-    """Eta of one step, and what it hangs on: scale, layers, and place and rate of the group of each."""
+    """Eta of one step, and what it hangs on."""
 
     eta: float
     scale: float | None
-    first: nn.Parameter
-    second: nn.Parameter
-    here: int
-    there: int
-    rate: float
-    other: float
+    layers: list[_Layer]
+
+    def lasts(self, groups: Sequence[Group], scale: float | None) -> bool:
+        """Whether nothing of that has changed."""
+        if scale is not self.scale:
+            return False
+        for parameter, place, group, rate in self.layers:
+            if place >= len(groups) or groups[place] is not group:
+                return False
+            if group["lr"] is not rate or not parameter.requires_grad:
+                return False
+        return True
 
 
 class Pacing:
@@ -39,52 +54,37 @@ class Pacing:
     def __init__(self, optimizer: torch.optim.Optimizer, first: Weight, second: Weight) -> None:
         self._optimizer = optimizer
         self._trained = [next(iter(weight.parameters), None) for weight in (first, second)]
-        self._places: dict[int, int] = {}  # the parameter's id: its group's number
         self._last: _Pace | None = None
 
     def sizes(self, scale: float | None) -> StepSizes:
         """Length of the coming step for each layer; `scale` is the view's."""
-        first, second = map(self._group, self._trained)
-        plain = type(self._optimizer) is torch.optim.SGD and _plain(first)
-        if second is not first:
-            plain = plain and _plain(second)
-        return StepSizes(_eta(first, scale), _eta(second, scale), plain)
+        groups = [layer and layer.group for layer in self._layers()]
+        plain = type(self._optimizer) is torch.optim.SGD and all(map(_plain, groups))
+        first, second = (_eta(group, scale) for group in groups)
+        return StepSizes(first, second, plain)
 
     def eta(self, scale: float | None) -> float:
         """`StepSizes.eta` of the step just taken; quickly where nothing has changed since the last."""
-        groups, last = self._optimizer.param_groups, self._last
-        if last is not None:
-            eta, before, first, second, here, there, rate, other = last
-            same = groups[here]["lr"] is rate and groups[there]["lr"] is other
-            if same and scale is before and first.requires_grad and second.requires_grad:
-                return eta
-        return self._looked_up(scale)
-
-    def _looked_up(self, scale: float | None) -> float:
-        eta = max(_eta(self._group(parameter), scale) for parameter in self._trained)
-        self._last = None
-        if all(parameter is not None and parameter.requires_grad for parameter in self._trained):
-            groups = self._optimizer.param_groups
-            places = [self._places.get(id(parameter)) for parameter in self._trained]
-            rates = [None if place is None else groups[place]["lr"] for place in places]
-            # a rate that is a tensor changes and stays the same object
-            if all(isinstance(rate, int | float) for rate in rates):
-                self._last = _Pace(eta, scale, *self._trained, *places, *rates)  # type: ignore[arg-type]
+        if self._last is not None and self._last.lasts(self._optimizer.param_groups, scale):
+            return self._last.eta
+        layers = self._layers()
+        eta = max(_eta(layer and layer.group, scale) for layer in layers)
+        # a rate that is a tensor changes and stays the same object
+        lasting = [layer for layer in layers if layer and isinstance(layer.rate, int | float)]
+        self._last = _Pace(eta, scale, lasting) if len(lasting) == len(layers) else None
         return eta
 
-    def _group(self, parameter: nn.Parameter | None) -> Group | None:
-        """The optimizer's group that trains a weight now; None if none does."""
+    def _layers(self) -> list[_Layer | None]:
+        """Each layer as it is trained now; None where it is not."""
+        return [self._found(parameter) for parameter in self._trained]
+
+    def _found(self, parameter: nn.Parameter | None) -> _Layer | None:
         if parameter is None or not parameter.requires_grad:
             return None
-        groups = self._optimizer.param_groups
-        place = self._places.get(id(parameter))
-        if place is None:
-            for place, group in enumerate(groups):
-                if any(candidate is parameter for candidate in group["params"]):
-                    self._places[id(parameter)] = place
-                    return group
-            return None
-        return groups[place]
+        for place, group in enumerate(self._optimizer.param_groups):
+            if any(candidate is parameter for candidate in group["params"]):
+                return _Layer(parameter, place, group, group["lr"])
+        return None
 
 
 def _eta(group: Group | None, scale: float | None) -> float:

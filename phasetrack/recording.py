@@ -59,7 +59,7 @@ class Recording:
 
     def append(self, step: int, readings: Mapping[str, float]) -> None:
         """Add a record, which the source is given later."""
-        self._last_rows.append((step, readings))
+        self._last_rows.append((step, dict(readings)))  # sinks are given them too
         self._last = step
         if self._shown or len(self._last_rows) >= TOGETHER:
             self._settle()
@@ -72,10 +72,12 @@ class Recording:
             self._history = History()
 
     def _settle(self) -> None:
-        if len(self._last_rows) == 1:
-            self._history.append(*self._last_rows[0])
+        """Add the last rows to the history; broken off, it can be done again."""
+        rows = [row for row in self._last_rows if row[0] > self._history.last_step]
+        if len(rows) == 1:
+            self._history.append(*rows[0])
         else:
-            self._history.append_all(self._last_rows)
+            self._history.append_all(rows)
         self._last_rows.clear()
 
     def whole(self) -> History:

@@ -116,6 +116,7 @@ class History(Mapping[str, NDArray[np.float64]]):
         count = self.count
         for name, values in columns.items():
             column = self._columns.setdefault(name, array("d"))
+            del column[count:]  # what an addition left that was broken off
             column.extend([math.nan] * (count - len(column)))
             column.frombytes(np.asarray(values, dtype=np.float64).tobytes())
         self._steps.frombytes(np.asarray(steps, dtype=np.int64).tobytes())
@@ -135,7 +136,7 @@ class History(Mapping[str, NDArray[np.float64]]):
         if name not in self._columns:
             raise KeyError(f"no metric {name!r}; this history has {sorted(self._columns)}")
         values = np.full(self.count, math.nan)
-        column = self._columns[name]
+        column = self._columns[name][: self.count]
         values[: len(column)] = column
         return values
 

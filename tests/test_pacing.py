@@ -60,6 +60,11 @@ def test_every_change_is_seen_at_once():
     assert rates.eta(1.0) == 8.0
     optimizer.param_groups[1]["lr"] = 1
     assert rates.eta(1.0) == rates.eta(1.0) == 1.0
+    optimizer.param_groups.reverse()
+    optimizer.param_groups[0]["lr"] = 2.0
+    assert rates.eta(1.0) == rates.eta(1.0) == 2.0
+    del optimizer.param_groups[1]  # that of the first layer
+    assert rates.sizes(1.0) == StepSizes(0.0, 2.0, plain=True) and rates.eta(1.0) == 2.0
     state = optimizer.state_dict()
     state["param_groups"][0]["lr"] = 7.0
     optimizer.load_state_dict(state)
