@@ -2,10 +2,10 @@
 
     python benchmarks/others.py [--d 64 512 4096] [--rounds 10]
 
-m = 4 d, p = 512. All cases of a size take turns in one process. `bare` is the loop as one writes it;
-each tool looks at every step of such a loop; `phasetrack` is its own step with every default probe,
-history and TensorBoard at every step. A tool that is not installed, or fails, is named and left
-out; RESULTS.md says how to install Cockpit.
+m = 4 d, p = 512. Each tool takes turns with the loop as one writes it, in a process of their own: some tools
+bring threads that slow down everything beside them. A tool looks at every step of such a loop; `phasetrack` is
+its own step with every default probe, history and TensorBoard at every step. A tool that is not installed, or
+fails, is named and left out; RESULTS.md says how to install Cockpit.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 from _timing import milliseconds, publish, ratio, take_turns
-from canonical_step import BLOCK, CPU, ETA, bare, canonical, floor
+from canonical_step import BLOCK, CPU, ETA, bare, canonical
 from torch import Tensor, nn
 
 from phasetrack import RunSettings
@@ -114,7 +116,14 @@ def cockpit_economy(d: int, batch: int, _: Path, __: ExitStack) -> Step:
     return step
 
 
+def phasetrack(d: int, batch: int, folder: Path, _: ExitStack) -> Step:
+    settings = with_micro_batch(RunSettings(d=d, width=WIDTH, batch=batch, eta=ETA), CPU)
+    matmul = chosen_matmul(AUTO, settings.micro_batch or batch, WIDTH, d)
+    return canonical(settings, FusedTwoLayerNet, matmul, folder / "phasetrack")
+
+
 TOOLS = {
+    "phasetrack": phasetrack,
     "W&B watch": wandb_watch,
     "TensorBoard histograms": tensorboard_histograms,
     "Cockpit economy": cockpit_economy,
@@ -123,41 +132,33 @@ TOOLS = {
 COCKPIT_BYTES = 2**32
 
 
-def measure(d: int, rounds: int, missing: dict[str, str]) -> list[dict[str, object]]:
+def measure(tool: str, d: int, rounds: int) -> dict[str, object] | str:
+    """A row of the table, or why there is none."""
+    warnings.simplefilter("ignore")  # the tools' own
     batch = 4 * d
-    settings = with_micro_batch(RunSettings(d=d, width=WIDTH, batch=batch, eta=ETA), CPU)
-    matmul = chosen_matmul(AUTO, settings.micro_batch or batch, WIDTH, d)
+    if tool.startswith("Cockpit") and 4 * batch * d * WIDTH > COCKPIT_BYTES:
+        return "its gradients of single samples would not fit"
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        folder = Path(name)
-        cases: dict[str, Step] = {
-            "bare": bare(d, WIDTH, batch),
-            "floor": floor(d, WIDTH, batch, matmul),
-            "phasetrack": canonical(settings, FusedTwoLayerNet, matmul, folder / "phasetrack"),
-        }
-        for tool, make in TOOLS.items():
-            if tool.startswith("Cockpit") and 4 * batch * d * WIDTH > COCKPIT_BYTES:
-                missing[f"{tool}, d = {d}"] = "its gradients of single samples would not fit"
-                continue
-            try:
-                cases[tool] = make(d, batch, folder, stack)
-                cases[tool]()
-            except Exception as error:
-                cases.pop(tool, None)
-                missing.setdefault(tool, repr(error)[:200])
+        try:
+            step = TOOLS[tool](d, batch, Path(name), stack)
+            step()
+        except Exception as error:
+            return repr(error)[:200]
         small = d * WIDTH * batch <= 2**28
-        calls = dict.fromkeys(cases, 4 if small else 1) | {"phasetrack": BLOCK if small else 4}
+        # whole blocks of the tracker
+        calls = {"bare": 4 if small else 1, tool: 4 if small else 1}
+        if tool == "phasetrack":
+            calls[tool] = BLOCK if small else 4
+        cases = {"bare": bare(d, WIDTH, batch), tool: step}
         seconds = take_turns(cases, rounds=rounds, calls=calls, warm_up=1)
-    return [
-        {
-            "d": d,
-            "m": batch,
-            "case": case,
-            "ms": milliseconds(times),
-            "of bare": ratio(times, seconds["bare"]),
-            "of floor": ratio(times, seconds["floor"]),
-        }
-        for case, times in seconds.items()
-    ]
+    return {
+        "d": d,
+        "m": batch,
+        "tool": tool,
+        "ms": milliseconds(seconds[tool]),
+        "bare ms": milliseconds(seconds["bare"]),
+        "of bare": ratio(seconds[tool], seconds["bare"]),
+    }
 
 
 def main() -> None:
@@ -166,14 +167,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--json", type=Path, default=Path("build/benchmarks/others.json"))
     asked = parser.parse_args()
-    warnings.simplefilter("ignore")  # the tools' own
-    missing: dict[str, str] = {}
-    rows = [
-        row
-        for d in asked.d
-        # seconds a step there: as many rounds would take an hour
-        for row in measure(d, asked.rounds if d < 2048 else max(3, asked.rounds // 3), missing)
-    ]
+    rows, missing = [], {}
+    apart = ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1)
+    with apart:
+        for d in asked.d:
+            # seconds a step there: as many rounds would take an hour
+            rounds = asked.rounds if d < 2048 else max(3, asked.rounds // 3)
+            for tool in TOOLS:
+                row = apart.submit(measure, tool, d, rounds).result()
+                if isinstance(row, str):
+                    missing[f"{tool}, d = {d}"] = row
+                else:
+                    rows.append(row)
     publish(rows, asked.json, rounds=asked.rounds, width=WIDTH, missing=missing)
     for tool, why in missing.items():
         print(f"left out: {tool}: {why}")
