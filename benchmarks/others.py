@@ -116,14 +116,14 @@ def cockpit_economy(d: int, batch: int, _: Path, __: ExitStack) -> Step:
     return step
 
 
-def phasetrack(d: int, batch: int, folder: Path, _: ExitStack) -> Step:
+def own_step(d: int, batch: int, folder: Path, _: ExitStack) -> Step:
     settings = with_micro_batch(RunSettings(d=d, width=WIDTH, batch=batch, eta=ETA), CPU)
     matmul = chosen_matmul(AUTO, settings.micro_batch or batch, WIDTH, d)
     return canonical(settings, FusedTwoLayerNet, matmul, folder / "phasetrack")
 
 
 TOOLS = {
-    "phasetrack": phasetrack,
+    "phasetrack": own_step,
     "W&B watch": wandb_watch,
     "TensorBoard histograms": tensorboard_histograms,
     "Cockpit economy": cockpit_economy,
@@ -145,9 +145,8 @@ def measure(tool: str, d: int, rounds: int) -> dict[str, object] | str:
         except Exception as error:
             return repr(error)[:200]
         small = d * WIDTH * batch <= 2**28
-        # whole blocks of the tracker
-        calls = {"bare": 4 if small else 1, tool: 4 if small else 1}
-        if tool == "phasetrack":
+        calls = dict.fromkeys(("bare", tool), 4 if small else 1)
+        if tool == "phasetrack":  # whole blocks of the tracker
             calls[tool] = BLOCK if small else 4
         cases = {"bare": bare(d, WIDTH, batch), tool: step}
         seconds = take_turns(cases, rounds=rounds, calls=calls, warm_up=1)

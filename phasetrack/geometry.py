@@ -265,17 +265,12 @@ class ClusterGeometry:
 
     def nearest(self, traces: Tensor) -> Tensor:
         """The cluster that each input's `traces` decide on: (..., .) -> int64 (...)."""
-        on = self._on(traces)
-        if not on.few:
-            return traces.max(dim=-1).indices
-        # column by column: the last digits do not depend on how many rows there are. Clusters first,
-        # so that what is added up stands together in memory
-        columns = traces.movedim(-1, 0).contiguous()
-        ones = [1] * (traces.ndim - 1)
-        scores = on.offsets.view(-1, *ones)
-        for column, weights in zip(columns, on.inside, strict=True):
-            scores = scores + column * weights.view(-1, *ones)
-        return scores.max(dim=0).indices
+        on, scores = self._on(traces), traces
+        if on.few:  # column by column: the last digits do not depend on how many rows there are
+            scores = on.offsets
+            for column, weights in zip(traces.unsqueeze(-1).unbind(-2), on.inside, strict=True):
+                scores = scores + column * weights
+        return scores.max(dim=-1).indices
 
     def project(self, W: Tensor) -> tuple[Tensor, Tensor]:
         """Weights (..., d) in the signal span's basis, (..., k), and the length of the rest, (...)."""

@@ -145,10 +145,10 @@ class Outlets:
         if any(self._store is writer for writer in gone):
             self._store = None
 
-    def close(self, summary: Mapping[str, Any], history: Callable[[], History]) -> None:
+    def close(self, summary: Mapping[str, Any], history: History) -> None:
         """Close every sink, and let others write to the directory."""
         for sink in list(self.sinks):
-            close = partial(sink.close, summary, history())
+            close = partial(sink.close, summary, history)
             if not self._guard(close, f"closing {type(sink).__name__}"):
                 self.drop([sink])
         if self._lock is not None:

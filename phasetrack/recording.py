@@ -11,8 +11,6 @@ from phasetrack.records import History
 # Records that are in memory at most where a file holds them too, until somebody asks for the history
 # (chosen here: a megabyte of the default probes' readings).
 HELD = 2048
-# Records that are added to the columns in one go, which one by one takes several times longer.
-TOGETHER = 64
 
 
 class Source(Protocol):
@@ -38,19 +36,12 @@ class Recording:
         self._history = History() if history is None else history
         self._source = source
         self._behind = 0  # records that the source alone holds
-        self._last_rows: list[tuple[int, Mapping[str, float]]] = []  # not in the history yet
-        self._shown = False  # whether somebody holds the history, to see it grow
         self._last = self._history.last_step
 
     @property
     def count(self) -> int:
         """Records so far."""
-        return self._behind + self.held
-
-    @property
-    def held(self) -> int:
-        """Records in memory."""
-        return self._history.count + len(self._last_rows)
+        return self._behind + self._history.count
 
     @property
     def last_step(self) -> int:
@@ -59,26 +50,14 @@ class Recording:
 
     def append(self, step: int, readings: Mapping[str, float]) -> None:
         """Add a record, which the source is given later."""
-        self._last_rows.append((step, dict(readings)))  # sinks are given them too
+        self._history.append(step, readings)
         self._last = step
-        if self._shown or len(self._last_rows) >= TOGETHER:
-            self._settle()
 
     def written(self) -> None:
         """The source holds every record: what is more than `HELD` may leave the memory."""
-        if self._source is not None and self.held >= HELD:
-            self._settle()
+        if self._source is not None and self._history.count >= HELD:
             self._behind += self._history.count
             self._history = History()
-
-    def _settle(self) -> None:
-        """Add the last rows to the history; broken off, it can be done again."""
-        rows = [row for row in self._last_rows if row[0] > self._history.last_step]
-        if len(rows) == 1:
-            self._history.append(*rows[0])
-        else:
-            self._history.append_all(rows)
-        self._last_rows.clear()
 
     def whole(self) -> History:
         """Every record, in memory from now on.
@@ -87,7 +66,6 @@ class Recording:
             ExpectedError: if the source does not give back what it was given.
             OSError: likewise.
         """
-        self._settle()
         if self._source is not None and self._behind:
             found = self._source.records()
             if found.count < self._behind:
@@ -103,6 +81,5 @@ class Recording:
 
     def rest(self) -> History:
         """What is in memory, to which every further record is added; the source is let go."""
-        self._settle()
-        self._source, self._behind, self._shown = None, 0, True
+        self._source, self._behind = None, 0
         return self._history

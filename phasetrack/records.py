@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -103,20 +102,11 @@ class History(Mapping[str, NDArray[np.float64]]):
                 column.extend([math.nan] * (count - len(column)))
             column.append(value)
 
-    def append_all(self, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
-        """Add several steps, as `append` would one by one; quicker where their metrics are the same."""
-        for names, alike in groupby(rows, lambda row: tuple(row[1])):
-            chosen = list(alike)
-            steps = np.array([step for step, _ in chosen], dtype=np.int64)
-            table = np.array([list(readings.values()) for _, readings in chosen]).T
-            self.extend(steps, dict(zip(names, table, strict=True)))
-
     def extend(self, steps: NDArray[np.int64], columns: Mapping[str, NDArray[np.float64]]) -> None:
         """Add many steps, (n,), at once, with each metric's values, (n,)."""
         count = self.count
         for name, values in columns.items():
             column = self._columns.setdefault(name, array("d"))
-            del column[count:]  # what an addition left that was broken off
             column.extend([math.nan] * (count - len(column)))
             column.frombytes(np.asarray(values, dtype=np.float64).tobytes())
         self._steps.frombytes(np.asarray(steps, dtype=np.int64).tobytes())
@@ -136,7 +126,7 @@ class History(Mapping[str, NDArray[np.float64]]):
         if name not in self._columns:
             raise KeyError(f"no metric {name!r}; this history has {sorted(self._columns)}")
         values = np.full(self.count, math.nan)
-        column = self._columns[name][: self.count]
+        column = self._columns[name]
         values[: len(column)] = column
         return values
 

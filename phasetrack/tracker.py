@@ -500,7 +500,7 @@ class Tracker:
         if os.getpid() != self._owner:
             return
         summary = {**self.summary(), **(extra or {})}
-        self._outlets.close(summary, lambda: self.history)
+        self._outlets.close(summary, self.history)
 
     def __enter__(self) -> Self:
         """The tracker itself."""

@@ -40,8 +40,6 @@ class Weight:
         plain = self.owner._parameters.get(self.attribute)
         if plain is not None:
             matrix = plain.detach()
-        elif not parametrize.is_parametrized(self.owner):
-            matrix = getattr(self.owner, self.attribute).detach()
         else:
             with torch.no_grad(), _evaluating(self._parametrisation):
                 matrix = getattr(self.owner, self.attribute).detach()

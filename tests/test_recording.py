@@ -1,6 +1,5 @@
 """Records that a file holds need no memory, and come back whole."""
 
-import contextlib
 import math
 
 import numpy as np
@@ -64,7 +63,7 @@ def test_what_is_written_leaves_the_memory_until_it_is_asked_for():
         kept.append(step, {"a": step})
         paper.history.append(step, {"a": step})
         kept.written()
-    assert kept.held == 2
+    assert kept._history.count == 2
     whole = kept.whole()
     assert whole.count == 10
     kept.append(10, {"a": 10})
@@ -78,33 +77,6 @@ def test_a_history_that_somebody_holds_grows_with_each_record():
     held = kept.whole()
     kept.append(1, {"a": 1.5})
     assert held["a"].tolist() == [0.5, 1.5]
-
-
-def test_an_interrupted_addition_is_done_again(monkeypatch):
-    monkeypatch.setattr(recording, "TOGETHER", 3)
-
-    class Stubborn(History):
-        """Is interrupted in the midst of its second addition, and right after its third."""
-
-        additions = 0
-
-        def extend(self, steps, columns):
-            Stubborn.additions += 1
-            if Stubborn.additions == 2:
-                super().extend(steps[:0], columns)
-                raise KeyboardInterrupt
-            super().extend(steps, columns)
-            if Stubborn.additions == 4:
-                raise KeyboardInterrupt
-
-    kept = Recording(Stubborn())
-    for step in range(11):
-        with contextlib.suppress(KeyboardInterrupt):
-            kept.append(step, {"a": step / 2, "b": -step})
-    whole = kept.whole()
-    assert Stubborn.additions >= 4 and whole.steps.tolist() == list(range(11))
-    assert whole["a"].tolist() == [step / 2 for step in range(11)]
-    assert whole["b"].tolist() == [-step for step in range(11)]
 
 
 def test_without_a_source_all_is_held():
@@ -139,7 +111,7 @@ def expected(steps):
 
 def held(tracker):
     tracker._flush()
-    return tracker._recording.held
+    return tracker._recording._history.count
 
 
 def test_a_run_with_files_leaves_its_records_to_them(tmp_path):

@@ -59,18 +59,6 @@ def test_undefined_keeps_its_reason_in_copies(copied):
 ROWS = st.lists(st.dictionaries(st.sampled_from("abc"), st.floats()), max_size=12)
 
 
-@given(ROWS, ROWS)
-def test_several_steps_at_once_are_added_as_one_by_one(before, rows):
-    one, other = (History(enumerate(before)) for _ in range(2))
-    numbered = list(enumerate(rows, start=len(before)))
-    other.append_all(numbered)
-    for step, readings in numbered:
-        one.append(step, readings)
-    assert other.steps.tolist() == one.steps.tolist() and list(other) == list(one)
-    for name in one:
-        np.testing.assert_array_equal(other[name], one[name])
-
-
 @settings(deadline=None, derandomize=True)
 @given(ROWS)
 def test_columns_are_the_rows_with_nan_in_the_gaps(rows):
