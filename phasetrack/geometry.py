@@ -265,12 +265,16 @@ class ClusterGeometry:
 
     def nearest(self, traces: Tensor) -> Tensor:
         """The cluster that each input's `traces` decide on: (..., .) -> int64 (...)."""
-        on, scores = self._on(traces), traces
-        if on.few:  # column by column: the last digits do not depend on how many rows there are
-            scores = on.offsets
-            for column, weights in zip(traces.unsqueeze(-1).unbind(-2), on.inside, strict=True):
-                scores = scores + column * weights
-        return scores.max(dim=-1).indices
+        on = self._on(traces)
+        if not on.few:
+            return traces.max(dim=-1).indices
+        # column by column: the last digits do not depend on how many rows there are;
+        # clusters first: PyTorch is slow to find the largest along a last dimension of a few
+        shape = (-1, *[1] * (traces.ndim - 1))
+        scores = on.offsets.view(shape)
+        for column, weights in zip(traces.unbind(-1), on.inside, strict=True):
+            scores = scores + column * weights.view(shape)
+        return scores.max(dim=0).indices
 
     def project(self, W: Tensor) -> tuple[Tensor, Tensor]:
         """Weights (..., d) in the signal span's basis, (..., k), and the length of the rest, (...)."""
@@ -388,30 +392,25 @@ class Neurons:
 
     def sizes(self, votes: Tensor) -> tuple[Tensor, Tensor]:
         """|sig| and |opp| if the neurons voted so, (..., p) each."""
-        norms = self._class_norms
-        sig = norms.gather(-1, votes.unsqueeze(-1)).squeeze(-1)
-        if not self.geometry.splits:
+        if not self.geometry.splits:  # every class has the whole span
+            sig = _length(self.coordinates)
             return sig, torch.zeros_like(sig)
-        others = norms.scatter(-1, votes.unsqueeze(-1), 0.0)
-        return sig, torch.linalg.vector_norm(others, dim=-1)
+        if len(self._class_norms) == 2:
+            (low, high), second = self._class_norms, votes == 1
+            return torch.where(second, high, low), torch.where(second, low, high)
+        norms, own = torch.stack(self._class_norms, dim=-1), votes.unsqueeze(-1)
+        return norms.gather(-1, own).squeeze(-1), _length(norms.scatter(-1, own, 0.0))
 
     @cached_property
-    def _class_norms(self) -> Tensor:
-        """Length of each neuron's projection on the span of each class, (..., p, n)."""
-        return torch.stack(
-            [
-                torch.linalg.vector_norm(self.coordinates[..., span], dim=-1)
-                for span in self.geometry.spans
-            ],
-            dim=-1,
-        )
+    def _class_norms(self) -> list[Tensor]:
+        """Length of each neuron's projection on the span of each class, (..., p) each."""
+        return [_length(self.coordinates[..., span]) for span in self.geometry.spans]
 
     @cached_property
     def mass(self) -> Tensor:
         """|w|^2 of each neuron, (..., p)."""
         # PyTorch is slow to sum over a last dimension of a few
-        signal: Tensor = torch.linalg.vector_norm(self.coordinates, dim=-1).square()
-        return signal + self.perp.square()
+        return _length(self.coordinates).square() + self.perp.square()
 
     @property
     def output_scale(self) -> float:
@@ -435,8 +434,14 @@ def head_length(head: Tensor) -> Tensor:
 
     A constant added to all classes changes no margin, so it does not count.
     """
-    centred = head - head.mean(dim=-1, keepdim=True)
-    length: Tensor = torch.linalg.vector_norm(centred, dim=-1)
+    return _length(head - head.mean(dim=-1, keepdim=True))
+
+
+def _length(values: Tensor) -> Tensor:
+    """Of vectors (..., k): (...)."""
+    if values.shape[-1] == 1:
+        return values.squeeze(-1).abs()
+    length: Tensor = torch.linalg.vector_norm(values, dim=-1)
     return length
 
 

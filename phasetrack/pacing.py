@@ -24,9 +24,10 @@ class _Layer(NamedTuple):
 
 
 class _Pace(NamedTuple):
-    """Eta of one step, and what it hangs on."""
+    """Eta of either layer, and what it hangs on."""
 
-    eta: float
+    first: float
+    second: float
     scale: float | None
     layers: list[_Layer]
 
@@ -58,27 +59,30 @@ class Pacing:
 
     def sizes(self, scale: float | None) -> StepSizes:
         """Length of the coming step for each layer; `scale` is the view's."""
-        groups = [layer and layer.group for layer in self._layers()]
-        plain = type(self._optimizer) is torch.optim.SGD and all(map(_plain, groups))
-        first, second = (_eta(group, scale) for group in groups)
-        return StepSizes(first, second, plain)
+        pace = self._pace(scale)
+        plain = type(self._optimizer) is torch.optim.SGD and all(map(_plain, pace.layers))
+        return StepSizes(pace.first, pace.second, plain)
 
     def eta(self, scale: float | None) -> float:
-        """`StepSizes.eta` of the step just taken; quickly where nothing has changed since the last."""
-        if self._last is not None and self._last.lasts(self._optimizer.param_groups, scale):
-            return self._last.eta
-        layers = self._layers()
-        eta = max(_eta(layer and layer.group, scale) for layer in layers)
-        # a rate that is a tensor changes and stays the same object
-        lasting = [layer for layer in layers if layer and isinstance(layer.rate, int | float)]
-        self._last = _Pace(eta, scale, lasting) if len(lasting) == len(layers) else None
-        return eta
+        """`StepSizes.eta` of the step just taken."""
+        pace = self._pace(scale)
+        return max(pace.first, pace.second)
 
-    def _layers(self) -> list[_Layer | None]:
-        """Each layer as it is trained now; None where it is not."""
-        return [self._found(parameter) for parameter in self._trained]
+    def _pace(self, scale: float | None) -> _Pace:
+        """Quickly, where nothing has changed since the last."""
+        if self._last is not None and self._last.lasts(self._optimizer.param_groups, scale):
+            return self._last
+        found = [self._found(parameter) for parameter in self._trained]
+        layers = [layer for layer in found if layer]
+        first, second = (_eta(layer, scale) for layer in found)
+        pace = _Pace(first, second, scale, layers)
+        # a layer that is not trained may be later; a rate that is a tensor changes and stays the same object
+        lasting = len(layers) == len(found) and all(isinstance(x.rate, int | float) for x in layers)
+        self._last = pace if lasting else None
+        return pace
 
     def _found(self, parameter: nn.Parameter | None) -> _Layer | None:
+        """A layer as it is trained now; None where it is not."""
         if parameter is None or not parameter.requires_grad:
             return None
         for place, group in enumerate(self._optimizer.param_groups):
@@ -87,13 +91,13 @@ class Pacing:
         return None
 
 
-def _eta(group: Group | None, scale: float | None) -> float:
-    """How far a step moves a layer that the group trains."""
-    if group is None:
+def _eta(layer: _Layer | None, scale: float | None) -> float:
+    """How far a step moves a layer."""
+    if layer is None:
         return 0.0
-    return float(group["lr"]) * (1.0 if scale is None else scale)
+    return float(layer.rate) * (1.0 if scale is None else scale)
 
 
-def _plain(group: Group | None) -> bool:
-    """Whether a group of SGD moves its parameters along their gradients and nothing else."""
-    return group is None or not (group.get("momentum", 0) or group.get("weight_decay", 0))
+def _plain(layer: _Layer) -> bool:
+    """Whether SGD moves a layer along its gradient and nothing else."""
+    return not (layer.group.get("momentum", 0) or layer.group.get("weight_decay", 0))

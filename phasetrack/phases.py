@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from phasetrack._checks import check_float, check_int
 
@@ -145,8 +145,7 @@ METRICS = frozenset(
 MOST_PATIENCE = 10_000
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What one step's readings say: label, reason, and what is new at this step."""
 
     phase: Phase

@@ -16,6 +16,7 @@ from phasetrack.losses import Loss
 from phasetrack.measures import growth
 from phasetrack.measures.heaviness import needed_zeta_of
 from phasetrack.measures.linearization import FirstOrder, first_order
+from phasetrack.measures.margins import cluster_means
 from phasetrack.rows import GROUP
 from phasetrack.views import TwoLayerView
 
@@ -89,9 +90,7 @@ class Batch:
         slopes = self.first_order.slopes
         if self.many:  # f is the difference of two logits, each of which moves by half
             slopes = (slopes[..., 1] - slopes[..., 0]) / 2
-        sums = slopes.new_zeros(*slopes.shape[:-1], len(geometry.labels))
-        counts = sums.scatter_add(-1, self.clusters, torch.ones_like(slopes))
-        return sums.scatter_add(-1, self.clusters, slopes.abs()) / counts
+        return cluster_means(slopes.abs(), self.clusters, len(geometry.labels))
 
 
 @dataclass(frozen=True)

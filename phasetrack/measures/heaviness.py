@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from phasetrack.geometry import ClusterGeometry, Neurons
+from phasetrack.ordering import order
 
 # A neuron is heavy once its needed_zeta is at most this (theory.md 3).
 HEAVY_ZETA = 0.5
@@ -119,11 +120,11 @@ def certificate_of(neurons: Neurons, H: float = 0.0, needed: Tensor | None = Non
 
 def _best_threshold_set(needed: Tensor, mass: Tensor, gains: Tensor) -> Tensor:
     """Smallest max(needed_k, rest_k / margin_k) over the prefixes of the sorted neurons."""
-    needed, order = needed.sort(dim=-1)
-    mass = mass.gather(-1, order)
+    ranked = order(needed)
+    needed, mass = needed.gather(-1, ranked), mass.gather(-1, ranked)
     # clusters first: neurons that stand together in memory are gathered and added up faster
     gains = gains.transpose(-1, -2).contiguous()
-    totals = gains.gather(-1, order.unsqueeze(-2).expand_as(gains)).cumsum(dim=-1)
+    totals = gains.gather(-1, ranked.unsqueeze(-2).expand_as(gains)).cumsum(dim=-1)
     margin, rest = totals.amin(dim=-2), _mass_after(mass)
     zeta = torch.maximum(needed, _ratio(rest, margin)).amin(dim=-1)
     # sums pass on what is not finite
@@ -165,8 +166,8 @@ def _best_of_subsets(needed: Tensor, mass: Tensor, contested: Tensor, gains: Ten
     subset_left_out = (1 - chosen) @ mass[contested]
     subset_gain = chosen @ gains[contested]
 
-    needed, order = needed[~contested].sort()
-    mass, gains = mass[~contested][order], gains[~contested][order]
+    ranked = order(needed[~contested])
+    needed, mass, gains = (t[~contested][ranked] for t in (needed, mass, gains))
     # the empty threshold set comes first
     needed = torch.cat([needed.new_zeros(1), needed])
     left_out = torch.cat([mass.sum().unsqueeze(0), _mass_after(mass)])

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from phasetrack.geometry import ClusterGeometry, Neurons
+from phasetrack.ordering import ascending
 
 # Which quantile of y f is reported beside its mean. Chosen here: the worst twentieth of a cluster.
 LOW_QUANTILE = 0.05
@@ -64,13 +65,24 @@ def empirical_margins(margins: Tensor, clusters: Tensor, count: int) -> tuple[Te
         Two tensors (..., K); NaN for a cluster without samples.
     """
     members = clusters.unsqueeze(-2) == torch.arange(count, device=clusters.device).unsqueeze(-1)
-    sizes = members.sum(dim=-1)
-    means = torch.where(members, margins.unsqueeze(-2), 0.0).sum(dim=-1) / sizes
-    # the order statistic itself, where interpolation needs a full sort; NaN counts as the largest
-    ranks = (LOW_QUANTILE * sizes).round().long().clamp_min(1)
-    own = torch.where(members, margins.unsqueeze(-2), torch.nan)
-    smallest = own.topk(int(ranks.max()), dim=-1, largest=False).values
-    return means, smallest.gather(-1, (ranks - 1).unsqueeze(-1)).squeeze(-1)
+    # NaN is sorted last, that of other clusters as that of margins
+    own = ascending(torch.where(members, margins.unsqueeze(-2), torch.nan))
+    ranks = (LOW_QUANTILE * members.sum(dim=-1)).round().long().clamp_min(1)
+    lows = own.gather(-1, (ranks - 1).unsqueeze(-1)).squeeze(-1)
+    return cluster_means(margins, clusters, count), lows
+
+
+def cluster_means(values: Tensor, clusters: Tensor, count: int) -> Tensor:
+    """Mean over the samples in each cluster, (..., K); NaN for a cluster without samples.
+
+    Args:
+        values: of each sample, (..., m).
+        clusters: index of each sample's cluster, int64 (..., m).
+        count: number of clusters K.
+    """
+    nothing = values.new_zeros(*values.shape[:-1], count)
+    sizes = nothing.scatter_add(-1, clusters, torch.ones_like(values))
+    return nothing.scatter_add(-1, clusters, values) / sizes
 
 
 def balance(margins: Tensor) -> Tensor:
