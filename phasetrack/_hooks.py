@@ -36,31 +36,45 @@ class Watch(Hook):
     Args:
         register: puts a hook where it is called.
         function: what it does.
+        failed: called with what the function raises; None raises it into the training.
     """
 
     def __init__(
-        self, register: Callable[[Hook], RemovableHandle], function: Callable[..., object]
+        self,
+        register: Callable[[Hook], RemovableHandle],
+        function: Callable[..., object],
+        failed: Callable[[Exception], object] | None = None,
     ) -> None:
         super().__init__(function)
-        self._register = register
+        self._failed = failed
         self._reached = self._compiled = False
-        self._handle: RemovableHandle | None = register(self)
+        self._handle = register(self)
+        # what registering has entered: entered and taken out again, it costs no new handle
+        refs = (self._handle.hooks_dict_ref, *self._handle.extra_dict_ref)
+        self._key = self._handle.id
+        tables = [table for ref in refs if (table := ref()) is not None and self._key in table]
+        self._entries = [(table, table[self._key]) for table in tables]
 
     def __call__(self, *args: Any) -> None:
         self._reached = True
         if torch.compiler.is_compiling():
             self._compiled = True
-        self.function(*args)
+        try:
+            self.function(*args)
+        except Exception as error:
+            if self._failed is None:
+                raise
+            self._failed(error)
 
     def switch(self, on: bool) -> None:
         """Put the hook there, or take it away if that is safe."""
-        if on and self._handle is None:
-            self._handle = self._register(self)
-        elif not on and self._handle is not None and self._reached and not self._compiled:
+        if on:
+            for table, entry in self._entries:
+                table[self._key] = entry
+        elif self._reached and not self._compiled:
             self.remove()
 
     def remove(self) -> None:
         """Take the hook away, whatever comes; may be called again."""
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
+        for table, _ in self._entries:
+            table.pop(self._key, None)

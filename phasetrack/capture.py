@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from phasetrack._checks import ExpectedError
-from phasetrack._hooks import Hook, Watch, nothing
+from phasetrack._hooks import Watch, nothing
 from phasetrack.geometry import ClusterGeometry
 from phasetrack.losses import Loss
 from phasetrack.pacing import Pacing
@@ -80,8 +80,10 @@ class Capture:
         failed: Callable[[Exception], None],
         keep_inputs: bool = False,
     ) -> None:
+        self._closed = False
         hooks = optimizer._optimizer_step_post_hooks.values()
-        if any(isinstance(hook, Hook) and hook.function is not nothing for hook in hooks):
+        tracking = [hook.__self__ for hook in hooks if hasattr(hook, "__self__")]
+        if any(isinstance(other, Capture) and not other._closed for other in tracking):
             raise ExpectedError(
                 "optimizer",
                 "one that is not tracked",
@@ -123,35 +125,30 @@ class Capture:
                 f"one that trains {view.names[0]} or {view.names[1]}",
                 "one that does not",
             )
-        self._closed = False
         # whether hooks are where they see a step; at first, so that all are reached
         self._looking = True
         self._stepping = False  # whether the optimizer is going through its hooks
         self._watches: list[Watch] = []
-        self._counting = Hook(self._after_step)
-        self._finish = self._round(self._after_captured)
         with ExitStack() as attaching:
-            for register, function in self._hooks(loss):
-                self._watches.append(Watch(register, function))
-                attaching.callback(self._watches[-1].remove)
-            self._counted = optimizer.register_step_post_hook(self._counting)
+            for watch in self._watching(loss):
+                self._watches.append(watch)
+                attaching.callback(watch.remove)
+            # itself, not a Hook around it: optimizers are saved without their hooks
+            self._counted = optimizer.register_step_post_hook(self._after_step)
             attaching.pop_all()
 
-    def _hooks(self, loss: Loss) -> list[tuple[Callable[[Any], Any], Callable[..., None]]]:
-        """What is looked at in a step that is captured, inputs first."""
-        hooks: list[tuple[Callable[[Any], Any], Callable[..., None]]] = [
-            (self.view.site.register_forward_hook, self._guarded(self._see_inputs)),
-            (self.optimizer.register_step_pre_hook, self._round(self._before_step)),
-        ]
-        first, second = self.view.first, self.view.second
+    def _watching(self, loss: Loss) -> Iterator[Watch]:
+        """Look at what belongs to a step that is captured, inputs first."""
+        first, second, failed = self.view.first, self.view.second, self._failed
+        yield Watch(self.view.site.register_forward_hook, self._see_inputs, failed)
+        yield Watch(self.optimizer.register_step_pre_hook, self._before_step)
         # bare and tied weights have no module whose output is the block's
         seen = isinstance(second.owner, nn.Linear) and second.owner is not first.owner
         if self.view.directions is not None and seen:
-            hooks.append((second.owner.register_forward_hook, self._guarded(self._see_block)))
+            yield Watch(second.owner.register_forward_hook, self._see_block, failed)
         if isinstance(loss, nn.Module):
             see = partial(loss.register_forward_hook, with_kwargs=True)
-            hooks.append((see, self._guarded(self._see_loss)))
-        return hooks
+            yield Watch(see, self._see_loss, failed)
 
     @property
     def step(self) -> int:
@@ -220,7 +217,6 @@ class Capture:
         on and go at the next forward pass.
         """
         self._armed, self._closed = False, True
-        self._counting.function = nothing
         for watch in self._watches:
             watch.function = nothing
         if self._stepping:
@@ -293,8 +289,10 @@ class Capture:
     def _inputs_of(self, outputs: Tensor) -> Tensor:
         """What went into the forward pass that made these outputs; the last pass if that is hidden."""
         assert self._inputs is not None
+        if len(self._passes) < 2:
+            return self._inputs
         begins = {start: inputs for start, inputs in self._passes if start is not None}
-        if len(self._passes) < 2 or len(begins) < len(self._passes):
+        if len(begins) < len(self._passes):
             return self._inputs
         found = _first_ancestor(outputs.grad_fn, begins)
         return self._inputs if found is None else begins[found]
@@ -319,29 +317,6 @@ class Capture:
     def step_sizes(self) -> StepSizes:
         """Length of the coming step for each layer, from the optimizer's own groups."""
         return self._pacing.sizes(self.view.scale)
-
-    def _guarded(self, look: Callable[..., None]) -> Callable[..., None]:
-        """A hook that hands its failures on instead of raising them into the training loop."""
-
-        def guarded(*args: Any) -> None:
-            try:
-                look(*args)
-            except Exception as error:
-                self._failed(error)
-
-        return guarded
-
-    def _round(self, look: Callable[..., None]) -> Callable[..., None]:
-        """An optimizer's hook that says while it runs that no hook may be removed."""
-
-        def stepping(*args: Any) -> None:
-            self._stepping = True
-            try:
-                look(*args)
-            finally:
-                self._stepping = False
-
-        return stepping
 
     def _see_inputs(self, _: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         if self._armed and args and torch.is_grad_enabled():
@@ -369,10 +344,12 @@ class Capture:
         self._pending = None
         if not self._armed:
             return
+        self._stepping = True
         try:
             state = self._tried(self._state)
             if state is None:
-                self._eta = self._tried(partial(self._pacing.eta, self.view.scale)) or 0.0
+                pace = self._tried(partial(self._pacing.pace, self.view.scale))
+                self._eta = 0.0 if pace is None else pace.eta
                 self._forget()
                 return
             self._eta = state.sizes.eta
@@ -383,16 +360,23 @@ class Capture:
         except BaseException:  # Ctrl-C, say: the optimizer will not take this step
             self._forget()
             raise
+        finally:
+            self._stepping = False
         self._forget()
 
     def _after_step(self, *_: object) -> None:
-        # what most steps cost, where few are captured
+        """A step was taken: exceptions before the update keep the optimizer from it and us from here."""
         if self._armed:
-            self._finish()
-        else:
-            self._count(self._pacing.eta(self.view.scale))
+            self._after_captured()
+        elif not self._closed:
+            # what most steps cost, where few are captured: hardly a call
+            self._time += self._pacing.pace(self.view.scale).eta
+            self._step += 1
+            if (armed := self._schedule(self._step)) or self._looking:
+                self._arm(bool(armed))
 
     def _after_captured(self) -> None:
+        self._stepping = True
         try:
             if self._pending is not None:
                 # a closure may be called again after the weights have moved: not our state
@@ -405,14 +389,11 @@ class Capture:
         finally:
             self._forget()
             self._pending = None
-            self._count(self._eta)
-
-    def _count(self, eta: float) -> None:
-        """A step was taken: exceptions before the update keep the optimizer from it and us from here."""
-        self._step += 1
-        self._time += eta
-        if not self._closed:
-            self._arm(self._schedule(self._step))
+            self._step += 1
+            self._time += self._eta
+            if not self._closed:
+                self._arm(bool(self._schedule(self._step)))
+            self._stepping = False
 
     def _hand_over(self, state: _State) -> None:
         snapshot = self._tried(partial(self._snapshot, state))
@@ -430,7 +411,6 @@ class Capture:
     def _version(self) -> int:
         return sum(parameter._version for parameter in self._watched)
 
-    @torch.no_grad()
     def _state(self) -> _State:
         """The weights before the step, seen through the geometry, still on their device."""
         view, W = self.view, self.view.W

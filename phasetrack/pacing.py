@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -23,24 +23,14 @@ class _Layer(NamedTuple):
     rate: float
 
 
-class _Pace(NamedTuple):
-    """Eta of either layer, and what it hangs on."""
+class Pace(NamedTuple):
+    """How far a step moves either layer, the larger of both, and what that hangs on."""
 
     first: float
     second: float
+    eta: float
     scale: float | None
     layers: list[_Layer]
-
-    def lasts(self, groups: Sequence[Group], scale: float | None) -> bool:
-        """Whether nothing of that has changed."""
-        if scale is not self.scale:
-            return False
-        for parameter, place, group, rate in self.layers:
-            if place >= len(groups) or groups[place] is not group:
-                return False
-            if group["lr"] is not rate or not parameter.requires_grad:
-                return False
-        return True
 
 
 class Pacing:
@@ -55,27 +45,32 @@ class Pacing:
     def __init__(self, optimizer: torch.optim.Optimizer, first: Weight, second: Weight) -> None:
         self._optimizer = optimizer
         self._trained = [next(iter(weight.parameters), None) for weight in (first, second)]
-        self._last: _Pace | None = None
+        self._last: Pace | None = None
 
     def sizes(self, scale: float | None) -> StepSizes:
         """Length of the coming step for each layer; `scale` is the view's."""
-        pace = self._pace(scale)
+        pace = self.pace(scale)
         plain = type(self._optimizer) is torch.optim.SGD and all(map(_plain, pace.layers))
         return StepSizes(pace.first, pace.second, plain)
 
-    def eta(self, scale: float | None) -> float:
-        """`StepSizes.eta` of the step just taken."""
-        pace = self._pace(scale)
-        return max(pace.first, pace.second)
+    def pace(self, scale: float | None) -> Pace:
+        """The rates now; quickly where nothing has changed since they were last asked for."""
+        last = self._last
+        if last is None or scale is not last.scale:
+            return self._found_pace(scale)
+        groups = self._optimizer.param_groups
+        for parameter, place, group, rate in last.layers:
+            if place >= len(groups) or groups[place] is not group:
+                return self._found_pace(scale)
+            if group["lr"] is not rate or not parameter.requires_grad:
+                return self._found_pace(scale)
+        return last
 
-    def _pace(self, scale: float | None) -> _Pace:
-        """Quickly, where nothing has changed since the last."""
-        if self._last is not None and self._last.lasts(self._optimizer.param_groups, scale):
-            return self._last
+    def _found_pace(self, scale: float | None) -> Pace:
         found = [self._found(parameter) for parameter in self._trained]
         layers = [layer for layer in found if layer]
         first, second = (_eta(layer, scale) for layer in found)
-        pace = _Pace(first, second, scale, layers)
+        pace = Pace(first, second, max(first, second), scale, layers)
         # a layer that is not trained may be later; a rate that is a tensor changes and stays the same object
         lasting = len(layers) == len(found) and all(isinstance(x.rate, int | float) for x in layers)
         self._last = pace if lasting else None
