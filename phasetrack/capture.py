@@ -25,13 +25,16 @@ from phasetrack.losses import Loss
 from phasetrack.pacing import Pacing
 from phasetrack.projection import Projection, with_control
 from phasetrack.schedules import Schedule
-from phasetrack.snapshot import Layers, Seen, Snapshot, StepSizes
+from phasetrack.snapshot import Layers, Seen, Snapshot, StepSizes, Unread
 from phasetrack.views import ACTIVATIONS, TwoLayerView, known_activation
 
 # Forward passes whose inputs are held until a loss tells which of them it belongs to (chosen here).
 HELD_PASSES = 4
 # Steps back from a loss's outputs in search of their forward pass (chosen here).
 SEARCHED_NODES = 256
+# Weights of the first layer up to which they are copied at their step and read later (chosen here: 64 kB
+# in float32, which a block of steps can hold on to).
+COPIED = 2**14
 
 # What losses call their second argument, where it is given by name.
 TARGET_NAMES = ("target", "targets", "labels", "label", "y")
@@ -43,7 +46,7 @@ class _State(NamedTuple):
     """The weights of one step, as they were read, and the step that they are about to take."""
 
     version: int
-    layers: Layers
+    layers: Layers | Unread
     sizes: StepSizes
 
 
@@ -108,6 +111,7 @@ class Capture:
         self._step, self._time, self._armed = 0, 0.0, schedule(0)
         self._eta = 0.0  # of the coming step
         self._inputs: Tensor | None = None
+        self._precision: torch.dtype | None = None  # what their pass was computed in, before any cast
         # forward passes since the last loss: where their graph begins, and what went in
         self._passes: list[tuple[Any, Tensor]] = []
         self._pieces: list[Seen] = []
@@ -248,30 +252,29 @@ class Capture:
 
     def observe_loss(self, outputs: Tensor, targets: Tensor) -> None:
         """Note one loss call's arguments, if this step is to be captured."""
-        if not self._armed or (self._inputs is None and self.view.directions is None):
+        view, inputs = self.view, self._inputs
+        if not self._armed or (inputs is None and view.directions is None):
             return
         if not outputs.requires_grad:
             self._detached |= torch.is_grad_enabled()  # otherwise it is an evaluation
             return
-        if self.view.directions is not None or self._inputs is None:
+        if inputs is None or view.directions is not None:
             self._observe_network(outputs, targets)
             return
-        inputs = self._inputs_of(outputs)
+        if len(self._passes) > 1:
+            inputs = self._inputs_of(outputs, inputs)
         self._passes.clear()
         inputs = inputs if inputs.ndim == 2 else inputs.reshape(-1, inputs.shape[-1])
-        rows = len(inputs)
-        if outputs.numel() != rows * self.view.heads or targets.numel() not in (
-            rows,
-            outputs.numel(),
-        ):
+        rows, values, labels = len(inputs), outputs.numel(), targets.numel()
+        if values != rows * view.heads or labels not in (rows, values):
             return
-        seen = _rows(outputs, rows, self.view.heads == 1)
-        labels = _rows(targets, rows, targets.numel() == rows)
-        if not self.view.settled and seen.isfinite().all():
+        seen = _rows(outputs, rows, view.heads == 1)
+        if not view.settled and seen.isfinite().all():
             # now, while the weights are those that made these outputs
-            self.view = self.view.calibrated(inputs, seen)
+            self.view = view.calibrated(inputs, seen, self._precision)
+        targets = _rows(targets, rows, labels == rows)
         kept = (inputs,) if self._keep_inputs else ()
-        self._note(seen, labels, self.geometry.traces(inputs), _sound(seen, inputs), kept)
+        self._note(seen, targets, self.geometry.traces(inputs), _sound(seen, inputs), kept)
 
     def _note(
         self,
@@ -286,16 +289,13 @@ class Capture:
         self._pieces.append(Seen(outputs.clone(), targets, traces, sound, inputs))
         self._versions.append(self._version())
 
-    def _inputs_of(self, outputs: Tensor) -> Tensor:
+    def _inputs_of(self, outputs: Tensor, last: Tensor) -> Tensor:
         """What went into the forward pass that made these outputs; the last pass if that is hidden."""
-        assert self._inputs is not None
-        if len(self._passes) < 2:
-            return self._inputs
         begins = {start: inputs for start, inputs in self._passes if start is not None}
         if len(begins) < len(self._passes):
-            return self._inputs
+            return last
         found = _first_ancestor(outputs.grad_fn, begins)
-        return self._inputs if found is None else begins[found]
+        return last if found is None else begins[found]
 
     def _observe_network(self, outputs: Tensor, targets: Tensor) -> None:
         """A loss call of the network around a block: its samples belong to no cluster."""
@@ -321,6 +321,7 @@ class Capture:
     def _see_inputs(self, _: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         if self._armed and args and torch.is_grad_enabled():
             self._inputs = args[0].detach()
+            self._precision = getattr(output, "dtype", None)
             del self._passes[: 1 - HELD_PASSES]
             # a compiled model has no graph yet while it is traced
             start = None if torch.compiler.is_compiling() else getattr(output, "grad_fn", None)
@@ -414,17 +415,17 @@ class Capture:
     def _state(self) -> _State:
         """The weights before the step, seen through the geometry, still on their device."""
         view, W = self.view, self.view.W
+        small = W.numel() <= COPIED
         bias, head_bias = view.bias, view.head_bias
-        projection = self._projection(W)
-        coordinates = projection.coordinates(W)
-        layers = Layers(
-            coordinates,
-            projection.distance(W, coordinates),
+        read = partial(
+            Layers.read,
+            self._projection(W),
+            W.clone() if small else W,
             view.A.clone(),
             None if bias is None else bias.clone(),
             None if head_bias is None else head_bias.clone(),
         )
-        return _State(self._version(), layers, self.step_sizes())
+        return _State(self._version(), Unread(read) if small else read(), self.step_sizes())
 
     def _snapshot(self, state: _State) -> Snapshot:
         """The state and its batch."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from phasetrack._autocast import unrounded
 from phasetrack._checks import ExpectedError
 from phasetrack.projection import Projection
 from phasetrack.rows import filled
@@ -261,7 +262,8 @@ class ClusterGeometry:
         on = self._on(inputs)
         if on.few:
             return inputs[:, on.projection.columns].clone()
-        return torch.addmm(on.offsets, inputs, on.centres.T)
+        with unrounded(inputs):
+            return torch.addmm(on.offsets, inputs, on.centres.T)
 
     def nearest(self, traces: Tensor) -> Tensor:
         """The cluster that each input's `traces` decide on: (..., .) -> int64 (...)."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from phasetrack._autocast import unrounded
+
 Columns = slice | Tensor
 
 # Seed of the random span that serves as negative control: fixed, so that runs can be compared.
@@ -35,7 +37,8 @@ class Projection:
 
     def coordinates(self, W: Tensor) -> Tensor:
         """W in the basis, and along the further directions: (..., d) to (..., k + n)."""
-        return torch.matmul(W, self._read)
+        with unrounded(W):
+            return torch.matmul(W, self._read)
 
     def distance(self, W: Tensor, coordinates: Tensor) -> Tensor:
         """Length of what the projection leaves of each row: (..., d) and (..., k + n) to (...).
@@ -45,7 +48,8 @@ class Projection:
         """
         lengths = [torch.linalg.vector_norm(W[..., columns], dim=-1) for columns in self._others]
         if not self._filled:
-            signal = coordinates[..., : self._basis.shape[1]] @ self._inside.T
+            with unrounded(W):
+                signal = coordinates[..., : self._basis.shape[1]] @ self._inside.T
             lengths.append(torch.linalg.vector_norm(W[..., self.columns] - signal, dim=-1))
         return lengths[0] if len(lengths) == 1 else _together(lengths)
 

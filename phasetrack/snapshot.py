@@ -17,6 +17,7 @@ from phasetrack.measures import growth
 from phasetrack.measures.heaviness import needed_zeta_of
 from phasetrack.measures.linearization import FirstOrder, first_order
 from phasetrack.measures.margins import cluster_means
+from phasetrack.projection import Projection
 from phasetrack.rows import GROUP
 from phasetrack.views import TwoLayerView
 
@@ -130,6 +131,40 @@ class Layers(NamedTuple):
     bias: Tensor | None = None
     head_bias: Tensor | None = None
 
+    @classmethod
+    def read(
+        cls,
+        projection: Projection,
+        W: Tensor,
+        head: Tensor,
+        bias: Tensor | None,
+        head_bias: Tensor | None,
+    ) -> Layers:
+        """Through a projection on the signal span and the random one; W is (p, d)."""
+        coordinates = projection.coordinates(W)
+        return cls(coordinates, projection.distance(W, coordinates), head, bias, head_bias)
+
+
+class Unread:
+    """A network as it was copied, to be read once it is measured.
+
+    Between two steps of training every operation that they lack costs ten times what it does among its
+    like: on small networks a copy is cheaper there than a reading.
+
+    Args:
+        read: `Layers.read` of the copies.
+    """
+
+    def __init__(self, read: Callable[[], Layers]) -> None:
+        self._read: Callable[[], Layers] | None = read
+
+    @cached_property
+    def layers(self) -> Layers:
+        """What was copied, read; the copies are let go."""
+        assert self._read is not None
+        layers, self._read = self._read(), None
+        return layers
+
 
 class Seen(NamedTuple):
     """What the loss was called with in one step, all micro-batches together; copies as they were.
@@ -159,7 +194,7 @@ class Snapshot:
         time: sum of eta over those steps.
         sizes: the step that is about to be taken.
         geometry: the clusters.
-        layers: the network, as it was read.
+        source: the network, as it was read or copied.
         seen: what the loss was called with; None if no loss call was seen.
         loss: the loss on the host, of (outputs, targets).
         view: the live layers, on their device; they change once the step is taken.
@@ -173,7 +208,7 @@ class Snapshot:
     time: float
     sizes: StepSizes
     geometry: ClusterGeometry
-    layers: Layers
+    source: Layers | Unread
     seen: Seen | None
     loss: Loss
     view: TwoLayerView
@@ -181,6 +216,11 @@ class Snapshot:
     detached: bool = False
     previous: Snapshot | None = None
     first: Snapshot | None = None
+
+    @property
+    def layers(self) -> Layers:
+        """The network, as it was read, on its device."""
+        return self.source.layers if isinstance(self.source, Unread) else self.source
 
     @cached_property
     def _table(self) -> _Table:
@@ -243,7 +283,7 @@ class Snapshot:
     @property
     def numbers(self) -> int:
         """The largest tables that measuring it makes: neurons by clusters, or samples."""
-        neurons = len(self.layers.perp) * len(self.geometry.labels)
+        neurons = self.view.first.shape[0] * len(self.geometry.labels)
         most = max(neurons, 0 if self.seen is None else self.seen.outputs.numel())
         return most + GROUP  # rows are filled up to groups
 

@@ -245,6 +245,7 @@ class Tracker:
         self._on_transition, self._on_alert = on_transition, on_alert
         self._pending: deque[Snapshot] = deque()  # taken and not measured yet
         self._since = self._last = -math.inf  # when the first and the last of them were taken
+        self._room = 1  # how many may be pending, as the first of them is large
         self._measuring = False
         self._first: Snapshot | None = None
         self._before: Block | None = None
@@ -538,20 +539,24 @@ class Tracker:
             return
         if self._waiting:
             self._leave_files()
-        transitions, alerts = len(self._transitions), len(self._alerts)
         if snapshot.view.notes is not self._noted:
             self._flush()  # what is said of earlier steps comes first
             self._warn_of_notes(snapshot.view.notes)
         self._outlets.save(snapshot)
         now = time.monotonic()
         if not self._pending:
-            self._since = now
+            self._since, self._room = now, min(self._block, BLOCK_NUMBERS // snapshot.numbers)
         self._pending.append(snapshot)
         # the next one will come about as long after this one as this one came after the last
         waited, self._last = now - self._since + now - self._last, now
-        full = len(self._pending) >= min(self._block, BLOCK_NUMBERS // snapshot.numbers)
-        if full or waited >= (LATEST if latest is None else latest) or self._first is None:
-            self._flush()
+        late = waited >= (LATEST if latest is None else latest)
+        if late or len(self._pending) >= self._room or self._first is None:
+            self._measure_and_tell()
+
+    def _measure_and_tell(self) -> None:
+        """Measure what is pending, and call back what is new; that is the user's own code, and may raise."""
+        transitions, alerts = len(self._transitions), len(self._alerts)
+        self._flush()
         # outside the guards: callbacks are the user's own code, and may end the training
         if self._on_transition is not None:
             for transition in self._transitions[transitions:]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from phasetrack._autocast import unrounded
 from phasetrack._checks import ExpectedError
 from phasetrack.geometry import Activation
 from phasetrack.network import FusedTwoLayerNet, TwoLayerNet
@@ -219,7 +220,8 @@ class TwoLayerView:
         """A block's outputs (..., outputs) in its directions (..., n); of a model, as they are."""
         if self.directions is None:
             return values
-        return values @ self.directions.to(values).T
+        with unrounded(values):
+            return values @ self.directions.to(values).T
 
     def outputs(self, inputs: Tensor, W: Tensor, A: Tensor) -> Tensor:
         """The model's formula at weights W (p, d) and A (heads, p): (m, d) to (m,) or (m, n)."""
@@ -236,7 +238,9 @@ class TwoLayerView:
         return values.squeeze(-1) if self.heads == 1 else values
 
     @torch.no_grad()
-    def calibrated(self, inputs: Tensor, outputs: Tensor) -> TwoLayerView:
+    def calibrated(
+        self, inputs: Tensor, outputs: Tensor, precision: torch.dtype | None = None
+    ) -> TwoLayerView:
         """The view with everything settled that was open, by comparison with the model's outputs.
 
         Measures the scale; where activation or orientation was assumed, takes what reproduces the
@@ -245,11 +249,13 @@ class TwoLayerView:
         Args:
             inputs: of the first layer, (m, d).
             outputs: of the model, (m,) or (m, n).
+            precision: what they were computed in, where that is coarser than their own dtype.
         """
         if self.settled:
             return self
         theirs = outputs.detach().double()
-        tolerance = max(REPRODUCTION_TOLERANCE, 16 * torch.finfo(outputs.dtype).eps)
+        coarsest = max(torch.finfo(dtype).eps for dtype in (outputs.dtype, precision) if dtype)
+        tolerance = max(REPRODUCTION_TOLERANCE, 16 * coarsest)
         for candidate in self._candidates():
             scale, miss = candidate._fit(inputs, theirs)
             if miss <= tolerance:

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import gc
 import math
+import warnings
 import weakref
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from phasetrack import ClusterGeometry, LogisticLoss, TwoLayerNet, attach
+from phasetrack.records import History
 from phasetrack.schedules import as_schedule
 from phasetrack.tasks import XOR
 
@@ -207,6 +209,37 @@ def test_mixed_precision():
     assert tracker.history["growth/signal_rate"][1:] == pytest.approx(
         tracker.history["growth/signal_rate_predicted"][1:], abs=0.6
     )
+
+
+@pytest.mark.parametrize("directions", ["few coordinates", "all coordinates"])
+def test_a_step_within_autocast_is_read_as_one_outside(directions):
+    """Readings keep their digits, and outputs that a cast made float32 again raise no doubts."""
+    task = XOR(16)
+    turn = torch.linalg.qr(torch.randn(16, 16, generator=torch.Generator().manual_seed(1))).Q
+    turn = torch.eye(16) if directions == "few coordinates" else turn
+    geometry = ClusterGeometry(task.geometry.centres @ turn.double(), task.geometry.labels)
+
+    def run(within: bool) -> History:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 1))
+        optimizer, loss = torch.optim.SGD(model.parameters(), lr=0.5), LogisticLoss()
+        with attach(model, optimizer, loss=loss, geometry=geometry, strict=True) as tracker:
+            for number in range(3):
+                x, y = task.sample(64, seed=0, step=number)
+                x = x @ turn
+                optimizer.zero_grad()
+                with torch.autocast("cpu", dtype=torch.bfloat16):
+                    outputs = model(x).squeeze(-1).float()
+                loss(outputs, y).backward()
+                with torch.autocast("cpu", dtype=torch.bfloat16, enabled=within):
+                    optimizer.step()
+                    assert tracker.phase  # measures what is pending
+        return tracker.history
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        outside, inside = run(False), run(True)
+    assert all(np.array_equal(outside[name], inside[name], equal_nan=True) for name in outside)
 
 
 def test_warm_up_from_a_rate_of_zero_and_a_schedule():
