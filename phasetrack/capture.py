@@ -25,17 +25,13 @@ from phasetrack.losses import Loss
 from phasetrack.pacing import Pacing
 from phasetrack.projection import Projection, with_control
 from phasetrack.schedules import Schedule
-from phasetrack.snapshot import Layers, Seen, Snapshot, StepSizes, Unread
+from phasetrack.snapshot import Layers, Seen, Snapshot, StepSizes
 from phasetrack.views import ACTIVATIONS, TwoLayerView, known_activation
 
 # Forward passes whose inputs are held until a loss tells which of them it belongs to (chosen here).
 HELD_PASSES = 4
 # Steps back from a loss's outputs in search of their forward pass (chosen here).
 SEARCHED_NODES = 256
-# Weights of the first layer up to which they are copied at their step and read later (chosen here: 64 kB
-# in float32, which a block of steps can hold on to).
-COPIED = 2**14
-
 # What losses call their second argument, where it is given by name.
 TARGET_NAMES = ("target", "targets", "labels", "label", "y")
 
@@ -46,7 +42,7 @@ class _State(NamedTuple):
     """The weights of one step, as they were read, and the step that they are about to take."""
 
     version: int
-    layers: Layers | Unread
+    layers: Layers
     sizes: StepSizes
 
 
@@ -111,7 +107,8 @@ class Capture:
         self._step, self._time, self._armed = 0, 0.0, schedule(0)
         self._eta = 0.0  # of the coming step
         self._inputs: Tensor | None = None
-        self._precision: torch.dtype | None = None  # what their pass was computed in, before any cast
+        # what their pass was computed in, before any cast
+        self._precision: torch.dtype | None = None
         # forward passes since the last loss: where their graph begins, and what went in
         self._passes: list[tuple[Any, Tensor]] = []
         self._pieces: list[Seen] = []
@@ -285,7 +282,9 @@ class Capture:
         inputs: tuple[Tensor, ...] = (),
     ) -> None:
         # copies: an operation in place further on would overwrite what detach() shares
-        targets = targets.to(outputs.device, copy=True)
+        targets = (
+            targets.clone() if targets.device == outputs.device else targets.to(outputs.device)
+        )
         self._pieces.append(Seen(outputs.clone(), targets, traces, sound, inputs))
         self._versions.append(self._version())
 
@@ -354,7 +353,8 @@ class Capture:
                 self._forget()
                 return
             self._eta = state.sizes.eta
-            if any(callable(value) for value in (*args, *kwargs.values())):
+            # the first argument is the optimizer itself
+            if (len(args) > 1 or kwargs) and any(map(callable, (*args, *kwargs.values()))):
                 self._pending = state  # a closure evaluates the loss, or its last part, in the step
                 return
             self._hand_over(state)
@@ -388,13 +388,13 @@ class Capture:
                 self._eta = sizes.eta
                 self._hand_over(self._pending._replace(sizes=sizes))
         finally:
+            self._stepping = False
             self._forget()
             self._pending = None
             self._step += 1
             self._time += self._eta
             if not self._closed:
                 self._arm(bool(self._schedule(self._step)))
-            self._stepping = False
 
     def _hand_over(self, state: _State) -> None:
         snapshot = self._tried(partial(self._snapshot, state))
@@ -415,17 +415,17 @@ class Capture:
     def _state(self) -> _State:
         """The weights before the step, seen through the geometry, still on their device."""
         view, W = self.view, self.view.W
-        small = W.numel() <= COPIED
         bias, head_bias = view.bias, view.head_bias
-        read = partial(
-            Layers.read,
-            self._projection(W),
-            W.clone() if small else W,
+        projection = self._projection(W)
+        coordinates = projection.coordinates(W)
+        layers = Layers(
+            coordinates,
+            projection.distance(W, coordinates),
             view.A.clone(),
             None if bias is None else bias.clone(),
             None if head_bias is None else head_bias.clone(),
         )
-        return _State(self._version(), Unread(read) if small else read(), self.step_sizes())
+        return _State(self._version(), layers, self.step_sizes())
 
     def _snapshot(self, state: _State) -> Snapshot:
         """The state and its batch."""

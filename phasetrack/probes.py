@@ -310,26 +310,30 @@ class GrowthProbe(Blockwise):
                 for name in names
                 for key, value in ((name, nothing), (f"{name}_predicted", unpredicted))
             }
-        start, predicted = (block.shifted(read) for read in (_squares, _predicted))
+        no_law = _unpredictable_throughout(block)
         # One side for both ends: a neuron whose a changes sign keeps its old sig and opp.
         votes = block.shifted(lambda before: before.neurons.votes)
-        end = block.squares
+        start, end = block.shifted(_squares), block.squares
         if not votes.equal(block.neurons.votes):
             end = torch.stack(growth.squares(block.neurons, votes), dim=1)
-        elapsed = block.times - block.shifted(lambda before: before.times)
-        eta = block.shifted(lambda before: torch.maximum(*before.etas))
-        sums = growth.group_sums(torch.cat([start, end, predicted], dim=1), heavy)
-        before, after, foreseen = torch.split(sums, len(growth.PARTS), dim=1)
-        measured, expected = (
+        ends, times = [end], [block.times - block.shifted(lambda before: before.times)]
+        if not no_law:
+            ends.append(block.shifted(_predicted))
+            times.append(block.shifted(lambda before: torch.maximum(*before.etas)))
+        sums = growth.group_sums(torch.cat([start, *ends], dim=1), heavy)
+        before, *after = torch.split(sums, len(growth.PARTS), dim=1)
+        measured, *expected = (
             growth.rate_between(before, then, time.view(-1, 1, 1)).flatten(1).unbind(1)
-            for then, time in ((after, elapsed), (foreseen, eta))
+            for then, time in zip(after, times, strict=True)
         )
-        unforeseen = _unforeseen(block)
-        readings: dict[str, Explained] = {}
+        unforeseen = () if no_law else _unforeseen(block)
+        readings: dict[str, Explained | Undefined] = {}
         for index, name in enumerate(names):
             empty = (nobody[index % len(GROUPS)], "no neuron in this group")
             readings[name] = Explained(measured[index], (empty,))
-            readings[f"{name}_predicted"] = Explained(expected[index], (*unforeseen, empty))
+            readings[f"{name}_predicted"] = no_law or Explained(
+                expected[0][index], (*unforeseen, empty)
+            )
         return readings
 
     def _perp_factor(self, block: Block) -> Reading | Explained:
@@ -439,6 +443,13 @@ def _unpredictable(snapshot: Snapshot) -> Undefined | None:
     if not snapshot.view.plain:
         return Undefined("rates are predicted for ReLU networks with one output and no biases")
     return None
+
+
+def _unpredictable_throughout(block: Block) -> Undefined | None:
+    """Why the law says nothing about a block, from the snapshot before it on; None if it may."""
+    assert block.before is not None
+    before, now = (_unpredictable(b.snapshots[-1]) for b in (block.before, block))
+    return now if before and now and before.reason == now.reason else None
 
 
 def _unlawful(block: Block) -> str:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from phasetrack.phases import Alert, Boundary, Phase, Transition
 
 
-# Steps that are unpacked together where a history is walked through (chosen here).
-ROWS_AT_ONCE = 1024
+# Steps that are packed or unpacked together where a history grows or is walked through (chosen here).
+ROWS_AT_ONCE = 256
 
 
 class Undefined(float):
@@ -87,23 +87,33 @@ class History(Mapping[str, NDArray[np.float64]]):
         # arrays, not lists: a long run keeps 8 bytes a reading
         self._steps = array("q")
         self._columns: dict[str, array[float]] = {}
+        # the last steps, as rows of the same metrics: turning them into columns costs less together
+        self._names: tuple[str, ...] = ()
+        self._rows: list[tuple[float, ...]] = []
         for step, readings in rows:
             self.append(step, readings)
 
     def append(self, step: int, readings: Mapping[str, float]) -> None:
         """Add one step; a metric that other steps have and this one lacks becomes NaN."""
-        count = self.count
+        names = tuple(readings)
+        if names != self._names or len(self._rows) == ROWS_AT_ONCE:
+            self._fill_columns()
+            self._names = names
         self._steps.append(step)
-        for name, value in readings.items():
-            column = self._columns.get(name)
-            if column is None:
-                column = self._columns[name] = array("d")
-            if len(column) < count:
-                column.extend([math.nan] * (count - len(column)))
-            column.append(value)
+        self._rows.append(tuple(readings.values()))
+
+    def _fill_columns(self) -> None:
+        """Move the last rows into the columns."""
+        count = self.count - len(self._rows)
+        for name, values in zip(self._names, zip(*self._rows, strict=True), strict=False):
+            column = self._columns.setdefault(name, array("d"))
+            column.extend([math.nan] * (count - len(column)))
+            column.extend(values)
+        self._rows.clear()
 
     def extend(self, steps: NDArray[np.int64], columns: Mapping[str, NDArray[np.float64]]) -> None:
         """Add many steps, (n,), at once, with each metric's values, (n,)."""
+        self._fill_columns()
         count = self.count
         for name, values in columns.items():
             column = self._columns.setdefault(name, array("d"))
@@ -123,6 +133,7 @@ class History(Mapping[str, NDArray[np.float64]]):
 
     def __getitem__(self, name: str) -> NDArray[np.float64]:
         """One metric, float64, as long as `steps`; KeyError names the metrics there are."""
+        self._fill_columns()
         if name not in self._columns:
             raise KeyError(f"no metric {name!r}; this history has {sorted(self._columns)}")
         values = np.full(self.count, math.nan)
@@ -132,10 +143,12 @@ class History(Mapping[str, NDArray[np.float64]]):
 
     def __iter__(self) -> Iterator[str]:
         """Metric names, in the order in which they first appeared."""
+        self._fill_columns()
         return iter(self._columns)
 
     def __len__(self) -> int:
         """How many metrics there are; `count` counts the steps."""
+        self._fill_columns()
         return len(self._columns)
 
     @property
@@ -152,6 +165,7 @@ class History(Mapping[str, NDArray[np.float64]]):
             start: the first record wanted.
             names: the metrics wanted, those that there are; None for all.
         """
+        self._fill_columns()
         wanted = [name for name in self._columns if names is None or name in names]
         for first in range(start, self.count, ROWS_AT_ONCE):
             steps = self._steps[first : first + ROWS_AT_ONCE]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -17,7 +17,6 @@ from phasetrack.measures import growth
 from phasetrack.measures.heaviness import needed_zeta_of
 from phasetrack.measures.linearization import FirstOrder, first_order
 from phasetrack.measures.margins import cluster_means
-from phasetrack.projection import Projection
 from phasetrack.rows import GROUP
 from phasetrack.views import TwoLayerView
 
@@ -94,8 +93,7 @@ class Batch:
         return cluster_means(slopes.abs(), self.clusters, len(geometry.labels))
 
 
-@dataclass(frozen=True)
-class StepSizes:
+class StepSizes(NamedTuple):
     """How far one optimizer step moves a neuron along its own mean-field gradient.
 
     Attributes:
@@ -131,40 +129,6 @@ class Layers(NamedTuple):
     bias: Tensor | None = None
     head_bias: Tensor | None = None
 
-    @classmethod
-    def read(
-        cls,
-        projection: Projection,
-        W: Tensor,
-        head: Tensor,
-        bias: Tensor | None,
-        head_bias: Tensor | None,
-    ) -> Layers:
-        """Through a projection on the signal span and the random one; W is (p, d)."""
-        coordinates = projection.coordinates(W)
-        return cls(coordinates, projection.distance(W, coordinates), head, bias, head_bias)
-
-
-class Unread:
-    """A network as it was copied, to be read once it is measured.
-
-    Between two steps of training every operation that they lack costs ten times what it does among its
-    like: on small networks a copy is cheaper there than a reading.
-
-    Args:
-        read: `Layers.read` of the copies.
-    """
-
-    def __init__(self, read: Callable[[], Layers]) -> None:
-        self._read: Callable[[], Layers] | None = read
-
-    @cached_property
-    def layers(self) -> Layers:
-        """What was copied, read; the copies are let go."""
-        assert self._read is not None
-        layers, self._read = self._read(), None
-        return layers
-
 
 class Seen(NamedTuple):
     """What the loss was called with in one step, all micro-batches together; copies as they were.
@@ -185,16 +149,16 @@ class Seen(NamedTuple):
     inputs: tuple[Tensor, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Snapshot:
-    """The state before optimizer step `step`, and what its weights made of the batch.
+    """The state before optimizer step `step`, and what its weights made of the batch; never changed.
 
     Attributes:
         step: optimizer steps taken so far.
         time: sum of eta over those steps.
         sizes: the step that is about to be taken.
         geometry: the clusters.
-        source: the network, as it was read or copied.
+        layers: the network, as it was read.
         seen: what the loss was called with; None if no loss call was seen.
         loss: the loss on the host, of (outputs, targets).
         view: the live layers, on their device; they change once the step is taken.
@@ -208,7 +172,7 @@ class Snapshot:
     time: float
     sizes: StepSizes
     geometry: ClusterGeometry
-    source: Layers | Unread
+    layers: Layers
     seen: Seen | None
     loss: Loss
     view: TwoLayerView
@@ -216,11 +180,6 @@ class Snapshot:
     detached: bool = False
     previous: Snapshot | None = None
     first: Snapshot | None = None
-
-    @property
-    def layers(self) -> Layers:
-        """The network, as it was read, on its device."""
-        return self.source.layers if isinstance(self.source, Unread) else self.source
 
     @cached_property
     def _table(self) -> _Table:
@@ -292,7 +251,7 @@ class Snapshot:
         return {
             "step": self.step,
             "time": self.time,
-            "sizes": asdict(self.sizes),
+            "sizes": self.sizes._asdict(),
             "scale": self.view.scale,
             "layers": _copies(self.layers._asdict()),
             "seen": self.seen and _copies(self.seen._replace(inputs=())._asdict()),

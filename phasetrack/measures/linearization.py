@@ -80,10 +80,10 @@ def errors_of(batch: FirstOrder) -> tuple[Tensor, Tensor]:
     gap = torch.where(gap <= floor, 0.0, gap)
     many = batch.slopes.ndim > batch.values.ndim
     drift = _size(batch.slopes - batch.start_slopes, many)
-    return (
-        _relative(gap.mean(dim=-1), change.abs().mean(dim=-1)),
-        _relative(drift, _size(batch.start_slopes, many)),
-    )
+    errors = torch.stack([gap.mean(dim=-1), drift])
+    sizes = torch.stack([change.abs().mean(dim=-1), _size(batch.start_slopes, many)])
+    value_error, slope_drift = _relative(errors, sizes)
+    return value_error, slope_drift
 
 
 def gradient_error(
