@@ -319,7 +319,8 @@ class Capture:
 
     def _see_inputs(self, _: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         if self._armed and args and torch.is_grad_enabled():
-            self._inputs = args[0].detach()
+            inputs = args[0]
+            self._inputs = inputs.detach() if inputs.requires_grad else inputs
             self._precision = getattr(output, "dtype", None)
             del self._passes[: 1 - HELD_PASSES]
             # a compiled model has no graph yet while it is traced

@@ -28,8 +28,8 @@ class Projection:
     def __init__(self, basis: Tensor, besides: Tensor | None = None) -> None:
         self._basis = basis
         read = basis if besides is None else torch.cat([basis, besides], dim=1)
-        # column after column in memory: MKL multiplies by a few of them several times faster
-        self._read = read.T.contiguous().T
+        # as a layer's weights are kept: MKL multiplies by a few of them several times faster
+        self._read = read.T.contiguous()
         self.columns, self._others = _support(basis)
         self._inside = basis[self.columns]
         # of a span that fills its coordinates nothing is left in them
@@ -38,7 +38,7 @@ class Projection:
     def coordinates(self, W: Tensor) -> Tensor:
         """W in the basis, and along the further directions: (..., d) to (..., k + n)."""
         with unrounded(W):
-            return torch.matmul(W, self._read)
+            return torch.nn.functional.linear(W, self._read)
 
     def distance(self, W: Tensor, coordinates: Tensor) -> Tensor:
         """Length of what the projection leaves of each row: (..., d) and (..., k + n) to (...).
