@@ -1,17 +1,23 @@
 """What attach() adds to a user's own loop, all default probes, at every step, every 16 and every 256.
 
-    python benchmarks/attach.py [--sizes 64,128,256 512,512,8192] [--rounds 30]
+    python benchmarks/attach.py [--sizes 64,128,256 512,512,8192] [--rounds 5] [--processes 5]
 
-All in one process, taking turns: the same `nn.Sequential` and loop without a tracker, with one, and with
-one that writes history and TensorBoard (`files`). Data are drawn as users draw them, by torch.randint.
+Taking turns in one process: the same `nn.Sequential` and loop without a tracker, with one, and with one
+that writes history and TensorBoard (`files`). Data are drawn as users draw them, by torch.randint. Where
+steps are quick, a process is a fast or a slow one from its start to its end, by a fifth: several are
+measured, and the middle and the ends of what they say are shown.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -56,8 +62,10 @@ def loop(
     return step
 
 
-def measure(d: int, width: int, batch: int, rounds: int, folder: Path) -> list[Row]:
+def measure(d: int, width: int, batch: int, rounds: int) -> dict[str, tuple[float, float]]:
+    """Each case's milliseconds a step, and its share of the bare loop's."""
     with ExitStack() as until:
+        folder = Path(until.enter_context(tempfile.TemporaryDirectory()))
         cases = {"bare": loop(d, width, batch, None, None, until)}
         calls = QUICK if d * width * batch <= QUICK_WORK else SLOW
         for every in EVERY:
@@ -67,17 +75,23 @@ def measure(d: int, width: int, batch: int, rounds: int, folder: Path) -> list[R
             cases[f"every {every}"] = loop(d, width, batch, every, None, until)
             cases[f"every {every}, files"] = loop(d, width, batch, every, logdir, until)
         seconds = take_turns(cases, rounds=rounds, calls=calls)
-    return [
-        {
-            "d": d,
-            "p": width,
-            "m": batch,
-            "case": name,
-            "ms": milliseconds(times),
-            "of bare": ratio(times, seconds["bare"]),
+    return {n: (milliseconds(s), ratio(s, seconds["bare"])) for n, s in seconds.items()}
+
+
+def rows_of(
+    shape: tuple[int, int, int], processes: Sequence[Mapping[str, tuple[float, float]]]
+) -> Iterator[Row]:
+    """A row for each case, from what the processes measured."""
+    for case in processes[0]:
+        times, ratios = zip(*(process[case] for process in processes), strict=True)
+        yield {
+            **dict(zip("dpm", shape, strict=True)),
+            "case": case,
+            "ms": statistics.median(times),
+            "of bare": statistics.median(ratios),
+            "least": min(ratios),
+            "most": max(ratios),
         }
-        for name, times in seconds.items()
-    ]
 
 
 def size(text: str) -> tuple[int, int, int]:
@@ -91,14 +105,20 @@ def main() -> None:
     )
     sizes = [(64, 128, 256), (512, 512, 8192)]
     parser.add_argument("--sizes", type=size, nargs="+", default=sizes, metavar="d,p,m")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--processes", type=int, default=5, help="of small sizes; large ones take one"
+    )
     parser.add_argument("--json", type=Path, default=Path("build/benchmarks/attach.json"))
     given = parser.parse_args()
     rows: list[Row] = []
-    for d, width, batch in given.sizes:
-        with tempfile.TemporaryDirectory() as folder:
-            rows += measure(d, width, batch, given.rounds, Path(folder))
-    publish(rows, given.json, rounds=given.rounds)
+    apart = ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1)
+    with apart:
+        for shape in given.sizes:
+            count = given.processes if math.prod(shape) <= QUICK_WORK else 1
+            measured = [apart.submit(measure, *shape, given.rounds) for _ in range(count)]
+            rows += rows_of(shape, [each.result() for each in measured])
+    publish(rows, given.json, rounds=given.rounds, processes=given.processes)
 
 
 if __name__ == "__main__":

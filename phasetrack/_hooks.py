@@ -48,12 +48,11 @@ class Watch(Hook):
         super().__init__(function)
         self._failed = failed
         self._reached = self._compiled = False
-        self._handle = register(self)
+        handle = register(self)
         # what registering has entered: entered and taken out again, it costs no new handle
-        refs = (self._handle.hooks_dict_ref, *self._handle.extra_dict_ref)
-        self._key = self._handle.id
-        tables = [table for ref in refs if (table := ref()) is not None and self._key in table]
-        self._entries = [(table, table[self._key]) for table in tables]
+        self._key = handle.id
+        tables = [ref() for ref in (handle.hooks_dict_ref, *handle.extra_dict_ref)]
+        self._entries = [(t, t[self._key]) for t in tables if t is not None and self._key in t]
 
     def __call__(self, *args: Any) -> None:
         self._reached = True
