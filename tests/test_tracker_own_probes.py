@@ -213,6 +213,19 @@ def test_momentum_has_rates_but_no_prediction():
     assert "without momentum" in tracker.undefined["growth/signal_rate_predicted"]
 
 
+def test_momentum_that_begins_and_ends_in_the_midst():
+    """The law holds for intervals that begin without it; every record has the same metrics in order."""
+    net, optimizer, loss = setting()
+    notes = Notes()
+    with follow(net, optimizer, loss, sinks=[notes]) as tracker:
+        for momentum, steps in ((0.0, range(4)), (0.9, range(4, 8)), (0.0, range(8, 12))):
+            optimizer.param_groups[0]["momentum"] = momentum
+            train(net, optimizer, loss, steps)
+    predicted = np.isfinite(tracker.history["growth/signal_rate_predicted"])
+    assert predicted.nonzero()[0].tolist() == [1, 2, 3, 4, 9, 10, 11]
+    assert len({tuple(record.readings) for record in notes.records}) == 1
+
+
 # --- schedules, copies, summaries ------------------------------------------------------------
 
 
