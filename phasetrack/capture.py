@@ -282,9 +282,7 @@ class Capture:
         inputs: tuple[Tensor, ...] = (),
     ) -> None:
         # copies: an operation in place further on would overwrite what detach() shares
-        targets = (
-            targets.clone() if targets.device == outputs.device else targets.to(outputs.device)
-        )
+        targets = targets.to(outputs.device, copy=True)
         self._pieces.append(Seen(outputs.clone(), targets, traces, sound, inputs))
         self._versions.append(self._version())
 
@@ -354,8 +352,7 @@ class Capture:
                 self._forget()
                 return
             self._eta = state.sizes.eta
-            # the first argument is the optimizer itself
-            if (len(args) > 1 or kwargs) and any(map(callable, (*args, *kwargs.values()))):
+            if any(map(callable, (*args, *kwargs.values()))):
                 self._pending = state  # a closure evaluates the loss, or its last part, in the step
                 return
             self._hand_over(state)
