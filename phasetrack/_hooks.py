@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
+from torch.compiler import is_compiling
 from torch.utils.hooks import RemovableHandle
 
 
@@ -56,7 +56,7 @@ class Watch(Hook):
 
     def __call__(self, *args: Any) -> None:
         self._reached = True
-        if torch.compiler.is_compiling():
+        if is_compiling():
             self._compiled = True
         try:
             self.function(*args)

@@ -17,14 +17,14 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 
 from phasetrack._checks import ExpectedError
 from phasetrack._hooks import Watch, nothing
 from phasetrack.geometry import ClusterGeometry
 from phasetrack.losses import Loss
 from phasetrack.pacing import Pacing
-from phasetrack.projection import Projection, with_control
-from phasetrack.schedules import Schedule
+from phasetrack.schedules import Schedule, following
 from phasetrack.snapshot import Layers, Seen, Snapshot, StepSizes
 from phasetrack.views import ACTIVATIONS, TwoLayerView, known_activation
 
@@ -32,6 +32,9 @@ from phasetrack.views import ACTIVATIONS, TwoLayerView, known_activation
 HELD_PASSES = 4
 # Steps back from a loss's outputs in search of their forward pass (chosen here).
 SEARCHED_NODES = 256
+# A first layer of at most so many numbers is copied at its step and read with others of its block, which
+# is quicker; larger ones are read at their step (chosen here: a block of such copies fits in a cache).
+COPIED = 2**15
 # What losses call their second argument, where it is given by name.
 TARGET_NAMES = ("target", "targets", "labels", "label", "y")
 
@@ -105,6 +108,7 @@ class Capture:
             copy.deepcopy(loss).cpu().double() if isinstance(loss, nn.Module) else loss
         )
         self._step, self._time, self._armed = 0, 0.0, schedule(0)
+        self._due = 1  # the next step for which the schedule is asked
         self._eta = 0.0  # of the coming step
         self._inputs: Tensor | None = None
         # what their pass was computed in, before any cast
@@ -116,9 +120,8 @@ class Capture:
         self._pending: _State | None = None  # of a step whose closure makes the batch
         self._detached = False  # whether the loss was called on outputs that carry no gradient
         self._keep_inputs = keep_inputs
-        self._projections: dict[tuple[torch.device, torch.dtype], Projection] = {}
         self._watched = [*view.first.parameters, *view.second.parameters]
-        self._pacing = Pacing(optimizer, view.first, view.second)
+        self._pacing = Pacing(optimizer, view)
         trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
         if not any(id(p) in trained for p in self._watched):
             raise ExpectedError(
@@ -207,7 +210,8 @@ class Capture:
 
     def go_on(self, view: TwoLayerView, step: int, time: float, *, recorded: int) -> None:
         """Count on from a step and time; steps up to `recorded` were captured already."""
-        self.view, self._step, self._time = view, step, time
+        self._settle(view)
+        self._step, self._time, self._due = step, time, step + 1
         self._forget()
         self._arm(not self._closed and step > recorded and self._schedule(step))
 
@@ -241,6 +245,11 @@ class Capture:
             for watch in self._watches:
                 watch.switch(armed)
 
+    def _settle(self, view: TwoLayerView) -> None:
+        """Go on with more known of the same layers."""
+        self.view = view
+        self._pacing.settle(view.scale)
+
     def _forget(self) -> None:
         self._pieces.clear()
         self._versions.clear()
@@ -268,7 +277,7 @@ class Capture:
         seen = _rows(outputs, rows, view.heads == 1)
         if not view.settled and seen.isfinite().all():
             # now, while the weights are those that made these outputs
-            self.view = view.calibrated(inputs, seen, self._precision)
+            self._settle(view.calibrated(inputs, seen, self._precision))
         targets = _rows(targets, rows, labels == rows)
         kept = (inputs,) if self._keep_inputs else ()
         self._note(seen, targets, self.geometry.traces(inputs), _sound(seen, inputs), kept)
@@ -278,11 +287,13 @@ class Capture:
         outputs: Tensor,
         targets: Tensor,
         traces: Tensor | None,
-        sound: Tensor,
+        sound: Tensor | None,
         inputs: tuple[Tensor, ...] = (),
     ) -> None:
         # copies: an operation in place further on would overwrite what detach() shares
-        targets = targets.to(outputs.device, copy=True)
+        targets = (
+            targets.clone() if targets.device == outputs.device else targets.to(outputs.device)
+        )
         self._pieces.append(Seen(outputs.clone(), targets, traces, sound, inputs))
         self._versions.append(self._version())
 
@@ -300,20 +311,19 @@ class Capture:
         if rows == 0 or outputs.numel() % rows:
             return
         seen = outputs.detach().reshape((rows,) if outputs.numel() == rows else (rows, -1))
-        self._note(seen, targets.detach().reshape(rows), None, _SOUND)
+        self._note(seen, targets.detach().reshape(rows), None, None)
 
     def _see_block(self, _: nn.Module, __: tuple[Any, ...], output: Tensor) -> None:
         """A block's own outputs, which settle what was assumed of it."""
         if self._armed and self._inputs is not None and not self.view.settled:
             measured = self.view.of_block(output.detach().reshape(-1, output.shape[-1]))
             inputs = self._inputs.reshape(-1, self._inputs.shape[-1])
-            self.view = self.view.calibrated(
-                inputs, measured.squeeze(1) if self.view.heads == 1 else measured
-            )
+            outputs = measured.squeeze(1) if self.view.heads == 1 else measured
+            self._settle(self.view.calibrated(inputs, outputs))
 
     def step_sizes(self) -> StepSizes:
         """Length of the coming step for each layer, from the optimizer's own groups."""
-        return self._pacing.sizes(self.view.scale)
+        return self._pacing.sizes()
 
     def _see_inputs(self, _: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         if self._armed and args and torch.is_grad_enabled():
@@ -322,7 +332,7 @@ class Capture:
             self._precision = getattr(output, "dtype", None)
             del self._passes[: 1 - HELD_PASSES]
             # a compiled model has no graph yet while it is traced
-            start = None if torch.compiler.is_compiling() else getattr(output, "grad_fn", None)
+            start = None if is_compiling() else getattr(output, "grad_fn", None)
             self._passes.append((start, self._inputs))
 
     def _see_loss(
@@ -347,8 +357,7 @@ class Capture:
         try:
             state = self._tried(self._state)
             if state is None:
-                pace = self._tried(partial(self._pacing.pace, self.view.scale))
-                self._eta = 0.0 if pace is None else pace.eta
+                self._eta = self._tried(self._pacing.eta) or 0.0
                 self._forget()
                 return
             self._eta = state.sizes.eta
@@ -368,11 +377,11 @@ class Capture:
         if self._armed:
             self._after_captured()
         elif not self._closed:
-            # what most steps cost, where few are captured: hardly a call
-            self._time += self._pacing.pace(self.view.scale).eta
+            # what most steps cost, where few are captured: what is read here is seldom in a cache
+            self._time += self._pacing.eta()
             self._step += 1
-            if (armed := self._schedule(self._step)) or self._looking:
-                self._arm(bool(armed))
+            if self._step >= self._due:
+                self._look_ahead()
 
     def _after_captured(self) -> None:
         self._stepping = True
@@ -392,7 +401,12 @@ class Capture:
             self._step += 1
             self._time += self._eta
             if not self._closed:
-                self._arm(bool(self._schedule(self._step)))
+                self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        """Ask the schedule for the coming step."""
+        self._due = following(self._schedule, self._step)
+        self._arm(bool(self._schedule(self._step)))
 
     def _hand_over(self, state: _State) -> None:
         snapshot = self._tried(partial(self._snapshot, state))
@@ -411,18 +425,17 @@ class Capture:
         return sum(parameter._version for parameter in self._watched)
 
     def _state(self) -> _State:
-        """The weights before the step, seen through the geometry, still on their device."""
+        """The weights before the step, still on their device; large ones seen through the geometry."""
         view, W = self.view, self.view.W
         bias, head_bias = view.bias, view.head_bias
-        projection = self._projection(W)
-        coordinates = projection.coordinates(W)
+        few = W.numel() <= COPIED
         layers = Layers(
-            coordinates,
-            projection.distance(W, coordinates),
             view.A.clone(),
             None if bias is None else bias.clone(),
             None if head_bias is None else head_bias.clone(),
+            W.clone() if few else W,
         )
+        layers = layers if few else layers.read(self.geometry)
         return _State(self._version(), layers, self.step_sizes())
 
     def _snapshot(self, state: _State) -> Snapshot:
@@ -437,19 +450,9 @@ class Capture:
             _joined(pieces) if pieces else None,
             self._host_loss,
             self.view,
-            live=state.version == self._version(),
+            live=self._pending is None or state.version == self._version(),
             detached=self._detached,
         )
-
-    def _projection(self, like: Tensor) -> Projection:
-        """On the signal span, and beside it the random one, as `like` is kept."""
-        key = (like.device, like.dtype)
-        if key not in self._projections:
-            self._projections[key] = with_control(self.geometry.basis, like)
-        return self._projections[key]
-
-
-_SOUND = torch.tensor(True)
 
 
 def _rows(values: Tensor, count: int, single: bool) -> Tensor:
@@ -460,13 +463,13 @@ def _rows(values: Tensor, count: int, single: bool) -> Tensor:
     return values.reshape((count,) if single else (count, -1))
 
 
-def _sound(outputs: Tensor, inputs: Tensor) -> Tensor:
-    """Whether no inputs are NaN or infinite, bool (); looked at only where the outputs are."""
+def _sound(outputs: Tensor, inputs: Tensor) -> Tensor | None:
+    """Whether no inputs are NaN or infinite, bool (); None where the outputs are known to be finite."""
     if outputs.is_cuda:  # without waiting for the device
         return outputs.isfinite().all() | inputs.isfinite().all()
     # the sum of finite outputs may be too large, and then says nothing
     if math.isfinite(outputs.sum()):
-        return _SOUND
+        return None
     return outputs.isfinite().all() | inputs.isfinite().all()
 
 
@@ -476,7 +479,8 @@ def _joined(pieces: Sequence[Seen]) -> Seen:
         return pieces[0]
     outputs, targets, traces, sound, inputs = zip(*pieces, strict=True)
     placed = None if traces[0] is None else torch.cat(traces)
-    whole = torch.stack([each.to(sound[0].device) for each in sound]).all()
+    doubtful = [each.to(outputs[0].device) for each in sound if each is not None]
+    whole = torch.stack(doubtful).all() if doubtful else None
     return Seen(torch.cat(outputs), torch.cat(targets), placed, whole, sum(inputs, ()))
 
 
@@ -502,7 +506,7 @@ def _gathered(pieces: list[Seen]) -> list[Seen]:
             p.outputs.cpu(),
             p.targets.cpu(),
             None if p.traces is None else p.traces.cpu(),
-            p.sound.cpu(),
+            None if p.sound is None else p.sound.cpu(),
         )
         for p in pieces
     ]

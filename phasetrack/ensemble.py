@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Any
 
 import torch
@@ -33,7 +32,6 @@ from phasetrack.network import TwoLayerNet
 from phasetrack.phases import Phase
 from phasetrack.probes import default_probes
 from phasetrack.products import AUTO, chosen_matmul
-from phasetrack.projection import with_control
 from phasetrack.records import History
 from phasetrack.settings import RunSettings
 from phasetrack.snapshot import Layers, Seen, Snapshot, StepSizes
@@ -274,7 +272,7 @@ def _train_group(
         for index, (settings, forecast) in enumerate(runs, start=first)
     ]
     networks = Networks([member.settings for member in members], device)
-    look = _Look(geometry, networks.W)
+    look = _Look(geometry)
     try:
         yield from _take_steps(members, networks, look, shape.every)
     finally:
@@ -312,18 +310,17 @@ def _take_steps(
 class _Look:
     """Snapshots of all members, from a few batched products and one transfer."""
 
-    def __init__(self, geometry: ClusterGeometry, like: Tensor) -> None:
+    def __init__(self, geometry: ClusterGeometry) -> None:
         self._geometry, self._loss = geometry, LogisticLoss()
         self._each = LogisticLoss("none").forward
-        self._projection = with_control(geometry.basis, like)
         self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def state(self, networks: Networks) -> Layers:
         """All networks as they are now, tables of (S, p, ...)."""
-        coordinates = self._projection.coordinates(networks.W)
-        perp = self._projection.distance(networks.W, coordinates)
         # (S, 1, p): second layers as a model holds them
-        return Layers(coordinates.cpu(), perp.cpu(), networks.a.to("cpu", copy=True).unsqueeze(1))
+        head = networks.a.to("cpu", copy=True).unsqueeze(1)
+        coordinates, perp = self._geometry.read(networks.W)
+        return Layers(head, coordinates=coordinates.cpu(), perp=perp.cpu())
 
     def see(self, x: Tensor, y: Tensor, outputs: Tensor) -> None:
         """Keep what the snapshots need of a part of the batches."""
@@ -336,9 +333,14 @@ class _Look:
         outputs, targets, traces = (torch.cat(columns, dim=1).cpu() for columns in seen)
         self._seen.clear()
         losses = self._each(outputs, targets).double().mean(dim=1).tolist()
-        sound = torch.tensor(True)  # the samples are our own
-        layers = map(Layers, state.coordinates, state.perp, state.head)
-        batches = map(Seen, outputs, targets, traces, repeat(sound))
+        assert state.coordinates is not None and state.perp is not None
+        layers = [
+            Layers(head, coordinates=coordinates, perp=perp)
+            for head, coordinates, perp in zip(
+                state.head, state.coordinates, state.perp, strict=True
+            )
+        ]
+        batches = map(Seen, outputs, targets, traces)
         for member, loss, read, batch in zip(members, losses, layers, batches, strict=True):
             member.note(loss)
             member.tracker.receive(

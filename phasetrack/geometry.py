@@ -13,7 +13,7 @@ from torch import Tensor
 
 from phasetrack._autocast import unrounded
 from phasetrack._checks import ExpectedError
-from phasetrack.projection import Projection
+from phasetrack.projection import Projection, with_control
 from phasetrack.rows import filled
 
 # Two unit vectors whose inner product stays under this count as orthogonal (chosen here: far above
@@ -31,6 +31,7 @@ class _Placed(NamedTuple):
         centres: (K, d).
         offsets: -|centre|^2 / 2, (K,): a score is x . centre plus its offset.
         projection: on the signal span.
+        reading: on the signal span, and beside it the control.
         few: whether that span lies in few of the d coordinates.
         inside: the centres in those, (., K).
     """
@@ -39,6 +40,7 @@ class _Placed(NamedTuple):
     centres: Tensor
     offsets: Tensor
     projection: Projection
+    reading: Projection
     few: bool
     inside: Tensor
 
@@ -47,7 +49,8 @@ class _Placed(NamedTuple):
         projection = Projection(basis)
         inside = centres[:, projection.columns].T.contiguous()
         offsets = centres.square().sum(dim=1) / -2
-        return cls(basis, centres, offsets, projection, len(inside) < len(basis), inside)
+        few = len(inside) < len(basis)
+        return cls(basis, centres, offsets, projection, with_control(basis), few, inside)
 
 
 class Decomposition(NamedTuple):
@@ -283,6 +286,12 @@ class ClusterGeometry:
         projection = self._on(W).projection
         coordinates = projection.coordinates(W)
         return coordinates, projection.distance(W, coordinates)
+
+    def read(self, W: Tensor) -> tuple[Tensor, Tensor]:
+        """As `project`, and W in a random span beside it, the control: (..., 2k) and (...)."""
+        reading = self._on(W).reading
+        coordinates = reading.coordinates(W)
+        return coordinates, reading.distance(W, coordinates)
 
     def _on(self, like: Tensor) -> _Placed:
         """Basis and centres in the dtype and on the device of `like`."""

@@ -9,28 +9,15 @@ import torch
 from torch import nn
 
 from phasetrack.snapshot import StepSizes
-from phasetrack.weights import Weight
-
-Group = Mapping[str, Any]
+from phasetrack.views import TwoLayerView
 
 
-class _Layer(NamedTuple):
-    """What moves a layer: its parameter, its group and the place of that, and the rate."""
+class _Group(NamedTuple):
+    """A group of the optimizer, its place among them, and its rate."""
 
-    parameter: nn.Parameter
     place: int
-    group: Group
+    options: Mapping[str, Any]
     rate: float
-
-
-class Pace(NamedTuple):
-    """How far a step moves either layer, the larger of both, and what that hangs on."""
-
-    first: float
-    second: float
-    eta: float
-    scale: float | None
-    layers: list[_Layer]
 
 
 class Pacing:
@@ -38,61 +25,81 @@ class Pacing:
 
     Args:
         optimizer: whose groups may change their rates, be replaced or grow at any time.
-        first: the neurons' weights.
-        second: the head's weights.
+        view: the two layers.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, first: Weight, second: Weight) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer, view: TwoLayerView) -> None:
         self._optimizer = optimizer
-        self._trained = [next(iter(weight.parameters), None) for weight in (first, second)]
-        self._last: Pace | None = None
+        weights = (view.first, view.second)
+        self._trained = [next(iter(weight.parameters), None) for weight in weights]
+        self.settle(view.scale)
 
-    def sizes(self, scale: float | None) -> StepSizes:
-        """Length of the coming step for each layer; `scale` is the view's."""
-        pace = self.pace(scale)
-        plain = type(self._optimizer) is torch.optim.SGD and all(map(_plain, pace.layers))
-        return StepSizes(pace.first, pace.second, plain)
+    def settle(self, scale: float | None) -> None:
+        """Go on with the view's `scale`, once that is known."""
+        self._scale = scale
+        self._etas, self._eta = (0.0, 0.0), 0.0
+        # what they hang on, and whether they last while that is as it was
+        self._groups: list[_Group] = []
+        self._moved: list[nn.Parameter] = []
+        self._lasting = False
 
-    def pace(self, scale: float | None) -> Pace:
-        """The rates now; quickly where nothing has changed since they were last asked for."""
-        last = self._last
-        if last is None or scale is not last.scale:
-            return self._found_pace(scale)
-        groups = self._optimizer.param_groups
-        for parameter, place, group, rate in last.layers:
-            if place >= len(groups) or groups[place] is not group:
-                return self._found_pace(scale)
-            if group["lr"] is not rate or not parameter.requires_grad:
-                return self._found_pace(scale)
-        return last
+    def sizes(self) -> StepSizes:
+        """Length of the coming step for each layer."""
+        self.eta()
+        plain = type(self._optimizer) is torch.optim.SGD and all(map(_plain, self._groups))
+        return StepSizes(*self._etas, plain)
 
-    def _found_pace(self, scale: float | None) -> Pace:
-        found = [self._found(parameter) for parameter in self._trained]
-        layers = [layer for layer in found if layer]
-        first, second = (_eta(layer, scale) for layer in found)
-        pace = Pace(first, second, max(first, second), scale, layers)
+    def eta(self) -> float:
+        """Length of the coming step, the larger of both layers'.
+
+        Asked at every step of a training: written out, so that it is quick where nothing has changed.
+        """
+        if self._lasting:
+            groups = self._optimizer.param_groups
+            for place, options, rate in self._groups:
+                if (
+                    place >= len(groups)
+                    or groups[place] is not options
+                    or options["lr"] is not rate
+                ):
+                    break
+            else:
+                first, second = self._moved
+                if first.requires_grad and second.requires_grad:
+                    return self._eta
+        self._find()
+        return self._eta
+
+    def _find(self) -> None:
+        """Read everything from the groups as they are now."""
+        found = [self._group_of(parameter) for parameter in self._trained]
+        first, second = (_eta(group, self._scale) for group in found)
+        self._etas, self._eta = (first, second), max(first, second)
+        self._groups = list({group.place: group for group in found if group}.values())
+        self._moved = [
+            p for p, group in zip(self._trained, found, strict=True) if p is not None and group
+        ]
         # a layer that is not trained may be later; a rate that is a tensor changes and stays the same object
-        lasting = len(layers) == len(found) and all(isinstance(x.rate, int | float) for x in layers)
-        self._last = pace if lasting else None
-        return pace
+        numbers = all(isinstance(group.rate, int | float) for group in self._groups)
+        self._lasting = numbers and len(self._moved) == len(found)
 
-    def _found(self, parameter: nn.Parameter | None) -> _Layer | None:
-        """A layer as it is trained now; None where it is not."""
+    def _group_of(self, parameter: nn.Parameter | None) -> _Group | None:
+        """The group that a parameter is trained in now; None where it is not."""
         if parameter is None or not parameter.requires_grad:
             return None
         for place, group in enumerate(self._optimizer.param_groups):
             if any(candidate is parameter for candidate in group["params"]):
-                return _Layer(parameter, place, group, group["lr"])
+                return _Group(place, group, group["lr"])
         return None
 
 
-def _eta(layer: _Layer | None, scale: float | None) -> float:
+def _eta(group: _Group | None, scale: float | None) -> float:
     """How far a step moves a layer."""
-    if layer is None:
+    if group is None:
         return 0.0
-    return float(layer.rate) * (1.0 if scale is None else scale)
+    return float(group.rate) * (1.0 if scale is None else scale)
 
 
-def _plain(layer: _Layer) -> bool:
+def _plain(group: _Group) -> bool:
     """Whether SGD moves a layer along its gradient and nothing else."""
-    return not (layer.group.get("momentum", 0) or layer.group.get("weight_decay", 0))
+    return not (group.options.get("momentum", 0) or group.options.get("weight_decay", 0))

@@ -37,8 +37,7 @@ class Projection:
 
     def coordinates(self, W: Tensor) -> Tensor:
         """W in the basis, and along the further directions: (..., d) to (..., k + n)."""
-        with unrounded(W):
-            return torch.nn.functional.linear(W, self._read)
+        return _product(W, self._read)
 
     def distance(self, W: Tensor, coordinates: Tensor) -> Tensor:
         """Length of what the projection leaves of each row: (..., d) and (..., k + n) to (...).
@@ -48,15 +47,14 @@ class Projection:
         """
         lengths = [torch.linalg.vector_norm(W[..., columns], dim=-1) for columns in self._others]
         if not self._filled:
-            with unrounded(W):
-                signal = coordinates[..., : self._basis.shape[1]] @ self._inside.T
+            signal = _product(coordinates[..., : self._basis.shape[1]], self._inside)
             lengths.append(torch.linalg.vector_norm(W[..., self.columns] - signal, dim=-1))
         return lengths[0] if len(lengths) == 1 else _together(lengths)
 
 
-def with_control(basis: Tensor, like: Tensor) -> Projection:
-    """On a span, beside it a random one of its dimension, in the dtype and on the device of `like`."""
-    return Projection(basis.to(like), random_span(*basis.shape).to(like))
+def with_control(basis: Tensor) -> Projection:
+    """On a span, and beside it a random one of its dimension."""
+    return Projection(basis, random_span(*basis.shape).to(basis))
 
 
 def random_span(d: int, k: int) -> Tensor:
@@ -65,6 +63,15 @@ def random_span(d: int, k: int) -> Tensor:
     directions = torch.randn((d, k), generator=generator, dtype=torch.float64)
     basis: Tensor = torch.linalg.qr(directions).Q
     return basis
+
+
+def _product(rows: Tensor, weights: Tensor) -> Tensor:
+    """Rows (..., p, n) by weights as a layer keeps them, (k, n): (..., p, k)."""
+    # each network by itself: its last digits do not depend on how many there are
+    networks = rows.reshape(-1, *rows.shape[-2:])
+    with unrounded(rows):
+        product = torch.bmm(networks, weights.T.expand(len(networks), -1, -1))
+    return product.view(*rows.shape[:-1], -1)
 
 
 def _together(lengths: list[Tensor]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from phasetrack._checks import check_float, check_int
 
@@ -17,7 +18,24 @@ def every(n: int, name: str = "every") -> Schedule:
     [0, 3, 6]
     """
     check_int(name, n, minimum=1)
-    return lambda step: step % n == 0
+    return _Every(n)
+
+
+@dataclass(frozen=True)
+class _Every:
+    n: int
+
+    def __call__(self, step: int) -> bool:
+        return step % self.n == 0
+
+
+def following(schedule: Schedule, step: int) -> int:
+    """The first step after `step` for which a schedule has to be asked.
+
+    >>> following(every(16), 20), following(log_spaced(), 20)
+    (32, 21)
+    """
+    return step + schedule.n - step % schedule.n if isinstance(schedule, _Every) else step + 1
 
 
 def log_spaced(per_decade: int = 20, base: float = 10.0) -> Schedule:

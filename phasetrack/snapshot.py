@@ -113,21 +113,31 @@ class StepSizes(NamedTuple):
 
 
 class Layers(NamedTuple):
-    """A network as it was read, on its device and in its dtype; copies, safe from what it becomes.
+    """A network as it was, on its device and in its dtype; copies, safe from what it becomes.
 
     Attributes:
-        coordinates: W in the signal span's basis, and in a random span of that dimension, (p, 2k).
-        perp: length of what the signal span leaves of each neuron, (p,).
         head: the head's weights, (heads, p).
         bias: first-layer bias, (p,), or None.
         head_bias: the head's bias as it stands in the model, (heads,), or None.
+        W: the first layer, (p, d), if it is yet to be read; else None.
+        coordinates: W in the signal span's basis, and in a random span of that dimension, (p, 2k);
+            None until it is read.
+        perp: length of what the signal span leaves of each neuron, (p,); None until it is read.
     """
 
-    coordinates: Tensor
-    perp: Tensor
     head: Tensor
     bias: Tensor | None = None
     head_bias: Tensor | None = None
+    W: Tensor | None = None
+    coordinates: Tensor | None = None
+    perp: Tensor | None = None
+
+    def read(self, geometry: ClusterGeometry) -> Layers:
+        """The same with W read; of several networks too, whose tensors are (K, ...)."""
+        if self.W is None:
+            return self
+        coordinates, perp = geometry.read(self.W)
+        return self._replace(W=None, coordinates=coordinates, perp=perp)
 
 
 class Seen(NamedTuple):
@@ -138,14 +148,14 @@ class Seen(NamedTuple):
         targets: (m,) or (m, n); integers where they are class indices.
         traces: what decides on each sample's cluster (`ClusterGeometry.traces`); None where the
             samples belong to none.
-        sound: whether no inputs were NaN or infinite, as far as the outputs show; bool ().
+        sound: whether no inputs were NaN or infinite, bool (); None where the outputs are finite.
         inputs: see `Batch`.
     """
 
     outputs: Tensor
     targets: Tensor
     traces: Tensor | None
-    sound: Tensor
+    sound: Tensor | None = None
     inputs: tuple[Tensor, ...] = ()
 
 
@@ -237,7 +247,7 @@ class Snapshot:
     def _shapes(self) -> tuple[object, ...]:
         seen = self.seen
         kinds = seen and (seen.outputs.shape, seen.targets.shape, seen.targets.dtype)
-        return (self.layers.coordinates.shape, kinds, self.detached, self.sizes.plain)
+        return (self.layers.head.shape, kinds, self.detached, self.sizes.plain)
 
     @property
     def numbers(self) -> int:
@@ -253,7 +263,7 @@ class Snapshot:
             "time": self.time,
             "sizes": self.sizes._asdict(),
             "scale": self.view.scale,
-            "layers": _copies(self.layers._asdict()),
+            "layers": _copies(self.layers.read(self.geometry)._asdict()),
             "seen": self.seen and _copies(self.seen._replace(inputs=())._asdict()),
         }
 
@@ -323,14 +333,14 @@ class _Table(NamedTuple):
     def of(cls, snapshots: Sequence[Snapshot]) -> _Table:
         """The table of snapshots of one view and shape."""
         one, view, k = snapshots[0], snapshots[0].view, snapshots[0].geometry.signal_dim
-        columns: list[Sequence[Tensor | None]] = [
-            *zip(*(snapshot.layers for snapshot in snapshots), strict=True)
-        ]
+        each = zip(*(snapshot.layers for snapshot in snapshots), strict=True)
+        layers = Layers(*map(_stacked, each)).read(one.geometry)  # type: ignore[arg-type]
         seen = [snapshot.seen for snapshot in snapshots if snapshot.seen is not None]
-        columns += [[s.outputs for s in seen], [s.targets for s in seen], [s.sound for s in seen]]
-        tables = [_stacked(column) for column in columns]
+        doubtful = [s.sound for s in seen if s.sound is not None]
+        columns = ([s.outputs for s in seen], [s.targets for s in seen], doubtful)
+        tables = [*layers, *map(_stacked, columns)]
         hosted = _to_host([*tables, *([_clusters(one.geometry, seen)] if seen else [])])
-        coordinates, perp, head, bias, head_bias, outputs, targets, sound, *where = hosted
+        head, bias, head_bias, _, coordinates, perp, outputs, targets, sound, *where = hosted
         assert coordinates is not None and perp is not None and head is not None
         readout, many = view.read_out(head.mT), view.heads > 2
         offset = None if head_bias is None else view.bias_factor * view.read_out(head_bias)
@@ -346,14 +356,14 @@ class _Table(NamedTuple):
             scale=view.scale,
             activation=view.activation,
         )
-        if outputs is None or targets is None or sound is None:
+        if outputs is None or targets is None:
             return cls(neurons, control, None, sound=True)
         if not seen[0].targets.is_floating_point():
             targets = targets.long()  # class indices, as the loss takes them
         (clusters,) = where
         assert clusters is not None
         batch = Batch(outputs, targets, clusters.long(), one.loss)
-        return cls(neurons, control, batch, bool(sound.all()))
+        return cls(neurons, control, batch, sound is None or bool(sound.all()))
 
 
 def _clusters(geometry: ClusterGeometry, seen: Sequence[Seen]) -> Tensor:

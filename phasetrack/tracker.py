@@ -65,8 +65,9 @@ BLOCK = 64
 # ... and fewer where a block's tables would hold more numbers than this. Small tables are what Python's
 # cost weighs on; PyTorch also divides larger ones among threads, which can move last digits.
 BLOCK_NUMBERS = 2**15
-# Seconds that a snapshot waits at most, if steps go on (chosen here: before anybody misses it).
-LATEST = 0.25
+# Seconds that a snapshot waits at most, if steps go on (chosen here: long enough to fill a block where steps
+# take milliseconds, short enough that nobody who watches a run misses it).
+LATEST = 1.0
 # Of `Tracker.state_dict`; a state of another format is refused.
 STATE_FORMAT = 2
 
@@ -126,7 +127,7 @@ def attach(
         on_alert: called likewise with each failure signature.
         block: at most so many recorded steps are measured in one go, which on small networks costs
             hardly more than one. Readings are the same to the bit for every value. Files and sinks
-            then lag by less than `block` records and by a quarter of a second while steps go on;
+            then lag by less than `block` records and by a second while steps go on;
             reading anything of the tracker measures what is pending first. Everything is measured
             at its own step where someone waits for it (`on_transition`, `on_alert`, `strict`),
             where a probe of your own looks at single snapshots, and on large networks.
