@@ -264,7 +264,7 @@ class ClusterGeometry:
         inputs = inputs if inputs.is_floating_point() else inputs.double()
         on = self._on(inputs)
         if on.few:
-            return inputs[:, on.projection.columns].clone()
+            return on.projection.inside(inputs)
         with unrounded(inputs):
             return torch.addmm(on.offsets, inputs, on.centres.T)
 

@@ -39,6 +39,13 @@ class Projection:
         """W in the basis, and along the further directions: (..., d) to (..., k + n)."""
         return _product(W, self._read)
 
+    def inside(self, rows: Tensor) -> Tensor:
+        """The coordinates in which the span lies, of rows (m, d): a copy, (m, .)."""
+        if isinstance(self.columns, slice):
+            start, stop, _ = self.columns.indices(rows.shape[1])
+            return torch.narrow_copy(rows, 1, start, stop - start)
+        return rows[:, self.columns]
+
     def distance(self, W: Tensor, coordinates: Tensor) -> Tensor:
         """Length of what the projection leaves of each row: (..., d) and (..., k + n) to (...).
 
