@@ -331,7 +331,8 @@ def _site(model: nn.Module, first: Weight) -> nn.Module:
 def _read(owner: nn.Module, attribute: str | None) -> Tensor | None:
     if attribute is None:
         return None
-    value: Tensor = getattr(owner, attribute).detach()
+    plain = owner._parameters.get(attribute)  # as in `Weight.value`
+    value: Tensor = (getattr(owner, attribute) if plain is None else plain).detach()
     return value if value.ndim == 1 else value.reshape(-1)
 
 

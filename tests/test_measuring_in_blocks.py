@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from phasetrack import ExpectedError, LogisticLoss, TwoLayerNet, attach
+from phasetrack import ExpectedError, LogisticLoss, TwoLayerNet, attach, capture
 from phasetrack import tracker as tracking
 from phasetrack.probes import default_probes
 from phasetrack.tasks import XOR
@@ -96,6 +96,15 @@ def test_any_block_gives_the_same_files_and_labels(make, tmp_path):
             one.undefined.items()
         )
         assert all(torch.equal(same[name], weights[name]) for name in weights)
+
+
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS.keys())
+def test_weights_read_in_their_block_are_those_of_their_step(make, tmp_path, monkeypatch):
+    run(make, tmp_path / "copied", 8)
+    monkeypatch.setattr(capture, "COPIED", 0)  # as large weights are read: at once
+    run(make, tmp_path / "read", 8)
+    copied, read = (tmp_path / name / "history.jsonl" for name in ("copied", "read"))
+    assert copied.read_bytes() == read.read_bytes()
 
 
 def test_records_lag_by_less_than_a_block_and_none_is_lost():

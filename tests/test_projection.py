@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phasetrack.projection import Projection, random_span
+from phasetrack.projection import Projection, random_span, with_control
 
 
 def span(d, columns, k, seed):
@@ -42,6 +42,28 @@ def test_parts_of_each_row(case, seed):
     rest = np.linalg.norm(W - W @ basis @ basis.T, axis=-1)
     distance = projection.distance(torch.from_numpy(W), seen)
     np.testing.assert_allclose(distance.numpy(), rest, rtol=1e-10, atol=1e-12)
+
+
+@given(st.sampled_from([[5, 6], [3, 9], list(range(12))]), st.integers(1, 9), st.integers(1, 40))
+def test_a_network_reads_the_same_to_the_bit_whatever_stands_beside_it(columns, count, p):
+    basis = torch.from_numpy(span(12, columns, 2, seed=1)).float()
+    projection = with_control(basis)
+    W = torch.randn(count, p, 12, generator=torch.Generator().manual_seed(p))
+    together = projection.coordinates(W)
+    lengths = projection.distance(W, together)
+    for network, seen, rest in zip(W, together, lengths, strict=True):
+        alone = projection.coordinates(network.clone())
+        assert torch.equal(alone, seen)
+        assert torch.equal(projection.distance(network.clone(), alone), rest)
+
+
+@pytest.mark.parametrize("columns", [[5, 6], [3, 9], list(range(12))], ids=str)
+def test_the_deciding_coordinates_are_a_copy(columns):
+    rows = torch.arange(36.0).view(3, 12)
+    inside = Projection(torch.from_numpy(span(12, columns, 2, seed=0))).inside(rows)
+    expected = rows[:, columns].clone()
+    rows.zero_()
+    assert torch.equal(inside, expected)
 
 
 def test_what_is_left_keeps_its_digits_where_the_signal_dominates():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phasetrack import ExpectedError, every, log_spaced
-from phasetrack.schedules import as_schedule
+from phasetrack.schedules import as_schedule, following
 
 
 def chosen(schedule, stop):
@@ -45,6 +45,19 @@ def test_log_spaced_leaves_no_gap_wider_than_its_spacing(per_decade, base):
     assert steps[:2] == [0, 1]
     for before, after in itertools.pairwise(steps[1:]):
         assert after <= math.ceil(before * base ** (2 / per_decade)) + 1
+
+
+@given(
+    st.one_of(st.integers(1, 40).map(every), st.integers(1, 20).map(log_spaced)),
+    st.integers(0, 500),
+)
+def test_no_step_is_wanted_before_the_following_one(schedule, step):
+    coming = following(schedule, step)
+    assert coming > step and not any(schedule(s) for s in range(step + 1, coming))
+
+
+def test_of_every_nth_step_the_others_need_not_be_asked_for():
+    assert [following(every(16), step) for step in (0, 1, 15, 16)] == [16, 16, 16, 32]
 
 
 def test_powers_stay_exact_in_long_runs():
