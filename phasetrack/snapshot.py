@@ -263,8 +263,8 @@ class Snapshot:
             "time": self.time,
             "sizes": self.sizes._asdict(),
             "scale": self.view.scale,
-            "layers": _copies(self.layers.read(self.geometry)._asdict()),
-            "seen": self.seen and _copies(self.seen._replace(inputs=())._asdict()),
+            "layers": _copies(self.layers.read(self.geometry)._asdict(), READ),
+            "seen": self.seen and _copies(self.seen._asdict(), SEEN),
         }
 
     @classmethod
@@ -276,7 +276,7 @@ class Snapshot:
         Raises:
             ExpectedError: if its tensors do not fit the view.
         """
-        layers = Layers(**_tensors(state["layers"], Layers._fields))
+        layers = Layers(**_tensors(state["layers"], READ))
         p, k = view.W.shape[0], geometry.signal_dim
         shapes = {"coordinates": (p, 2 * k), "perp": (p,), "head": (view.heads, p)}
         for name, shape in shapes.items():
@@ -286,7 +286,7 @@ class Snapshot:
                 raise ExpectedError("resume", f"{name} of shape {shape}", got)
         seen = None
         if state["seen"] is not None:
-            seen = Seen(**_tensors(state["seen"], ("outputs", "targets", "traces", "sound")))
+            seen = Seen(**_tensors(state["seen"], SEEN))
         scale = None if state["scale"] is None else float(state["scale"])
         return cls(
             int(state["step"]),
@@ -301,9 +301,14 @@ class Snapshot:
         )
 
 
-def _copies(parts: Mapping[str, Any]) -> dict[str, Tensor | None]:
+# What a state holds of `Layers` and of `Seen`: neither whole weights nor inputs.
+READ = ("coordinates", "perp", "head", "bias", "head_bias")
+SEEN = ("outputs", "targets", "traces", "sound")
+
+
+def _copies(parts: Mapping[str, Any], names: Sequence[str]) -> dict[str, Tensor | None]:
     """Tensors of their own, on the host: a part of a larger one would be saved with the whole of it."""
-    tensors = {name: part for name, part in parts.items() if not isinstance(part, tuple)}
+    tensors = {name: parts[name] for name in names}
     return {n: None if t is None else t.detach().cpu().clone() for n, t in tensors.items()}
 
 

@@ -175,6 +175,16 @@ def test_a_closed_or_broken_off_tracker_has_no_state():
         loop.tracker.state_dict()
 
 
+def test_a_state_holds_what_was_read_of_weights_and_neither_them_nor_inputs():
+    loop = Loop(probes=default_probes(gradients=True)).run(5)
+    state = loop.tracker.state_dict()
+    for name in ("previous", "first"):
+        layers, seen = state[name]["layers"], state[name]["seen"]
+        assert set(layers) == {"coordinates", "perp", "head", "bias", "head_bias"}
+        assert set(seen) == {"outputs", "targets", "traces", "sound"}
+        assert layers["perp"].shape == layers["head"].shape[1:]
+
+
 def test_probes_that_failed_stay_off(tmp_path):
     class Failing:
         name, needs = "failing", frozenset()
