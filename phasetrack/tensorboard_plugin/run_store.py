@@ -165,6 +165,9 @@ class RunStore:
 class OpenRun:
     """One run, read as far as it is written; every method may be called from any thread.
 
+    Attributes:
+        readings: numbers in memory, as last counted.
+
     Args:
         name: its id.
         path: its directory.
@@ -179,11 +182,8 @@ class OpenRun:
         self._live = HistoryFile(path / HISTORY, opener=self.folder.open)
         self._labels: OrderedDict[Thresholds, Labels] = OrderedDict()
         self._labelled = self._live.generation
-
-    @property
-    def readings(self) -> int:
-        """Numbers in memory."""
-        return len(self._live.history) * self._live.history.count
+        # counted under our lock: a history packs its last rows when it is asked for its metrics
+        self.readings = 0
 
     @property
     def problem(self) -> str:
@@ -197,7 +197,9 @@ class OpenRun:
             if self._labelled != self._live.generation:
                 self._labels.clear()
                 self._labelled = self._live.generation
-            return self._live.history
+            history = self._live.history
+            self.readings = len(history) * history.count
+            return history
 
     def entry(self) -> dict[str, Any]:
         """The run as it stands in the list."""

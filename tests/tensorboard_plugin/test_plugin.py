@@ -3,7 +3,9 @@
 import json
 import os
 import shutil
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -603,6 +605,22 @@ def test_a_failure_of_ours_is_an_answer(server, monkeypatch, caplog):
 
     monkeypatch.setattr(run_store.RunStore, "runs", fail)
     assert "ZeroDivisionError: ours" in server.ask("runs", 500)["error"]
+
+
+def test_many_runs_at_once(made, tmp_path):
+    names = [f"r{number}" for number in range(8)]
+    for name in names:
+        shutil.copytree(made, tmp_path / name)
+    switched = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(6):
+            store = run_store.RunStore(tmp_path)  # opens one run while others are being read
+            with ThreadPoolExecutor(len(names)) as threads:
+                answers = threads.map(lambda name, s=store: s.open(name).series(), names)
+                assert len({answer["count"] for answer in answers}) == 1
+    finally:
+        sys.setswitchinterval(switched)
 
 
 def test_many_browsers_at_once(server):
