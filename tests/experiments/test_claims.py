@@ -7,6 +7,7 @@ import subprocess
 from functools import partial
 
 import pytest
+import torch
 from command import COMMAND, call
 
 from phasetrack.experiments.lab import Lab
@@ -74,6 +75,16 @@ def test_failures_are_all_detected(numbers):
     assert found["healthy runs with a false alarm"]["value"] <= 0.05
 
 
+@pytest.fixture
+def one_thread():
+    """As each of several processes has here: sums of two threads differ in last digits on some processors."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_one_process_gives_the_same_numbers(made):
     for number in (1, 3):
         (claim,) = chosen([number])
