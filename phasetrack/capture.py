@@ -431,9 +431,9 @@ class Capture:
         few = W.numel() <= COPIED
         layers = Layers(
             view.A.clone(),
-            None if bias is None else bias.clone(),
-            None if head_bias is None else head_bias.clone(),
-            W.clone() if few else W,
+            bias=None if bias is None else bias.clone(),
+            head_bias=None if head_bias is None else head_bias.clone(),
+            W=W.clone() if few else W,
         )
         layers = layers if few else layers.read(self.geometry)
         return _State(self._version(), layers, self.step_sizes())

@@ -320,7 +320,7 @@ class _Look:
         # (S, 1, p): second layers as a model holds them
         head = networks.a.to("cpu", copy=True).unsqueeze(1)
         coordinates, perp = self._geometry.read(networks.W)
-        return Layers(head, coordinates=coordinates.cpu(), perp=perp.cpu())
+        return Layers(head, coordinates.cpu(), perp.cpu())
 
     def see(self, x: Tensor, y: Tensor, outputs: Tensor) -> None:
         """Keep what the snapshots need of a part of the batches."""
@@ -334,12 +334,7 @@ class _Look:
         self._seen.clear()
         losses = self._each(outputs, targets).double().mean(dim=1).tolist()
         assert state.coordinates is not None and state.perp is not None
-        layers = [
-            Layers(head, coordinates=coordinates, perp=perp)
-            for head, coordinates, perp in zip(
-                state.head, state.coordinates, state.perp, strict=True
-            )
-        ]
+        layers = map(Layers, state.head, state.coordinates, state.perp)
         batches = map(Seen, outputs, targets, traces)
         for member, loss, read, batch in zip(members, losses, layers, batches, strict=True):
             member.note(loss)

@@ -23,7 +23,8 @@ ORTHOGONALITY_TOLERANCE = 1e-9
 Activation = Callable[[Tensor], Tensor]
 
 
-class _Placed(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Placed:
     """A geometry's tables on one device, in one dtype.
 
     Attributes:
@@ -31,7 +32,6 @@ class _Placed(NamedTuple):
         centres: (K, d).
         offsets: -|centre|^2 / 2, (K,): a score is x . centre plus its offset.
         projection: on the signal span.
-        reading: on the signal span, and beside it the control.
         few: whether that span lies in few of the d coordinates.
         inside: the centres in those, (., K).
     """
@@ -40,17 +40,20 @@ class _Placed(NamedTuple):
     centres: Tensor
     offsets: Tensor
     projection: Projection
-    reading: Projection
     few: bool
     inside: Tensor
+
+    @cached_property
+    def reading(self) -> Projection:
+        """On the signal span, and beside it the control; made where weights are read."""
+        return with_control(self.basis)
 
     @classmethod
     def of(cls, basis: Tensor, centres: Tensor) -> _Placed:
         projection = Projection(basis)
-        inside = centres[:, projection.columns].T.contiguous()
+        inside = projection.inside(centres).T.contiguous()
         offsets = centres.square().sum(dim=1) / -2
-        few = len(inside) < len(basis)
-        return cls(basis, centres, offsets, projection, with_control(basis), few, inside)
+        return cls(basis, centres, offsets, projection, len(inside) < len(basis), inside)
 
 
 class Decomposition(NamedTuple):
@@ -283,15 +286,11 @@ class ClusterGeometry:
 
     def project(self, W: Tensor) -> tuple[Tensor, Tensor]:
         """Weights (..., d) in the signal span's basis, (..., k), and the length of the rest, (...)."""
-        projection = self._on(W).projection
-        coordinates = projection.coordinates(W)
-        return coordinates, projection.distance(W, coordinates)
+        return self._on(W).projection.parts(W)
 
     def read(self, W: Tensor) -> tuple[Tensor, Tensor]:
         """As `project`, and W in a random span beside it, the control: (..., 2k) and (...)."""
-        reading = self._on(W).reading
-        coordinates = reading.coordinates(W)
-        return coordinates, reading.distance(W, coordinates)
+        return self._on(W).reading.parts(W)
 
     def _on(self, like: Tensor) -> _Placed:
         """Basis and centres in the dtype and on the device of `like`."""

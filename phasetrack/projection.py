@@ -39,6 +39,11 @@ class Projection:
         """W in the basis, and along the further directions: (..., d) to (..., k + n)."""
         return _product(W, self._read)
 
+    def parts(self, W: Tensor) -> tuple[Tensor, Tensor]:
+        """`coordinates` and `distance` of W (..., d): (..., k + n) and (...)."""
+        coordinates = self.coordinates(W)
+        return coordinates, self.distance(W, coordinates)
+
     def inside(self, rows: Tensor) -> Tensor:
         """The coordinates in which the span lies, of rows (m, d): a copy, (m, .)."""
         if isinstance(self.columns, slice):

@@ -117,20 +117,20 @@ class Layers(NamedTuple):
 
     Attributes:
         head: the head's weights, (heads, p).
-        bias: first-layer bias, (p,), or None.
-        head_bias: the head's bias as it stands in the model, (heads,), or None.
-        W: the first layer, (p, d), if it is yet to be read; else None.
         coordinates: W in the signal span's basis, and in a random span of that dimension, (p, 2k);
             None until it is read.
         perp: length of what the signal span leaves of each neuron, (p,); None until it is read.
+        bias: first-layer bias, (p,), or None.
+        head_bias: the head's bias as it stands in the model, (heads,), or None.
+        W: the first layer, (p, d), if it is yet to be read; else None.
     """
 
     head: Tensor
+    coordinates: Tensor | None = None
+    perp: Tensor | None = None
     bias: Tensor | None = None
     head_bias: Tensor | None = None
     W: Tensor | None = None
-    coordinates: Tensor | None = None
-    perp: Tensor | None = None
 
     def read(self, geometry: ClusterGeometry) -> Layers:
         """The same with W read; of several networks too, whose tensors are (K, ...)."""
@@ -148,7 +148,7 @@ class Seen(NamedTuple):
         targets: (m,) or (m, n); integers where they are class indices.
         traces: what decides on each sample's cluster (`ClusterGeometry.traces`); None where the
             samples belong to none.
-        sound: whether no inputs were NaN or infinite, bool (); None where the outputs are finite.
+        sound: whether no inputs were NaN or infinite, bool (); None where nothing makes one doubt.
         inputs: see `Batch`.
     """
 
@@ -345,7 +345,7 @@ class _Table(NamedTuple):
         columns = ([s.outputs for s in seen], [s.targets for s in seen], doubtful)
         tables = [*layers, *map(_stacked, columns)]
         hosted = _to_host([*tables, *([_clusters(one.geometry, seen)] if seen else [])])
-        head, bias, head_bias, _, coordinates, perp, outputs, targets, sound, *where = hosted
+        head, coordinates, perp, bias, head_bias, _, outputs, targets, sound, *where = hosted
         assert coordinates is not None and perp is not None and head is not None
         readout, many = view.read_out(head.mT), view.heads > 2
         offset = None if head_bias is None else view.bias_factor * view.read_out(head_bias)
