@@ -41,9 +41,18 @@ def tensorboard(logdir: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
         assert address, "TensorBoard ended before it served"
         yield process, address
     finally:
-        process.terminate()
-        process.wait(timeout=30)
+        end_server(process)
         process.stderr.close()
+
+
+def end_server(server: subprocess.Popen[str]) -> None:
+    """End a TensorBoard: it takes the first SIGTERM itself and can lose it, the second it cannot."""
+    server.terminate()
+    try:
+        server.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+        server.terminate()
+        server.wait(timeout=30)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import urllib.parse
 
 import numpy as np
 import pytest
+from _browser import end_server
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -756,7 +757,7 @@ def test_a_server_that_goes_away_is_said(page, tmp_path, made, serve):
     process, address = serve(tmp_path)
     page.open(f"{address}/data/plugin_entry.html?name=phases")
     page.until(DRAWN)
-    process.terminate()
+    end_server(process)
     page.until("document.getElementById('message').textContent.includes('does not answer')")
     assert page.run(f"return {FIGURE}.data.length") > 0  # what was there stays
     assert all("net::ERR_" in line or "404" in line for line in page.errors())

@@ -12,6 +12,7 @@ import urllib.request
 
 import numpy as np
 import pytest
+from _browser import end_server
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
@@ -168,7 +169,7 @@ def test_the_data_server_answers_with_the_boundaries(logdir, fast):
             layout = json.loads(_get(f"{url}/data/plugin/custom_scalars/layout"))
             assert layout["category"][0]["title"] == "phasetrack"
         finally:
-            server.terminate()
+            end_server(server)
 
 
 def _get(url):
