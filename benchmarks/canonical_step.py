@@ -23,24 +23,26 @@ from torch import nn
 from phasetrack import LogisticLoss, RunSettings, TwoLayerNet, attach
 from phasetrack.network import FusedTwoLayerNet
 from phasetrack.products import AUTO, Matmul, chosen_matmul
+from phasetrack.stepping import stepper
 from phasetrack.tasks import XOR
-from phasetrack.training import take_step, with_micro_batch
+from phasetrack.training import with_micro_batch
 
 CPU = torch.device("cpu")
 ETA = 1e-6  # the network stays where it starts, so that every round does the same work
 BLOCK = 16  # steps in a turn: a whole number of the tracker's blocks
 
 
-def bare(d: int, width: int, batch: int) -> Callable[[], None]:
+def bare(d: int, width: int, batch: int, device: torch.device = CPU) -> Callable[[], None]:
     """The loop as people write it."""
     net = nn.Sequential(nn.Linear(d, width, bias=False), nn.ReLU(), nn.Linear(width, 1, bias=False))
+    net.to(device)
     with torch.no_grad():
         net[0].weight.copy_(TwoLayerNet(d, width).first.weight)
         net[2].weight.copy_(TwoLayerNet(d, width).second.weight)
     optimizer = torch.optim.SGD(net.parameters(), lr=ETA * width)
 
     def step() -> None:
-        x = torch.randint(0, 2, (batch, d)).float() * 2 - 1
+        x = torch.randint(0, 2, (batch, d), device=device).float() * 2 - 1
         y = -x[:, 0] * x[:, 1]
         f = net(x).squeeze(-1) / width
         loss = 2 * nn.functional.softplus(-y * f).mean()
@@ -72,6 +74,7 @@ def canonical(
     until: ExitStack,
     logdir: Path | None = None,
     device: torch.device = CPU,
+    taken: Callable[..., Callable[[int], None]] = stepper,
 ) -> Callable[[], None]:
     """phasetrack's own step; with probes, until the stack is left, where there is a directory."""
     task, loss = XOR(settings.d), LogisticLoss()
@@ -87,12 +90,9 @@ def canonical(
             every=settings.every,
         )
         until.enter_context(tracker)
+    take_step = taken(settings, task, net, optimizer, loss, device=device, matmul=matmul)
     steps = iter(range(2**62))
-
-    def step() -> None:
-        take_step(settings, task, net, optimizer, loss, next(steps), device=device, matmul=matmul)
-
-    return step
+    return lambda: take_step(next(steps))
 
 
 def measure(d: int, width: int, batch: int, rounds: int, logdir: Path) -> list[Row]:

@@ -4,8 +4,9 @@
 
 The least work are two matrix products, and reading and writing what they are made of. The roof is the
 faster of the device's rates of multiplication, on a large square and on the step's own shapes, and its
-bandwidth in a large copy, all measured in turns with the steps. `probed` is with every default probe,
-history and TensorBoard.
+bandwidth in a large copy, all measured in turns with the steps. `bare` is the loop as one writes it;
+`call by call` is phasetrack's step where a GPU is asked for each operation, in place of the graph that
+`unprobed` plays. `probed` is with every default probe, history and TensorBoard.
 """
 
 from __future__ import annotations
@@ -16,16 +17,19 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from _timing import Row, milliseconds, publish, take_turns
-from canonical_step import BLOCK, ETA, canonical
+from canonical_step import BLOCK, ETA, bare, canonical
 
 from phasetrack import RunSettings
 from phasetrack.memory import keep_freed
 from phasetrack.network import FusedTwoLayerNet
 from phasetrack.products import AUTO, DEFAULT, Matmul, chosen_matmul
+from phasetrack.stepping import stepper, take_step
 from phasetrack.training import with_micro_batch
 
 SIZES = ["512,512,2048", "512,512,8192", "64,128,256"]
@@ -37,6 +41,7 @@ SMALL = 2**24  # d p m of a step that takes about a millisecond
 ROOF = ("square", "copy", "products")
 
 Case = Callable[[], object]
+Step = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -131,11 +136,16 @@ def measure(work: Work, device: torch.device, rounds: int, folder: Path) -> list
     sparse = replace(settings, every=SPARSE)
     with ExitStack() as until:
 
-        def step(how: RunSettings, logdir: Path | None = None) -> Case:
-            return canonical(how, FusedTwoLayerNet, matmul, until, logdir, device)
+        def step(
+            how: RunSettings, logdir: Path | None = None, taken: Callable[..., Step] = stepper
+        ) -> Case:
+            return canonical(how, FusedTwoLayerNet, matmul, until, logdir, device, taken)
 
+        by_call = {"call by call": step(settings, taken=_by_call)} if gpu else {}
         cases: dict[str, Case] = {
             **roof_cases(work, settings.piece, matmul, device),
+            "bare": bare(work.d, work.p, work.m, device),
+            **by_call,
             "unprobed": step(settings),
             "probed": step(settings, folder / "each"),
             f"probed every {SPARSE}": step(sparse, folder / "sparse"),
@@ -147,6 +157,11 @@ def measure(work: Work, device: torch.device, rounds: int, folder: Path) -> list
         settle = torch.cuda.synchronize if gpu else lambda: None
         seconds = take_turns(cases, rounds=rounds, calls=calls, settle=settle)
     return list(_rows(work, seconds, device, matmul))
+
+
+def _by_call(*run: Any, **how: Any) -> Step:
+    """The step that a graph is made of."""
+    return partial(take_step, *run, **how)
 
 
 def _rows(

@@ -132,8 +132,15 @@ class Layers(NamedTuple):
     head_bias: Tensor | None = None
     W: Tensor | None = None
 
+    def hosted(self) -> Layers:
+        """The same on the host."""
+        return Layers(*(None if part is None else part.cpu() for part in self))  # type: ignore[arg-type]
+
     def read(self, geometry: ClusterGeometry) -> Layers:
-        """The same with W read; of several networks too, whose tensors are (K, ...)."""
+        """The same with W read; of several networks too, whose tensors are (K, ...).
+
+        On the host, where the last digits do not depend on how many networks are read at once.
+        """
         if self.W is None:
             return self
         coordinates, perp = geometry.read(self.W)
@@ -263,7 +270,7 @@ class Snapshot:
             "time": self.time,
             "sizes": self.sizes._asdict(),
             "scale": self.view.scale,
-            "layers": _copies(self.layers.read(self.geometry)._asdict(), READ),
+            "layers": _copies(self.layers.hosted().read(self.geometry)._asdict(), READ),
             "seen": self.seen and _copies(self.seen._asdict(), SEEN),
         }
 
@@ -339,13 +346,15 @@ class _Table(NamedTuple):
         """The table of snapshots of one view and shape."""
         one, view, k = snapshots[0], snapshots[0].view, snapshots[0].geometry.signal_dim
         each = zip(*(snapshot.layers for snapshot in snapshots), strict=True)
-        layers = Layers(*map(_stacked, each)).read(one.geometry)  # type: ignore[arg-type]
+        columns = [_stacked(column) for column in each]
         seen = [snapshot.seen for snapshot in snapshots if snapshot.seen is not None]
         doubtful = [s.sound for s in seen if s.sound is not None]
-        columns = ([s.outputs for s in seen], [s.targets for s in seen], doubtful)
-        tables = [*layers, *map(_stacked, columns)]
-        hosted = _to_host([*tables, *([_clusters(one.geometry, seen)] if seen else [])])
-        head, coordinates, perp, bias, head_bias, _, outputs, targets, sound, *where = hosted
+        columns += map(_stacked, ([s.outputs for s in seen], [s.targets for s in seen], doubtful))
+        hosted = _to_host([*columns, *([_clusters(one.geometry, seen)] if seen else [])])
+        count = len(Layers._fields)
+        layers = Layers(*hosted[:count]).read(one.geometry)  # type: ignore[arg-type]
+        wide = [None if part is None else part.double() for part in (*layers, *hosted[count:])]
+        head, coordinates, perp, bias, head_bias, _, outputs, targets, sound, *where = wide
         assert coordinates is not None and perp is not None and head is not None
         readout, many = view.read_out(head.mT), view.heads > 2
         offset = None if head_bias is None else view.bias_factor * view.read_out(head_bias)
@@ -385,15 +394,15 @@ def _stacked(column: Sequence[Tensor | None]) -> Tensor | None:
 
 
 def _to_host(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """The same tensors as float64 on the host, in one transfer."""
+    """The same tensors on the host, in one transfer."""
     away = [tensor for tensor in tensors if tensor is not None and tensor.is_cuda]
     moved: Iterator[Tensor] = iter(())
     if away:
         wide = torch.float64 if any(t.dtype == torch.float64 for t in away) else torch.float32
-        packed = torch.cat([tensor.reshape(-1).to(wide) for tensor in away]).cpu().double()
+        packed = torch.cat([tensor.reshape(-1).to(wide) for tensor in away]).cpu()
         pieces = torch.split(packed, [tensor.numel() for tensor in away])
-        moved = iter([piece.view(t.shape) for piece, t in zip(pieces, away, strict=True)])
-    return [t if t is None else next(moved) if t.is_cuda else t.double() for t in tensors]
+        moved = iter([p.view(t.shape).to(t.dtype) for p, t in zip(pieces, away, strict=True)])
+    return [next(moved) if t is not None and t.is_cuda else t for t in tensors]
 
 
 @dataclass(eq=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from phasetrack._checks import ExpectedError, check_int
 from phasetrack._guard import say
@@ -43,8 +43,9 @@ from phasetrack.run_directory import (
 )
 from phasetrack.settings import RunSettings
 from phasetrack.sinks.base import Sink
-from phasetrack.tasks.base import Task
+from phasetrack.stepping import stepper
 from phasetrack.tasks.catalogue import make_task
+from phasetrack.tasks.drawn import DrawnTask
 from phasetrack.tracker import attach
 
 # A sample to look back with: enough for two halves to agree on a span (chosen here), and from a step
@@ -276,6 +277,16 @@ class _Job:
     def _train(self, schedule: CheckpointSchedule, signals: StopSignals) -> str:
         """Take steps until there is a reason to stop; return it."""
         settings, tracker = self._settings, self._tracker
+        take_step = stepper(
+            settings,
+            self._task,
+            self._model,
+            self._optimizer,
+            self._loss,
+            device=self._device,
+            matmul=self._matmul,
+            processes=self._processes,
+        )
         try:
             for step in range(tracker.step, settings.step_limit):
                 reason = self._reason() if step % LOOK_EVERY == 0 else ""
@@ -283,7 +294,7 @@ class _Job:
                     return stopped
                 if self._processes.leads and schedule.due(step) and step not in (0, self._saved):
                     self._checkpoint(schedule)
-                self._step(step)
+                take_step(step)
             return self._agreed(self._reason()) or "steps"
         except KeyboardInterrupt:  # the second one, or a callback's: within a step
             return "interrupted"
@@ -300,19 +311,6 @@ class _Job:
             return "diverged"
         fitted = self._settings.steps is None and self._tracker.phase is Phase.FITTED
         return "fitted" if fitted else ""
-
-    def _step(self, step: int) -> None:
-        take_step(
-            self._settings,
-            self._task,
-            self._model,
-            self._optimizer,
-            self._loss,
-            step,
-            device=self._device,
-            matmul=self._matmul,
-            processes=self._processes,
-        )
 
     def _checkpoint(self, schedule: CheckpointSchedule) -> None:
         # one that speaks of records which no file holds could not be gone on from: the last stays
@@ -420,36 +418,6 @@ class _Job:
             say(f"{what} could not be written, training goes on ({error!r})")
 
 
-def take_step(
-    settings: RunSettings,
-    task: Task,
-    net: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    loss: LogisticLoss,
-    step: int,
-    *,
-    device: torch.device,
-    matmul: Matmul,
-    processes: Processes = ALONE,
-) -> None:
-    """One SGD step on a fresh batch, in micro-batches whose gradients add up to the batch's.
-
-    Of several processes each takes its part of the batch, and the gradients become their mean: each
-    sample therefore weighs `processes.count` times as much within its part.
-    """
-    batch, piece = settings.batch_size, settings.piece
-    first, end = processes.part(batch)
-    optimizer.zero_grad()
-    with matmul.used():
-        for start in range(first, end, piece):
-            count = min(piece, end - start)
-            x, y = task.sample(count, seed=settings.seed, step=step, start=start, device=device)
-            share = processes.count * count / batch
-            with processes.adding(net, last=start + count == end):
-                (loss(net(x), y) * share).backward()
-    optimizer.step()
-
-
 def with_micro_batch(
     settings: RunSettings, device: torch.device, processes: int = 1
 ) -> RunSettings:
@@ -505,7 +473,7 @@ def _chosen_matmul(wanted: str, settings: RunSettings, device: torch.device) -> 
     return chosen_matmul(wanted, settings.piece, settings.width, settings.d)
 
 
-def _task(settings: RunSettings) -> Task:
+def _task(settings: RunSettings) -> DrawnTask:
     return make_task(settings.task, settings.d, shuffle_labels=settings.shuffle_labels)
 
 

@@ -2,24 +2,27 @@
 
 import warnings
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from pretended_gpu import GPU, PretendedGPU
+from pretended_gpu import GPU, PretendedGPU, pretended_graph
 from torch import nn
 
 import phasetrack.tracker as tracking
-from phasetrack import LogisticLoss, RunSettings, TwoLayerNet, attach, train
+from phasetrack import LogisticLoss, RunSettings, TwoLayerNet, attach, graphed, stepping, train
 from phasetrack.network import FusedTwoLayerNet
 from phasetrack.products import DEFAULT, Matmul
 from phasetrack.snapshot import Snapshot
+from phasetrack.stepping import stepper, take_step
 from phasetrack.tasks import bits
 from phasetrack.tasks.catalogue import TASKS, make_task
-from phasetrack.training import _chosen_matmul, resume, take_step
+from phasetrack.training import _chosen_matmul, resume
 
 CPU = torch.device("cpu")
 D, WIDTH, BATCH = 32, 32, 128
+PIECES = pytest.mark.parametrize("pieces", [1, 2], ids=["graph", "call by call"])
 real = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 
 
@@ -30,22 +33,27 @@ def unhurried(monkeypatch):
 
 
 @pytest.fixture
-def gpu():
+def gpu(monkeypatch):
+    monkeypatch.setattr(graphed, "_captured", pretended_graph)
     bits._byte_table.cache_clear()
     with PretendedGPU() as pretended:
         yield pretended
     bits._byte_table.cache_clear()
 
 
-def canonical(device, name="xor", **options):
-    """The canonical experiment in small: takes a step whenever the next tracker is asked for."""
-    settings = RunSettings(task=name, d=D, width=WIDTH, batch=BATCH, micro_batch=BATCH // 2)
+def canonical(device, name="xor", pieces=1, **options):
+    """The canonical experiment in small: takes a step whenever the next tracker is asked for.
+
+    On a GPU it plays a graph where a batch is one piece.
+    """
+    settings = RunSettings(task=name, d=D, width=WIDTH, batch=BATCH, micro_batch=BATCH // pieces)
     task, loss = make_task(name, D), LogisticLoss()
     net = FusedTwoLayerNet(D, WIDTH, seed=3).to(device)
     optimizer, how = torch.optim.SGD(net.parameters(), lr=settings.eta * WIDTH), Matmul(DEFAULT)
     with attach(net, optimizer, loss=loss, geometry=task.geometry, **options) as seen:
+        take_step = stepper(settings, task, net, optimizer, loss, device=device, matmul=how)
         for step in range(100):
-            take_step(settings, task, net, optimizer, loss, step, device=device, matmul=how)
+            take_step(step)
             yield seen
 
 
@@ -109,17 +117,19 @@ def test_both_sides_do_not_mix(gpu):
 # --- phasetrack on it
 
 
+@PIECES
 @pytest.mark.parametrize("name", TASKS)
-def test_steps_that_are_not_recorded_wait_for_nothing(name, gpu):
-    run = canonical(GPU, name, every=50)
+def test_steps_that_are_not_recorded_wait_for_nothing(name, pieces, gpu):
+    run = canonical(GPU, name, pieces, every=50)
     taken(run, 1)  # recorded; tables and clusters are placed once
     before = len(gpu.waits)
     assert taken(run, 20).step == 21 and gpu.waits[before:] == []
 
 
+@PIECES
 @pytest.mark.parametrize("block", [1, 8])
-def test_recorded_steps_wait_once_a_block(block, gpu):
-    run = canonical(GPU, block=block)
+def test_recorded_steps_wait_once_a_block(block, pieces, gpu):
+    run = canonical(GPU, pieces=pieces, block=block)
     taken(run, 2).phase  # noqa: B018 measures what is pending
     before = len(gpu.waits)
     counted = [len(gpu.waits) - before for _, _ in zip(range(block), run, strict=False)]
@@ -139,8 +149,9 @@ def test_probes_of_single_steps_wait_once_a_step(gpu):
     assert gpu.waits[before:] == ["copy to the host"] * 4
 
 
-def test_readings_are_those_of_the_host(gpu):
-    there, here = (taken(canonical(device), 20).history for device in (GPU, CPU))
+@PIECES
+def test_readings_are_those_of_the_host(pieces, gpu):
+    there, here = (taken(canonical(d, pieces=pieces), 20).history for d in (GPU, CPU))
     assert_alike(there, here)
 
 
@@ -187,18 +198,20 @@ def sync_debug(mode):
 
 
 @real
+@PIECES
 @pytest.mark.parametrize("name", TASKS)
-def test_real_steps_that_are_not_recorded_wait_for_nothing(name):
-    run = canonical(torch.device("cuda"), name, every=50)
+def test_real_steps_that_are_not_recorded_wait_for_nothing(name, pieces):
+    run = canonical(torch.device("cuda"), name, pieces, every=50)
     taken(run, 2)
     with sync_debug("error"):
         assert taken(run, 20).step == 22
 
 
 @real
+@PIECES
 @pytest.mark.parametrize("block", [1, 8])
-def test_real_recorded_steps_wait_once_a_block(block):
-    run = canonical(torch.device("cuda"), block=block)
+def test_real_recorded_steps_wait_once_a_block(block, pieces):
+    run = canonical(torch.device("cuda"), pieces=pieces, block=block)
     taken(run, 2).phase  # noqa: B018
     with warnings.catch_warnings(record=True) as waits, sync_debug("warn"):
         warnings.simplefilter("always")
@@ -207,9 +220,32 @@ def test_real_recorded_steps_wait_once_a_block(block):
 
 
 @real
-def test_real_readings_are_those_of_the_host():
-    there, here = (taken(canonical(torch.device(d)), 20).history for d in ("cuda", "cpu"))
+@PIECES
+def test_real_readings_are_those_of_the_host(pieces):
+    there, here = (
+        taken(canonical(torch.device(d), pieces=pieces), 20).history for d in ("cuda", "cpu")
+    )
     assert_alike(there, here)
+
+
+@real
+@pytest.mark.parametrize("name", TASKS)
+def test_real_graphs_make_the_same_bits_as_call_after_call(name, monkeypatch):
+    played = taken(canonical(torch.device("cuda"), name), 20)
+    monkeypatch.setattr(stepping, "GraphedStep", lambda *run: partial(_call_by_call, *run[:-1]))
+    called = taken(canonical(torch.device("cuda"), name), 20)
+    for column in called.history:
+        np.testing.assert_array_equal(played.history[column], called.history[column], column)
+    for one, other in zip(weights_of(played), weights_of(called), strict=True):
+        assert torch.equal(one, other)
+
+
+def _call_by_call(*run):
+    take_step(*run, device=torch.device("cuda"), matmul=Matmul(DEFAULT))
+
+
+def weights_of(tracker):
+    return tracker.view.W, tracker.view.A
 
 
 @real

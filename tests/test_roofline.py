@@ -57,7 +57,7 @@ def test_it_runs(tmp_path, monkeypatch):
         "phasetrack.sinks.tensorboard.TensorBoardSink._write_figure", lambda *_: None
     )
     rows = roofline.measure(Work(8, 4, 16), torch.device("cpu"), 1, tmp_path)
-    cases = ["products", "unprobed", "probed", "probed every 16"]
+    cases = ["products", "bare", "unprobed", "probed", "probed every 16"]
     assert [row["case"] for row in rows] == cases
     assert all(row["ms"] > 0 and row["share"] > 0 and row["device"] == "cpu" for row in rows)
     assert {path.name for path in tmp_path.iterdir()} == {"each", "sparse"}

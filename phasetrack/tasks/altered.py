@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from phasetrack.tasks.base import Task
-from phasetrack.tasks.bits import chance, sent
+from phasetrack.tasks.bits import chance
 from phasetrack.tasks.boolean import XOR
-
-# Whether each sample is among a share of them: share to bool (count,), on the samples' device.
-Chance = Callable[[float], Tensor]
+from phasetrack.tasks.drawn import DrawnTask
 
 
-class Altered:
+class Altered(DrawnTask, Protocol):
     """Draws from another task, and changes what was drawn sample by sample.
 
     Attributes:
@@ -24,28 +22,29 @@ class Altered:
 
     d: int
 
-    def sample(
-        self,
-        count: int,
-        *,
-        seed: int,
-        step: int,
-        start: int = 0,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> tuple[Tensor, Tensor]:
-        """Samples start .. start + count - 1 of the batch of `step` (see `Task.sample`)."""
-        x, y = self._plain().sample(
-            count, seed=seed, step=step, start=start, device=device, dtype=dtype
-        )
-        return self._altered(
-            x, y, lambda share: sent(chance(share, count, seed, step, start), x.device)
-        )
+    def draw(self, count: int, *, seed: int, step: int, start: int = 0) -> tuple[Tensor, ...]:
+        """What the other task draws, and who is among the share (see `DrawnTask.draw`)."""
+        plain = self._plain().draw(count, seed=seed, step=step, start=start)
+        share = self._share()
+        return plain if share is None else (*plain, chance(share, count, seed, step, start))
 
-    def _plain(self) -> Task:
+    def made(self, drawn: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Inputs (count, d) and labels (count,) (see `DrawnTask.made`)."""
+        plain = len(drawn) - (self._share() is not None)
+        x, y = self._plain().made(drawn[:plain], dtype)
+        return self._altered(x, y, *drawn[plain:])
+
+    def _plain(self) -> DrawnTask:
         """The other task."""
         return XOR(self.d)
 
-    def _altered(self, x: Tensor, y: Tensor, met: Chance) -> tuple[Tensor, Tensor]:
-        """What becomes of its inputs (count, d) and labels (count,)."""
-        raise NotImplementedError
+    def _share(self) -> float | None:
+        """The share of samples that something is met with by chance; None if nothing is."""
+        return None
+
+    def _altered(self, x: Tensor, y: Tensor, *met: Tensor) -> tuple[Tensor, Tensor]:
+        """What becomes of its inputs (count, d) and labels (count,).
+
+        Where there is a share, `met` says whether each sample is in it, bool (count,), on their device.
+        """
+        ...

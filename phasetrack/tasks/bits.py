@@ -17,28 +17,18 @@ CHANCE_BITS = 24  # a chance is met to 2^-24
 WORDS_PER_COUNT = 4  # one Philox counter value yields four 64-bit words
 
 
-def signs(
-    rows: int,
-    columns: int,
-    *,
-    seed: int,
-    stream: int,
-    step: int,
-    start: int = 0,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
+def packed_signs(
+    rows: int, columns: int, *, seed: int, stream: int, step: int, start: int = 0
 ) -> Tensor:
-    """Independent fair signs, (rows, columns), each -1 or +1.
+    """Independent fair signs as `unpacked` takes them: a bit each, uint8 (rows, bytes), on the host.
 
     Args:
         rows: how many rows, from row `start` on.
-        columns: signs in a row.
+        columns: signs in a row; a row begins with a word of 64.
         seed: the key.
         stream: what the bits are for; different streams are independent.
         step: the optimizer step.
         start: number of the first row within the step.
-        device: where the result is made; bits travel packed, 64 to a word.
-        dtype: of the result.
     """
     row_words = -(-columns // 64)
     first = start * row_words
@@ -47,24 +37,48 @@ def signs(
     skipped = first % WORDS_PER_COUNT
     words = generator.random_raw(skipped + rows * row_words)[skipped:]
     packed = words.astype("<u8", copy=False).view(np.uint8)
+    return torch.from_numpy(packed).view(rows, row_words * 8)
+
+
+def unpacked(packed: Tensor, columns: int, dtype: torch.dtype) -> Tensor:
+    """Signs -1 and +1, (rows, columns), made on the device where the bits are."""
+    flat = packed.view(-1)
     # indices are widened where they are used: numpy is fast at it here, and to a GPU bytes travel
-    if torch.device(device).type == "cpu":
-        index = torch.from_numpy(packed.astype(np.int32))
+    if flat.device.type == "cpu":
+        index = torch.from_numpy(flat.numpy().astype(np.int32))
     else:
-        index = sent(torch.from_numpy(packed), device).to(torch.int32)
+        index = flat.to(torch.int32)
     # a table of all 256 bytes unpacks eight signs at a time
-    unpacked = torch.index_select(_byte_table(torch.device(device), dtype), 0, index)
-    return unpacked.view(rows, row_words * 64)[:, :columns]
+    made = torch.index_select(_byte_table(flat.device, dtype), 0, index)
+    return made.view(len(packed), -1)[:, :columns]
+
+
+def signs(
+    rows: int,
+    columns: int,
+    *,
+    seed: int,
+    stream: int,
+    step: int,
+    start: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """The signs of `packed_signs`, (rows, columns), on the host."""
+    packed = packed_signs(rows, columns, seed=seed, stream=stream, step=step, start=start)
+    return unpacked(packed, columns, dtype)
 
 
 def sent(values: Tensor, device: torch.device | str) -> Tensor:
     """Values of the host on a device; to a GPU they travel while the host goes on."""
     where = torch.device(device)
-    if where.type != "cuda":
-        return values.to(where)
-    # a GPU reads by itself from page-locked memory alone; PyTorch hands that memory out again only
-    # once the GPU has read it, so that nobody need keep the copy
-    return values.pin_memory().to(where, non_blocking=True)
+    return readable(values, where).to(where, non_blocking=True)
+
+
+def readable(values: Tensor, device: torch.device) -> Tensor:
+    """Values of the host where a device reads them by itself."""
+    # a GPU does so from page-locked memory alone; PyTorch hands that memory out again only once the
+    # GPU has read it, so that nobody need keep the copy
+    return values.pin_memory() if device.type == "cuda" else values
 
 
 def chance(share: float, count: int, seed: int, step: int, start: int) -> Tensor:

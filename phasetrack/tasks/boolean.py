@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -10,13 +11,14 @@ from torch import Tensor
 
 from phasetrack._checks import check_int
 from phasetrack.geometry import ClusterGeometry
-from phasetrack.tasks.bits import signs
+from phasetrack.tasks.bits import packed_signs, unpacked
+from phasetrack.tasks.drawn import DrawnTask
 
 INPUTS, LABELS = 0, 1  # streams of random bits
 
 
 @dataclass(frozen=True)
-class XOR:
+class XOR(DrawnTask):
     """x uniform on {-1, +1}^d with label y = -x_1 x_2 (arXiv 2309.15111).
 
     Args:
@@ -39,19 +41,15 @@ class XOR:
         centres[:, :2] = torch.tensor([[1, -1], [-1, 1], [1, 1], [-1, -1]])
         return ClusterGeometry(centres, [1, 1, -1, -1], ["mu1", "-mu1", "mu2", "-mu2"])
 
-    def sample(
-        self,
-        count: int,
-        *,
-        seed: int,
-        step: int,
-        start: int = 0,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> tuple[Tensor, Tensor]:
-        """Samples start .. start + count - 1 of the batch of `step` (see `Task.sample`)."""
-        draw = partial(signs, count, seed=seed, step=step, start=start, device=device, dtype=dtype)
-        x = draw(self.d, stream=INPUTS)
+    def draw(self, count: int, *, seed: int, step: int, start: int = 0) -> tuple[Tensor, ...]:
+        """The bits of the inputs, and of labels that are drawn (see `DrawnTask.draw`)."""
+        bits = partial(packed_signs, count, seed=seed, step=step, start=start)
+        inputs = bits(self.d, stream=INPUTS)
+        return (inputs, bits(1, stream=LABELS)) if self.shuffle_labels else (inputs,)
+
+    def made(self, drawn: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Inputs (count, d) and labels (count,) (see `DrawnTask.made`)."""
+        x = unpacked(drawn[0], self.d, dtype)
         if not self.shuffle_labels:
             return x, -x[:, 0] * x[:, 1]
-        return x, draw(1, stream=LABELS)[:, 0]
+        return x, unpacked(drawn[1], 1, dtype)[:, 0]

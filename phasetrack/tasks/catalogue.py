@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from phasetrack._checks import ExpectedError, check_choice
 from phasetrack.tasks import functions, quadratic, variants
-from phasetrack.tasks.base import Task
 from phasetrack.tasks.boolean import XOR
+from phasetrack.tasks.drawn import DrawnTask
 from phasetrack.tasks.functions import BooleanFunction
 
-TASKS: dict[str, Callable[[int], Task]] = {
+TASKS: dict[str, Callable[[int], DrawnTask]] = {
     "xor": XOR,
     "and": lambda d: BooleanFunction(d, 2, functions.conjunction),
     "or": lambda d: BooleanFunction(d, 2, functions.disjunction),
@@ -29,7 +29,7 @@ TASKS: dict[str, Callable[[int], Task]] = {
 }
 
 
-def make_task(name: str, d: int, *, shuffle_labels: bool = False) -> Task:
+def make_task(name: str, d: int, *, shuffle_labels: bool = False) -> DrawnTask:
     """A task in dimension d.
 
     Args:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from phasetrack._checks import check_int
 from phasetrack.geometry import ClusterGeometry
-from phasetrack.tasks.altered import Altered, Chance
-from phasetrack.tasks.base import Task
+from phasetrack.tasks.altered import Altered
+from phasetrack.tasks.drawn import DrawnTask
 
 Function = Callable[[Tensor], Tensor]
 
@@ -70,7 +70,7 @@ class BooleanFunction(Altered):
         names = ["".join("+" if sign > 0 else "-" for sign in corner) for corner in corners]
         return ClusterGeometry(centres, self.function(corners), names)
 
-    def _altered(self, x: Tensor, _: Tensor, __: Chance) -> tuple[Tensor, Tensor]:
+    def _altered(self, x: Tensor, _: Tensor, *__: Tensor) -> tuple[Tensor, Tensor]:
         return x, self.function(x[:, : self.k])
 
 
@@ -98,10 +98,10 @@ class TwoXORs(Altered):
         names = [name for name, kept in zip(whole.names, agree.tolist(), strict=True) if kept]
         return ClusterGeometry(whole.centres[agree], whole.labels[agree], names)
 
-    def _plain(self) -> Task:
+    def _plain(self) -> DrawnTask:
         return BooleanFunction(self.d, 4, parity)
 
-    def _altered(self, x: Tensor, agreement: Tensor, _: Chance) -> tuple[Tensor, Tensor]:
+    def _altered(self, x: Tensor, agreement: Tensor, *_: Tensor) -> tuple[Tensor, Tensor]:
         x = x.clone()
         x[:, 3] *= agreement  # mends the second where it disagrees
         return x, -x[:, 0] * x[:, 1]

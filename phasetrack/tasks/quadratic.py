@@ -10,7 +10,7 @@ from torch import Tensor
 
 from phasetrack._checks import check_float, check_int
 from phasetrack.geometry import ClusterGeometry
-from phasetrack.tasks.altered import Altered, Chance
+from phasetrack.tasks.altered import Altered
 from phasetrack.tasks.functions import TwoXORs
 
 # The share of samples whose label the stronger of two XORs tells. Chosen here: the other is half as
@@ -52,5 +52,8 @@ class MixedXORs(Altered):
         """The 8 corners at which the two agree; elsewhere a sample has either label."""
         return TwoXORs(self.d).geometry
 
-    def _altered(self, x: Tensor, _: Tensor, met: Chance) -> tuple[Tensor, Tensor]:
-        return x, -torch.where(met(self.first), x[:, 0] * x[:, 1], x[:, 2] * x[:, 3])
+    def _share(self) -> float:
+        return self.first
+
+    def _altered(self, x: Tensor, _: Tensor, *met: Tensor) -> tuple[Tensor, Tensor]:
+        return x, -torch.where(met[0], x[:, 0] * x[:, 1], x[:, 2] * x[:, 3])

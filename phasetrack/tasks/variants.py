@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,9 +12,10 @@ from torch import Tensor
 
 from phasetrack._checks import check_float, check_int
 from phasetrack.geometry import ClusterGeometry
-from phasetrack.tasks.altered import Altered, Chance
-from phasetrack.tasks.bits import sent, uniform
+from phasetrack.tasks.altered import Altered
+from phasetrack.tasks.bits import uniform
 from phasetrack.tasks.boolean import XOR
+from phasetrack.tasks.drawn import DrawnTask
 
 NORMALS = 3  # stream of random bits, after boolean.py's and that of chances
 NORMAL_BITS = 52  # of a uniform number that becomes a normal one
@@ -42,8 +44,11 @@ class UnbalancedXOR(Altered):
         """XOR's."""
         return XOR(self.d).geometry
 
-    def _altered(self, x: Tensor, _: Tensor, met: Chance) -> tuple[Tensor, Tensor]:
-        y = 2 * met(self.positive).to(x) - 1
+    def _share(self) -> float:
+        return self.positive
+
+    def _altered(self, x: Tensor, _: Tensor, *met: Tensor) -> tuple[Tensor, Tensor]:
+        y = 2 * met[0].to(x) - 1
         x = x.clone()
         x[:, 1] = -y * x[:, 0]
         return x, y
@@ -71,8 +76,11 @@ class NoisyXOR(Altered):
         """XOR's: each cluster has the label of most of its samples."""
         return XOR(self.d).geometry
 
-    def _altered(self, x: Tensor, y: Tensor, met: Chance) -> tuple[Tensor, Tensor]:
-        return x, y * (1 - 2 * met(self.wrong).to(y))
+    def _share(self) -> float:
+        return self.wrong
+
+    def _altered(self, x: Tensor, y: Tensor, *met: Tensor) -> tuple[Tensor, Tensor]:
+        return x, y * (1 - 2 * met[0].to(y))
 
 
 @dataclass(frozen=True)
@@ -110,7 +118,7 @@ class RotatedXOR(Altered):
         plain = XOR(self.d).geometry
         return ClusterGeometry(plain.centres @ self.rotation, plain.labels, plain.names)
 
-    def _altered(self, x: Tensor, y: Tensor, _: Chance) -> tuple[Tensor, Tensor]:
+    def _altered(self, x: Tensor, y: Tensor, *_: Tensor) -> tuple[Tensor, Tensor]:
         key = (x.device, x.dtype)
         if key not in self._placed:
             self._placed[key] = self.rotation.to(x)
@@ -118,7 +126,7 @@ class RotatedXOR(Altered):
 
 
 @dataclass(frozen=True)
-class GaussianXOR:
+class GaussianXOR(DrawnTask):
     """x normal in R^d with y = -sign(x_1 x_2): samples come as near to the boundary as they like.
 
     Args:
@@ -137,17 +145,12 @@ class GaussianXOR:
         plain = XOR(self.d).geometry
         return ClusterGeometry(math.sqrt(2 / math.pi) * plain.centres, plain.labels, plain.names)
 
-    def sample(
-        self,
-        count: int,
-        *,
-        seed: int,
-        step: int,
-        start: int = 0,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> tuple[Tensor, Tensor]:
-        """Samples start .. start + count - 1 of the batch of `step` (see `Task.sample`)."""
+    def draw(self, count: int, *, seed: int, step: int, start: int = 0) -> tuple[Tensor, ...]:
+        """The inputs, float64 (count, d) (see `DrawnTask.draw`)."""
         drawn = uniform(count, self.d, NORMAL_BITS, NORMALS, seed, step, start)
-        x = sent(torch.special.ndtri(drawn).to(dtype), device)
+        return (torch.special.ndtri(drawn),)
+
+    def made(self, drawn: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Inputs (count, d) and labels (count,) (see `DrawnTask.made`)."""
+        x = drawn[0].to(dtype)
         return x, -x[:, 0].sign() * x[:, 1].sign()

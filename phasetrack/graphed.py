@@ -1,0 +1,117 @@
+"""The passes of a training step as one CUDA graph.
+
+A GPU is through with a small network's step long before the host has asked for each operation of it: in
+a graph the host asks once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from phasetrack.settings import RunSettings
+from phasetrack.tasks.bits import readable, sent
+from phasetrack.tasks.drawn import DrawnTask
+
+# Passes before those of the graph, in which libraries set themselves up (chosen here).
+WARM_UP = 2
+
+
+class _Passes(NamedTuple):
+    """What a forward and a backward pass made; overwritten each time the graph is played."""
+
+    x: Tensor
+    y: Tensor
+    outputs: Tensor
+    loss: Tensor
+    gradients: list[Tensor | None]
+
+
+class GraphedStep:
+    """Takes SGD steps on fresh batches, each batch in one piece.
+
+    What is random about a batch is drawn on the host and travels packed. Samples, outputs, loss and
+    gradients are made of it by the operations of `stepping.take_step`, to the bit. The network and
+    its loss are then called once more, without computing anything: hooks on them see the step. What
+    they see is overwritten by the next one.
+
+    Args:
+        settings: of the run.
+        task: what is drawn from.
+        net: in training mode; its weights stay where they are in memory.
+        optimizer: of its weights.
+        loss: of (outputs, labels).
+        device: a GPU.
+    """
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        task: DrawnTask,
+        net: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        loss: nn.Module,
+        device: torch.device,
+    ) -> None:
+        self._settings, self._task, self._net = settings, task, net
+        self._optimizer, self._loss = optimizer, loss
+        self._drawn = [sent(part, device) for part in self._draw(0)]
+        self._play, self._made = _captured(self._passes, device)
+
+    def __call__(self, step: int) -> None:
+        """Take one step."""
+        for place, part in zip(self._drawn, self._draw(step), strict=True):
+            place.copy_(readable(part, place.device), non_blocking=True)
+        self._play()
+        x, y, outputs, loss, gradients = self._made
+        for parameter, gradient in zip(self._net.parameters(), gradients, strict=True):
+            parameter.grad = gradient
+        with _returning(self._net, outputs), _returning(self._loss, loss):
+            self._loss(self._net(x), y)
+        self._optimizer.step()
+
+    def _draw(self, step: int) -> tuple[Tensor, ...]:
+        settings = self._settings
+        return self._task.draw(settings.batch_size, seed=settings.seed, step=step)
+
+    def _passes(self) -> _Passes:
+        """Forward and backward, past all hooks."""
+        parameters = list(self._net.parameters())
+        for parameter in parameters:
+            parameter.grad = None
+        x, y = self._task.made(self._drawn, torch.float32)
+        outputs = self._net.forward(x)
+        loss = self._loss.forward(outputs, y)
+        loss.backward()
+        return _Passes(x, y, outputs, loss, [parameter.grad for parameter in parameters])
+
+
+def _captured(
+    passes: Callable[[], _Passes], device: torch.device
+) -> tuple[Callable[[], None], _Passes]:
+    """What plays some operations again, and what they make."""
+    here = torch.cuda.current_stream(device)
+    beside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    beside.wait_stream(here)
+    with torch.cuda.stream(beside):
+        for _ in range(WARM_UP):
+            passes()
+    here.wait_stream(beside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.device(device), torch.cuda.graph(graph):
+        made = passes()
+    return graph.replay, made
+
+
+@contextmanager
+def _returning(module: nn.Module, result: Tensor) -> Iterator[None]:
+    """Within, calling a module runs its hooks on a result that is there already."""
+    vars(module)["forward"] = lambda *_: result
+    try:
+        yield
+    finally:
+        del vars(module)["forward"]

@@ -1,0 +1,78 @@
+"""One SGD step of a run: call by call, or played again from a CUDA graph where that is faster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import nn
+
+from phasetrack.graphed import GraphedStep
+from phasetrack.processes import ALONE, Processes
+from phasetrack.products import Matmul
+from phasetrack.settings import RunSettings
+from phasetrack.tasks.base import Task
+from phasetrack.tasks.drawn import DrawnTask
+
+
+def stepper(
+    settings: RunSettings,
+    task: DrawnTask,
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss: nn.Module,
+    *,
+    device: torch.device,
+    matmul: Matmul,
+    processes: Processes = ALONE,
+) -> Callable[[int], None]:
+    """What takes the steps of a run, by their numbers; whichever way, with the same result.
+
+    A GPU plays a graph, unless several processes share the batch, it goes through in micro-batches
+    (then there is work enough in each call), or a probe keeps its inputs.
+    """
+    whole = settings.piece == settings.batch_size and processes.count == 1
+    if device.type == "cuda" and whole and not settings.gradient_error:
+        return GraphedStep(settings, task, net, optimizer, loss, device)
+    return partial(
+        take_step,
+        settings,
+        task,
+        net,
+        optimizer,
+        loss,
+        device=device,
+        matmul=matmul,
+        processes=processes,
+    )
+
+
+def take_step(
+    settings: RunSettings,
+    task: Task,
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss: nn.Module,
+    step: int,
+    *,
+    device: torch.device,
+    matmul: Matmul,
+    processes: Processes = ALONE,
+) -> None:
+    """One SGD step on a fresh batch, in micro-batches whose gradients add up to the batch's.
+
+    Of several processes each takes its part of the batch, and the gradients become their mean: each
+    sample therefore weighs `processes.count` times as much within its part.
+    """
+    batch, piece = settings.batch_size, settings.piece
+    first, end = processes.part(batch)
+    optimizer.zero_grad()
+    with matmul.used():
+        for start in range(first, end, piece):
+            count = min(piece, end - start)
+            x, y = task.sample(count, seed=settings.seed, step=step, start=start, device=device)
+            share = processes.count * count / batch
+            with processes.adding(net, last=start + count == end):
+                (loss(net(x), y) * share).backward()
+    optimizer.step()
