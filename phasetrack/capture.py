@@ -465,12 +465,18 @@ def _rows(values: Tensor, count: int, single: bool) -> Tensor:
 
 def _sound(outputs: Tensor, inputs: Tensor) -> Tensor | None:
     """Whether no inputs are NaN or infinite, bool (); None where the outputs are known to be finite."""
-    if outputs.is_cuda:  # without waiting for the device
-        return outputs.isfinite().all() | inputs.isfinite().all()
-    # the sum of finite outputs may be too large, and then says nothing
-    if math.isfinite(outputs.sum()):
+    # not on a GPU, for which one would wait; and the sum of finite outputs may be too large
+    if not outputs.is_cuda and math.isfinite(outputs.sum()):
         return None
-    return outputs.isfinite().all() | inputs.isfinite().all()
+    return _finite(outputs) | _finite(inputs)
+
+
+def _finite(values: Tensor) -> Tensor:
+    """Whether all are, bool (); in one pass."""
+    if not (values.is_floating_point() and values.numel()):
+        return torch.ones((), dtype=torch.bool, device=values.device)
+    largest: Tensor = torch.linalg.vector_norm(values, math.inf)
+    return largest < math.inf
 
 
 def _joined(pieces: Sequence[Seen]) -> Seen:

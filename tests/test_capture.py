@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from phasetrack import ExpectedError, LogisticLoss, TwoLayerNet, attach
+from phasetrack import ExpectedError, LogisticLoss, TwoLayerNet, attach, capture
 from phasetrack.measures import heaviness
 from phasetrack.probes import default_probes
 from phasetrack.tasks import XOR
@@ -509,3 +509,21 @@ def test_in_place_changes_after_the_loss_do_not_reach_the_readings():
             f.mul_(100)
         optimizer.step()
     assert tracker.history["loss/train"][0] == pytest.approx(value.item())
+
+
+@pytest.mark.parametrize(
+    "outputs, inputs, sound",
+    [
+        ([1.0, 2.0], [1.0, math.nan], None),  # finite outputs leave no doubt
+        ([math.nan, 2.0], [1.0, -2.0], True),
+        ([math.inf, 2.0], [1.0, -2.0], True),
+        ([math.nan, 2.0], [1.0, math.nan], False),
+        ([-math.inf, 2.0], [1.0, -math.inf], False),
+        ([3e38, 3e38], [math.nan, 1.0], True),  # finite, and their sum is not
+        ([math.nan, 2.0], [1, 2], True),
+        ([math.nan, 2.0], [], True),
+    ],
+)
+def test_inputs_are_doubted_where_outputs_are_not_finite(outputs, inputs, sound):
+    found = capture._sound(torch.tensor(outputs), torch.tensor(inputs))
+    assert (found if found is None else found.item()) is sound

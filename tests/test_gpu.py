@@ -35,10 +35,9 @@ def unhurried(monkeypatch):
 @pytest.fixture
 def gpu(monkeypatch):
     monkeypatch.setattr(graphed, "_captured", pretended_graph)
-    bits._byte_table.cache_clear()
     with PretendedGPU() as pretended:
         yield pretended
-    bits._byte_table.cache_clear()
+    bits._places.cache_clear()
 
 
 def canonical(device, name="xor", pieces=1, **options):

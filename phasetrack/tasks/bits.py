@@ -42,14 +42,14 @@ def packed_signs(
 
 def unpacked(packed: Tensor, columns: int, dtype: torch.dtype) -> Tensor:
     """Signs -1 and +1, (rows, columns), made on the device where the bits are."""
-    flat = packed.view(-1)
-    # indices are widened where they are used: numpy is fast at it here, and to a GPU bytes travel
-    if flat.device.type == "cpu":
-        index = torch.from_numpy(flat.numpy().astype(np.int32))
+    if packed.device.type == "cpu":
+        # a table of all 256 bytes unpacks eight signs at a time; numpy widens its indices fast
+        index = torch.from_numpy(packed.view(-1).numpy().astype(np.int32))
+        made = torch.index_select(_byte_table(dtype), 0, index)
     else:
-        index = flat.to(torch.int32)
-    # a table of all 256 bytes unpacks eight signs at a time
-    made = torch.index_select(_byte_table(flat.device, dtype), 0, index)
+        # a GPU is slow at small rows of a table, and fast at all bits at once
+        masks, plus, minus = _places(packed.device, dtype)
+        made = torch.where((packed.unsqueeze(-1) & masks) == 0, plus, minus)
     return made.view(len(packed), -1)[:, :columns]
 
 
@@ -104,7 +104,15 @@ def uniform(
 
 
 @cache
-def _byte_table(device: torch.device, dtype: torch.dtype) -> Tensor:
+def _byte_table(dtype: torch.dtype) -> Tensor:
     """Signs of the eight bits of each byte, lowest bit first: (256, 8)."""
     bits = (torch.arange(256).unsqueeze(1) >> torch.arange(8)) & 1
-    return (1 - 2 * bits).to(device=device, dtype=dtype)
+    return (1 - 2 * bits).to(dtype)
+
+
+@cache
+def _places(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """The eight places of a byte as masks, lowest first, and what a bit stands for: 1 if it is not set, -1."""
+    masks = 2 ** torch.arange(8, dtype=torch.uint8)
+    plus, minus = torch.tensor([1, -1], dtype=dtype).to(device)
+    return masks.to(device), plus, minus
