@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from phasetrack._autocast import unrounded
 from phasetrack._checks import ExpectedError
+from phasetrack._precision import unrounded
 from phasetrack.projection import Projection, with_control
 from phasetrack.rows import filled
 

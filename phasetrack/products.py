@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from phasetrack._checks import check_choice
+from phasetrack._precision import can_choose, float32_products
 
 DEFAULT, ONEDNN, AUTO = "default", "onednn", "auto"
 MATMULS = (AUTO, DEFAULT, ONEDNN)
@@ -62,13 +63,8 @@ class Matmul:
         if self.path == DEFAULT:
             yield
             return
-        settings = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-        before = settings.fp32_precision
-        settings.fp32_precision = "bf16"
-        try:
+        with float32_products("cpu", "bf16"):
             yield
-        finally:
-            settings.fp32_precision = before
 
 
 def chosen_matmul(wanted: str, rows: int, columns: int, inner: int) -> Matmul:
@@ -94,9 +90,8 @@ def chosen_matmul(wanted: str, rows: int, columns: int, inner: int) -> Matmul:
 
 def available() -> tuple[str, ...]:
     """The paths that this PyTorch has."""
-    known = hasattr(getattr(torch.backends.mkldnn, "matmul", None), "fp32_precision")
     present = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return (DEFAULT, ONEDNN) if known and present else (DEFAULT,)
+    return (DEFAULT, ONEDNN) if present and can_choose("cpu") else (DEFAULT,)
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from phasetrack._autocast import unrounded
+from phasetrack._precision import unrounded
 
 Columns = slice | Tensor
 

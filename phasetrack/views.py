@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from phasetrack._autocast import unrounded
 from phasetrack._checks import ExpectedError
+from phasetrack._precision import unrounded
 from phasetrack.geometry import Activation
 from phasetrack.network import FusedTwoLayerNet, TwoLayerNet
 from phasetrack.weights import Weight

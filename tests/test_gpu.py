@@ -1,29 +1,20 @@
-"""What the host waits for while a network is trained on a GPU: on a pretended one, and on a real one."""
+"""What the host waits for while a network is trained on a GPU, here a pretended one."""
 
-import warnings
-from contextlib import contextmanager
-from functools import partial
-
-import numpy as np
 import pytest
 import torch
+from gpu_runs import BATCH, CPU, D, assert_alike, canonical, taken, users
 from pretended_gpu import GPU, PretendedGPU, pretended_graph
 from torch import nn
 
 import phasetrack.tracker as tracking
-from phasetrack import LogisticLoss, RunSettings, TwoLayerNet, attach, graphed, stepping, train
-from phasetrack.network import FusedTwoLayerNet
+from phasetrack import RunSettings, attach, graphed
 from phasetrack.products import DEFAULT, Matmul
 from phasetrack.snapshot import Snapshot
-from phasetrack.stepping import stepper, take_step
 from phasetrack.tasks import bits
 from phasetrack.tasks.catalogue import TASKS, make_task
-from phasetrack.training import _chosen_matmul, resume
+from phasetrack.training import _chosen_matmul
 
-CPU = torch.device("cpu")
-D, WIDTH, BATCH = 32, 32, 128
 PIECES = pytest.mark.parametrize("pieces", [1, 2], ids=["graph", "call by call"])
-real = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 
 
 @pytest.fixture(autouse=True)
@@ -38,33 +29,6 @@ def gpu(monkeypatch):
     with PretendedGPU() as pretended:
         yield pretended
     bits._places.cache_clear()
-
-
-def canonical(device, name="xor", pieces=1, **options):
-    """The canonical experiment in small: takes a step whenever the next tracker is asked for.
-
-    On a GPU it plays a graph where a batch is one piece.
-    """
-    settings = RunSettings(task=name, d=D, width=WIDTH, batch=BATCH, micro_batch=BATCH // pieces)
-    task, loss = make_task(name, D), LogisticLoss()
-    net = FusedTwoLayerNet(D, WIDTH, seed=3).to(device)
-    optimizer, how = torch.optim.SGD(net.parameters(), lr=settings.eta * WIDTH), Matmul(DEFAULT)
-    with attach(net, optimizer, loss=loss, geometry=task.geometry, **options) as seen:
-        take_step = stepper(settings, task, net, optimizer, loss, device=device, matmul=how)
-        for step in range(100):
-            take_step(step)
-            yield seen
-
-
-def taken(run, count):
-    """The tracker after so many further steps."""
-    return [next(run) for _ in range(count)][-1]
-
-
-def assert_alike(one, other):
-    assert list(one) == list(other) and one.steps.tolist() == other.steps.tolist()
-    for name in other:  # rates are differences of float32 weights
-        np.testing.assert_allclose(one[name], other[name], rtol=1e-3, atol=1e-4, err_msg=name)
 
 
 # --- the pretended GPU sees what makes a host wait, and nothing else
@@ -135,6 +99,14 @@ def test_recorded_steps_wait_once_a_block(block, pieces, gpu):
     assert counted == [0] * (block - 1) + [1] and gpu.waits[before:] == ["copy to the host"]
 
 
+def test_a_users_loop_waits_once_a_block(gpu):
+    run = users(GPU, block=8)
+    taken(run, 2).phase  # noqa: B018
+    before = len(gpu.waits)
+    taken(run, 8)
+    assert gpu.waits[before:] == ["copy to the host"]
+
+
 def test_probes_of_single_steps_wait_once_a_step(gpu):
     """However many they are."""
     probes = [
@@ -180,104 +152,6 @@ def test_a_state_from_the_gpu_is_one_of_the_host(gpu):
     kept = Snapshot.of_state(one.state_dict(), one.view, one.geometry, one.loss)
     assert kept.layers.perp.device == CPU
     assert torch.equal(kept.neurons.coordinates, one.neurons.coordinates)
-
-
-# --- a real one
-
-
-@contextmanager
-def sync_debug(mode):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it does not see every wait yet
-        torch.cuda.set_sync_debug_mode(mode)
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-
-
-@real
-@PIECES
-@pytest.mark.parametrize("name", TASKS)
-def test_real_steps_that_are_not_recorded_wait_for_nothing(name, pieces):
-    run = canonical(torch.device("cuda"), name, pieces, every=50)
-    taken(run, 2)
-    with sync_debug("error"):
-        assert taken(run, 20).step == 22
-
-
-@real
-@PIECES
-@pytest.mark.parametrize("block", [1, 8])
-def test_real_recorded_steps_wait_once_a_block(block, pieces):
-    run = canonical(torch.device("cuda"), pieces=pieces, block=block)
-    taken(run, 2).phase  # noqa: B018
-    with warnings.catch_warnings(record=True) as waits, sync_debug("warn"):
-        warnings.simplefilter("always")
-        taken(run, block)
-    assert len([w for w in waits if "synchronizing" in str(w.message)]) == 1
-
-
-@real
-@PIECES
-def test_real_readings_are_those_of_the_host(pieces):
-    there, here = (
-        taken(canonical(torch.device(d), pieces=pieces), 20).history for d in ("cuda", "cpu")
-    )
-    assert_alike(there, here)
-
-
-@real
-@pytest.mark.parametrize("name", TASKS)
-def test_real_graphs_make_the_same_bits_as_call_after_call(name, monkeypatch):
-    played = taken(canonical(torch.device("cuda"), name), 20)
-    monkeypatch.setattr(stepping, "GraphedStep", lambda *run: partial(_call_by_call, *run[:-1]))
-    called = taken(canonical(torch.device("cuda"), name), 20)
-    for column in called.history:
-        np.testing.assert_array_equal(played.history[column], called.history[column], column)
-    for one, other in zip(weights_of(played), weights_of(called), strict=True):
-        assert torch.equal(one, other)
-
-
-def _call_by_call(*run):
-    take_step(*run, device=torch.device("cuda"), matmul=Matmul(DEFAULT))
-
-
-def weights_of(tracker):
-    return tracker.view.W, tracker.view.A
-
-
-@real
-@pytest.mark.parametrize("name", sorted(set(TASKS) - {"rotated"}))  # a product of each device's own
-def test_real_samples_and_first_weights_are_those_of_the_host(name):
-    ours, theirs = (
-        make_task(name, D).sample(50, seed=1, step=2, device=d) for d in ("cuda", "cpu")
-    )
-    assert all(torch.equal(one.cpu(), other) for one, other in zip(ours, theirs, strict=True))
-    net = TwoLayerNet(D, WIDTH, seed=1).to("cuda")
-    assert torch.equal(net.first.weight.cpu(), TwoLayerNet(D, WIDTH, seed=1).first.weight)
-
-
-class Interrupt:
-    """A sink that ends the training at a step."""
-
-    def write(self, record):
-        if record.step == 13:
-            raise KeyboardInterrupt
-
-    def close(self, summary, history):
-        pass
-
-
-@real
-def test_real_runs_go_on_to_the_bit(tmp_path):
-    settings = RunSettings(d=8, width=8, batch=16, steps=20)
-    options = {"out": tmp_path, "device": "cuda", "checkpoint_steps": 4}
-    train(settings, name="whole", **options)
-    train(settings, name="cut", sinks=[Interrupt()], **options)
-    assert resume(tmp_path / "cut")["steps"] == 20
-    cut, whole = ((tmp_path / n / "history.jsonl").read_bytes() for n in ("cut", "whole"))
-    assert cut == whole
 
 
 def test_the_processors_ways_to_multiply_are_not_measured_for_a_gpu():
