@@ -1,6 +1,6 @@
 """What attach() adds to a user's own loop, all default probes, at every step, every 16 and every 256.
 
-    python benchmarks/attach.py [--sizes 64,128,256 512,512,8192] [--rounds 5] [--processes 5]
+    python benchmarks/attach.py [--sizes 64,128,256 512,512,8192] [--rounds 5] [--processes 5] [--device cpu|cuda]
 
 Taking turns in one process: the same `nn.Sequential` and loop without a tracker, with one, and with one
 that writes history and TensorBoard (`files`). Data are drawn as users draw them, by torch.randint. Where
@@ -27,10 +27,11 @@ from torch import nn
 from phasetrack import attach
 from phasetrack.tasks import XOR
 
+CPU = torch.device("cpu")
 EVERY = (1, 16, 256)
 # Steps in a turn: whole blocks of the tracker. Where steps are quick a turn is longer than the tracker lets
 # snapshots wait (`tracker.LATEST`), so that most blocks are as full as in a training of its own.
-QUICK, SLOW = 2048, 16
+QUICK, SLOW, ON_GPU = 2048, 16, 512
 QUICK_WORK = 2**24  # multiplications in one product
 
 
@@ -41,10 +42,11 @@ def loop(
     every: int | None,
     logdir: Path | None,
     until: ExitStack,
+    device: torch.device = CPU,
 ) -> Callable[[], None]:
     """One step of a user's loop; `every` None leaves it alone. Tracked until the stack is left."""
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(d, width), nn.ReLU(), nn.Linear(width, 1))
+    net = nn.Sequential(nn.Linear(d, width), nn.ReLU(), nn.Linear(width, 1)).to(device)
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-6)  # stays where it starts
     criterion = nn.BCEWithLogitsLoss()
     if every is not None:
@@ -53,7 +55,7 @@ def loop(
         until.enter_context(attach(net, optimizer, **options))
 
     def step() -> None:
-        x = torch.randint(0, 2, (batch, d)).float() * 2 - 1
+        x = torch.randint(0, 2, (batch, d), device=device).float() * 2 - 1
         y = (x[:, 0] * x[:, 1] < 0).float()
         optimizer.zero_grad()
         criterion(net(x).squeeze(-1), y).backward()
@@ -62,19 +64,23 @@ def loop(
     return step
 
 
-def measure(d: int, width: int, batch: int, rounds: int) -> dict[str, tuple[float, float]]:
+def measure(
+    d: int, width: int, batch: int, rounds: int, device: torch.device = CPU
+) -> dict[str, tuple[float, float]]:
     """Each case's milliseconds a step, and its share of the bare loop's."""
     with ExitStack() as until:
         folder = Path(until.enter_context(tempfile.TemporaryDirectory()))
-        cases = {"bare": loop(d, width, batch, None, None, until)}
-        calls = QUICK if d * width * batch <= QUICK_WORK else SLOW
+        cases = {"bare": loop(d, width, batch, None, None, until, device)}
+        gpu = device.type == "cuda"
+        calls = ON_GPU if gpu else QUICK if d * width * batch <= QUICK_WORK else SLOW
         for every in EVERY:
             if every > calls:  # too few steps a turn to record one
                 continue
             logdir = folder / str(every)
-            cases[f"every {every}"] = loop(d, width, batch, every, None, until)
-            cases[f"every {every}, files"] = loop(d, width, batch, every, logdir, until)
-        seconds = take_turns(cases, rounds=rounds, calls=calls)
+            cases[f"every {every}"] = loop(d, width, batch, every, None, until, device)
+            cases[f"every {every}, files"] = loop(d, width, batch, every, logdir, until, device)
+        settle = torch.cuda.synchronize if gpu else lambda: None
+        seconds = take_turns(cases, rounds=rounds, calls=calls, settle=settle)
     return {n: (milliseconds(s), ratio(s, seconds["bare"])) for n, s in seconds.items()}
 
 
@@ -109,6 +115,7 @@ def main() -> None:
     parser.add_argument(
         "--processes", type=int, default=5, help="of small sizes; large ones take one"
     )
+    parser.add_argument("--device", type=torch.device, default=CPU)
     parser.add_argument("--json", type=Path, default=Path("build/benchmarks/attach.json"))
     given = parser.parse_args()
     rows: list[Row] = []
@@ -116,9 +123,12 @@ def main() -> None:
     with apart:
         for shape in given.sizes:
             count = given.processes if math.prod(shape) <= QUICK_WORK else 1
-            measured = [apart.submit(measure, *shape, given.rounds) for _ in range(count)]
+            measured = [
+                apart.submit(measure, *shape, given.rounds, given.device) for _ in range(count)
+            ]
             rows += rows_of(shape, [each.result() for each in measured])
-    publish(rows, given.json, rounds=given.rounds, processes=given.processes)
+    settings = {"rounds": given.rounds, "processes": given.processes, "device": str(given.device)}
+    publish(rows, given.json, **settings)
 
 
 if __name__ == "__main__":
