@@ -26,6 +26,7 @@ def unhurried(monkeypatch):
 @pytest.fixture
 def gpu(monkeypatch):
     monkeypatch.setattr(graphed, "_captured", pretended_graph)
+    bits._places.cache_clear()  # of a real one
     with PretendedGPU() as pretended:
         yield pretended
     bits._places.cache_clear()
