@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 EVERY = (1, 16, 256)
 # Steps in a turn: whole blocks of the tracker. Where steps are quick a turn is longer than the tracker lets
 # snapshots wait (`tracker.LATEST`), so that most blocks are as full as in a training of its own.
-QUICK, SLOW, ON_GPU = 2048, 16, 512
+QUICK, SLOW, ON_GPU = 2048, 30, 512
 QUICK_WORK = 2**24  # multiplications in one product
 
 

@@ -12,6 +12,12 @@ from torch import Tensor
 EXACT = "ieee"  # as PyTorch calls float32 products that are not rounded further
 UNSET = "none"  # as what it is set to further up
 LEGACY_EXACT = "highest"  # likewise, where PyTorch has one setting for all devices
+# Where PyTorch keeps it for each kind of device, since 2.9.
+_SETTINGS: dict[str, Any] = {
+    kind: backend.matmul
+    for kind, backend in {"cpu": torch.backends.mkldnn, "cuda": torch.backends.cuda}.items()
+    if hasattr(getattr(backend, "matmul", None), "fp32_precision")
+}
 
 
 def unrounded(like: Tensor) -> AbstractContextManager[object]:
@@ -33,7 +39,7 @@ def float32_products(kind: str, precision: str) -> Iterator[None]:
         kind: ``cpu`` or ``cuda``.
         precision: as PyTorch calls it: ``ieee``, ``tf32`` or ``bf16``.
     """
-    settings = _settings(kind)
+    settings = _SETTINGS[kind]
     before = settings.fp32_precision
     settings.fp32_precision = precision
     try:
@@ -46,18 +52,12 @@ def float32_products(kind: str, precision: str) -> Iterator[None]:
 
 def can_choose(kind: str) -> bool:
     """Whether this PyTorch has a setting for a device's float32 products alone."""
-    return hasattr(_settings(kind), "fp32_precision")
-
-
-def _settings(kind: str) -> Any:
-    """Where PyTorch keeps it; None where there is none."""
-    backend = {"cpu": torch.backends.mkldnn, "cuda": torch.backends.cuda}.get(kind)
-    return getattr(backend, "matmul", None)
+    return kind in _SETTINGS
 
 
 def _rounds(kind: str) -> bool:
-    if can_choose(kind):
-        return _settings(kind).fp32_precision not in (EXACT, UNSET)
+    if kind in _SETTINGS:
+        return _SETTINGS[kind].fp32_precision not in (EXACT, UNSET)
     return torch.get_float32_matmul_precision() != LEGACY_EXACT
 
 

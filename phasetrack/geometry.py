@@ -14,7 +14,7 @@ from torch import Tensor
 from phasetrack._checks import ExpectedError
 from phasetrack._precision import unrounded
 from phasetrack.projection import Projection, with_control
-from phasetrack.rows import filled
+from phasetrack.rows import filled, undivided
 
 # Two unit vectors whose inner product stays under this count as orthogonal (chosen here: far above
 # float64 rounding, far below any angle that a person would declare).
@@ -376,7 +376,11 @@ class Neurons:
         if self.activation is torch.relu:
             return torch.relu(values)
         flat = values.flatten(-2)
-        return self.activation(filled(flat))[..., : flat.shape[-1]].reshape(values.shape)
+        rows = filled(flat)
+        (active,) = undivided(
+            lambda some: (self.activation(some),), rows.reshape(-1, rows.shape[-1])
+        )
+        return active[:, : flat.shape[-1]].reshape(values.shape)
 
     def ahead(self, values: Tensor) -> Tensor:
         """By how much each cluster's own class is ahead of the others, (..., n) to (..., K, n-1)."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache, cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from phasetrack.network import FusedTwoLayerNet
 from phasetrack.settings import RunSettings
 from phasetrack.tasks.bits import readable, sent
 from phasetrack.tasks.drawn import DrawnTask
@@ -42,7 +44,8 @@ class GraphedStep:
     Args:
         settings: of the run.
         task: what is drawn from.
-        net: in training mode; its weights stay where they are in memory.
+        net: whose forward calls no submodules, since hooks on those would see nothing; its weights stay
+            where they are in memory.
         optimizer: of its weights.
         loss: of (outputs, labels).
         device: a GPU.
@@ -52,27 +55,35 @@ class GraphedStep:
         self,
         settings: RunSettings,
         task: DrawnTask,
-        net: nn.Module,
+        net: FusedTwoLayerNet,
         optimizer: torch.optim.Optimizer,
         loss: nn.Module,
         device: torch.device,
     ) -> None:
         self._settings, self._task, self._net = settings, task, net
         self._optimizer, self._loss = optimizer, loss
-        self._drawn = [sent(part, device) for part in self._draw(0)]
-        self._play, self._made = _captured(self._passes, device)
+        self._device = device
 
     def __call__(self, step: int) -> None:
-        """Take one step."""
+        """Take one step; the first one makes the graph."""
         for place, part in zip(self._drawn, self._draw(step), strict=True):
             place.copy_(readable(part, place.device), non_blocking=True)
-        self._play()
-        x, y, outputs, loss, gradients = self._made
+        play, (x, y, outputs, loss, gradients) = self._graph
+        play()
         for parameter, gradient in zip(self._net.parameters(), gradients, strict=True):
             parameter.grad = gradient
         with _returning(self._net, outputs), _returning(self._loss, loss):
             self._loss(self._net(x), y)
         self._optimizer.step()
+
+    @cached_property
+    def _drawn(self) -> list[Tensor]:
+        """Where the graph finds what was drawn."""
+        return [sent(part, self._device) for part in self._draw(0)]
+
+    @cached_property
+    def _graph(self) -> tuple[Callable[[], None], _Passes]:
+        return _captured(self._passes, self._device)
 
     def _draw(self, step: int) -> tuple[Tensor, ...]:
         settings = self._settings
@@ -94,17 +105,23 @@ def _captured(
     passes: Callable[[], _Passes], device: torch.device
 ) -> tuple[Callable[[], None], _Passes]:
     """What plays some operations again, and what they make."""
-    here = torch.cuda.current_stream(device)
-    beside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    here, beside = torch.cuda.current_stream(device), _stream(device)
     beside.wait_stream(here)
     with torch.cuda.stream(beside):
         for _ in range(WARM_UP):
             passes()
     here.wait_stream(beside)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.device(device), torch.cuda.graph(graph):
+    # left to itself PyTorch captures on the GPU of the process's first graph
+    with torch.cuda.graph(graph, stream=beside):
         made = passes()
     return graph.replay, made
+
+
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all graphs of a device: libraries keep a workspace for each stream."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 @contextmanager

@@ -48,8 +48,9 @@ def host_memory() -> int | None:
 def bytes_per_sample(d: int, width: int) -> int:
     """Memory that one sample takes in a step of the canonical run, float32.
 
-    Its inputs while they are unpacked (4 d bytes, and d/2 + d/8 of packed bits), those of the piece
-    before, which the tracker still holds, and five tables of hidden values.
+    Its inputs while they are unpacked (4 d bytes, and d/2 + d/8 of packed bits; on a GPU 2 d + d/8, for which
+    `PIECE_SHARE` leaves room), those of the piece before, which the tracker still holds, and five tables of
+    hidden values.
     """
     return 9 * d + 20 * width
 

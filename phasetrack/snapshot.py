@@ -17,8 +17,12 @@ from phasetrack.measures import growth
 from phasetrack.measures.heaviness import needed_zeta_of
 from phasetrack.measures.linearization import FirstOrder, first_order
 from phasetrack.measures.margins import cluster_means
-from phasetrack.rows import GROUP
+from phasetrack.rows import GROUP, UNDIVIDED
 from phasetrack.views import TwoLayerView
+
+# The numbers that the largest tables of a block hold (chosen here: a table then fits in a cache, and snapshots
+# of thousands of samples still share their cost).
+BLOCK_NUMBERS = 2**17
 
 
 @dataclass(frozen=True)
@@ -137,10 +141,7 @@ class Layers(NamedTuple):
         return Layers(*(None if part is None else part.cpu() for part in self))  # type: ignore[arg-type]
 
     def read(self, geometry: ClusterGeometry) -> Layers:
-        """The same with W read; of several networks too, whose tensors are (K, ...).
-
-        On the host, where the last digits do not depend on how many networks are read at once.
-        """
+        """The same with W read; of several networks too, whose tensors are (K, ...)."""
         if self.W is None:
             return self
         coordinates, perp = geometry.read(self.W)
@@ -257,11 +258,14 @@ class Snapshot:
         return (self.layers.head.shape, kinds, self.detached, self.sizes.plain)
 
     @property
-    def numbers(self) -> int:
-        """The largest tables that measuring it makes: neurons by clusters, or samples."""
+    def together(self) -> int:
+        """How many like it are measured in one block at most."""
         neurons = self.view.first.shape[0] * len(self.geometry.labels)
+        # the largest tables that measuring it makes: neurons by clusters, or samples
         most = max(neurons, 0 if self.seen is None else self.seen.outputs.numel())
-        return most + GROUP  # rows are filled up to groups
+        numbers = most + GROUP  # rows are filled up to groups
+        # sums over larger ones are divided among threads, but only where there is one of them
+        return BLOCK_NUMBERS // numbers if numbers <= UNDIVIDED else 1
 
     def state_dict(self) -> dict[str, Any]:
         """What a later snapshot may look back at, as tensors, numbers and mappings."""
@@ -352,6 +356,7 @@ class _Table(NamedTuple):
         columns += map(_stacked, ([s.outputs for s in seen], [s.targets for s in seen], doubtful))
         hosted = _to_host([*columns, *([_clusters(one.geometry, seen)] if seen else [])])
         count = len(Layers._fields)
+        # on the host, where the last digits do not depend on how many networks are read at once
         layers = Layers(*hosted[:count]).read(one.geometry)  # type: ignore[arg-type]
         wide = [None if part is None else part.double() for part in (*layers, *hosted[count:])]
         head, coordinates, perp, bias, head_bias, _, outputs, targets, sound, *where = wide

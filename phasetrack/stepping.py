@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from phasetrack.graphed import GraphedStep
+from phasetrack.network import FusedTwoLayerNet
 from phasetrack.processes import ALONE, Processes
 from phasetrack.products import Matmul
 from phasetrack.settings import RunSettings
@@ -29,11 +30,11 @@ def stepper(
 ) -> Callable[[int], None]:
     """What takes the steps of a run, by their numbers; whichever way, with the same result.
 
-    A GPU plays a graph, unless several processes share the batch, it goes through in micro-batches
-    (then there is work enough in each call), or a probe keeps its inputs.
+    A GPU plays a graph, unless the network is another one (such as one that several processes train), the
+    batch goes through in micro-batches (then there is work enough in each call), or a probe keeps its inputs.
     """
-    whole = settings.piece == settings.batch_size and processes.count == 1
-    if device.type == "cuda" and whole and not settings.gradient_error:
+    whole = settings.piece == settings.batch_size and not settings.gradient_error
+    if device.type == "cuda" and whole and isinstance(net, FusedTwoLayerNet):
         return GraphedStep(settings, task, net, optimizer, loss, device)
     return partial(
         take_step,

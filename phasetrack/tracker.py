@@ -60,11 +60,9 @@ if TYPE_CHECKING:
 
 
 # Snapshots that are measured in one go, if nothing asks for them before (chosen here: Python's own
-# cost of a reading is then shared by so many that the hooks cost more).
+# cost of a reading is then shared by so many that the hooks cost more); fewer where they are large
+# (`Snapshot.together`).
 BLOCK = 64
-# ... and fewer where a block's tables would hold more numbers than this. Small tables are what Python's
-# cost weighs on; PyTorch also divides larger ones among threads, which can move last digits.
-BLOCK_NUMBERS = 2**15
 # Seconds that a snapshot waits at most, if steps go on (chosen here: long enough to fill a block where steps
 # take milliseconds, short enough that nobody who watches a run misses it).
 LATEST = 1.0
@@ -546,7 +544,7 @@ class Tracker:
         self._outlets.save(snapshot)
         now = time.monotonic()
         if not self._pending:
-            self._since, self._room = now, min(self._block, BLOCK_NUMBERS // snapshot.numbers)
+            self._since, self._room = now, min(self._block, snapshot.together)
         self._pending.append(snapshot)
         # the next one will come about as long after this one as this one came after the last
         waited, self._last = now - self._since + now - self._last, now
@@ -578,9 +576,9 @@ class Tracker:
             while self._pending:
                 first = self._pending[0]
                 # the first of all stands alone: nothing comes before it
-                count = 1 if self._first is None else BLOCK_NUMBERS // first.numbers
+                count = 1 if self._first is None else first.together
                 alike = takewhile(first.alike, self._pending)
-                snapshots = [s for s, _ in zip(alike, range(max(1, count)), strict=False)]
+                snapshots = [s for s, _ in zip(alike, range(count), strict=False)]
                 self._guard(partial(self._record, snapshots), "this step's record")
         finally:
             self._measuring = False

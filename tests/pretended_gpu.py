@@ -78,9 +78,13 @@ def pretended_graph(passes, _):
     """In place of `graphed._captured`: the passes are made again, and their results put where they were."""
     made = passes()
     places = [part.detach() for part in tree_leaves(made) if isinstance(part, Tensor)]
+    parameters = list(passes.__self__._net.parameters())
 
     def play():
+        before = [parameter.grad for parameter in parameters]
         fresh = [part for part in tree_leaves(passes()) if isinstance(part, Tensor)]
+        for parameter, gradient in zip(parameters, before, strict=True):
+            parameter.grad = gradient  # of Python's own doings a graph knows nothing
         for place, new in zip(places, fresh, strict=True):
             place.copy_(new.detach())
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from pretended_gpu import pretended_graph
 
-from phasetrack import LogisticLoss, RunSettings, attach, graphed
+from phasetrack import LogisticLoss, RunSettings, TwoLayerNet, attach, graphed
 from phasetrack.graphed import GraphedStep
 from phasetrack.network import FusedTwoLayerNet
 from phasetrack.products import DEFAULT, Matmul
@@ -81,23 +81,34 @@ def test_the_tracker_sees_the_same(options, begun):
 
 def test_hooks_are_called_once_a_step_on_what_was_computed(begun):
     run, seen = begun(), []
-    run.net.register_forward_hook(
-        lambda _, x, outputs: seen.append((x[0].clone(), outputs.clone()))
-    )
-    run.loss.register_forward_hook(lambda _, given, loss: seen.append((*given, loss.clone())))
+    for module in (run.net, run.loss):
+        module.register_forward_hook(lambda _, given, result: seen.append((*given, result)))
     take = GraphedStep(*run.parts, CPU)
-    assert not seen  # nor while the graph was made
     for step in range(3):
         take(step)
-        (x, outputs), (given, y, loss) = seen[2 * step :]
+        (x, outputs), (given, y, loss) = seen[
+            2 * step :
+        ]  # nothing was seen while the graph was made
+        _, made = take._graph
+        assert all(a is b for a, b in zip(made, (x, y, outputs, loss), strict=False))
         inputs, labels = run.task.sample(BATCH, seed=0, step=step)
         assert torch.equal(x, inputs) and torch.equal(y, labels) and torch.equal(given, outputs)
         assert torch.equal(loss, LogisticLoss()(outputs, labels))
     assert len(seen) == 6
 
 
-def test_network_and_loss_are_as_before(begun):
+@pytest.mark.parametrize("raising", ["net", "loss", None])
+def test_network_and_loss_are_as_before(raising, begun):
     run = begun().played()
+    if raising:
+
+        def stop(*_):
+            raise KeyboardInterrupt
+
+        hook = getattr(run, raising).register_forward_hook(stop)
+        with pytest.raises(KeyboardInterrupt):
+            run.played()
+        hook.remove()
     x, y = run.task.sample(7, seed=1, step=0)
     assert "forward" not in vars(run.net) and "forward" not in vars(run.loss)
     assert run.loss(run.net(x), y).ndim == 0 and run.net(x).shape == (7,)
@@ -113,20 +124,22 @@ def test_gradients_that_were_cleared_in_between_are_back(begun):
 
 
 @pytest.mark.parametrize(
-    "device, changed, played",
+    "device, changed, fused, played",
     [
-        ("cuda", {}, True),
-        ("cuda:1", {"micro_batch": BATCH}, True),
-        ("cpu", {}, False),
-        ("cuda", {"micro_batch": BATCH // 2}, False),
-        ("cuda", {"gradient_error": True}, False),
+        ("cuda", {}, True, True),
+        ("cuda:1", {"micro_batch": BATCH}, True, True),
+        ("cpu", {}, True, False),
+        ("cuda", {"micro_batch": BATCH // 2}, True, False),
+        ("cuda", {"gradient_error": True}, True, False),
+        ("cuda", {}, False, False),
     ],
 )
-def test_a_gpu_plays_where_a_batch_is_one_piece(device, changed, played, begun, monkeypatch):
+def test_a_gpu_plays_where_a_batch_is_one_piece(device, changed, fused, played, begun, monkeypatch):
     monkeypatch.setattr("phasetrack.stepping.GraphedStep", lambda *given: ("played", given[-1]))
     run, where = begun(), torch.device(device)
     settings = RunSettings(**{"d": D, "width": WIDTH, "batch": BATCH} | changed)
-    took = stepper(settings, *run.parts[1:], device=where, matmul=Matmul(DEFAULT))
+    net = run.net if fused else TwoLayerNet(D, WIDTH)
+    took = stepper(settings, run.task, net, *run.parts[3:], device=where, matmul=Matmul(DEFAULT))
     assert (took == ("played", where)) is played
     if not played:
         assert took.func is take_step and took.keywords["device"] == where

@@ -1,11 +1,13 @@
 """Snapshots measured in blocks: the very same records, no later than someone waits for them."""
 
+import itertools
 import json
 import subprocess
 import sys
 import textwrap
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -98,6 +100,28 @@ def test_any_block_gives_the_same_files_and_labels(make, tmp_path):
         assert all(torch.equal(same[name], weights[name]) for name in weights)
 
 
+@pytest.fixture
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("three_threads")
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS.keys())
+def test_large_batches_are_read_to_the_bit_on_several_threads(make):
+    """Tables of many snapshots are divided among threads, in places that depend on their number."""
+    histories = []
+    for block in (1, 19, 64):
+        objects = make()
+        with follow(objects, block=block) as tracker:
+            train(objects, 40, sizes=(4099,))
+        histories.append(tracker.history)
+    for other, name in itertools.product(histories[1:], histories[0]):
+        np.testing.assert_array_equal(other[name], histories[0][name], name)
+
+
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS.keys())
 def test_weights_read_in_their_block_are_those_of_their_step(make, tmp_path, monkeypatch):
     run(make, tmp_path / "copied", 8)
@@ -161,13 +185,13 @@ def test_where_someone_waits_each_step_is_measured_at_once(options):
 
 def test_large_networks_are_not_gathered():
     sink = Counting()
-    net = TwoLayerNet(D, 4096, seed=2)
+    net = TwoLayerNet(D, 8192, seed=2)
     objects = net, torch.optim.SGD(net.parameters(), lr=1.0), LogisticLoss(), "signs"
     with follow(objects, sinks=[sink], block=32):
         for step in range(4):
             sink.step = step
             train(objects, (step, step + 1))
-        # 4096 neurons by 4 clusters: one table is half of what a block may hold
+        # 8192 neurons by 4 clusters: sums over one table are divided among threads
     assert [now - record for now, record in sink.given] == [0] * 4
 
 

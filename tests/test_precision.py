@@ -55,7 +55,7 @@ def test_what_was_set_further_up_is_still_set_there():
 
 
 def test_one_setting_for_all_devices_is_put_back(monkeypatch):
-    monkeypatch.setattr("phasetrack._precision._settings", lambda _: None)
+    monkeypatch.setattr("phasetrack._precision._SETTINGS", {})
     with allowed("medium"):
         with unrounded(LIKE):
             assert torch.get_float32_matmul_precision() == "highest"

@@ -6,13 +6,14 @@ since no output means no deviation.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from phasetrack.losses import Loss, value_and_slope
-from phasetrack.rows import filled
+from phasetrack.rows import filled, undivided
 
 
 def value_error(outputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
@@ -60,12 +61,19 @@ def first_order(outputs: Tensor, targets: Tensor, loss: Loss, rank: int = 1) -> 
     """
     count = outputs.shape[rank - 1]
     at, aim = (filled(values, rank - 1) for values in (outputs, targets))
+    evaluate = partial(_evaluated, loss, rank=rank)
+    evaluated = undivided(evaluate, at, aim) if rank > 1 else evaluate(at, aim)
+    return FirstOrder(outputs, *(values.narrow(rank - 1, 0, count) for values in evaluated))
+
+
+def _evaluated(loss: Loss, at: Tensor, aim: Tensor, rank: int) -> tuple[Tensor, ...]:
+    """Losses and slopes at some outputs, then those at 0; all in the outputs' rows."""
     rows = at.shape[:rank]
     at, aim = at.flatten(0, rank - 1), aim.flatten(0, rank - 1)
     # both in one go: on small batches most of a loss call is Python's own
-    evaluated = value_and_slope(loss, torch.cat([at, torch.zeros_like(at)]), torch.cat([aim, aim]))
-    values, slopes = (t.view(2, *rows, *t.shape[1:]).narrow(rank, 0, count) for t in evaluated)
-    return FirstOrder(outputs, values[0], slopes[0], values[1], slopes[1])
+    both = value_and_slope(loss, torch.cat([at, torch.zeros_like(at)]), torch.cat([aim, aim]))
+    values, slopes = (table.view(2, *rows, *table.shape[1:]) for table in both)
+    return values[0], slopes[0], values[1], slopes[1]
 
 
 def errors_of(batch: FirstOrder) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -24,16 +25,17 @@ class Altered(DrawnTask, Protocol):
 
     def draw(self, count: int, *, seed: int, step: int, start: int = 0) -> tuple[Tensor, ...]:
         """What the other task draws, and who is among the share (see `DrawnTask.draw`)."""
-        plain = self._plain().draw(count, seed=seed, step=step, start=start)
+        plain = self._plain.draw(count, seed=seed, step=step, start=start)
         share = self._share()
         return plain if share is None else (*plain, chance(share, count, seed, step, start))
 
     def made(self, drawn: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Inputs (count, d) and labels (count,) (see `DrawnTask.made`)."""
         plain = len(drawn) - (self._share() is not None)
-        x, y = self._plain().made(drawn[:plain], dtype)
+        x, y = self._plain.made(drawn[:plain], dtype)
         return self._altered(x, y, *drawn[plain:])
 
+    @cached_property
     def _plain(self) -> DrawnTask:
         """The other task."""
         return XOR(self.d)
@@ -47,4 +49,4 @@ class Altered(DrawnTask, Protocol):
 
         Where there is a share, `met` says whether each sample is in it, bool (count,), on their device.
         """
-        ...
+        raise NotImplementedError

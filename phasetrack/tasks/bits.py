@@ -37,20 +37,20 @@ def packed_signs(
     skipped = first % WORDS_PER_COUNT
     words = generator.random_raw(skipped + rows * row_words)[skipped:]
     packed = words.astype("<u8", copy=False).view(np.uint8)
-    return torch.from_numpy(packed).view(rows, row_words * 8)
+    return torch.from_numpy(packed.reshape(rows, row_words * 8))
 
 
 def unpacked(packed: Tensor, columns: int, dtype: torch.dtype) -> Tensor:
     """Signs -1 and +1, (rows, columns), made on the device where the bits are."""
     if packed.device.type == "cpu":
         # a table of all 256 bytes unpacks eight signs at a time; numpy widens its indices fast
-        index = torch.from_numpy(packed.view(-1).numpy().astype(np.int32))
+        index = torch.from_numpy(packed.numpy().reshape(-1).astype(np.int32))
         made = torch.index_select(_byte_table(dtype), 0, index)
     else:
         # a GPU is slow at small rows of a table, and fast at all bits at once
         masks, plus, minus = _places(packed.device, dtype)
         made = torch.where((packed.unsqueeze(-1) & masks) == 0, plus, minus)
-    return made.view(len(packed), -1)[:, :columns]
+    return made.view(len(packed), 8 * packed.shape[1])[:, :columns]
 
 
 def signs(
@@ -71,6 +71,8 @@ def signs(
 def sent(values: Tensor, device: torch.device | str) -> Tensor:
     """Values of the host on a device; to a GPU they travel while the host goes on."""
     where = torch.device(device)
+    if where.type == "cpu":
+        return values
     return readable(values, where).to(where, non_blocking=True)
 
 
@@ -106,13 +108,13 @@ def uniform(
 @cache
 def _byte_table(dtype: torch.dtype) -> Tensor:
     """Signs of the eight bits of each byte, lowest bit first: (256, 8)."""
-    bits = (torch.arange(256).unsqueeze(1) >> torch.arange(8)) & 1
-    return (1 - 2 * bits).to(dtype)
+    bits = (torch.arange(256, device="cpu").unsqueeze(1) >> torch.arange(8, device="cpu")) & 1
+    return (1 - 2 * bits).to("cpu", dtype)
 
 
 @cache
 def _places(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """The eight places of a byte as masks, lowest first, and what a bit stands for: 1 if it is not set, -1."""
-    masks = 2 ** torch.arange(8, dtype=torch.uint8)
+    masks = 2 ** torch.arange(8, dtype=torch.uint8, device="cpu")
     plus, minus = torch.tensor([1, -1], dtype=dtype).to(device)
     return masks.to(device), plus, minus

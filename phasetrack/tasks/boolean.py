@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -43,9 +43,13 @@ class XOR(DrawnTask):
 
     def draw(self, count: int, *, seed: int, step: int, start: int = 0) -> tuple[Tensor, ...]:
         """The bits of the inputs, and of labels that are drawn (see `DrawnTask.draw`)."""
-        bits = partial(packed_signs, count, seed=seed, step=step, start=start)
-        inputs = bits(self.d, stream=INPUTS)
-        return (inputs, bits(1, stream=LABELS)) if self.shuffle_labels else (inputs,)
+        at = {"seed": seed, "step": step, "start": start}
+        inputs = packed_signs(count, self.d, stream=INPUTS, **at)
+        return (
+            (inputs, packed_signs(count, 1, stream=LABELS, **at))
+            if self.shuffle_labels
+            else (inputs,)
+        )
 
     def made(self, drawn: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Inputs (count, d) and labels (count,) (see `DrawnTask.made`)."""

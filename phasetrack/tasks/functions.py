@@ -98,6 +98,7 @@ class TwoXORs(Altered):
         names = [name for name, kept in zip(whole.names, agree.tolist(), strict=True) if kept]
         return ClusterGeometry(whole.centres[agree], whole.labels[agree], names)
 
+    @cached_property
     def _plain(self) -> DrawnTask:
         return BooleanFunction(self.d, 4, parity)
 

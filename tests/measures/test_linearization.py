@@ -8,9 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from phasetrack.losses import LogisticLoss
-from phasetrack.measures.linearization import gradient_error, slope_drift, value_error
+from phasetrack.measures.linearization import first_order, gradient_error, slope_drift, value_error
 from phasetrack.phases import Thresholds
 
 BATCH = st.lists(st.floats(-20, 20), min_size=1, max_size=30)
@@ -141,3 +142,25 @@ def test_gradient_error_of_a_network(seed):
     first_order = torch.autograd.grad((-labels * outputs).mean(), layers)
     measured = [error.item() for error in gradient_error(full, first_order)]
     assert measured == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "loss", [LogisticLoss(), nn.BCEWithLogitsLoss()], ids=["logistic", "binary"]
+)
+def test_a_step_is_read_to_the_bit_whatever_is_read_with_it_on_several_threads(loss):
+    """PyTorch divides large tables among threads, each of which computes its last few numbers another way."""
+    generator, before = torch.Generator().manual_seed(0), torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        for steps in (5, 17, 31, 64, 23, 47):
+            outputs = 3 * torch.randn(steps, 4099, generator=generator, dtype=torch.float64)
+            targets = (torch.randn(outputs.shape, generator=generator) > 0).double()
+            whole = first_order(outputs, targets, loss, rank=2)
+            alone = [
+                first_order(f, y, loss, rank=2)
+                for f, y in zip(outputs.split(1), targets.split(1), strict=True)
+            ]
+            for read, single in zip(whole, zip(*alone, strict=True), strict=True):
+                assert torch.equal(read, torch.cat(single))
+    finally:
+        torch.set_num_threads(before)
