@@ -57,6 +57,10 @@ class Projection:
         It is that of the residual, not a difference of squares, which would lose half the digits once
         the signal dominates. Of a span in few coordinates that is mostly the others as they stand.
         """
+        if (
+            W.ndim > 1 and W.shape[:-1].numel() == 1
+        ):  # a row that is the only one is summed in another order
+            return self.distance(*(torch.cat([table, table]) for table in (W, coordinates)))[:1]
         lengths = [torch.linalg.vector_norm(W[..., columns], dim=-1) for columns in self._others]
         if not self._filled:
             signal = _product(coordinates[..., : self._basis.shape[1]], self._inside)
@@ -79,11 +83,14 @@ def random_span(d: int, k: int) -> Tensor:
 
 def _product(rows: Tensor, weights: Tensor) -> Tensor:
     """Rows (..., p, n) by weights as a layer keeps them, (k, n): (..., p, k)."""
-    # each network by itself: its last digits do not depend on how many there are
-    networks = rows.reshape(-1, *rows.shape[-2:])
     with unrounded(rows):
-        product = torch.bmm(networks, weights.T.expand(len(networks), -1, -1))
-    return product.view(*rows.shape[:-1], -1)
+        if rows.ndim == 2:
+            return torch.mm(rows, weights.T)
+        # each network by itself: of a batch the last digits depend on how many there are, once threads divide
+        # the sums of one but not of several
+        networks = rows.reshape(-1, *rows.shape[-2:]).unbind()
+        products = torch.stack([torch.mm(network, weights.T) for network in networks])
+    return products.view(*rows.shape[:-1], -1)
 
 
 def _together(lengths: list[Tensor]) -> Tensor:
