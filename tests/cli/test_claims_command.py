@@ -1,7 +1,7 @@
 """`phasetrack claims` as it is typed."""
 
 import pytest
-from command import call
+from command import call_here
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,6 @@ from command import call
     ids=" ".join,
 )
 def test_wrong_usage_is_one_line(typed, complaint, tmp_path):
-    done = call("claims", "--quick", *typed, cwd=tmp_path)
+    done = call_here("claims", "--quick", *typed, cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.startswith(complaint), done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -9,19 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from command import COMMAND, call, call_here
 
 import phasetrack
 
-COMMAND = str(Path(sys.executable).with_name("phasetrack"))
 RUN = ["run", "xor", "--d", "32", "--width", "64"]
-
-
-def call(*arguments, **options):
-    command = [COMMAND, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +123,7 @@ def test_list_and_plot(made, tmp_path):
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(arguments, complaint, tmp_path):
-    done = call(*arguments, cwd=tmp_path)
+    done = call_here(*arguments, cwd=tmp_path)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith(complaint) and len(done.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
@@ -278,7 +272,7 @@ def test_inspect_takes_names_of_layers(tmp_path):
 )
 def test_inspect_explains_what_it_cannot_find(target, complaint, tmp_path):
     (tmp_path / "mine.py").write_text(MODELS)
-    done = call("inspect", *target.split(), cwd=tmp_path)
+    done = call_here("inspect", *target.split(), cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.startswith(complaint)
 
 
@@ -310,7 +304,7 @@ def test_compare(made, tmp_path):
     rows = json.loads(call("compare", *runs, "--json").stdout)
     onsets = [phasetrack.read_run(run).summary["boundaries"][0]["onset"] for run in runs]
     assert list(rows["onset of signal-heaviness"].values()) == onsets
-    assert call("compare", out / "none").returncode == 2
+    assert call_here("compare", out / "none").returncode == 2
     # a run without an onset cannot be aligned, which is said
     summary = json.loads((out / "mine" / "summary.json").read_text())
     shutil.copytree(out / "mine", tmp_path / "flat")
@@ -328,7 +322,7 @@ def test_a_summary_that_is_none_is_one_line(made, tmp_path, command, part):
     shutil.copytree(made[1] / "mine", tmp_path / "run")
     path = tmp_path / "run" / "summary.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {part: None}))
-    done = call(command, tmp_path / "run")
+    done = call_here(command, tmp_path / "run")
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith(f"RUN: expected {part} in summary.json as ")
     assert done.stderr.count("\n") == 1
@@ -350,6 +344,6 @@ def test_replay_looks_back_at_saved_weights(made, tmp_path):
     assert re.search(r"boundary +signal_heavy: onset [\d.]+", seen.stdout)
     assert re.search(r"span +2 dimensions, trustworthy: gap", seen.stdout)
     assert json.loads(call("replay", tmp_path / "saved", "--json").stdout)["boundaries"]
-    refused = call("replay", made[1] / "mine")
+    refused = call_here("replay", made[1] / "mine")
     assert refused.returncode == 2
     assert refused.stderr.startswith("RUN: expected a run with saved weights")

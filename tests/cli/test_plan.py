@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from command import call
+from command import call, call_here
 from phasetrack_cli.planning import amount, duration
 
 
@@ -35,7 +35,7 @@ FORECAST = (
     ids=" ".join,
 )
 def test_wrong_usage(arguments, complaint):
-    done = call("plan", *arguments)
+    done = call_here("plan", *arguments)
     assert (done.returncode, done.stderr) == (2, complaint + "\n")
 
 

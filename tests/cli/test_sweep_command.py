@@ -8,7 +8,7 @@ import time
 
 import psutil
 import pytest
-from command import COMMAND, call
+from command import COMMAND, call, call_here
 
 SWEEP = ["sweep", "xor", "--d", "8", "--width", "8", "--target", "0.6", "--jobs", "1"]
 
@@ -74,6 +74,6 @@ def test_killed_and_the_same_command_again(tmp_path):
     ids=" ".join,
 )
 def test_wrong_usage_is_one_line(typed, complaint, tmp_path):
-    done = call("sweep", "xor", "--steps", "1", *typed, "--out", tmp_path / "s")
+    done = call_here("sweep", "xor", "--steps", "1", *typed, "--out", tmp_path / "s")
     assert done.returncode == 2 and done.stderr.startswith(complaint), done.stderr
     assert len(done.stderr.splitlines()) == 1
