@@ -25,11 +25,11 @@ from phasetrack.network import FusedTwoLayerNet
 from phasetrack.products import AUTO, Matmul, chosen_matmul
 from phasetrack.stepping import stepper
 from phasetrack.tasks import XOR
-from phasetrack.training import LOOK_EVERY, with_micro_batch
+from phasetrack.training import with_micro_batch
 
 CPU = torch.device("cpu")
 ETA = 1e-6  # the network stays where it starts, so that every round does the same work
-BLOCK = 2 * LOOK_EVERY  # steps in a turn: a whole number of the tracker's blocks
+BLOCK = 64  # steps in a turn: a whole number of the tracker's blocks, or nearly
 
 
 def bare(d: int, width: int, batch: int, device: torch.device = CPU) -> Callable[[], None]:
@@ -88,7 +88,6 @@ def canonical(
             geometry=task.geometry,
             logdir=logdir,
             every=settings.every,
-            block=LOOK_EVERY,  # a run looks whether it is at its end, and measures what it has
         )
         until.enter_context(tracker)
     take_step = taken(settings, task, net, optimizer, loss, device=device, matmul=matmul)

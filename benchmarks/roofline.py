@@ -152,7 +152,8 @@ def measure(work: Work, device: torch.device, rounds: int, folder: Path) -> list
         }
         # whole blocks of records, where steps are so short that there are blocks
         most = SPARSE * BLOCK if small else 4 * SPARSE
-        calls = {**dict.fromkeys(cases, BLOCK), "square": 1, "copy": 4}
+        calls = {**dict.fromkeys(cases, BLOCK if small else BLOCK // 4), "square": 1, "copy": 4}
+        calls["probed"] = BLOCK
         calls[f"probed every {SPARSE}"] = most
         settle = torch.cuda.synchronize if gpu else lambda: None
         seconds = take_turns(cases, rounds=rounds, calls=calls, settle=settle)

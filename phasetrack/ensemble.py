@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from phasetrack._checks import ExpectedError
+from phasetrack.ends import LOOK_EVERY, End
 from phasetrack.forecast import Forecast
 from phasetrack.geometry import ClusterGeometry
 from phasetrack.losses import LogisticLoss
@@ -29,7 +30,6 @@ from phasetrack.memory import (
     micro_batch,
 )
 from phasetrack.network import TwoLayerNet
-from phasetrack.phases import Phase
 from phasetrack.probes import default_probes
 from phasetrack.products import AUTO, chosen_matmul
 from phasetrack.records import History
@@ -37,7 +37,7 @@ from phasetrack.settings import RunSettings
 from phasetrack.snapshot import Layers, Seen, Snapshot, StepSizes
 from phasetrack.tasks.catalogue import make_task
 from phasetrack.tracker import Tracker, attach
-from phasetrack.training import LOOK_EVERY, _checked_device
+from phasetrack.training import _checked_device
 
 # What members have in common; in everything else they may differ.
 SHARED = ("task", "d", "width", "batch_size", "every")
@@ -231,27 +231,13 @@ class _Member:
             escape_steps=settings.escape_steps,
         )
         self.sizes: StepSizes = self.tracker.step_sizes()
-        self._first_loss, self._suspect = math.nan, False
+        self.end = End(self.tracker, settings)
 
     def ended(self, steps: int) -> str:
         """Why the run is over after so many steps, as `train` would say; empty if it goes on."""
         last = steps == self.settings.step_limit
-        # the tracker is asked only where it may say so: it measures many steps in one go otherwise
-        if self._suspect and (last or steps % LOOK_EVERY == 0):
-            if any(alert.name == "DIVERGED" for alert in self.tracker.alerts):
-                return "diverged"
-            if self.settings.steps is None and self.tracker.phase is Phase.FITTED:
-                return "fitted"
-        return "steps" if last else ""
-
-    def note(self, loss: float) -> None:
-        """Suspect, from the loss of a recorded step, that the run may be over."""
-        limits = self.tracker.thresholds
-        if math.isnan(self._first_loss):
-            self._first_loss = loss
-        # with room for rounding: the tracker adds up the same losses in its own way
-        low, high = 1.001 * limits.loss_target, 0.999 * limits.diverged_factor * self._first_loss
-        self._suspect |= not low < loss < high
+        reason = self.end.reason() if last or steps % LOOK_EVERY == 0 else ""
+        return reason or ("steps" if last else "")
 
     def outcome(self, steps: int, stopped: str) -> Outcome:
         """What is handed out; its weights no longer share the ensemble's memory."""
@@ -337,7 +323,7 @@ class _Look:
         layers = map(Layers, state.head, state.coordinates, state.perp)
         batches = map(Seen, outputs, targets, traces)
         for member, loss, read, batch in zip(members, losses, layers, batches, strict=True):
-            member.note(loss)
+            member.end.note(loss)
             member.tracker.receive(
                 Snapshot(
                     step,

@@ -64,8 +64,8 @@ class GraphedStep:
         self._optimizer, self._loss = optimizer, loss
         self._device = device
 
-    def __call__(self, step: int) -> None:
-        """Take one step; the first one makes the graph."""
+    def __call__(self, step: int) -> Tensor:
+        """Take one step; the first one makes the graph. Returns its loss, until the next one."""
         for place, part in zip(self._drawn, self._draw(step), strict=True):
             place.copy_(readable(part, place.device), non_blocking=True)
         play, (x, y, outputs, loss, gradients) = self._graph
@@ -75,6 +75,7 @@ class GraphedStep:
         with _returning(self._net, outputs), _returning(self._loss, loss):
             self._loss(self._net(x), y)
         self._optimizer.step()
+        return loss.detach()
 
     @cached_property
     def _drawn(self) -> list[Tensor]:

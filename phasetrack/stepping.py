@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from phasetrack.graphed import GraphedStep
 from phasetrack.network import FusedTwoLayerNet
@@ -27,8 +27,8 @@ def stepper(
     device: torch.device,
     matmul: Matmul,
     processes: Processes = ALONE,
-) -> Callable[[int], None]:
-    """What takes the steps of a run, by their numbers; whichever way, with the same result.
+) -> Callable[[int], Tensor]:
+    """What takes the steps of a run, by their numbers, and tells their losses; any way with the same result.
 
     A GPU plays a graph, unless the network is another one (such as one that several processes train), the
     batch goes through in micro-batches (then there is work enough in each call), or a probe keeps its inputs.
@@ -60,14 +60,18 @@ def take_step(
     device: torch.device,
     matmul: Matmul,
     processes: Processes = ALONE,
-) -> None:
+) -> Tensor:
     """One SGD step on a fresh batch, in micro-batches whose gradients add up to the batch's.
 
     Of several processes each takes its part of the batch, and the gradients become their mean: each
     sample therefore weighs `processes.count` times as much within its part.
+
+    Returns:
+        The batch's mean loss before the step, a scalar; of one's part alone where there are several.
     """
     batch, piece = settings.batch_size, settings.piece
     first, end = processes.part(batch)
+    losses: list[Tensor] = []
     optimizer.zero_grad()
     with matmul.used():
         for start in range(first, end, piece):
@@ -75,5 +79,8 @@ def take_step(
             x, y = task.sample(count, seed=settings.seed, step=step, start=start, device=device)
             share = processes.count * count / batch
             with processes.adding(net, last=start + count == end):
-                (loss(net(x), y) * share).backward()
+                part = loss(net(x), y) * share
+                part.backward()
+            losses.append(part.detach())
     optimizer.step()
+    return losses[0] if len(losses) == 1 else torch.stack(losses).sum()

@@ -25,11 +25,11 @@ from phasetrack.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from phasetrack.ends import LOOK_EVERY, End
 from phasetrack.forecast import Forecast, predict
 from phasetrack.losses import LogisticLoss
 from phasetrack.memory import cached_bytes, host_memory, keep_freed, micro_batch
 from phasetrack.network import FusedTwoLayerNet
-from phasetrack.phases import Phase
 from phasetrack.probes import default_probes
 from phasetrack.processes import ALONE, Processes, joined
 from phasetrack.products import AUTO, DEFAULT, Matmul, chosen_matmul
@@ -54,9 +54,6 @@ LEAST_SAMPLE, SAMPLE_PER_DIMENSION = 4096, 16
 FRESH_STEP = 2**62
 # Threads that may be asked for (chosen here: beyond every machine), by a config.json from elsewhere too.
 MOST_THREADS = 2**12
-# Whether a run is at its end is looked at before every so many-th step (chosen here: readings are made
-# in blocks, and looking at each step would make each a block of one).
-LOOK_EVERY = 8
 # Why a run stops before its last step. Of several processes' reasons the last in this order holds.
 STOPS = ("", "interrupted", "terminated", "fitted", "diverged")
 
@@ -240,6 +237,9 @@ class _Job:
             snapshots=settings.snapshots,
             resume=resume,
         )
+        # to look at a loss is to wait for a GPU, and of several processes each knows its part of it
+        self._notes = device.type == "cpu" and processes.count == 1
+        self._end = End(self._tracker, settings, suspect=resume or not self._notes)
         self._saved = -1  # the step of the last checkpoint
         self._failed: set[str] = set()  # files that could not be written
         if resume:
@@ -294,7 +294,9 @@ class _Job:
                     return stopped
                 if self._processes.leads and schedule.due(step) and step not in (0, self._saved):
                     self._checkpoint(schedule)
-                take_step(step)
+                loss = take_step(step)
+                if self._notes:
+                    self._end.note(float(loss))
             return self._agreed(self._reason()) or "steps"
         except KeyboardInterrupt:  # the second one, or a callback's: within a step
             return "interrupted"
@@ -307,10 +309,7 @@ class _Job:
         """Why no further step is to be taken; empty if there is no reason."""
         if not self._processes.leads:
             return ""  # it has no readings
-        if any(alert.name == "DIVERGED" for alert in self._tracker.alerts):
-            return "diverged"
-        fitted = self._settings.steps is None and self._tracker.phase is Phase.FITTED
-        return "fitted" if fitted else ""
+        return self._end.reason()
 
     def _checkpoint(self, schedule: CheckpointSchedule) -> None:
         # one that speaks of records which no file holds could not be gone on from: the last stays

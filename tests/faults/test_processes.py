@@ -20,6 +20,7 @@ from faults.test_disks import assert_equal, attached, loop, warned
 from phasetrack import ExpectedError, LogisticLoss, RunSettings, TwoLayerNet, attach, read_run
 from phasetrack._lock import LOCK, RunLock
 from phasetrack.forecast import predict
+from phasetrack.stepping import stepper
 from phasetrack.tasks import XOR
 from phasetrack.training import resume, train
 
@@ -58,10 +59,22 @@ def no_picture(monkeypatch):
 @pytest.mark.parametrize(
     "number, stopped", [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")]
 )
-def test_a_request_to_stop_is_taken_after_the_step(number, stopped, tmp_path):
+def test_a_request_to_stop_is_taken_after_the_step(number, stopped, tmp_path, monkeypatch):
     before = signal.getsignal(number)
+
+    def asked(*run, **how):
+        take_step = stepper(*run, **how)
+
+        def take(step):
+            if step == 7:
+                signal.raise_signal(number)
+            return take_step(step)
+
+        return take
+
+    monkeypatch.setattr("phasetrack.training.stepper", asked)
     options = {"predicted": PREDICTED, "threads": 1}
-    summary = train(SETTINGS, out=tmp_path, name="run", sinks=[Asking(number)], **options)
+    summary = train(SETTINGS, out=tmp_path, name="run", **options)
     assert (summary["stopped"], summary["steps"]) == (stopped, 8)
     assert read_run(tmp_path / "run").history.steps.tolist() == list(range(8))
     assert signal.getsignal(number) is before

@@ -1,0 +1,52 @@
+"""When a run is at its end: asked of its tracker only where the loss makes that possible.
+
+A tracker that is asked measures what it holds at once; left alone it measures many steps at little more
+than the cost of one.
+"""
+
+from __future__ import annotations
+
+import math
+
+from phasetrack.phases import Phase
+from phasetrack.settings import RunSettings
+from phasetrack.tracker import Tracker
+
+# Whether a run is at its end is looked at before every so many-th step (chosen here: a step's readings are
+# then seldom measured by themselves).
+LOOK_EVERY = 8
+# Room for rounding: the tracker adds up the same losses in its own way (chosen here).
+ROOM = 1e-3
+
+
+class End:
+    """Whether a run has come to its end.
+
+    Args:
+        tracker: of the run.
+        settings: of the run, which ends once it is fitted, unless it is to take a number of steps.
+        suspect: ask the tracker every time: where steps' losses are not all noted.
+    """
+
+    def __init__(self, tracker: Tracker, settings: RunSettings, *, suspect: bool = False) -> None:
+        self._tracker, self._suspect = tracker, suspect
+        self._until_fitted = settings.steps is None
+        self._first_loss = math.nan
+
+    def note(self, loss: float) -> None:
+        """Suspect, from the loss of a step, that the run may be over."""
+        limits = self._tracker.thresholds
+        if math.isnan(self._first_loss):
+            self._first_loss = loss
+        fits = self._until_fitted and loss <= (1 + ROOM) * limits.loss_target
+        high = (1 - ROOM) * limits.diverged_factor * self._first_loss
+        self._suspect |= fits or not loss < high
+
+    def reason(self) -> str:
+        """``diverged`` or ``fitted``; empty if the run goes on."""
+        if not self._suspect:
+            return ""
+        if any(alert.name == "DIVERGED" for alert in self._tracker.alerts):
+            return "diverged"
+        fitted = self._until_fitted and self._tracker.phase is Phase.FITTED
+        return "fitted" if fitted else ""
