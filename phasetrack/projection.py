@@ -57,9 +57,8 @@ class Projection:
         It is that of the residual, not a difference of squares, which would lose half the digits once
         the signal dominates. Of a span in few coordinates that is mostly the others as they stand.
         """
-        if (
-            W.ndim > 1 and W.shape[:-1].numel() == 1
-        ):  # a row that is the only one is summed in another order
+        # a row that is the only one is summed in another order
+        if W.ndim > 1 and W.shape[:-1].numel() == 1:
             return self.distance(*(torch.cat([table, table]) for table in (W, coordinates)))[:1]
         lengths = [torch.linalg.vector_norm(W[..., columns], dim=-1) for columns in self._others]
         if not self._filled:

@@ -83,7 +83,7 @@ def test_list_and_plot(made, tmp_path):
         r"mine +FITTED +\d+", call("list", "--out", out, env=os.environ | {"COLUMNS": "200"}).stdout
     )
     assert json.loads(call("list", "--out", out, "--json").stdout)[str(out / "mine")]
-    assert "make one with" in call("list", "--out", tmp_path).stdout
+    assert "make one with" in call_here("list", "--out", tmp_path).stdout
     for ending in ("png", "pdf"):
         file = tmp_path / f"figure.{ending}"
         assert call("plot", out / "mine", "--file", file).stdout.strip() == str(file)
@@ -145,14 +145,14 @@ def test_wrong_usage_is_one_line_and_exit_code_2(arguments, complaint, tmp_path)
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_wrong_thresholds_are_one_line_too(made, options, complaint):
-    done = call("show", made[1] / "mine", *options)
+    done = call_here("show", made[1] / "mine", *options)
     assert done.returncode == 2 and done.stderr.startswith(complaint)
 
 
 def test_an_existing_run_is_not_touched(made):
     _, out = made
     before = {path: path.stat().st_mtime_ns for path in (out / "mine").iterdir()}
-    done = call(*RUN, "--out", out, "--name", "mine")
+    done = call_here(*RUN, "--out", out, "--name", "mine")
     assert done.returncode == 2
     assert done.stderr.startswith("--name: expected a new or empty run directory")
     assert before == {path: path.stat().st_mtime_ns for path in (out / "mine").iterdir()}
@@ -160,7 +160,7 @@ def test_an_existing_run_is_not_touched(made):
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
-    done = call(*RUN, "--out", tmp_path / "file")
+    done = call_here(*RUN, "--out", tmp_path / "file")
     assert done.returncode == 2 and done.stderr.startswith(
         "--out: expected a directory that can be"
     )
@@ -295,7 +295,7 @@ def test_report_and_paper_figure(made, tmp_path):
 
 def test_compare(made, tmp_path):
     _, out = made
-    call(*RUN, "--seed", 1, "--out", out, "--name", "other")
+    phasetrack.train(phasetrack.RunSettings(d=32, width=64, seed=1), out=out, name="other")
     runs = [out / "mine", out / "other"]
     done = call("compare", *runs, "--file", tmp_path / "both.svg", "--align")
     assert done.returncode == 0 and (tmp_path / "both.svg").read_text().startswith("<?xml")
@@ -338,8 +338,8 @@ def test_a_name_that_is_no_utf_8_is_shown(made, tmp_path):
 
 
 def test_replay_looks_back_at_saved_weights(made, tmp_path):
-    done = call(*RUN, "--snapshots", "4", "--out", tmp_path, "--name", "saved")
-    assert done.returncode == 0
+    settings = phasetrack.RunSettings(d=32, width=64, snapshots=4)
+    phasetrack.train(settings, out=tmp_path, name="saved")
     seen = call("replay", tmp_path / "saved")
     assert re.search(r"boundary +signal_heavy: onset [\d.]+", seen.stdout)
     assert re.search(r"span +2 dimensions, trustworthy: gap", seen.stdout)
