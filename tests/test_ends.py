@@ -72,6 +72,7 @@ def test_reasons(phase, alerts, steps, reason):
     assert End(Tracker(phase, alerts), settings, suspect=True).reason() == reason
 
 
+@pytest.mark.usefixtures("no_picture")
 @pytest.mark.parametrize(
     "settings, stopped",
     [

@@ -127,6 +127,7 @@ def test_every_records_less(tmp_path):
     assert phasetrack.read_run(tmp_path / "run").history.steps.tolist() == [0, 4, 8]
 
 
+@pytest.mark.usefixtures("no_picture")
 @pytest.mark.parametrize(
     "options, alert",
     [

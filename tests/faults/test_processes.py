@@ -48,12 +48,7 @@ class Asking:
         pass
 
 
-@pytest.fixture(autouse=True)
-def no_picture(monkeypatch):
-    """Drawing the picture at a run's end takes longer than such a run."""
-    monkeypatch.setattr(
-        "phasetrack.sinks.tensorboard.TensorBoardSink._write_figure", lambda *_: None
-    )
+pytestmark = pytest.mark.usefixtures("no_picture")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,11 @@
+"""What tests of several files share."""
+
+import pytest
+
+
+@pytest.fixture
+def no_picture(monkeypatch):
+    """Drawing the picture at a run's end takes longer than a short run."""
+    monkeypatch.setattr(
+        "phasetrack.sinks.tensorboard.TensorBoardSink._write_figure", lambda *_: None
+    )
