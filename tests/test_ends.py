@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from short_runs import no_picture  # noqa: F401 a fixture
 
 from phasetrack import RunSettings, train
 from phasetrack.ends import End

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from short_runs import no_picture  # noqa: F401 a fixture
 
 import phasetrack
 from phasetrack import (

@@ -16,6 +16,7 @@ import pytest
 import torch
 from faults.breaking import Victims
 from faults.test_disks import assert_equal, attached, loop, warned
+from short_runs import no_picture  # noqa: F401 a fixture
 
 from phasetrack import ExpectedError, LogisticLoss, RunSettings, TwoLayerNet, attach, read_run
 from phasetrack._lock import LOCK, RunLock

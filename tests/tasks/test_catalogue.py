@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from short_runs import no_picture  # noqa: F401 a fixture
 
 from phasetrack import ExpectedError, RunSettings, read_run, train
 from phasetrack.settings import TASK_NAMES

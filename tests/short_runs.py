@@ -1,4 +1,4 @@
-"""What tests of several files share."""
+"""What tests of short runs share."""
 
 import pytest
 
