@@ -74,8 +74,8 @@ def canonical(
     until: ExitStack,
     logdir: Path | None = None,
     device: torch.device = CPU,
-    taken: Callable[..., Callable[[int], None]] = stepper,
-) -> Callable[[], None]:
+    taken: Callable[..., Callable[[int], object]] = stepper,
+) -> Callable[[], object]:
     """phasetrack's own step; with probes, until the stack is left, where there is a directory."""
     task, loss = XOR(settings.d), LogisticLoss()
     net = kind(settings.d, settings.width).to(device)

@@ -41,7 +41,7 @@ SMALL = 2**24  # d p m of a step that takes about a millisecond
 ROOF = ("square", "copy", "products")
 
 Case = Callable[[], object]
-Step = Callable[[int], None]
+Step = Callable[[int], object]
 
 
 @dataclass(frozen=True)

@@ -86,9 +86,8 @@ def test_hooks_are_called_once_a_step_on_what_was_computed(begun):
     take = GraphedStep(*run.parts, CPU)
     for step in range(3):
         take(step)
-        (x, outputs), (given, y, loss) = seen[
-            2 * step :
-        ]  # nothing was seen while the graph was made
+        # nothing was seen while the graph was made
+        (x, outputs), (given, y, loss) = seen[2 * step :]
         _, made = take._graph
         assert all(a is b for a, b in zip(made, (x, y, outputs, loss), strict=False))
         inputs, labels = run.task.sample(BATCH, seed=0, step=step)

@@ -10,6 +10,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from process_settings import threads
 from torch import nn
 
 from phasetrack import ExpectedError, LogisticLoss, TwoLayerNet, attach, capture
@@ -100,22 +101,13 @@ def test_any_block_gives_the_same_files_and_labels(make, tmp_path):
         assert all(torch.equal(same[name], weights[name]) for name in weights)
 
 
-@pytest.fixture
-def three_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("three_threads")
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS.keys())
 def test_large_batches_are_read_to_the_bit_on_several_threads(make):
     """Tables of many snapshots are divided among threads, in places that depend on their number."""
     histories = []
     for block in (1, 19, 64):
         objects = make()
-        with follow(objects, block=block) as tracker:
+        with threads(3), follow(objects, block=block) as tracker:
             train(objects, 40, sizes=(4099,))
         histories.append(tracker.history)
     for other, name in itertools.product(histories[1:], histories[0]):

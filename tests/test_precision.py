@@ -1,9 +1,8 @@
 """Readings where the training's own products are rounded."""
 
-from contextlib import contextmanager
-
 import pytest
 import torch
+from process_settings import float32_rounding
 from torch import backends
 
 from phasetrack._precision import can_choose, float32_products, unrounded
@@ -18,21 +17,18 @@ def setting():
     return backends.mkldnn.matmul.fp32_precision
 
 
-@contextmanager
-def allowed(precision):
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(precision)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+@pytest.fixture(autouse=True)
+def _unset():
+    """What was set for the processor alone goes."""
+    yield
+    if can_choose("cpu"):
         backends.mkldnn.matmul.fp32_precision = "none"
 
 
 @chosen
 @pytest.mark.parametrize("precision", ["high", "medium"])
 def test_float32_products_are_exact_within_and_as_before_afterwards(precision):
-    with allowed(precision):
+    with float32_rounding(precision):
         before = setting()
         with pytest.raises(KeyError), unrounded(LIKE):
             assert before != "ieee" and setting() == "ieee"
@@ -56,7 +52,7 @@ def test_what_was_set_further_up_is_still_set_there():
 
 def test_one_setting_for_all_devices_is_put_back(monkeypatch):
     monkeypatch.setattr("phasetrack._precision._SETTINGS", {})
-    with allowed("medium"):
+    with float32_rounding("medium"):
         with unrounded(LIKE):
             assert torch.get_float32_matmul_precision() == "highest"
         assert torch.get_float32_matmul_precision() == "medium"
@@ -77,6 +73,6 @@ def test_readings_are_to_the_bit_those_of_exact_products(precision, few):
     plain = XOR(128).geometry
     geometry = plain if few else ClusterGeometry(plain.centres @ turn, plain.labels)
     exact = [*geometry.read(W), geometry.traces(W)]
-    with allowed(precision):
+    with float32_rounding(precision):
         rounded = [*geometry.read(W), geometry.traces(W)]
     assert all(map(torch.equal, exact, rounded))

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from process_settings import threads
 
 from phasetrack.projection import Projection, random_span, with_control
 
@@ -60,17 +61,13 @@ def test_a_network_reads_the_same_to_the_bit_whatever_stands_beside_it(columns, 
 @pytest.mark.parametrize("d, p", [(1000, 31), (1000, 1), (64, 33), (7, 1)])
 @pytest.mark.parametrize("k", [2, 4])
 def test_so_it_does_where_threads_divide_the_sums(d, p, k):
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
+    with threads(2):
         projection = with_control(torch.from_numpy(span(d, list(range(k)), k, seed=1)).float())
         W = torch.randn(8, p, d, generator=torch.Generator().manual_seed(p))
         coordinates, lengths = projection.parts(W)
         for network, seen, rest in zip(W, coordinates, lengths, strict=True):
             alone = projection.parts(network.clone())
             assert torch.equal(alone[0], seen) and torch.equal(alone[1], rest)
-    finally:
-        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("columns", [[5, 6], [3, 9], list(range(12))], ids=str)

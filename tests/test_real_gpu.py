@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from gpu_runs import BATCH, CPU, WIDTH, D, assert_alike, canonical, taken, users
+from process_settings import float32_rounding
 from torch import nn
 
 import phasetrack.tracker as tracking
@@ -61,16 +62,6 @@ def counted_waits():
         waits = []
         yield waits
         waits += [w for w in seen if "synchronizing" in str(w.message)]
-
-
-@contextmanager
-def products(precision):
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(precision)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 # --- the canonical experiment
@@ -186,7 +177,7 @@ def user_run(every, optimizer=None, precision="highest", cast=None, compiled=Fal
     if every:
         options = {"loss": loss, "geometry": TASK.geometry, "strict": every != 1, **options}
         tracker = attach(called, steering, every=every, **options)
-    with products(precision), tracker or nullcontext():
+    with float32_rounding(precision), tracker or nullcontext():
         for step in range(8):
             x, y = TASK.sample(BATCH, seed=0, step=step, device=CUDA)
             steering.zero_grad()
@@ -239,9 +230,9 @@ def test_readings_keep_their_digits_where_products_are_rounded(few):
     plain = XOR(256).geometry
     geometry = plain if few else ClusterGeometry(plain.centres @ turn, plain.labels)
     there = W.to(CUDA)
-    with products("highest"):
+    with float32_rounding("highest"):
         exact = [*geometry.read(there), geometry.traces(there)]
-    with products("high"):
+    with float32_rounding("high"):
         assert not torch.allclose((there @ there.T).cpu(), W @ W.T, rtol=1e-5, atol=1e-4)
         rounded = [*geometry.read(there), geometry.traces(there)]
         assert torch.get_float32_matmul_precision() == "high"

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from short_runs import no_picture  # noqa: F401 a fixture
 from torch import nn
 
 from phasetrack import ExpectedError, LogisticLoss, RunSettings, TwoLayerNet, attach, read_run
@@ -287,12 +288,7 @@ SETTINGS = RunSettings(d=8, width=8, batch=16, steps=20)
 PREDICTED = predict(XOR(8).geometry, SETTINGS)
 
 
-@pytest.fixture(autouse=True)
-def no_picture(monkeypatch):
-    """Drawing the picture at a run's end takes longer than such a run."""
-    monkeypatch.setattr(
-        "phasetrack.sinks.tensorboard.TensorBoardSink._write_figure", lambda *_: None
-    )
+pytestmark = pytest.mark.usefixtures("no_picture")
 
 
 class StopAt:

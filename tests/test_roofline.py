@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from roofline import Roof, Work
+from short_runs import no_picture  # noqa: F401 a fixture
 from torch.utils.flop_counter import FlopCounterMode
 
 from phasetrack import LogisticLoss
@@ -50,12 +51,10 @@ def test_the_roof_is_the_faster_product_and_both_ways_of_a_copy():
     assert roofline.roof(work, seconds, rows=2, floats=100) == Roof(120.0, 200.0)
 
 
+@pytest.mark.usefixtures("no_picture")
 def test_it_runs(tmp_path, monkeypatch):
     monkeypatch.setitem(roofline.SQUARE, "cpu", 8)
     monkeypatch.setitem(roofline.COPIED, "cpu", 8)
-    monkeypatch.setattr(
-        "phasetrack.sinks.tensorboard.TensorBoardSink._write_figure", lambda *_: None
-    )
     rows = roofline.measure(Work(8, 4, 16), torch.device("cpu"), 1, tmp_path)
     cases = ["products", "bare", "unprobed", "probed", "probed every 16"]
     assert [row["case"] for row in rows] == cases

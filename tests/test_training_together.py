@@ -17,6 +17,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from process_workers import SETTINGS
+from short_runs import no_picture  # noqa: F401 a fixture
 
 from phasetrack import ExpectedError, read_run, train
 from phasetrack._launched import Place, place
@@ -55,11 +56,9 @@ def assert_same(run, other):
         assert torch.equal(weights, states[1][name])
 
 
-def test_two_processes_train_as_one(tmp_path, predicted, monkeypatch):
+@pytest.mark.usefixtures("no_picture")
+def test_two_processes_train_as_one(tmp_path, predicted):
     in_two(workers.train_stop_and_go_on, tmp_path, predicted)
-    monkeypatch.setattr(
-        "phasetrack.sinks.tensorboard.TensorBoardSink._write_figure", lambda *_: None
-    )
     options = {"out": tmp_path, "predicted": predicted, "threads": 1}
     # parts of 17 samples in pieces of 5, 5, 5 and 2 against 34 in pieces of 5
     train(SETTINGS, name="alone", **options)

@@ -146,7 +146,7 @@ class GaussianXOR(DrawnTask):
         return ClusterGeometry(math.sqrt(2 / math.pi) * plain.centres, plain.labels, plain.names)
 
     def draw(self, count: int, *, seed: int, step: int, start: int = 0) -> tuple[Tensor, ...]:
-        """The inputs, float64 (count, d), eight times as many bytes as bits would be (see `DrawnTask.draw`)."""
+        """The inputs, float64 (count, d), which nothing packs (see `DrawnTask.draw`)."""
         drawn = uniform(count, self.d, NORMAL_BITS, NORMALS, seed, step, start)
         return (torch.special.ndtri(drawn),)
 

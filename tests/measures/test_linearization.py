@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from process_settings import threads
 from torch import nn
 
 from phasetrack.losses import LogisticLoss
@@ -149,9 +150,8 @@ def test_gradient_error_of_a_network(seed):
 )
 def test_a_step_is_read_to_the_bit_whatever_is_read_with_it_on_several_threads(loss):
     """PyTorch divides large tables among threads, each of which computes its last few numbers another way."""
-    generator, before = torch.Generator().manual_seed(0), torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
+    generator = torch.Generator().manual_seed(0)
+    with threads(3):
         for steps in (5, 17, 31, 64, 23, 47):
             outputs = 3 * torch.randn(steps, 4099, generator=generator, dtype=torch.float64)
             targets = (torch.randn(outputs.shape, generator=generator) > 0).double()
@@ -162,5 +162,3 @@ def test_a_step_is_read_to_the_bit_whatever_is_read_with_it_on_several_threads(l
             ]
             for read, single in zip(whole, zip(*alone, strict=True), strict=True):
                 assert torch.equal(read, torch.cat(single))
-    finally:
-        torch.set_num_threads(before)
