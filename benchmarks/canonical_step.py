@@ -29,7 +29,7 @@ from phasetrack.training import with_micro_batch
 
 CPU = torch.device("cpu")
 ETA = 1e-6  # the network stays where it starts, so that every round does the same work
-BLOCK = 64  # steps in a turn: a whole number of the tracker's blocks, or nearly
+BLOCK = 128  # steps in a turn: a whole number of the tracker's blocks, or nearly
 
 
 def bare(d: int, width: int, batch: int, device: torch.device = CPU) -> Callable[[], None]:
@@ -106,7 +106,9 @@ def measure(d: int, width: int, batch: int, rounds: int, logdir: Path) -> list[R
             "fused": canonical(settings, FusedTwoLayerNet, matmul, until),
             "probed": canonical(settings, FusedTwoLayerNet, matmul, until, logdir),
         }
-        calls = dict.fromkeys(cases, 1 if d * width * batch > 2**28 else BLOCK) | {"probed": BLOCK}
+        large = d * width * batch > 2**28  # of which the tracker measures fewer at once
+        calls = dict.fromkeys(cases, 1 if large else BLOCK)
+        calls["probed"] = BLOCK // 2 if large else BLOCK
         seconds = take_turns(cases, rounds=rounds, calls=calls)
     return [
         {

@@ -87,8 +87,8 @@ def _product(rows: Tensor, weights: Tensor) -> Tensor:
             return torch.mm(rows, weights.T)
         # each network by itself: of a batch the last digits depend on how many there are, once threads divide
         # the sums of one but not of several
-        networks = rows.reshape(-1, *rows.shape[-2:]).unbind()
-        products = torch.stack([torch.mm(network, weights.T) for network in networks])
+        networks, turned = rows.reshape(-1, *rows.shape[-2:]).unbind(), weights.T
+        products = torch.stack([torch.mm(network, turned) for network in networks])
     return products.view(*rows.shape[:-1], -1)
 
 

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 # Snapshots that are measured in one go, if nothing asks for them before (chosen here: Python's own
 # cost of a reading is then shared by so many that the hooks cost more); fewer where they are large
 # (`Snapshot.together`).
-BLOCK = 64
+BLOCK = 128
 # Seconds that a snapshot waits at most, if steps go on (chosen here: long enough to fill a block where steps
 # take milliseconds, short enough that nobody who watches a run misses it).
 LATEST = 1.0

@@ -64,10 +64,10 @@ def empirical_margins(margins: Tensor, clusters: Tensor, count: int) -> tuple[Te
     Returns:
         Two tensors (..., K); NaN for a cluster without samples.
     """
-    members = clusters.unsqueeze(-2) == torch.arange(count, device=clusters.device).unsqueeze(-1)
     # NaN is sorted last, that of other clusters as that of margins
-    own = ascending(torch.where(members, margins.unsqueeze(-2), torch.nan))
-    ranks = (LOW_QUANTILE * members.sum(dim=-1)).round().long().clamp_min(1)
+    apart = margins.new_full((*margins.shape[:-1], count, margins.shape[-1]), torch.nan)
+    own = ascending(apart.scatter_(-2, clusters.unsqueeze(-2), margins.unsqueeze(-2)))
+    ranks = (LOW_QUANTILE * cluster_sizes(margins, clusters, count)).round().long().clamp_min(1)
     lows = own.gather(-1, (ranks - 1).unsqueeze(-1)).squeeze(-1)
     return cluster_means(margins, clusters, count), lows
 
@@ -80,9 +80,14 @@ def cluster_means(values: Tensor, clusters: Tensor, count: int) -> Tensor:
         clusters: index of each sample's cluster, int64 (..., m).
         count: number of clusters K.
     """
+    sums = values.new_zeros(*values.shape[:-1], count).scatter_add_(-1, clusters, values)
+    return sums / cluster_sizes(values, clusters, count)
+
+
+def cluster_sizes(values: Tensor, clusters: Tensor, count: int) -> Tensor:
+    """Samples in each cluster, (..., K), in the dtype of `values`; arguments as in `cluster_means`."""
     nothing = values.new_zeros(*values.shape[:-1], count)
-    sizes = nothing.scatter_add(-1, clusters, torch.ones_like(values))
-    return nothing.scatter_add(-1, clusters, values) / sizes
+    return nothing.scatter_add_(-1, clusters, torch.ones_like(values))
 
 
 def balance(margins: Tensor) -> Tensor:
