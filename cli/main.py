@@ -7,8 +7,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 import warnings
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,6 +45,8 @@ FAILED, INTERRUPTED, TERMINATED = (
     143,
 )  # what a shell reports after SIGINT (Ctrl-C) and SIGTERM
 STOPPED = {"interrupted": INTERRUPTED, "terminated": TERMINATED}
+# Seconds by which the process that speaks may come after the others (chosen here: they start together).
+LAGGING = 5.0
 # What typer says of a value that is none of its kind, without the value, and what is said here.
 KINDS = {"valid int": "an integer", "valid float": "a number", "valid number": "a number"}
 # Errors of phasetrack name what was wrong; these are called otherwise on the command line.
@@ -415,6 +418,9 @@ def _complain(name: str, message: str) -> int:
     # one line, whatever the message quotes, and however many processes say it
     if _place().leads:
         typer.echo(printable(f"{name}: {' '.join(message.split())}"), err=True)
+    else:  # torchrun ends them all once one has failed: the one that speaks comes first
+        with suppress(KeyboardInterrupt):
+            time.sleep(LAGGING)
     return 2
 
 
