@@ -67,9 +67,10 @@ def empirical_margins(margins: Tensor, clusters: Tensor, count: int) -> tuple[Te
     # NaN is sorted last, that of other clusters as that of margins
     apart = margins.new_full((*margins.shape[:-1], count, margins.shape[-1]), torch.nan)
     own = ascending(apart.scatter_(-2, clusters.unsqueeze(-2), margins.unsqueeze(-2)))
-    ranks = (LOW_QUANTILE * cluster_sizes(margins, clusters, count)).round().long().clamp_min(1)
+    sizes = _cluster_sums(torch.ones_like(margins), clusters, count)
+    ranks = (LOW_QUANTILE * sizes).round().long().clamp_min(1)
     lows = own.gather(-1, (ranks - 1).unsqueeze(-1)).squeeze(-1)
-    return cluster_means(margins, clusters, count), lows
+    return _cluster_sums(margins, clusters, count) / sizes, lows
 
 
 def cluster_means(values: Tensor, clusters: Tensor, count: int) -> Tensor:
@@ -80,14 +81,12 @@ def cluster_means(values: Tensor, clusters: Tensor, count: int) -> Tensor:
         clusters: index of each sample's cluster, int64 (..., m).
         count: number of clusters K.
     """
-    sums = values.new_zeros(*values.shape[:-1], count).scatter_add_(-1, clusters, values)
-    return sums / cluster_sizes(values, clusters, count)
+    sizes = _cluster_sums(torch.ones_like(values), clusters, count)
+    return _cluster_sums(values, clusters, count) / sizes
 
 
-def cluster_sizes(values: Tensor, clusters: Tensor, count: int) -> Tensor:
-    """Samples in each cluster, (..., K), in the dtype of `values`; arguments as in `cluster_means`."""
-    nothing = values.new_zeros(*values.shape[:-1], count)
-    return nothing.scatter_add_(-1, clusters, torch.ones_like(values))
+def _cluster_sums(values: Tensor, clusters: Tensor, count: int) -> Tensor:
+    return values.new_zeros(*values.shape[:-1], count).scatter_add_(-1, clusters, values)
 
 
 def balance(margins: Tensor) -> Tensor:
