@@ -1,11 +1,13 @@
 """What attach() adds to a user's own loop, all default probes, at every step, every 16 and every 256.
 
-    python benchmarks/attach.py [--sizes 64,128,256 512,512,8192] [--rounds 5] [--processes 5] [--device cpu|cuda]
+    python benchmarks/attach.py [--sizes 64,128,256 512,512,8192] [--rounds 5] [--processes 3] [--device cpu|cuda]
 
 Taking turns in one process: the same `nn.Sequential` and loop without a tracker, with one, and with one
-that writes history and TensorBoard (`files`). Data are drawn as users draw them, by torch.randint. Where
-steps are quick, a process is a fast or a slow one from its start to its end, by a fifth: several are
-measured, and the middle and the ends of what they say are shown.
+that writes history and TensorBoard (`files`). Data are drawn as users draw them, by torch.randint. Turns
+are a tenth of a second at most: over seconds a shared machine drifts by more than a tracker costs. A round is
+many turns, summed, so that what comes once a block is in it. `bare again` is the bare loop once more: how
+far it is from 1 is how far the others may be off. Where steps are quick, a process is a fast or a slow one
+from its start to its end: several are measured, and the middle and the ends of what they say are shown.
 """
 
 from __future__ import annotations
@@ -19,20 +21,29 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
+from unittest.mock import patch
 
 import torch
 from _timing import Row, milliseconds, publish, ratio, take_turns
 from torch import nn
 
-from phasetrack import attach
+from phasetrack import attach, tracker
 from phasetrack.tasks import XOR
 
 CPU = torch.device("cpu")
 EVERY = (1, 16, 256)
-# Steps in a turn: whole blocks of the tracker. Where steps are quick a turn is longer than the tracker lets
-# snapshots wait (`tracker.LATEST`), so that most blocks are as full as in a training of its own.
-QUICK, SLOW, ON_GPU = 2048, 30, 512
 QUICK_WORK = 2**24  # multiplications in one product
+
+
+class Pace(NamedTuple):
+    """Steps in a turn, and turns in a round: of the tracker's whole blocks, where every 16th is recorded."""
+
+    steps: int
+    turns: int
+
+
+QUICK, SLOW, ON_GPU = Pace(64, 32), Pace(1, 30), Pace(64, 8)
 
 
 def loop(
@@ -68,20 +79,33 @@ def measure(
     d: int, width: int, batch: int, rounds: int, device: torch.device = CPU
 ) -> dict[str, tuple[float, float]]:
     """Each case's milliseconds a step, and its share of the bare loop's."""
+    gpu = device.type == "cuda"
+    pace = ON_GPU if gpu else QUICK if d * width * batch <= QUICK_WORK else SLOW
     with ExitStack() as until:
         folder = Path(until.enter_context(tempfile.TemporaryDirectory()))
-        cases = {"bare": loop(d, width, batch, None, None, until, device)}
-        gpu = device.type == "cuda"
-        calls = ON_GPU if gpu else QUICK if d * width * batch <= QUICK_WORK else SLOW
+        cases = {
+            name: loop(d, width, batch, None, None, until, device)
+            for name in ("bare", "bare again")
+        }
         for every in EVERY:
-            if every > calls:  # too few steps a turn to record one
+            if every > pace.steps * pace.turns:  # too few steps a round to record one
                 continue
             logdir = folder / str(every)
             cases[f"every {every}"] = loop(d, width, batch, every, None, until, device)
             cases[f"every {every}, files"] = loop(d, width, batch, every, logdir, until, device)
+        # snapshots wait so many seconds at most, in which a loop by itself takes more steps than one of many
+        until.enter_context(patch.object(tracker, "LATEST", tracker.LATEST * len(cases)))
         settle = torch.cuda.synchronize if gpu else lambda: None
-        seconds = take_turns(cases, rounds=rounds, calls=calls, settle=settle)
-    return {n: (milliseconds(s), ratio(s, seconds["bare"])) for n, s in seconds.items()}
+        seconds = take_turns(
+            cases, rounds=rounds * pace.turns, warm_up=4, calls=pace.steps, settle=settle
+        )
+    whole = {name: means(times, pace.turns) for name, times in seconds.items()}
+    return {n: (milliseconds(s), ratio(s, whole["bare"])) for n, s in whole.items()}
+
+
+def means(times: Sequence[float], turns: int) -> list[float]:
+    """The mean of so many at a time."""
+    return [statistics.fmean(times[n : n + turns]) for n in range(0, len(times), turns)]
 
 
 def rows_of(
@@ -113,7 +137,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=size, nargs="+", default=sizes, metavar="d,p,m")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--processes", type=int, default=5, help="of small sizes; large ones take one"
+        "--processes", type=int, default=3, help="of small sizes; large ones take one"
     )
     parser.add_argument("--device", type=torch.device, default=CPU)
     parser.add_argument("--json", type=Path, default=Path("build/benchmarks/attach.json"))
