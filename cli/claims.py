@@ -55,7 +55,8 @@ def claims(
     The same seed gives the same numbers. Exit code 0 whatever the verdicts are.
     """
     from phasetrack._checks import check_int
-    from phasetrack._threads import available_cores, one_thread
+    from phasetrack._cores import available_cores
+    from phasetrack._threads import one_thread
     from phasetrack.experiments.registry import chosen
 
     check_int("seed", seed, minimum=0, maximum=2**62)

@@ -49,6 +49,7 @@ class HistoryFile:
         path: the file.
         opener: as that of Python's `open`, for files from elsewhere; None opens any.
         end: read no further than so many bytes; None reads all.
+        start: begin there, where a line does.
 
     Attributes:
         history: every complete line up to the first damaged one.
@@ -60,14 +61,16 @@ class HistoryFile:
         path: Path,
         opener: Callable[[str, int], int] | None = None,
         end: int | None = None,
+        start: int = 0,
     ) -> None:
-        self._path, self._opener, self._unopened, self._end = path, opener, "", end
+        self._path, self._opener, self._unopened = path, opener, ""
+        self._start, self._end = start, end
         self._start_over()
 
     def _start_over(self) -> None:
         self.history, self._damage = History(), ""
         self.generation = next(_generations)
-        self._offset, self._lines, self._tail = 0, 0, b""
+        self._offset, self._lines, self._tail = self._start, 0, b""
         self._seen = NEVER
         self._decoder: _Decoder | None = None
 

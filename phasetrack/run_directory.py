@@ -20,6 +20,7 @@ from phasetrack._checks import ExpectedError, printable
 from phasetrack._files import check_plain, replace_file
 from phasetrack.contents import check_config, check_text, read_object
 from phasetrack.history_file import HistoryFile
+from phasetrack.long_history import in_halves
 from phasetrack.phases import METRICS, Phase, Thresholds, Verdict, relabel
 from phasetrack.records import History
 from phasetrack.settings import RunSettings
@@ -204,7 +205,10 @@ def _read_summary(path: Path) -> dict[str, Any]:
 def _read_history(path: Path) -> History:
     if not path.exists() and not path.is_symlink():
         return History()
-    file = HistoryFile(check_plain(path))
+    history = in_halves(check_plain(path))
+    if history is not None:
+        return history
+    file = HistoryFile(path)
     file.refresh()
     if file.damage:
         raise ExpectedError("run", f"one JSON object a line in {path}", file.damage)

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from phasetrack._checks import ExpectedError, check_int
+from phasetrack._cores import available_cores
 from phasetrack._lock import RunLock
-from phasetrack._threads import available_cores
 from phasetrack.run_directory import write_json
 from phasetrack.sweeps.grid import Grid
 from phasetrack.sweeps.local import run_locally
