@@ -74,7 +74,7 @@ def _add(history: History, stream: IO[bytes]) -> bool:
         names, count = json.loads(stream.readline())
         steps = _column(stream, count).view(np.int64)
         columns = {str(name): _column(stream, count) for name in names}
-    except ValueError:  # it ended before
+    except (ValueError, TypeError):  # it ended before, or is no process of ours
         return False
     goes_on = count > 0 and list(columns) == list(history) and steps[0] > history.last_step
     if goes_on:

@@ -111,6 +111,15 @@ def test_without_another_process_one_reads_all(path, monkeypatch, python):
     assert read_run(path.parent).history.count == 3000
 
 
+@pytest.mark.parametrize("said", ["", "5", '[["loss/train"], 10]', "no JSON"])
+def test_a_process_that_says_something_else_is_not_believed(path, monkeypatch, tmp_path, said):
+    script = tmp_path / "python"
+    script.write_text(f"#!/bin/sh\necho '{said}'\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    assert in_halves(path) is None
+
+
 def test_short_files_and_single_cores_need_no_other_process(path, monkeypatch):
     monkeypatch.setattr(
         long_history, "Popen", lambda *_, **__: pytest.fail("a process was started")
