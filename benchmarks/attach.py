@@ -4,7 +4,7 @@
 
 Taking turns in one process: the same `nn.Sequential` and loop without a tracker, with one, and with one
 that writes history and TensorBoard (`files`). Data are drawn as users draw them, by torch.randint. Turns
-are a tenth of a second at most: over seconds a shared machine drifts by more than a tracker costs. A round is
+are a tenth of a second, or one step: over seconds a shared machine drifts by more than a tracker costs. A round is
 many turns, summed, so that what comes once a block is in it. `bare again` is the bare loop once more: how
 far it is from 1 is how far the others may be off. Where steps are quick, a process is a fast or a slow one
 from its start to its end: several are measured, and the middle and the ends of what they say are shown.

@@ -30,16 +30,16 @@ def in_halves(path: Path) -> History | None:
     That is where the file is short, there is one core, or no other process could be had, and where a
     line is damaged, or the halves have other metrics.
     """
-    size = path.stat().st_size
     # a program that was frozen into one file would start itself again
-    if size < LONG or available_cores() < 2 or not sys.executable or hasattr(sys, "frozen"):
-        return None
-    middle = _next_line(path, size // 2)
-    if middle is None:
+    if available_cores() < 2 or not sys.executable or hasattr(sys, "frozen"):
         return None
     try:
+        size = path.stat().st_size
+        middle = _next_line(path, size // 2) if size >= LONG else None
+        if middle is None:
+            return None
         other = _start(path, middle, size)
-    except OSError:
+    except OSError:  # of the file too, which one process then says
         return None
     with other:
         try:
@@ -76,7 +76,7 @@ def _add(history: History, stream: IO[bytes]) -> bool:
         columns = {str(name): _column(stream, count) for name in names}
     except (ValueError, TypeError):  # it ended before, or is no process of ours
         return False
-    goes_on = count > 0 and list(columns) == list(history) and steps[0] > history.last_step
+    goes_on = count > 0 and columns.keys() == set(history) and steps[0] > history.last_step
     if goes_on:
         history.extend(steps, columns)
     return goes_on

@@ -67,6 +67,20 @@ def test_each_reads_half(path, monkeypatch):
     assert path.read_bytes()[middle - 1 : middle + 1] == b"\n{"
 
 
+@pytest.mark.parametrize("first", ["loss/train", "grüße"])
+def test_metrics_may_first_appear_in_any_order(path, first):
+    lines = path.read_text().splitlines()
+    lines[0] = json.dumps({"step": 0, first: 1.0})
+    path.write_text("\n".join(lines) + "\n")
+    history = in_halves(path)
+    assert history is not None and next(iter(history)) == first
+    assert_same(history, alone(path).history)
+
+
+def test_a_file_that_cannot_be_opened_is_left_to_one_process(path):
+    assert in_halves(path.with_name("none")) is None
+
+
 def test_a_last_line_that_is_cut_off_is_left_out(path):
     with path.open("a") as file:
         file.write(row(3000)[:20])
