@@ -3,9 +3,10 @@
     python benchmarks/canonical_step.py [--d 512] [--width 512] [--batch 8192 2048] [--rounds 30]
 
 All in one process, taking turns. `bare` is the loop as one writes it, without probes. `floor` is the
-two matrix products alone on the fastest float32 path. `plain` and `fused` are phasetrack's step without
-probes, by autograd and written out. `probed` is what `phasetrack run` does: every default probe,
-history and TensorBoard at every step.
+two matrix products alone on the fastest float32 path for any inputs. `plain` and `fused` are phasetrack's
+step without probes, by autograd and written out. `probed` is what `phasetrack run` does: every default
+probe, history and TensorBoard at every step. Its inputs are signs, which some processors multiply in fewer
+steps than any others (`digits`): it may take less than the floor.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from phasetrack.network import FusedTwoLayerNet
 from phasetrack.products import AUTO, Matmul, chosen_matmul
 from phasetrack.stepping import stepper
 from phasetrack.tasks import XOR
-from phasetrack.training import with_micro_batch
+from phasetrack.training import settled
 
 CPU = torch.device("cpu")
 ETA = 1e-6  # the network stays where it starts, so that every round does the same work
@@ -96,12 +97,11 @@ def canonical(
 
 
 def measure(d: int, width: int, batch: int, rounds: int, logdir: Path) -> list[Row]:
-    settings = with_micro_batch(RunSettings(d=d, width=width, batch=batch, eta=ETA), CPU)
-    matmul = chosen_matmul(AUTO, settings.piece, width, d)
+    settings, matmul = settled(RunSettings(d=d, width=width, batch=batch, eta=ETA), CPU)
     with ExitStack() as until:
         cases = {
             "bare": bare(d, width, batch),
-            "floor": floor(d, width, batch, matmul),
+            "floor": floor(d, width, batch, chosen_matmul(AUTO, batch, width, d)),
             "plain": canonical(settings, TwoLayerNet, matmul, until),
             "fused": canonical(settings, FusedTwoLayerNet, matmul, until),
             "probed": canonical(settings, FusedTwoLayerNet, matmul, until, logdir),

@@ -27,8 +27,7 @@ from torch import Tensor, nn
 
 from phasetrack import RunSettings
 from phasetrack.network import FusedTwoLayerNet
-from phasetrack.products import AUTO, chosen_matmul
-from phasetrack.training import with_micro_batch
+from phasetrack.training import settled
 
 WIDTH = 512
 Step = Callable[[], object]
@@ -117,8 +116,7 @@ def cockpit_economy(d: int, batch: int, _: Path, __: ExitStack) -> Step:
 
 
 def own_step(d: int, batch: int, folder: Path, _: ExitStack) -> Step:
-    settings = with_micro_batch(RunSettings(d=d, width=WIDTH, batch=batch, eta=ETA), CPU)
-    matmul = chosen_matmul(AUTO, settings.micro_batch or batch, WIDTH, d)
+    settings, matmul = settled(RunSettings(d=d, width=WIDTH, batch=batch, eta=ETA), CPU)
     return canonical(settings, FusedTwoLayerNet, matmul, folder / "phasetrack")
 
 

@@ -105,8 +105,8 @@ Threads = Annotated[
 Matmul = Annotated[
     str,
     typer.Option(
-        help="How the processor multiplies matrices: default, onednn, or auto for the fastest whose "
-        "measured error is that of float32; what was taken is in config.json."
+        help="How the processor multiplies matrices: default, onednn, digits (inputs that are signs), or auto "
+        "for the fastest whose measured error is that of float32; what was taken is in config.json."
     ),
 ]
 Out = Annotated[Path, typer.Option(help="Folder of runs.")]

@@ -198,9 +198,12 @@ def _growth(rates: Mapping[str, Mapping[str, float]]) -> Table:
 
 def _matmul(chosen: Mapping[str, Any]) -> str:
     line = f"matrix products: {chosen['path']}"
-    if chosen["error"] is None or chosen["speed"] is None:
-        return line
-    return f"{line} (error {chosen['error']:.1e}, {chosen['speed']:.1f} times the default's speed)"
+    measured = []
+    if chosen["error"] is not None:
+        measured.append(f"error {chosen['error']:.1e}")
+    if chosen["speed"] is not None:
+        measured.append(f"{chosen['speed']:.1f} times the default's speed")
+    return f"{line} ({', '.join(measured)})" if measured else line
 
 
 def _step(value: float) -> str:

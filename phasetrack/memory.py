@@ -15,6 +15,9 @@ PIECE_SHARE = 1 / 8
 # samples at d = p = 512, where whole batches take 10 to 40 percent longer), and at least so many for
 # each weight, which every piece reads and adds a gradient to.
 CACHED_NUMBERS, NUMBERS_PER_WEIGHT = 2**21, 4
+# Times as many where products are taken in digits (chosen here: they wait for memory in any case, and every
+# piece makes the digits of all weights).
+DIGITS_PIECE = 4
 # The C library's allocator (glibc's malloc.h): what it is told, and up to how many freed bytes it keeps, in
 # parts of at most so many (chosen here: what a step takes and frees; glibc allows no larger parts).
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from phasetrack import passes
 from phasetrack._checks import check_float, check_int
 
 
@@ -81,7 +82,9 @@ class _TwoLayers(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, W: Tensor, A: Tensor, scale: float) -> Tensor:
         """Outputs (m,) for inputs (m, d), W (p, d) and A (1, p)."""
-        active = torch.mm(x, W.T).relu_()
+        ctx.passes = passes.PLAIN if ctx.needs_input_grad[0] else passes.current()
+        x = ctx.passes.taken(x)
+        active = ctx.passes.activated(x, W)
         ctx.save_for_backward(x, W, A, active)
         ctx.scale = scale
         return torch.mv(active, A[0]).mul_(scale)
@@ -91,8 +94,8 @@ class _TwoLayers(torch.autograd.Function):
     def backward(ctx: Any, slopes: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients by x, W and A."""
         x, W, A, active = ctx.saved_tensors
-        sent = active.sign_().mul_(slopes.mul(ctx.scale).unsqueeze(1))
-        to_x = torch.mm(sent, W * A.T) if ctx.needs_input_grad[0] else None
-        pulls = torch.mm(sent.T, x)
+        pulls = ctx.passes.pulled(active, slopes.mul(ctx.scale), x)
+        # what is left of `active` is the mask times the slopes
+        to_x = torch.mm(active, W * A.T) if ctx.needs_input_grad[0] else None
         to_second = torch.linalg.vecdot(W, pulls).unsqueeze(0)
         return to_x, pulls.mul_(A.T), to_second, None

@@ -3,7 +3,8 @@
 PyTorch multiplies through its BLAS library, or through oneDNN once its float32 precision is set to
 "bf16". That setting allows bfloat16 and does not ask for it: oneDNN computes in bfloat16 where the
 processor has matrix units for it (AMX) and in float32 elsewhere, on some processors at twice the
-speed of the BLAS. So the error is measured against float64, never assumed.
+speed of the BLAS. Where there are such units, inputs that are signs are multiplied in bytes
+(`digits`). Errors are measured against float64, never assumed.
 """
 
 from __future__ import annotations
@@ -18,19 +19,26 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from phasetrack._checks import check_choice
+from phasetrack import digits
+from phasetrack._checks import ExpectedError, check_choice
 from phasetrack._precision import can_choose, float32_products
+from phasetrack.passes import current, taken_by
 
-DEFAULT, ONEDNN, AUTO = "default", "onednn", "auto"
-MATMULS = (AUTO, DEFAULT, ONEDNN)
+DEFAULT, ONEDNN, DIGITS, AUTO = "default", "onednn", "digits", "auto"
+MATMULS = (AUTO, DEFAULT, ONEDNN, DIGITS)
 
-# oneDNN is taken if its relative error is at most this multiple of the default's, measured on the
+# Another path is taken if its relative error is at most this multiple of the default's, measured on the
 # shapes of the run (chosen here: another order of summation costs a factor of about 2, bfloat16
 # one of thousands) ...
 ERROR_FACTOR = 4.0
-# ... and if it is faster by this factor: a clear gain, so that the choice, on which the last bits
-# of a run depend, is the same whenever it is made on one machine (chosen here).
+# ... and, for oneDNN, if it is faster by this factor: a clear gain, so that the choice, on which the last
+# bits of a run depend, is the same whenever it is made on one machine (chosen here) ...
 SPEED_FACTOR = 1.25
+# ... and digits where they are known to gain, whatever the hour of a shared machine says: a quarter of a step's
+# time at so many rows, half at four times as many. Every piece of a batch makes them anew, in 30 bytes a
+# weight (chosen here).
+FEWEST_ROWS, MOST_WEIGHTS = 2048, 2**22
+CHECKED_ROWS = 500  # of the products whose error is measured in digits
 # Products with fewer multiplications take well under a millisecond by any path: not measured, and the
 # default is taken (chosen here).
 LEAST_WORK = 2**26
@@ -44,9 +52,9 @@ class Matmul:
     """A way to multiply float32 matrices on the processor, and what was measured of it.
 
     Attributes:
-        path: ``default`` or ``onednn``.
+        path: ``default``, ``onednn`` or ``digits``.
         error: its relative error against float64 (Frobenius norms); None if it was not measured.
-        speed: how many times as fast as the default it was; None likewise.
+        speed: how many times as fast as the default it was; None likewise, and for digits.
     """
 
     path: str
@@ -60,38 +68,75 @@ class Matmul:
     @contextmanager
     def used(self) -> Iterator[None]:
         """Multiply so within, and as before afterwards. The setting is the process's, for a while."""
-        if self.path == DEFAULT:
-            yield
-            return
-        with float32_products("cpu", "bf16"):
+        if self.path == ONEDNN:
+            with float32_products("cpu", "bf16"):
+                yield
+        elif self.path == DIGITS:
+            with taken_by(digits.SignDigits()):
+                yield
+        else:
             yield
 
 
-def chosen_matmul(wanted: str, rows: int, columns: int, inner: int) -> Matmul:
+def chosen_matmul(
+    wanted: str, rows: int, columns: int, inner: int, *, signs: bool = False
+) -> Matmul:
     """The path to use for products (rows, inner) by (inner, columns) and the like.
 
     Args:
         wanted: ``auto`` measures, the others are taken as they are.
-        rows: of the first matrix.
-        columns: of the second.
-        inner: what they have in common.
+        rows: of the first matrix, samples.
+        columns: of the second, neurons.
+        inner: what they have in common, the input dimension.
+        signs: whether the first matrix holds signs alone, as ``digits`` need it.
 
     Raises:
-        ExpectedError: if `wanted` is no path, or this PyTorch has not got it.
+        ExpectedError: if `wanted` is no path, or cannot be had here.
     """
-    present = available()
+    countable = signs and digits.fit(rows, columns, inner)
+    present = tuple(path for path in available() if countable or path != DIGITS)
+    if wanted == DIGITS and DIGITS not in present:
+        needed = "digits take a processor with AMX, inputs that are signs, and d a multiple of 64"
+        raise ExpectedError("matmul", f"one of {', '.join((AUTO, *present))}", wanted, needed)
     check_choice("matmul", wanted, (AUTO, *present))
     if wanted != AUTO:
         return Matmul(wanted)
+    if DIGITS in present and rows >= FEWEST_ROWS and columns * inner <= MOST_WEIGHTS:
+        error, floats = _errors_in_digits(columns, inner)
+        if error <= ERROR_FACTOR * floats:
+            return Matmul(DIGITS, error)
     if ONEDNN not in present or rows * columns * inner < LEAST_WORK:
         return Matmul(DEFAULT)
     return _measured(min(rows, MOST_ROWS), min(columns, MOST_COLUMNS), min(inner, MOST_COLUMNS))
 
 
 def available() -> tuple[str, ...]:
-    """The paths that this PyTorch has."""
+    """The paths that this PyTorch and this processor have."""
     present = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return (DEFAULT, ONEDNN) if present and can_choose("cpu") else (DEFAULT,)
+    others = {ONEDNN: present and can_choose("cpu"), DIGITS: present and digits.available()}
+    return (DEFAULT, *(path for path, there in others.items() if there))
+
+
+@cache
+def _errors_in_digits(columns: int, inner: int) -> tuple[float, float]:
+    """The larger relative error of a step's two products in digits, and that of the default's."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(CHECKED_ROWS, inner, generator=generator).sign()
+    W = torch.randn(columns, inner, generator=generator)
+    slopes = torch.randn(CHECKED_ROWS, generator=generator)
+    exact = torch.mm(x.double(), W.double().T).relu_()
+    # one mask for both: a sample at the edge of a neuron counts whole or not at all
+    mask = (exact > 0).float()
+    exact_pulls = torch.mm(mask.double().mul_(slopes.double().unsqueeze(1)).T, x.double())
+    errors = []
+    for path in (Matmul(DIGITS), Matmul(DEFAULT)):
+        with path.used():
+            taken = current().taken(x)
+            active = current().activated(taken, W)
+            pulls = current().pulled(mask.clone(), slopes, taken)
+        errors.append(max(_relative(active, exact), _relative(pulls, exact_pulls)))
+    digit, floats = errors
+    return digit, floats
 
 
 @cache
@@ -115,7 +160,11 @@ def _measured(rows: int, columns: int, inner: int) -> Matmul:
 
 def _error(path: Matmul, left: Tensor, right: Tensor, exact: Tensor) -> float:
     with path.used():
-        return float((torch.mm(left, right) - exact).norm() / exact.norm())
+        return _relative(torch.mm(left, right), exact)
+
+
+def _relative(found: Tensor, exact: Tensor) -> float:
+    return float((found - exact).norm() / exact.norm())
 
 
 def _seconds(path: Matmul, left: Tensor, right: Tensor) -> float:

@@ -28,11 +28,17 @@ from phasetrack.checkpoint import (
 from phasetrack.ends import LOOK_EVERY, End
 from phasetrack.forecast import Forecast, predict
 from phasetrack.losses import LogisticLoss
-from phasetrack.memory import cached_bytes, host_memory, keep_freed, micro_batch
+from phasetrack.memory import (
+    DIGITS_PIECE,
+    cached_bytes,
+    host_memory,
+    keep_freed,
+    micro_batch,
+)
 from phasetrack.network import FusedTwoLayerNet
 from phasetrack.probes import default_probes
 from phasetrack.processes import ALONE, Processes, joined
-from phasetrack.products import AUTO, DEFAULT, Matmul, chosen_matmul
+from phasetrack.products import AUTO, DEFAULT, DIGITS, Matmul, chosen_matmul
 from phasetrack.run_directory import (
     CONFIG,
     SUMMARY,
@@ -85,8 +91,9 @@ def train(
         device: ``cpu`` or ``cuda[:i]``; samples and initial weights do not depend on it. Of several
             processes on ``cuda`` each takes a GPU of its machine.
         threads: torch's threads, of each process; None leaves them.
-        matmul: how the processor multiplies matrices (`products`): ``default``, ``onednn``, or ``auto``
-            for the fastest whose error is that of float32. The last bits of a run depend on it.
+        matmul: how the processor multiplies matrices (`products`): ``default``, ``onednn``, ``digits``
+            where all inputs are signs, or ``auto`` for the fastest whose error is that of float32. The last
+            bits of a run depend on it.
         sinks: further sinks, such as the console's.
         predicted: the forecast to show beside the run; computed if None.
         checkpoint_steps: save a checkpoint at every so many-th step.
@@ -108,8 +115,7 @@ def train(
         where = processes.agreed(lambda: _prepared(device, threads, settings, processes))
 
         def begin() -> _Start:
-            chosen = with_micro_batch(settings, where, processes.count)
-            path = _chosen_matmul(matmul, chosen, where)
+            chosen, path = settled(settings, where, matmul, processes.count)
             directory = create_run_directory(Path(out), run_name(chosen) if name is None else name)
             try:
                 forecast = predicted or _forecast(chosen)
@@ -175,7 +181,8 @@ def resume(
         def go_on() -> _Start:
             forecast = predicted or _forecast(settings)
             _warn_of_other_versions(config)
-            return _Start(directory, settings, _chosen_matmul(wanted, settings, where), forecast)
+            path = _chosen_matmul(wanted, settings, where, processes.count)
+            return _Start(directory, settings, path, forecast)
 
         start = processes.decided(go_on)
         return _Job(start, where, sinks, processes, resume=True).run(schedule)
@@ -417,8 +424,29 @@ class _Job:
             say(f"{what} could not be written, training goes on ({error!r})")
 
 
+def settled(
+    settings: RunSettings, device: torch.device, matmul: str = AUTO, processes: int = 1
+) -> tuple[RunSettings, Matmul]:
+    """The settings with `micro_batch` chosen, and how the processor multiplies matrices.
+
+    Args:
+        settings: of the run.
+        device: where it is trained.
+        matmul: see `train`.
+        processes: how many share the batch.
+
+    Raises:
+        ExpectedError: if `matmul` cannot be had.
+    """
+    chosen = _chosen_matmul(matmul, settings, device, processes)
+    return with_micro_batch(settings, device, processes, chosen.path), chosen
+
+
 def with_micro_batch(
-    settings: RunSettings, device: torch.device, processes: int = 1
+    settings: RunSettings,
+    device: torch.device,
+    processes: int = 1,
+    path: str = DEFAULT,
 ) -> RunSettings:
     """The settings with `micro_batch` chosen from d, width, batch and the device's cache or memory.
 
@@ -429,18 +457,25 @@ def with_micro_batch(
         settings: of the run.
         device: where it is trained.
         processes: how many share the batch, and the host's memory.
+        path: how the processor multiplies; by digits `DIGITS_PIECE` times as many samples at once.
     """
     if settings.micro_batch is not None:
         return settings
-    d, width, batch = settings.d, settings.width, -(-settings.batch_size // processes)
+    d, width, batch = settings.d, settings.width, _share_of(settings, processes)
     if device.type == "cuda":
         memory = torch.cuda.get_device_properties(device).total_memory
         chosen = micro_batch(d, width, batch, memory)
     else:
         there = host_memory()
         share = None if there is None else there // processes
-        chosen = micro_batch(d, width, batch, share, budget=cached_bytes(d, width))
+        budget = cached_bytes(d, width) * (DIGITS_PIECE if path == DIGITS else 1)
+        chosen = micro_batch(d, width, batch, share, budget=budget)
     return replace(settings, micro_batch=chosen)
+
+
+def _share_of(settings: RunSettings, processes: int) -> int:
+    """Samples of a batch that one of several processes takes, at most."""
+    return -(-settings.batch_size // processes)
 
 
 def _prepared(
@@ -466,10 +501,14 @@ def _recorded(directory: Path) -> tuple[dict[str, Any], RunSettings]:
     return config, recorded_settings(config, directory)
 
 
-def _chosen_matmul(wanted: str, settings: RunSettings, device: torch.device) -> Matmul:
+def _chosen_matmul(
+    wanted: str, settings: RunSettings, device: torch.device, processes: int
+) -> Matmul:
     if wanted == AUTO and device.type != "cpu":
         return Matmul(DEFAULT)  # there is nothing to choose: the paths are the processor's
-    return chosen_matmul(wanted, settings.piece, settings.width, settings.d)
+    samples = min(settings.piece, _share_of(settings, processes))
+    signs = device.type == "cpu" and _task(settings).signs
+    return chosen_matmul(wanted, samples, settings.width, settings.d, signs=signs)
 
 
 def _task(settings: RunSettings) -> DrawnTask:

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from phasetrack import LogisticLoss, TwoLayerNet, attach
+from phasetrack import LogisticLoss, TwoLayerNet, attach, digits
 from phasetrack.network import FusedTwoLayerNet
+from phasetrack.products import DIGITS, Matmul
 from phasetrack.tasks import XOR
 
 
@@ -49,6 +50,24 @@ def test_both_passes_written_out_are_those_of_autograd(d, width, m, dtype, toler
     )
     for ours, theirs in pairs:
         assert (ours - theirs).norm() <= tolerance * theirs.norm()
+
+
+@pytest.mark.skipif(not digits.available(), reason="no matrix units for bytes")
+def test_gradients_in_digits_are_those_of_autograd():
+    plain, fused = (kind(512, 256, seed=3) for kind in (TwoLayerNet, FusedTwoLayerNet))
+    x, y = XOR(512).sample(1000, seed=1, step=0)
+    expected = gradients(plain.double(), x.double(), y.double(), LogisticLoss())
+    by_floats = gradients(fused, x, y, LogisticLoss())
+    with Matmul(DIGITS).used():
+        torch.testing.assert_close(fused(x).double(), plain(x.double()), rtol=1e-6, atol=1e-6)
+        found = gradients(fused, x, y, LogisticLoss())
+        any_x = (x * 0.3).requires_grad_(True)  # a gradient by the inputs is taken of any inputs
+        torch.testing.assert_close(
+            fused(any_x).double(), plain(any_x.double()), rtol=1e-5, atol=1e-6
+        )
+    for ours, theirs, floats in zip(found, expected, by_floats, strict=True):
+        assert (ours.double() - theirs).norm() <= 1e-6 * theirs.norm()
+        assert not torch.equal(ours, floats)  # another way, it was
 
 
 def test_a_fused_pass_has_the_gradient_by_the_inputs_too():

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from phasetrack import ExpectedError, products
-from phasetrack.products import DEFAULT, ONEDNN, Matmul, chosen_matmul
+from phasetrack import ExpectedError, digits, products
+from phasetrack.passes import PLAIN, current
+from phasetrack.products import DEFAULT, DIGITS, ONEDNN, Matmul, chosen_matmul
 
 onednn = pytest.mark.skipif(ONEDNN not in products.available(), reason="this PyTorch lacks oneDNN")
 
@@ -62,6 +63,44 @@ def test_the_fastest_of_float32_error_is_chosen(errors, seconds, expected, monke
     chosen = chosen_matmul("auto", 1024, 512, 512)
     assert chosen.path == expected
     assert chosen.error == error[expected]
+
+
+@pytest.mark.parametrize(
+    "errors, shape, signs, expected",
+    [
+        ((1e-7, 3e-7), (2048, 512, 512), True, DIGITS),
+        ((1e-7, 3e-7), (2048, 512, 512), False, DEFAULT),  # inputs that are no signs have none
+        ((1e-3, 3e-7), (2048, 512, 512), True, DEFAULT),
+        ((float("nan"), 3e-7), (2048, 512, 512), True, DEFAULT),
+        ((1e-7, 3e-7), (2048, 512, 513), True, DEFAULT),
+        ((1e-7, 3e-7), (2047, 512, 512), True, DEFAULT),  # where they gain nothing
+        ((1e-7, 3e-7), (4096, 4096, 4096), True, DEFAULT),
+    ],
+)
+def test_digits_are_chosen_of_signs_where_they_gain(errors, shape, signs, expected, monkeypatch):
+    monkeypatch.setattr(products, "available", lambda: (DEFAULT, DIGITS))
+    monkeypatch.setattr(products, "_errors_in_digits", lambda *_: errors)
+    monkeypatch.setattr(products, "_measured", lambda *_: Matmul(DEFAULT))
+    assert chosen_matmul("auto", *shape, signs=signs).path == expected
+
+
+def test_digits_that_cannot_be_had_are_refused_with_what_they_take(monkeypatch):
+    monkeypatch.setattr(products, "available", lambda: (DEFAULT, DIGITS))
+    assert chosen_matmul("digits", 8, 4, 64, signs=True) == Matmul(DIGITS)
+    line = "got digits; digits take a processor with AMX, inputs that are signs, and d a multiple of 64"
+    for size, signs in ((64, False), (65, True)):
+        with pytest.raises(ExpectedError, match=line):
+            chosen_matmul("digits", 8, 4, size, signs=signs)
+
+
+@pytest.mark.skipif(not digits.available(), reason="no matrix units for bytes")
+def test_digits_are_used_within():
+    with Matmul(DIGITS).used():
+        assert isinstance(current(), digits.SignDigits)
+    assert current() is PLAIN
+
+    digit, floats = products._errors_in_digits(64, 512)
+    assert 1e-9 < digit < floats < 1e-6
 
 
 def test_the_errors_are_measured():

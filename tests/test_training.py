@@ -15,13 +15,16 @@ from phasetrack import (
     LogisticLoss,
     RunSettings,
     TwoLayerNet,
+    digits,
     memory,
     read_run,
+    resume,
     train,
 )
 from phasetrack.network import FusedTwoLayerNet
+from phasetrack.products import DEFAULT, DIGITS
 from phasetrack.tasks import XOR
-from phasetrack.training import fresh_sample
+from phasetrack.training import fresh_sample, with_micro_batch
 
 SMALL = RunSettings(d=64, width=128, batch=512)
 
@@ -105,6 +108,31 @@ def test_a_batch_too_large_for_memory_is_split_by_itself(tmp_path, monkeypatch):
     for name in whole.history:
         np.testing.assert_array_equal(parts.history[name], asked.history[name])
         np.testing.assert_allclose(parts.history[name], whole.history[name], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.skipif(not digits.available(), reason="no matrix units for bytes")
+def test_a_run_in_digits_is_that_of_floats_and_goes_on_in_them(tmp_path):
+    settings = RunSettings(d=64, width=128, batch=512, steps=60)
+    summaries = {
+        how: train(settings, out=tmp_path, name=how, matmul=how) for how in ("default", "digits")
+    }
+    assert [summary["matmul"]["path"] for summary in summaries.values()] == ["default", "digits"]
+    floats, bytes_ = (read_run(tmp_path / name) for name in summaries)
+    assert list(bytes_.history) == list(floats.history)
+    # a sample at the edge of a neuron may come to lie on its other side, as by any order of summation
+    for name, off in {"loss/train": 1e-4, "margin/min": 1e-2, "heaviness/zeta_star": 0.1}.items():
+        np.testing.assert_allclose(bytes_.history[name], floats.history[name], rtol=off)
+    assert not np.array_equal(bytes_.history["loss/train"], floats.history["loss/train"])
+    before = (tmp_path / "digits/history.jsonl").read_bytes()
+    (tmp_path / "digits/summary.json").unlink()
+    assert resume(tmp_path / "digits")["matmul"]["path"] == "digits"
+    assert (tmp_path / "digits/history.jsonl").read_bytes() == before
+
+
+def test_digits_take_more_samples_at_once():
+    settings, cpu = RunSettings(d=512, width=512, batch=16_384), torch.device("cpu")
+    pieces = [with_micro_batch(settings, cpu, path=how).piece for how in (DEFAULT, DIGITS)]
+    assert pieces == [2048, 2048 * memory.DIGITS_PIECE]
 
 
 def test_a_sample_that_does_not_fit_is_refused(monkeypatch):

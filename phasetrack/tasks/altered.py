@@ -23,6 +23,11 @@ class Altered(DrawnTask, Protocol):
 
     d: int
 
+    @property
+    def signs(self) -> bool:
+        """As those of the other task, which a change of signs keeps (see `DrawnTask.signs`)."""
+        return self._plain.signs
+
     def draw(self, count: int, *, seed: int, step: int, start: int = 0) -> tuple[Tensor, ...]:
         """What the other task draws, and who is among the share (see `DrawnTask.draw`)."""
         plain = self._plain.draw(count, seed=seed, step=step, start=start)

@@ -34,6 +34,11 @@ class XOR(DrawnTask):
         """Check d."""
         check_int("d", self.d, minimum=2)
 
+    @property
+    def signs(self) -> bool:
+        """They are (see `DrawnTask.signs`)."""
+        return True
+
     @cached_property
     def geometry(self) -> ClusterGeometry:
         """Clusters +-mu1 = +-(e1 - e2) with label +1 and +-mu2 = +-(e1 + e2) with label -1."""

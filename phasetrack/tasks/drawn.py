@@ -15,6 +15,11 @@ from phasetrack.tasks.bits import sent
 class DrawnTask(Task, Protocol):
     """A task whose samples follow, by the same operations every time, from what was drawn for them."""
 
+    @property
+    def signs(self) -> bool:
+        """Whether every input is -1 or 1 in all coordinates."""
+        return False
+
     def draw(self, count: int, *, seed: int, step: int, start: int = 0) -> tuple[Tensor, ...]:
         """What is random about samples start .. start + count - 1 of the batch of `step`.
 

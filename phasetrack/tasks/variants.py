@@ -97,6 +97,11 @@ class RotatedXOR(Altered):
         """Check d."""
         check_int("d", self.d, minimum=2)
 
+    @property
+    def signs(self) -> bool:
+        """Rotated they are none."""
+        return False
+
     @cached_property
     def rotation(self) -> Tensor:
         """Orthogonal, float64 (d, d), uniform; inputs are rows times it."""

@@ -24,6 +24,11 @@ def task(request):
     return make_task(request.param, D)
 
 
+def test_inputs_that_are_said_to_be_signs_are(task):
+    x, _ = task.sample(M, **SAMPLED)
+    assert task.signs == bool((x.abs() == 1).all())
+
+
 # y of the first coordinates, as in a truth table
 LABELS = {
     "xor": lambda a, b, *_: -a * b,

@@ -1,0 +1,48 @@
+"""The two products that a step of the paper's network is made of, and who takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor
+
+
+class Passes:
+    """The two products of a step, as PyTorch multiplies matrices."""
+
+    def taken(self, x: Tensor) -> Tensor:
+        """Inputs (m, d) as both products take them."""
+        return x
+
+    def activated(self, x: Tensor, W: Tensor) -> Tensor:
+        """relu(w_j . x_i), (m, p), of inputs as taken and W (p, d)."""
+        return torch.mm(x, W.T).relu_()
+
+    def pulled(self, active: Tensor, slopes: Tensor, x: Tensor) -> Tensor:
+        """sum_i g_i 1[active_ij > 0] x_i, (p, d), of slopes g (m,) and inputs as taken.
+
+        Uses `active` up: here it is g_i 1[active_ij > 0] then.
+        """
+        return torch.mm(active.sign_().mul_(slopes.unsqueeze(1)).T, x)
+
+
+PLAIN = Passes()
+_now: ContextVar[Passes] = ContextVar("passes", default=PLAIN)
+
+
+def current() -> Passes:
+    """Who takes the products now."""
+    return _now.get()
+
+
+@contextmanager
+def taken_by(passes: Passes) -> Iterator[None]:
+    """Somebody else takes them within."""
+    before = _now.set(passes)
+    try:
+        yield
+    finally:
+        _now.reset(before)

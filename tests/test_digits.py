@@ -1,0 +1,157 @@
+"""Products of signs in bytes: what float32 gives, closer to the truth."""
+
+import hypothesis.extra.numpy as arrays
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from phasetrack import digits
+from phasetrack.digits import LARGEST, PLACES, Digits, SignDigits
+from phasetrack.passes import PLAIN, current, taken_by
+
+matrix_units = pytest.mark.skipif(not digits.available(), reason="no matrix units for bytes")
+FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+def whole(found):
+    """What some digits say, in float64."""
+    places = zip(found.parts, PLACES, strict=True)
+    return sum(part.double() * place for part, place in places) * found.unit.double()
+
+
+def drawn(m, d, p, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    signs = torch.randn(m, d, generator=generator).sign()
+    # lengths of all sizes: each neuron has its own unit
+    W = torch.randn(p, d, generator=generator) * 10 ** torch.linspace(-6, 3, p).unsqueeze(1)
+    return signs, W, torch.randn(m, generator=generator)
+
+
+@given(arrays.arrays(np.float32, (5, 3), elements=FINITE))
+def test_digits_are_bytes_that_a_sign_may_turn_and_leave_out_a_unit_at_most(values):
+    numbers = torch.from_numpy(values)
+    largest = numbers.abs().amax(dim=0)
+    found = Digits.of(numbers, largest)
+    assert all(part.dtype == torch.int8 and (part != -128).all() for part in found.parts)
+    unit = largest.double() / LARGEST
+    left = (whole(found) - numbers.double()).abs()
+    assert (left <= 1.5 * unit + torch.finfo(torch.float32).tiny).all()
+
+
+@matrix_units
+@pytest.mark.parametrize(
+    "m, d, p", [(1, 64, 2), (3, 64, 5), (100, 128, 33), (257, 192, 100), (1000, 512, 512)]
+)
+def test_both_products_are_nearer_to_the_truth_than_those_of_floats(m, d, p):
+    x, W, slopes = drawn(m, d, p)
+    true = (x.double() @ W.double().T).relu()
+    errors = {}
+    for passes in (SignDigits(), PLAIN):
+        taken = passes.taken(x)
+        active = passes.activated(taken, W)
+        off = (active.double() - true).norm(dim=0) / (m**0.5 * W.double().norm(dim=1))
+        pulls = ((active > 0).double() * slopes.double().unsqueeze(1)).T @ x.double()
+        missed = passes.pulled(active, slopes, taken).double() - pulls
+        errors[passes] = off.max(), missed.norm() / pulls.norm()
+    (off, missed), (floats_off, floats_missed) = errors.values()
+    assert off < 3e-7 and missed < 2e-7
+    if m == 1000:  # enough to tell them apart
+        assert off < floats_off and missed < floats_missed
+
+
+@matrix_units
+@given(
+    m=st.integers(1, 70),
+    grains=st.integers(1, 9),
+    p=st.integers(2, 70),
+    seed=st.integers(0, 2**16),
+)
+def test_no_size_that_fits_is_multiplied_wrongly(m, grains, p, seed):
+    generator = torch.Generator().manual_seed(seed)
+    d = digits.GRAIN * grains
+    x = torch.randn(m, d, generator=generator).sign()
+    W = torch.randint(-127, 128, (p, d), generator=generator).float()
+    taken = SignDigits().taken(x)
+    active = SignDigits().activated(taken, W)
+    true = (x.double() @ W.double().T).relu()
+    assert (active.double() - true).abs().max() <= 1e-6 * d * 127
+    assert torch.equal(active > 0.5, true > 0.5)
+    ones = torch.ones(m)
+    counted = SignDigits().pulled(active, ones, taken)
+    mask = (active > 0).double()
+    assert (counted.double() - mask.T @ x.double()).abs().max() <= 1e-6 * m
+
+
+@matrix_units
+def test_threads_change_no_bit():
+    x, W, slopes = drawn(777, 320, 65)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            taken = SignDigits().taken(x)
+            active = SignDigits().activated(taken, W)
+            found.append((active, SignDigits().pulled(active, slopes, taken)))
+    finally:
+        torch.set_num_threads(before)
+    assert all(map(torch.equal, *found))
+
+
+@matrix_units
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_run_that_diverged_looks_like_one(value):
+    x, W, slopes = drawn(20, 64, 3)
+    taken = SignDigits().taken(x)
+    finite = SignDigits().activated(taken, W)
+    slopes[5], W[1, 7] = value, value
+    torch.testing.assert_close(
+        SignDigits().activated(taken, W), PLAIN.activated(x, W), equal_nan=True
+    )
+    pulled = SignDigits().pulled(finite.clone(), slopes, taken)
+    torch.testing.assert_close(pulled, PLAIN.pulled(finite, slopes, x), equal_nan=True)
+    assert not pulled.isfinite().all()
+
+
+@matrix_units
+def test_a_neuron_of_no_weight_and_a_batch_of_no_slope_stay_zero():
+    x, W, _ = drawn(20, 64, 3)
+    W[1] = 0.0
+    taken = SignDigits().taken(x)
+    active = SignDigits().activated(taken, W)
+    assert (active[:, 1] == 0).all() and (active[:, 2] > 0).any()
+    assert (SignDigits().pulled(active, torch.zeros(20), taken) == 0).all()
+
+
+@pytest.mark.parametrize(
+    "shape, expected",
+    [((8, 2, 64), True), ((8, 2, 65), False), ((8, 1, 64), False), ((2**24 + 1, 2, 64), False)],
+)
+def test_sizes_that_kernels_get_wrong_or_sums_overflow_do_not_fit(shape, expected):
+    assert digits.fit(*shape) is expected
+
+
+def test_without_matrix_units_or_the_operation_there_are_no_digits(monkeypatch):
+    digits.available.cache_clear()
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_int8": False}, raising=False)
+    assert not digits.available()
+    digits.available.cache_clear()
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_int8": True}, raising=False)
+
+    def gone(*_):
+        raise AttributeError("qlinear_pointwise")
+
+    monkeypatch.setattr(SignDigits, "activated", gone)
+    assert not digits.available()
+    digits.available.cache_clear()
+
+
+def test_products_are_taken_so_within_alone():
+    passes = SignDigits()
+    with taken_by(passes):
+        assert current() is passes
+    assert current() is PLAIN
+    with pytest.raises(KeyError), taken_by(passes):
+        raise KeyError
+    assert current() is PLAIN
