@@ -23,10 +23,10 @@ from torch import nn
 
 from phasetrack import LogisticLoss, RunSettings, TwoLayerNet, attach
 from phasetrack.network import FusedTwoLayerNet
-from phasetrack.products import AUTO, Matmul, chosen_matmul
+from phasetrack.products import AUTO, DEFAULT, Matmul, chosen_matmul
 from phasetrack.stepping import stepper
 from phasetrack.tasks import XOR
-from phasetrack.training import settled
+from phasetrack.training import settled, with_micro_batch
 
 CPU = torch.device("cpu")
 ETA = 1e-6  # the network stays where it starts, so that every round does the same work
@@ -97,12 +97,15 @@ def canonical(
 
 
 def measure(d: int, width: int, batch: int, rounds: int, logdir: Path) -> list[Row]:
-    settings, matmul = settled(RunSettings(d=d, width=width, batch=batch, eta=ETA), CPU)
+    given = RunSettings(d=d, width=width, batch=batch, eta=ETA)
+    settings, matmul = settled(given, CPU)
+    floats = with_micro_batch(given, CPU)
+    anything = chosen_matmul(AUTO, floats.piece, width, d)  # for inputs that are no signs, too
     with ExitStack() as until:
         cases = {
             "bare": bare(d, width, batch),
-            "floor": floor(d, width, batch, chosen_matmul(AUTO, batch, width, d)),
-            "plain": canonical(settings, TwoLayerNet, matmul, until),
+            "floor": floor(d, width, batch, anything),
+            "plain": canonical(floats, TwoLayerNet, anything, until),
             "fused": canonical(settings, FusedTwoLayerNet, matmul, until),
             "probed": canonical(settings, FusedTwoLayerNet, matmul, until, logdir),
         }
@@ -119,7 +122,9 @@ def measure(d: int, width: int, batch: int, rounds: int, logdir: Path) -> list[R
             "ms": milliseconds(times),
             "of bare": ratio(times, seconds["bare"]),
             "of floor": ratio(times, seconds["floor"]),
-            "matmul": matmul.path,
+            "matmul": {"bare": DEFAULT, "fused": matmul.path, "probed": matmul.path}.get(
+                name, anything.path
+            ),
         }
         for name, times in seconds.items()
     ]

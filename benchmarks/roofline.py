@@ -6,7 +6,8 @@ The least work are two matrix products, and reading and writing what they are ma
 faster of the device's rates of multiplication, on a large square and on the step's own shapes, and its
 bandwidth in a large copy, all measured in turns with the steps. `bare` is the loop as one writes it;
 `call by call` is phasetrack's step where a GPU is asked for each operation, in place of the graph that
-`unprobed` plays. `probed` is with every default probe, history and TensorBoard.
+`unprobed` plays. `probed` is with every default probe, history and TensorBoard. All multiply float32, as
+the roof does, also where `phasetrack run` would multiply signs in bytes.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 A processor with matrix units (AMX) multiplies bytes many times as fast as float32, and adds the products up
 without rounding. A float32 matrix is three digits of a byte each, times a unit for each neuron; signs, and which
 neurons are active, are bytes as they are. So a product becomes three of bytes, and its error stays that of
-float32: what the digits leave out is 2^-23 of a neuron's largest weight, or of the batch's largest slope.
+float32, in the norm: what the digits leave out is 2^-23 of a neuron's largest weight, or of the batch's largest
+slope, however small the others are.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ from phasetrack.passes import PLAIN, Passes
 BASE = 254
 PLACES = (float(BASE**2), float(BASE), 1.0)
 LARGEST = 127 * BASE**2
+SMALLEST = (
+    2 * LARGEST * torch.finfo(torch.float32).tiny
+)  # the unit of anything less would lose digits itself
 # What one product may add up, so that no sum reaches 2^31.
 MOST_INNER = 2**24
-# Inner dimensions that are no multiple of it, oneDNN's kernels for matrix units get wrong (3.12, found here by
-# comparing each product with the exact one), and PyTorch that of a mask of one neuron.
+# Input dimensions that are no multiple of it, oneDNN's kernels for matrix units get wrong (3.12, found here by
+# comparing each product with the exact one), and PyTorch the gradient of a single neuron.
 GRAIN = 64
 
 
@@ -40,8 +44,8 @@ class Digits(NamedTuple):
 
     @classmethod
     def of(cls, values: Tensor, largest: Tensor) -> Digits:
-        """The digits of finite float32 numbers, and the largest absolute value, broadcast over them."""
-        unit = largest.div(LARGEST).clamp_min_(torch.finfo(torch.float32).tiny)
+        """The digits of float32 numbers, and the largest absolute value, `countable` and broadcast over them."""
+        unit = largest.div(LARGEST)
         rest = values.div(
             unit
         ).round_()  # whole and below 2^23, so that nothing further on is rounded
@@ -56,14 +60,14 @@ class Digits(NamedTuple):
 class SignDigits(Passes):
     """The two products of a step in float32 on the processor, where all inputs are -1 or 1."""
 
-    def taken(self, x: Tensor) -> Tensor:
+    def prepared(self, x: Tensor) -> Tensor:
         """The signs as bytes."""
         return x.to(torch.int8, memory_format=torch.contiguous_format)
 
     def activated(self, x: Tensor, W: Tensor) -> Tensor:
         """See `Passes.activated`."""
         largest = W.abs().amax(dim=1)
-        if not largest.sum().isfinite():  # a run that diverged is to look like one
+        if not countable(largest):
             return PLAIN.activated(x.to(W.dtype), W)
         parts, unit = Digits.of(W.T.contiguous(), largest)
         first, middle, last = (
@@ -74,7 +78,7 @@ class SignDigits(Passes):
     def pulled(self, active: Tensor, slopes: Tensor, x: Tensor) -> Tensor:
         """See `Passes.pulled`."""
         largest = slopes.abs().amax()
-        if not largest.isfinite():
+        if not countable(largest):
             return PLAIN.pulled(active, slopes, x.to(active.dtype))
         parts, unit = Digits.of(slopes, largest)
         weighted = x.new_empty(len(x), len(parts), x.shape[1])
@@ -88,6 +92,11 @@ class SignDigits(Passes):
         return pulls
 
 
+def countable(largest: Tensor) -> bool:
+    """Whether numbers of these largest absolute values have digits; a run that diverged has none."""
+    return bool(((largest >= SMALLEST) & (largest < torch.inf)).all())
+
+
 def fit(samples: int, neurons: int, d: int) -> bool:
     """Whether products of these sizes can be taken in digits."""
     return d % GRAIN == 0 and neurons > 1 and max(samples, d) <= MOST_INNER
@@ -99,12 +108,14 @@ def available() -> bool:
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     if not capabilities.get("amx_int8"):
         return False
-    ones = torch.ones(2, GRAIN)
-    try:  # no operation that PyTorch promises to keep
-        made = SignDigits().activated(SignDigits().taken(ones), ones)
+    ones, passes = torch.ones(2, GRAIN), SignDigits()
+    signs = passes.prepared(ones)
+    try:  # they are none that PyTorch promises to keep
+        active = passes.activated(signs, ones)
+        pulls = passes.pulled(active.clone(), ones[:, 0], signs)
     except (AttributeError, RuntimeError, TypeError):
         return False
-    return bool((made == GRAIN).all())
+    return bool((active == GRAIN).all() and (pulls == 2).all())
 
 
 class _Factor:

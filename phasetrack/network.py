@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.compiler import is_compiling
 
-from phasetrack import passes
 from phasetrack._checks import check_float, check_int
+from phasetrack.passes import PLAIN, current
 
 
 class TwoLayerNet(nn.Module):
@@ -82,8 +83,9 @@ class _TwoLayers(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, W: Tensor, A: Tensor, scale: float) -> Tensor:
         """Outputs (m,) for inputs (m, d), W (p, d) and A (1, p)."""
-        ctx.passes = passes.PLAIN if ctx.needs_input_grad[0] else passes.current()
-        x = ctx.passes.taken(x)
+        plain = is_compiling() or ctx.needs_input_grad[0] or W.dtype != torch.float32
+        ctx.passes = PLAIN if plain else current()
+        x = ctx.passes.prepared(x)
         active = ctx.passes.activated(x, W)
         ctx.save_for_backward(x, W, A, active)
         ctx.scale = scale

@@ -13,16 +13,16 @@ from torch import Tensor
 class Passes:
     """The two products of a step, as PyTorch multiplies matrices."""
 
-    def taken(self, x: Tensor) -> Tensor:
-        """Inputs (m, d) as both products take them."""
+    def prepared(self, x: Tensor) -> Tensor:
+        """Inputs (m, d) as both products want them."""
         return x
 
     def activated(self, x: Tensor, W: Tensor) -> Tensor:
-        """relu(w_j . x_i), (m, p), of inputs as taken and W (p, d)."""
+        """relu(w_j . x_i), (m, p), of inputs as prepared and W (p, d)."""
         return torch.mm(x, W.T).relu_()
 
     def pulled(self, active: Tensor, slopes: Tensor, x: Tensor) -> Tensor:
-        """sum_i g_i 1[active_ij > 0] x_i, (p, d), of slopes g (m,) and inputs as taken.
+        """sum_i g_i 1[active_ij > 0] x_i, (p, d), of slopes g (m,) and inputs as prepared.
 
         Uses `active` up: here it is g_i 1[active_ij > 0] then.
         """
@@ -39,8 +39,8 @@ def current() -> Passes:
 
 
 @contextmanager
-def taken_by(passes: Passes) -> Iterator[None]:
-    """Somebody else takes them within."""
+def passing(passes: Passes) -> Iterator[None]:
+    """Somebody else takes them within, in this thread."""
     before = _now.set(passes)
     try:
         yield

@@ -22,7 +22,7 @@ from torch import Tensor
 from phasetrack import digits
 from phasetrack._checks import ExpectedError, check_choice
 from phasetrack._precision import can_choose, float32_products
-from phasetrack.passes import current, taken_by
+from phasetrack.passes import PLAIN, passing
 
 DEFAULT, ONEDNN, DIGITS, AUTO = "default", "onednn", "digits", "auto"
 MATMULS = (AUTO, DEFAULT, ONEDNN, DIGITS)
@@ -34,10 +34,10 @@ ERROR_FACTOR = 4.0
 # ... and, for oneDNN, if it is faster by this factor: a clear gain, so that the choice, on which the last
 # bits of a run depend, is the same whenever it is made on one machine (chosen here) ...
 SPEED_FACTOR = 1.25
-# ... and digits where they are known to gain, whatever the hour of a shared machine says: a quarter of a step's
-# time at so many rows, half at four times as many. Every piece of a batch makes them anew, in 30 bytes a
-# weight (chosen here).
-FEWEST_ROWS, MOST_WEIGHTS = 2048, 2**22
+# ... and digits where they are known to gain, whatever the hour of a shared machine says: a quarter of the
+# products' time at the least of these sizes, more than half at d = p = 512 and 8192 rows. Every piece of a batch
+# makes them anew, in 30 bytes a weight (chosen here).
+FEWEST_ROWS, FEWEST_COLUMNS, FEWEST_INNER, MOST_WEIGHTS = 2048, 256, 256, 2**22
 CHECKED_ROWS = 500  # of the products whose error is measured in digits
 # Products with fewer multiplications take well under a millisecond by any path: not measured, and the
 # default is taken (chosen here).
@@ -67,12 +67,16 @@ class Matmul:
 
     @contextmanager
     def used(self) -> Iterator[None]:
-        """Multiply so within, and as before afterwards. The setting is the process's, for a while."""
+        """Multiply so within, and as before afterwards.
+
+        For oneDNN the setting is the process's, for a while. In digits the paper's network multiplies, written
+        out (`FusedTwoLayerNet`): inputs that are no signs come out wrong then.
+        """
         if self.path == ONEDNN:
             with float32_products("cpu", "bf16"):
                 yield
         elif self.path == DIGITS:
-            with taken_by(digits.SignDigits()):
+            with passing(digits.SignDigits()):
                 yield
         else:
             yield
@@ -93,18 +97,24 @@ def chosen_matmul(
     Raises:
         ExpectedError: if `wanted` is no path, or cannot be had here.
     """
-    countable = signs and digits.fit(rows, columns, inner)
-    present = tuple(path for path in available() if countable or path != DIGITS)
-    if wanted == DIGITS and DIGITS not in present:
-        needed = "digits take a processor with AMX, inputs that are signs, and d a multiple of 64"
-        raise ExpectedError("matmul", f"one of {', '.join((AUTO, *present))}", wanted, needed)
+    fit = signs and digits.fit(rows, columns, inner)
+    present = tuple(path for path in available() if fit or path != DIGITS)
+    if wanted == DIGITS:
+        found = _in_digits(columns, inner) if DIGITS in present else None
+        if found is None:
+            needed = (
+                "digits take a processor with AMX, inputs that are signs, and d a multiple of 64"
+            )
+            raise ExpectedError("matmul", f"one of {', '.join((AUTO, *present))}", wanted, needed)
+        return found
     check_choice("matmul", wanted, (AUTO, *present))
     if wanted != AUTO:
         return Matmul(wanted)
-    if DIGITS in present and rows >= FEWEST_ROWS and columns * inner <= MOST_WEIGHTS:
-        error, floats = _errors_in_digits(columns, inner)
-        if error <= ERROR_FACTOR * floats:
-            return Matmul(DIGITS, error)
+    many = rows >= FEWEST_ROWS and columns >= FEWEST_COLUMNS and inner >= FEWEST_INNER
+    if DIGITS in present and many and columns * inner <= MOST_WEIGHTS:
+        found = _in_digits(columns, inner)
+        if found is not None:
+            return found
     if ONEDNN not in present or rows * columns * inner < LEAST_WORK:
         return Matmul(DEFAULT)
     return _measured(min(rows, MOST_ROWS), min(columns, MOST_COLUMNS), min(inner, MOST_COLUMNS))
@@ -118,6 +128,12 @@ def available() -> tuple[str, ...]:
 
 
 @cache
+def _in_digits(columns: int, inner: int) -> Matmul | None:
+    """Digits, if both products of a step come out in them as in float32."""
+    digit, floats = _errors_in_digits(columns, inner)
+    return Matmul(DIGITS, digit) if digit <= ERROR_FACTOR * floats else None
+
+
 def _errors_in_digits(columns: int, inner: int) -> tuple[float, float]:
     """The larger relative error of a step's two products in digits, and that of the default's."""
     generator = torch.Generator().manual_seed(0)
@@ -129,11 +145,10 @@ def _errors_in_digits(columns: int, inner: int) -> tuple[float, float]:
     mask = (exact > 0).float()
     exact_pulls = torch.mm(mask.double().mul_(slopes.double().unsqueeze(1)).T, x.double())
     errors = []
-    for path in (Matmul(DIGITS), Matmul(DEFAULT)):
-        with path.used():
-            taken = current().taken(x)
-            active = current().activated(taken, W)
-            pulls = current().pulled(mask.clone(), slopes, taken)
+    for passes in (digits.SignDigits(), PLAIN):
+        prepared = passes.prepared(x)
+        active = passes.activated(prepared, W)
+        pulls = passes.pulled(mask.clone(), slopes, prepared)
         errors.append(max(_relative(active, exact), _relative(pulls, exact_pulls)))
     digit, floats = errors
     return digit, floats

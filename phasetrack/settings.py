@@ -90,8 +90,8 @@ class RunSettings:
         train: ``both``, ``first`` or ``second`` layer.
         every: record every n-th step.
         target: loss at which the run is FITTED.
-        micro_batch: samples held in memory at once; None means chosen from d, width, batch and the
-            memory there is (`memory.micro_batch`).
+        micro_batch: samples held in memory at once; None means chosen from d, width, batch, how
+            matrices are multiplied, and the memory there is (`memory.micro_batch`).
         shuffle_labels: give each sample the label of another (a run that cannot succeed).
         snapshots: save the weights at every such recorded step; None saves none.
         gradient_error: also read the first-order error of the parameter gradient (costs two

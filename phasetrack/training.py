@@ -151,7 +151,7 @@ def resume(
         run: the run directory.
         device: None takes that of before.
         threads: None takes those of before.
-        matmul: None takes that of before.
+        matmul: None takes that of before, or chooses where that cannot be had, and says so.
         sinks: further sinks, such as the console's.
         predicted: the forecast of the same settings, if it is at hand.
         checkpoint_steps: as for `train`; None takes what was asked for before.
@@ -181,7 +181,13 @@ def resume(
         def go_on() -> _Start:
             forecast = predicted or _forecast(settings)
             _warn_of_other_versions(config)
-            path = _chosen_matmul(wanted, settings, where, processes.count)
+            try:
+                path = _chosen_matmul(wanted, settings, where)
+            except ExpectedError as error:
+                if matmul is not None:
+                    raise
+                say(f"the run goes on, but not to the bit as it would have ({error})")
+                path = _chosen_matmul(AUTO, settings, where)
             return _Start(directory, settings, path, forecast)
 
         start = processes.decided(go_on)
@@ -438,8 +444,13 @@ def settled(
     Raises:
         ExpectedError: if `matmul` cannot be had.
     """
-    chosen = _chosen_matmul(matmul, settings, device, processes)
-    return with_micro_batch(settings, device, processes, chosen.path), chosen
+    # by what it would take at once each path is judged, as when the run goes on
+    digits = with_micro_batch(settings, device, processes, DIGITS)
+    chosen = _chosen_matmul(matmul, digits, device)
+    if chosen.path == DIGITS:
+        return digits, chosen
+    floats = with_micro_batch(settings, device, processes)
+    return floats, _chosen_matmul(matmul, floats, device)
 
 
 def with_micro_batch(
@@ -448,10 +459,10 @@ def with_micro_batch(
     processes: int = 1,
     path: str = DEFAULT,
 ) -> RunSettings:
-    """The settings with `micro_batch` chosen from d, width, batch and the device's cache or memory.
+    """The settings with `micro_batch` chosen from d, width, batch, path, and the device's cache or memory.
 
     A number that was given stays. The one chosen is recorded in ``config.json``, so that a run can be
-    repeated to the bit elsewhere.
+    repeated to the bit elsewhere with the same `matmul`.
 
     Args:
         settings: of the run.
@@ -461,7 +472,7 @@ def with_micro_batch(
     """
     if settings.micro_batch is not None:
         return settings
-    d, width, batch = settings.d, settings.width, _share_of(settings, processes)
+    d, width, batch = settings.d, settings.width, -(-settings.batch_size // processes)
     if device.type == "cuda":
         memory = torch.cuda.get_device_properties(device).total_memory
         chosen = micro_batch(d, width, batch, memory)
@@ -471,11 +482,6 @@ def with_micro_batch(
         budget = cached_bytes(d, width) * (DIGITS_PIECE if path == DIGITS else 1)
         chosen = micro_batch(d, width, batch, share, budget=budget)
     return replace(settings, micro_batch=chosen)
-
-
-def _share_of(settings: RunSettings, processes: int) -> int:
-    """Samples of a batch that one of several processes takes, at most."""
-    return -(-settings.batch_size // processes)
 
 
 def _prepared(
@@ -501,14 +507,11 @@ def _recorded(directory: Path) -> tuple[dict[str, Any], RunSettings]:
     return config, recorded_settings(config, directory)
 
 
-def _chosen_matmul(
-    wanted: str, settings: RunSettings, device: torch.device, processes: int
-) -> Matmul:
+def _chosen_matmul(wanted: str, settings: RunSettings, device: torch.device) -> Matmul:
     if wanted == AUTO and device.type != "cpu":
         return Matmul(DEFAULT)  # there is nothing to choose: the paths are the processor's
-    samples = min(settings.piece, _share_of(settings, processes))
     signs = device.type == "cpu" and _task(settings).signs
-    return chosen_matmul(wanted, samples, settings.width, settings.d, signs=signs)
+    return chosen_matmul(wanted, settings.piece, settings.width, settings.d, signs=signs)
 
 
 def _task(settings: RunSettings) -> DrawnTask:

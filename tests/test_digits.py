@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phasetrack import digits
-from phasetrack.digits import LARGEST, PLACES, Digits, SignDigits
-from phasetrack.passes import PLAIN, current, taken_by
+from phasetrack.digits import LARGEST, PLACES, SMALLEST, Digits, SignDigits
+from phasetrack.passes import PLAIN, current, passing
 
 matrix_units = pytest.mark.skipif(not digits.available(), reason="no matrix units for bytes")
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -32,12 +32,13 @@ def drawn(m, d, p, seed=0):
 @given(arrays.arrays(np.float32, (5, 3), elements=FINITE))
 def test_digits_are_bytes_that_a_sign_may_turn_and_leave_out_a_unit_at_most(values):
     numbers = torch.from_numpy(values)
+    numbers[0] = numbers[0].abs().clamp_min(SMALLEST)
     largest = numbers.abs().amax(dim=0)
+    assert digits.countable(largest)
     found = Digits.of(numbers, largest)
     assert all(part.dtype == torch.int8 and (part != -128).all() for part in found.parts)
-    unit = largest.double() / LARGEST
     left = (whole(found) - numbers.double()).abs()
-    assert (left <= 1.5 * unit + torch.finfo(torch.float32).tiny).all()
+    assert (left <= 1.5 * largest.double() / LARGEST).all()
 
 
 @matrix_units
@@ -49,11 +50,11 @@ def test_both_products_are_nearer_to_the_truth_than_those_of_floats(m, d, p):
     true = (x.double() @ W.double().T).relu()
     errors = {}
     for passes in (SignDigits(), PLAIN):
-        taken = passes.taken(x)
-        active = passes.activated(taken, W)
+        bytes_ = passes.prepared(x)
+        active = passes.activated(bytes_, W)
         off = (active.double() - true).norm(dim=0) / (m**0.5 * W.double().norm(dim=1))
         pulls = ((active > 0).double() * slopes.double().unsqueeze(1)).T @ x.double()
-        missed = passes.pulled(active, slopes, taken).double() - pulls
+        missed = passes.pulled(active, slopes, bytes_).double() - pulls
         errors[passes] = off.max(), missed.norm() / pulls.norm()
     (off, missed), (floats_off, floats_missed) = errors.values()
     assert off < 3e-7 and missed < 2e-7
@@ -73,13 +74,13 @@ def test_no_size_that_fits_is_multiplied_wrongly(m, grains, p, seed):
     d = digits.GRAIN * grains
     x = torch.randn(m, d, generator=generator).sign()
     W = torch.randint(-127, 128, (p, d), generator=generator).float()
-    taken = SignDigits().taken(x)
-    active = SignDigits().activated(taken, W)
+    bytes_ = SignDigits().prepared(x)
+    active = SignDigits().activated(bytes_, W)
     true = (x.double() @ W.double().T).relu()
     assert (active.double() - true).abs().max() <= 1e-6 * d * 127
     assert torch.equal(active > 0.5, true > 0.5)
     ones = torch.ones(m)
-    counted = SignDigits().pulled(active, ones, taken)
+    counted = SignDigits().pulled(active, ones, bytes_)
     mask = (active > 0).double()
     assert (counted.double() - mask.T @ x.double()).abs().max() <= 1e-6 * m
 
@@ -91,9 +92,9 @@ def test_threads_change_no_bit():
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            taken = SignDigits().taken(x)
-            active = SignDigits().activated(taken, W)
-            found.append((active, SignDigits().pulled(active, slopes, taken)))
+            bytes_ = SignDigits().prepared(x)
+            active = SignDigits().activated(bytes_, W)
+            found.append((active, SignDigits().pulled(active, slopes, bytes_)))
     finally:
         torch.set_num_threads(before)
     assert all(map(torch.equal, *found))
@@ -103,25 +104,37 @@ def test_threads_change_no_bit():
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_run_that_diverged_looks_like_one(value):
     x, W, slopes = drawn(20, 64, 3)
-    taken = SignDigits().taken(x)
-    finite = SignDigits().activated(taken, W)
+    bytes_ = SignDigits().prepared(x)
+    finite = SignDigits().activated(bytes_, W)
     slopes[5], W[1, 7] = value, value
     torch.testing.assert_close(
-        SignDigits().activated(taken, W), PLAIN.activated(x, W), equal_nan=True
+        SignDigits().activated(bytes_, W), PLAIN.activated(x, W), equal_nan=True
     )
-    pulled = SignDigits().pulled(finite.clone(), slopes, taken)
+    pulled = SignDigits().pulled(finite.clone(), slopes, bytes_)
     torch.testing.assert_close(pulled, PLAIN.pulled(finite, slopes, x), equal_nan=True)
     assert not pulled.isfinite().all()
+
+
+@matrix_units
+def test_what_is_too_small_for_digits_is_left_to_floats():
+    x, W, slopes = drawn(20, 64, 3)
+    W *= 1e-33
+    slopes *= 1e-36
+    bytes_ = SignDigits().prepared(x)
+    active = SignDigits().activated(bytes_, W)
+    torch.testing.assert_close(active, PLAIN.activated(x, W), rtol=0, atol=0)
+    pulled = SignDigits().pulled(active.clone(), slopes, bytes_)
+    torch.testing.assert_close(pulled, PLAIN.pulled(active, slopes, x), rtol=0, atol=0)
 
 
 @matrix_units
 def test_a_neuron_of_no_weight_and_a_batch_of_no_slope_stay_zero():
     x, W, _ = drawn(20, 64, 3)
     W[1] = 0.0
-    taken = SignDigits().taken(x)
-    active = SignDigits().activated(taken, W)
+    bytes_ = SignDigits().prepared(x)
+    active = SignDigits().activated(bytes_, W)
     assert (active[:, 1] == 0).all() and (active[:, 2] > 0).any()
-    assert (SignDigits().pulled(active, torch.zeros(20), taken) == 0).all()
+    assert (SignDigits().pulled(active, torch.zeros(20), bytes_) == 0).all()
 
 
 @pytest.mark.parametrize(
@@ -132,26 +145,38 @@ def test_sizes_that_kernels_get_wrong_or_sums_overflow_do_not_fit(shape, expecte
     assert digits.fit(*shape) is expected
 
 
-def test_without_matrix_units_or_the_operation_there_are_no_digits(monkeypatch):
+@pytest.fixture
+def asked_again():
     digits.available.cache_clear()
+    yield
+    digits.available.cache_clear()
+
+
+def test_without_matrix_units_there_are_no_digits(monkeypatch, asked_again):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_int8": False}, raising=False)
     assert not digits.available()
-    digits.available.cache_clear()
+
+
+@pytest.mark.parametrize("gone", ["activated", "pulled"])
+def test_without_the_operations_there_are_no_digits(gone, monkeypatch, asked_again):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_int8": True}, raising=False)
 
-    def gone(*_):
-        raise AttributeError("qlinear_pointwise")
+    def missing(*_):
+        raise AttributeError("no such operation")
 
-    monkeypatch.setattr(SignDigits, "activated", gone)
-    assert not digits.available()
+    monkeypatch.setattr(SignDigits, "activated", lambda *_: torch.full((2, 2), 64.0))
+    monkeypatch.setattr(SignDigits, "pulled", lambda *_: torch.full((2, 64), 2.0))
+    assert digits.available()
     digits.available.cache_clear()
+    monkeypatch.setattr(SignDigits, gone, missing)
+    assert not digits.available()
 
 
 def test_products_are_taken_so_within_alone():
     passes = SignDigits()
-    with taken_by(passes):
+    with passing(passes):
         assert current() is passes
     assert current() is PLAIN
-    with pytest.raises(KeyError), taken_by(passes):
+    with pytest.raises(KeyError), passing(passes):
         raise KeyError
     assert current() is PLAIN

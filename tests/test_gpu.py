@@ -157,4 +157,4 @@ def test_a_state_from_the_gpu_is_one_of_the_host(gpu):
 
 def test_the_processors_ways_to_multiply_are_not_measured_for_a_gpu():
     settings = RunSettings(d=512, width=512, batch=8192)
-    assert _chosen_matmul("auto", settings, torch.device("cuda"), processes=1) == Matmul(DEFAULT)
+    assert _chosen_matmul("auto", settings, torch.device("cuda")) == Matmul(DEFAULT)

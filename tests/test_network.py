@@ -70,6 +70,27 @@ def test_gradients_in_digits_are_those_of_autograd():
         assert not torch.equal(ours, floats)  # another way, it was
 
 
+@pytest.mark.skipif(not digits.available(), reason="no matrix units for bytes")
+def test_gradients_in_digits_add_up_over_pieces():
+    whole, parts = (FusedTwoLayerNet(64, 32, seed=1) for _ in range(2))
+    x, y = XOR(64).sample(131, seed=1, step=0)
+    with Matmul(DIGITS).used():
+        expected = gradients(whole, x, y, LogisticLoss())
+        for piece in (slice(0, 65), slice(65, 130), slice(130, 131)):
+            (LogisticLoss()(parts(x[piece]), y[piece]) * (len(y[piece]) / 131)).backward()
+    for weight, gradient in zip(parts.parameters(), expected, strict=True):
+        torch.testing.assert_close(weight.grad, gradient, rtol=1e-5, atol=1e-7)
+
+
+# torch.compile makes the function an instance, of which PyTorch itself warns
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_a_fused_network_compiles_whole():
+    net = FusedTwoLayerNet(8, 4, seed=1)
+    x = torch.ones(3, 8)
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), net(x))
+
+
 def test_a_fused_pass_has_the_gradient_by_the_inputs_too():
     x = torch.randn(4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     found = []

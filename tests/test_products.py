@@ -12,9 +12,11 @@ onednn = pytest.mark.skipif(ONEDNN not in products.available(), reason="this PyT
 
 @pytest.fixture(autouse=True)
 def fresh():
-    products._measured.cache_clear()
+    for measured in (products._measured, products._in_digits):
+        measured.cache_clear()
     yield
-    products._measured.cache_clear()
+    for measured in (products._measured, products._in_digits):
+        measured.cache_clear()
 
 
 def setting():
@@ -74,23 +76,37 @@ def test_the_fastest_of_float32_error_is_chosen(errors, seconds, expected, monke
         ((float("nan"), 3e-7), (2048, 512, 512), True, DEFAULT),
         ((1e-7, 3e-7), (2048, 512, 513), True, DEFAULT),
         ((1e-7, 3e-7), (2047, 512, 512), True, DEFAULT),  # where they gain nothing
+        ((1e-7, 3e-7), (8192, 255, 512), True, DEFAULT),
+        ((1e-7, 3e-7), (8192, 512, 192), True, DEFAULT),
         ((1e-7, 3e-7), (4096, 4096, 4096), True, DEFAULT),
     ],
 )
 def test_digits_are_chosen_of_signs_where_they_gain(errors, shape, signs, expected, monkeypatch):
-    monkeypatch.setattr(products, "available", lambda: (DEFAULT, DIGITS))
+    monkeypatch.setattr(products, "available", lambda: (DEFAULT, ONEDNN, DIGITS))
     monkeypatch.setattr(products, "_errors_in_digits", lambda *_: errors)
     monkeypatch.setattr(products, "_measured", lambda *_: Matmul(DEFAULT))
     assert chosen_matmul("auto", *shape, signs=signs).path == expected
 
 
-def test_digits_that_cannot_be_had_are_refused_with_what_they_take(monkeypatch):
+@pytest.mark.parametrize(
+    "shape, signs, error",
+    [((8, 4, 64), False, 1e-7), ((8, 4, 65), True, 1e-7), ((8, 4, 64), True, 1e-3)],
+    ids=["no signs", "no multiple of 64", "wrong"],
+)
+def test_digits_that_cannot_be_had_are_refused_with_what_they_take(
+    shape, signs, error, monkeypatch
+):
     monkeypatch.setattr(products, "available", lambda: (DEFAULT, DIGITS))
-    assert chosen_matmul("digits", 8, 4, 64, signs=True) == Matmul(DIGITS)
+    monkeypatch.setattr(products, "_errors_in_digits", lambda *_: (error, 3e-7))
     line = "got digits; digits take a processor with AMX, inputs that are signs, and d a multiple of 64"
-    for size, signs in ((64, False), (65, True)):
-        with pytest.raises(ExpectedError, match=line):
-            chosen_matmul("digits", 8, 4, size, signs=signs)
+    with pytest.raises(ExpectedError, match=line):
+        chosen_matmul("digits", *shape, signs=signs)
+
+
+def test_digits_can_be_fixed_where_they_gain_nothing(monkeypatch):
+    monkeypatch.setattr(products, "available", lambda: (DEFAULT, DIGITS))
+    monkeypatch.setattr(products, "_errors_in_digits", lambda *_: (1e-7, 3e-7))
+    assert chosen_matmul("digits", 8, 4, 64, signs=True) == Matmul(DIGITS, 1e-7)
 
 
 @pytest.mark.skipif(not digits.available(), reason="no matrix units for bytes")

@@ -17,14 +17,16 @@ from phasetrack import (
     TwoLayerNet,
     digits,
     memory,
+    products,
     read_run,
     resume,
     train,
 )
+from phasetrack._guard import TrackingWarning
 from phasetrack.network import FusedTwoLayerNet
-from phasetrack.products import DEFAULT, DIGITS
+from phasetrack.products import DEFAULT, DIGITS, Matmul
 from phasetrack.tasks import XOR
-from phasetrack.training import fresh_sample, with_micro_batch
+from phasetrack.training import fresh_sample, settled, with_micro_batch
 
 SMALL = RunSettings(d=64, width=128, batch=512)
 
@@ -127,6 +129,28 @@ def test_a_run_in_digits_is_that_of_floats_and_goes_on_in_them(tmp_path):
     (tmp_path / "digits/summary.json").unlink()
     assert resume(tmp_path / "digits")["matmul"]["path"] == "digits"
     assert (tmp_path / "digits/history.jsonl").read_bytes() == before
+
+
+@pytest.mark.skipif(not digits.available(), reason="no matrix units for bytes")
+def test_a_run_in_digits_goes_on_without_them_and_says_so(tmp_path, monkeypatch):
+    settings = RunSettings(d=64, width=32, batch=64, steps=5)
+    train(settings, out=tmp_path, name="run", matmul="digits")
+    monkeypatch.setattr(products, "available", lambda: (DEFAULT,))
+    with pytest.warns(TrackingWarning, match=r"not to the bit .* got digits"):
+        assert resume(tmp_path / "run")["matmul"]["path"] == DEFAULT
+    with pytest.raises(ExpectedError, match="got digits"):
+        resume(tmp_path / "run", matmul="digits")
+
+
+@pytest.mark.parametrize("batch, expected", [(2048, DIGITS), (4000, DEFAULT)])
+def test_what_is_settled_stays_so(batch, expected, monkeypatch):
+    monkeypatch.setattr(products, "available", lambda: (DEFAULT, DIGITS))
+    monkeypatch.setattr(products, "_in_digits", lambda *_: Matmul(DIGITS, 1e-7))
+    cpu = torch.device("cpu")
+    # 4000 samples would be taken in two pieces, too small for digits
+    first, path = settled(RunSettings(d=256, width=4096, batch=batch), cpu)
+    assert path.path == expected
+    assert settled(first, cpu) == (first, path)
 
 
 def test_digits_take_more_samples_at_once():
