@@ -21,9 +21,8 @@ from phasetrack.passes import PLAIN, Passes
 BASE = 254
 PLACES = (float(BASE**2), float(BASE), 1.0)
 LARGEST = 127 * BASE**2
-SMALLEST = (
-    2 * LARGEST * torch.finfo(torch.float32).tiny
-)  # the unit of anything less would lose digits itself
+# The unit of anything less would lose digits itself.
+SMALLEST = 2 * LARGEST * torch.finfo(torch.float32).tiny
 # What one product may add up, so that no sum reaches 2^31.
 MOST_INNER = 2**24
 # Input dimensions that are no multiple of it, oneDNN's kernels for matrix units get wrong (3.12, found here by
@@ -46,9 +45,8 @@ class Digits(NamedTuple):
     def of(cls, values: Tensor, largest: Tensor) -> Digits:
         """The digits of float32 numbers, and the largest absolute value, `countable` and broadcast over them."""
         unit = largest.div(LARGEST)
-        rest = values.div(
-            unit
-        ).round_()  # whole and below 2^23, so that nothing further on is rounded
+        # whole and below 2^23, so that nothing further on is rounded
+        rest = values.div(unit).round_()
         parts = []
         for place in PLACES[:-1]:
             digit = rest.mul(1 / place).round_()

@@ -39,6 +39,7 @@ SPEED_FACTOR = 1.25
 # makes them anew, in 30 bytes a weight (chosen here).
 FEWEST_ROWS, FEWEST_COLUMNS, FEWEST_INNER, MOST_WEIGHTS = 2048, 256, 256, 2**22
 CHECKED_ROWS = 500  # of the products whose error is measured in digits
+DIGITS_NEED = "digits take a processor with AMX, inputs that are signs, and d a multiple of 64"
 # Products with fewer multiplications take well under a millisecond by any path: not measured, and the
 # default is taken (chosen here).
 LEAST_WORK = 2**26
@@ -102,10 +103,8 @@ def chosen_matmul(
     if wanted == DIGITS:
         found = _in_digits(columns, inner) if DIGITS in present else None
         if found is None:
-            needed = (
-                "digits take a processor with AMX, inputs that are signs, and d a multiple of 64"
-            )
-            raise ExpectedError("matmul", f"one of {', '.join((AUTO, *present))}", wanted, needed)
+            allowed = f"one of {', '.join(path for path in (AUTO, *present) if path != DIGITS)}"
+            raise ExpectedError("matmul", allowed, wanted, DIGITS_NEED)
         return found
     check_choice("matmul", wanted, (AUTO, *present))
     if wanted != AUTO:
