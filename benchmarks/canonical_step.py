@@ -5,8 +5,8 @@
 All in one process, taking turns. `bare` is the loop as one writes it, without probes. `floor` is the
 two matrix products alone on the fastest float32 path for any inputs. `plain` and `fused` are phasetrack's
 step without probes, by autograd and written out. `probed` is what `phasetrack run` does: every default
-probe, history and TensorBoard at every step. Its inputs are signs, which some processors multiply in fewer
-steps than any others (`digits`): it may take less than the floor.
+probe, history and TensorBoard at every step. Its inputs are signs, which some processors multiply faster
+than any others (`digits`): it may take less than the floor.
 """
 
 from __future__ import annotations
@@ -101,6 +101,8 @@ def measure(d: int, width: int, batch: int, rounds: int, logdir: Path) -> list[R
     settings, matmul = settled(given, CPU)
     floats = with_micro_batch(given, CPU)
     anything = chosen_matmul(AUTO, floats.piece, width, d)  # for inputs that are no signs, too
+    paths = dict.fromkeys(("floor", "plain"), anything.path)
+    paths |= dict.fromkeys(("fused", "probed"), matmul.path) | {"bare": DEFAULT}
     with ExitStack() as until:
         cases = {
             "bare": bare(d, width, batch),
@@ -122,9 +124,7 @@ def measure(d: int, width: int, batch: int, rounds: int, logdir: Path) -> list[R
             "ms": milliseconds(times),
             "of bare": ratio(times, seconds["bare"]),
             "of floor": ratio(times, seconds["floor"]),
-            "matmul": {"bare": DEFAULT, "fused": matmul.path, "probed": matmul.path}.get(
-                name, anything.path
-            ),
+            "matmul": paths[name],
         }
         for name, times in seconds.items()
     ]

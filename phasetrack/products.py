@@ -25,7 +25,6 @@ from phasetrack._precision import can_choose, float32_products
 from phasetrack.passes import PLAIN, passing
 
 DEFAULT, ONEDNN, DIGITS, AUTO = "default", "onednn", "digits", "auto"
-MATMULS = (AUTO, DEFAULT, ONEDNN, DIGITS)
 
 # Another path is taken if its relative error is at most this multiple of the default's, measured on the
 # shapes of the run (chosen here: another order of summation costs a factor of about 2, bfloat16
@@ -100,20 +99,18 @@ def chosen_matmul(
     """
     fit = signs and digits.fit(rows, columns, inner)
     present = tuple(path for path in available() if fit or path != DIGITS)
-    if wanted == DIGITS:
-        found = _in_digits(columns, inner) if DIGITS in present else None
-        if found is None:
-            allowed = f"one of {', '.join(path for path in (AUTO, *present) if path != DIGITS)}"
-            raise ExpectedError("matmul", allowed, wanted, DIGITS_NEED)
-        return found
-    check_choice("matmul", wanted, (AUTO, *present))
-    if wanted != AUTO:
-        return Matmul(wanted)
     many = rows >= FEWEST_ROWS and columns >= FEWEST_COLUMNS and inner >= FEWEST_INNER
-    if DIGITS in present and many and columns * inner <= MOST_WEIGHTS:
+    gained = wanted == AUTO and many and columns * inner <= MOST_WEIGHTS
+    if DIGITS in present and (wanted == DIGITS or gained):
         found = _in_digits(columns, inner)
         if found is not None:
             return found
+    if wanted == DIGITS:
+        allowed = f"one of {', '.join(path for path in (AUTO, *present) if path != DIGITS)}"
+        raise ExpectedError("matmul", allowed, wanted, DIGITS_NEED)
+    check_choice("matmul", wanted, (AUTO, *present))
+    if wanted != AUTO:
+        return Matmul(wanted)
     if ONEDNN not in present or rows * columns * inner < LEAST_WORK:
         return Matmul(DEFAULT)
     return _measured(min(rows, MOST_ROWS), min(columns, MOST_COLUMNS), min(inner, MOST_COLUMNS))

@@ -28,13 +28,7 @@ from phasetrack.checkpoint import (
 from phasetrack.ends import LOOK_EVERY, End
 from phasetrack.forecast import Forecast, predict
 from phasetrack.losses import LogisticLoss
-from phasetrack.memory import (
-    DIGITS_PIECE,
-    cached_bytes,
-    host_memory,
-    keep_freed,
-    micro_batch,
-)
+from phasetrack.memory import DIGITS_PIECE, cached_bytes, host_memory, keep_freed, micro_batch
 from phasetrack.network import FusedTwoLayerNet
 from phasetrack.probes import default_probes
 from phasetrack.processes import ALONE, Processes, joined
@@ -454,10 +448,7 @@ def settled(
 
 
 def with_micro_batch(
-    settings: RunSettings,
-    device: torch.device,
-    processes: int = 1,
-    path: str = DEFAULT,
+    settings: RunSettings, device: torch.device, processes: int = 1, path: str = DEFAULT
 ) -> RunSettings:
     """The settings with `micro_batch` chosen from d, width, batch, path, and the device's cache or memory.
 
