@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch.compiler import is_compiling
+from torch.compiler import is_dynamo_compiling
 from torch.utils.hooks import RemovableHandle
 
 
@@ -56,7 +56,7 @@ class Watch(Hook):
 
     def __call__(self, *args: Any) -> None:
         self._reached = True
-        if is_compiling():
+        if is_dynamo_compiling():
             self._compiled = True
         try:
             self.function(*args)

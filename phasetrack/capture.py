@@ -13,11 +13,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.compiler import is_compiling
+from torch.compiler import is_dynamo_compiling
 
 from phasetrack._checks import ExpectedError
 from phasetrack._hooks import Watch, nothing
@@ -39,14 +39,6 @@ COPIED = 2**15
 TARGET_NAMES = ("target", "targets", "labels", "label", "y")
 
 T = TypeVar("T")
-
-
-class _State(NamedTuple):
-    """The weights of one step, as they were read, and the step that they are about to take."""
-
-    version: int
-    layers: Layers
-    sizes: StepSizes
 
 
 class Capture:
@@ -84,7 +76,8 @@ class Capture:
     ) -> None:
         self._closed = False
         hooks = optimizer._optimizer_step_post_hooks.values()
-        tracking = [hook.__self__ for hook in hooks if hasattr(hook, "__self__")]
+        counting = [hook.__self__ for hook in hooks if hasattr(hook, "__self__")]
+        tracking = [getattr(c.wake, "__self__", None) for c in counting if isinstance(c, Pacing)]
         if any(isinstance(other, Capture) and not other._closed for other in tracking):
             raise ExpectedError(
                 "optimizer",
@@ -107,21 +100,23 @@ class Capture:
         self._host_loss = (
             copy.deepcopy(loss).cpu().double() if isinstance(loss, nn.Module) else loss
         )
-        self._step, self._time, self._armed = 0, 0.0, schedule(0)
-        self._due = 1  # the next step for which the schedule is asked
-        self._eta = 0.0  # of the coming step
+        self._armed = bool(schedule(0))
+        self._eta = 0.0  # of the coming step, if it is captured
         self._inputs: Tensor | None = None
         # what their pass was computed in, before any cast
         self._precision: torch.dtype | None = None
         # forward passes since the last loss: where their graph begins, and what went in
         self._passes: list[tuple[Any, Tensor]] = []
         self._pieces: list[Seen] = []
-        self._versions: list[int] = []  # of the weights that each piece was made with
-        self._pending: _State | None = None  # of a step whose closure makes the batch
+        # of the weights that each piece was made with; None for those made before the optimizer's step
+        self._versions: list[int | None] = []
+        # of a step whose closure makes the batch: the layers before it, and which weights they are
+        self._pending: tuple[Layers | None, int] | None = None
         self._detached = False  # whether the loss was called on outputs that carry no gradient
         self._keep_inputs = keep_inputs
         self._watched = [*view.first.parameters, *view.second.parameters]
-        self._pacing = Pacing(optimizer, view)
+        self._pacing = Pacing(optimizer, view, self._after_step)
+        self._pacing.watched = self._armed
         trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
         if not any(id(p) in trained for p in self._watched):
             raise ExpectedError(
@@ -138,7 +133,7 @@ class Capture:
                 self._watches.append(watch)
                 attaching.callback(watch.remove)
             # itself, not a Hook around it: optimizers are saved without their hooks
-            self._counted = optimizer.register_step_post_hook(self._after_step)
+            self._counted = optimizer.register_step_post_hook(self._pacing.count)
             attaching.pop_all()
 
     def _watching(self, loss: Loss) -> Iterator[Watch]:
@@ -157,7 +152,7 @@ class Capture:
     @property
     def step(self) -> int:
         """Optimizer steps counted so far."""
-        return self._step
+        return self._pacing.step
 
     @property
     def host_loss(self) -> Loss:
@@ -168,8 +163,8 @@ class Capture:
         """Steps and time counted, and what was found out about the layers."""
         view = self.view
         return {
-            "step": self._step,
-            "time": self._time,
+            "step": self._pacing.step,
+            "time": self._pacing.time,
             "view": {
                 "scale": view.scale,
                 "bias_scaled": view.bias_scaled,
@@ -211,9 +206,9 @@ class Capture:
     def go_on(self, view: TwoLayerView, step: int, time: float, *, recorded: int) -> None:
         """Count on from a step and time; steps up to `recorded` were captured already."""
         self._settle(view)
-        self._step, self._time, self._due = step, time, step + 1
+        self._pacing.step, self._pacing.time, self._pacing.due = step, time, step + 1
         self._forget()
-        self._arm(not self._closed and step > recorded and self._schedule(step))
+        self._arm(not self._closed and step > recorded and bool(self._schedule(step)))
 
     def close(self) -> None:
         """Remove every hook of this capture and no other; may be called again.
@@ -222,6 +217,7 @@ class Capture:
         on and go at the next forward pass.
         """
         self._armed, self._closed = False, True
+        self._pacing.watched = True  # so that it counts no further steps
         for watch in self._watches:
             watch.function = nothing
         if self._stepping:
@@ -239,7 +235,7 @@ class Capture:
 
     def _arm(self, armed: bool) -> None:
         """Look at what comes before the next optimizer step, or leave it alone."""
-        self._armed = armed
+        self._armed = self._pacing.watched = armed
         if armed is not self._looking:
             self._looking = armed
             for watch in self._watches:
@@ -271,7 +267,7 @@ class Capture:
             inputs = self._inputs_of(outputs, inputs)
         self._passes.clear()
         inputs = inputs if inputs.ndim == 2 else inputs.reshape(-1, inputs.shape[-1])
-        rows, values, labels = len(inputs), outputs.numel(), targets.numel()
+        rows, values, labels = inputs.shape[0], outputs.numel(), targets.numel()
         if values != rows * view.heads or labels not in (rows, values):
             return
         seen = _rows(outputs, rows, view.heads == 1)
@@ -295,7 +291,7 @@ class Capture:
             targets.clone() if targets.device == outputs.device else targets.to(outputs.device)
         )
         self._pieces.append(Seen(outputs.clone(), targets, traces, sound, inputs))
-        self._versions.append(self._version())
+        self._versions.append(None if self._pending is None else self._version())
 
     def _inputs_of(self, outputs: Tensor, last: Tensor) -> Tensor:
         """What went into the forward pass that made these outputs; the last pass if that is hidden."""
@@ -332,7 +328,7 @@ class Capture:
             self._precision = getattr(output, "dtype", None)
             del self._passes[: 1 - HELD_PASSES]
             # a compiled model has no graph yet while it is traced
-            start = None if is_compiling() else getattr(output, "grad_fn", None)
+            start = None if is_dynamo_compiling() else getattr(output, "grad_fn", None)
             self._passes.append((start, self._inputs))
 
     def _see_loss(
@@ -355,16 +351,12 @@ class Capture:
             return
         self._stepping = True
         try:
-            state = self._tried(self._state)
-            if state is None:
-                self._eta = self._tried(self._pacing.eta) or 0.0
-                self._forget()
-                return
-            self._eta = state.sizes.eta
             if any(map(callable, (*args, *kwargs.values()))):
-                self._pending = state  # a closure evaluates the loss, or its last part, in the step
+                # a closure evaluates the loss, or its last part, in the step
+                self._eta = self._tried(self._pacing.eta) or 0.0
+                self._pending = self._tried(self._layers), self._version()
                 return
-            self._hand_over(state)
+            self._hand_over(self._tried(self._snapshot))
         except BaseException:  # Ctrl-C, say: the optimizer will not take this step
             self._forget()
             raise
@@ -372,44 +364,42 @@ class Capture:
             self._stepping = False
         self._forget()
 
-    def _after_step(self, *_: object) -> None:
+    def _after_step(self) -> None:
         """A step was taken: exceptions before the update keep the optimizer from it and us from here."""
         if self._armed:
             self._after_captured()
         elif not self._closed:
-            # what most steps cost, where few are captured: what is read here is seldom in a cache
-            self._time += self._pacing.eta()
-            self._step += 1
-            if self._step >= self._due:
-                self._look_ahead()
+            self._look_ahead()
 
     def _after_captured(self) -> None:
-        self._stepping = True
         try:
             if self._pending is not None:
-                # a closure may be called again after the weights have moved: not our state
-                fresh = [v == self._pending.version for v in self._versions]
-                self._pieces = [p for p, keep in zip(self._pieces, fresh, strict=True) if keep]
-                # the first closure may have settled the scale
-                sizes = self.step_sizes()
-                self._eta = sizes.eta
-                self._hand_over(self._pending._replace(sizes=sizes))
+                self._after_closure(*self._pending)
         finally:
-            self._stepping = False
-            self._forget()
             self._pending = None
-            self._step += 1
-            self._time += self._eta
+            self._pacing.add(self._eta)
             if not self._closed:
                 self._look_ahead()
 
+    def _after_closure(self, layers: Layers | None, version: int) -> None:
+        self._stepping = True
+        try:
+            # it may be called again after the weights have moved: not our state
+            fresh = [made in (None, version) for made in self._versions]
+            self._pieces = [p for p, keep in zip(self._pieces, fresh, strict=True) if keep]
+            if layers is not None:
+                self._hand_over(self._tried(partial(self._snapshot, layers)))
+        finally:
+            self._stepping = False
+            self._forget()
+
     def _look_ahead(self) -> None:
         """Ask the schedule for the coming step."""
-        self._due = following(self._schedule, self._step)
-        self._arm(bool(self._schedule(self._step)))
+        step = self._pacing.step
+        self._pacing.due = following(self._schedule, step)
+        self._arm(bool(self._schedule(step)))
 
-    def _hand_over(self, state: _State) -> None:
-        snapshot = self._tried(partial(self._snapshot, state))
+    def _hand_over(self, snapshot: Snapshot | None) -> None:
         if snapshot is not None:
             self._receive(snapshot)  # unguarded: it may raise on purpose, to end the training
 
@@ -424,9 +414,9 @@ class Capture:
     def _version(self) -> int:
         return sum(parameter._version for parameter in self._watched)
 
-    def _state(self) -> _State:
+    def _layers(self) -> Layers:
         """The weights before the step, still on their device; large ones seen through the geometry."""
-        view, W = self.view, self.view.W
+        view, W = self.view, self.view.first.value
         bias, head_bias = view.bias, view.head_bias
         few = W.numel() <= COPIED
         layers = Layers(
@@ -435,22 +425,23 @@ class Capture:
             head_bias=None if head_bias is None else head_bias.clone(),
             W=W.clone() if few else W,
         )
-        layers = layers if few else layers.read(self.geometry)
-        return _State(self._version(), layers, self.step_sizes())
+        return layers if few else layers.read(self.geometry)
 
-    def _snapshot(self, state: _State) -> Snapshot:
-        """The state and its batch."""
+    def _snapshot(self, layers: Layers | None = None) -> Snapshot:
+        """The state and its batch; the layers as they are now, unless they were taken before."""
+        sizes = self._pacing.sizes()  # after a closure, which may have settled the scale
+        self._eta = sizes.eta
         pieces = _gathered(self._pieces) if self._shared else self._pieces
         return Snapshot(
-            self._step,
-            self._time,
-            state.sizes,
+            self._pacing.step,
+            self._pacing.time,
+            sizes,
             self.geometry,
-            state.layers,
+            self._layers() if layers is None else layers,
             _joined(pieces) if pieces else None,
             self._host_loss,
             self.view,
-            live=self._pending is None or state.version == self._version(),
+            live=self._pending is None or self._pending[1] == self._version(),
             detached=self._detached,
         )
 
@@ -458,7 +449,7 @@ class Capture:
 def _rows(values: Tensor, count: int, single: bool) -> Tensor:
     """Values detached, as (count,) or (count, .)."""
     values = values.detach() if values.requires_grad else values
-    if values.ndim == (1 if single else 2) and len(values) == count:
+    if values.ndim == (1 if single else 2) and values.shape[0] == count:
         return values
     return values.reshape((count,) if single else (count, -1))
 

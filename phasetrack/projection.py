@@ -32,6 +32,10 @@ class Projection:
         self._read = read.T.contiguous()
         self.columns, self._others = _support(basis)
         self._inside = basis[self.columns]
+        self._window: tuple[int, int] | None = None  # where they begin, and how many they are
+        if isinstance(self.columns, slice):
+            start, stop, _ = self.columns.indices(len(basis))
+            self._window = start, stop - start
         # of a span that fills its coordinates nothing is left in them
         self._filled = bool(self._others) and len(self._inside) == basis.shape[1]
 
@@ -46,10 +50,9 @@ class Projection:
 
     def inside(self, rows: Tensor) -> Tensor:
         """The coordinates in which the span lies, of rows (m, d): a copy, (m, .)."""
-        if isinstance(self.columns, slice):
-            start, stop, _ = self.columns.indices(rows.shape[1])
-            return torch.narrow_copy(rows, 1, start, stop - start)
-        return rows[:, self.columns]
+        if self._window is None:
+            return rows[:, self.columns]
+        return torch.narrow_copy(rows, 1, *self._window)
 
     def distance(self, W: Tensor, coordinates: Tensor) -> Tensor:
         """Length of what the projection leaves of each row: (..., d) and (..., k + n) to (...).

@@ -72,3 +72,28 @@ def test_every_change_is_seen_at_once():
     state["param_groups"][0]["lr"] = 7.0
     optimizer.load_state_dict(state)
     assert rates.eta() == 7.0
+
+
+def test_steps_are_counted_with_the_rates_that_they_had():
+    net, woken = TwoLayerNet(4, 3), []
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
+    rates = Pacing(optimizer, TwoLayerView.of(net), lambda: woken.append(rates.step))
+    rates.settle(1.0)
+    rates.due = 3
+    optimizer.register_step_post_hook(rates.count)
+    for lr in (0.5, 0.5, 2.0, 0.25):
+        optimizer.param_groups[0]["lr"] = lr
+        optimizer.step()
+    assert (rates.step, rates.time, woken) == (4, 3.25, [3, 4])
+
+
+def test_who_watches_a_step_counts_it():
+    net, woken = TwoLayerNet(4, 3), []
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
+    rates = Pacing(optimizer, TwoLayerView.of(net), lambda: woken.append(rates.step))
+    optimizer.register_step_post_hook(rates.count)
+    rates.watched = True
+    optimizer.step()
+    assert (rates.step, rates.time, woken) == (0, 0.0, [0])
+    rates.add(0.25)
+    assert (rates.step, rates.time) == (1, 0.25)
