@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,13 @@ COPIED = 2**15
 TARGET_NAMES = ("target", "targets", "labels", "label", "y")
 
 T = TypeVar("T")
+
+
+class _State(NamedTuple):
+    """The layers before a step, and which weights they are."""
+
+    layers: Layers
+    version: int
 
 
 class Capture:
@@ -108,10 +115,8 @@ class Capture:
         # forward passes since the last loss: where their graph begins, and what went in
         self._passes: list[tuple[Any, Tensor]] = []
         self._pieces: list[Seen] = []
-        # of the weights that each piece was made with; None for those made before the optimizer's step
-        self._versions: list[int | None] = []
-        # of a step whose closure makes the batch: the layers before it, and which weights they are
-        self._pending: tuple[Layers | None, int] | None = None
+        self._versions: list[int] = []  # of the weights that each piece was made with
+        self._pending: _State | None = None  # of a step whose closure makes the batch
         self._detached = False  # whether the loss was called on outputs that carry no gradient
         self._keep_inputs = keep_inputs
         self._watched = [*view.first.parameters, *view.second.parameters]
@@ -235,7 +240,7 @@ class Capture:
 
     def _arm(self, armed: bool) -> None:
         """Look at what comes before the next optimizer step, or leave it alone."""
-        self._armed = self._pacing.watched = armed
+        self._armed, self._pacing.watched = armed, armed or self._closed
         if armed is not self._looking:
             self._looking = armed
             for watch in self._watches:
@@ -291,7 +296,7 @@ class Capture:
             targets.clone() if targets.device == outputs.device else targets.to(outputs.device)
         )
         self._pieces.append(Seen(outputs.clone(), targets, traces, sound, inputs))
-        self._versions.append(None if self._pending is None else self._version())
+        self._versions.append(self._version())
 
     def _inputs_of(self, outputs: Tensor, last: Tensor) -> Tensor:
         """What went into the forward pass that made these outputs; the last pass if that is hidden."""
@@ -351,10 +356,10 @@ class Capture:
             return
         self._stepping = True
         try:
+            self._eta = self._tried(self._pacing.eta) or 0.0
             if any(map(callable, (*args, *kwargs.values()))):
                 # a closure evaluates the loss, or its last part, in the step
-                self._eta = self._tried(self._pacing.eta) or 0.0
-                self._pending = self._tried(self._layers), self._version()
+                self._pending = self._tried(self._state)
                 return
             self._hand_over(self._tried(self._snapshot))
         except BaseException:  # Ctrl-C, say: the optimizer will not take this step
@@ -365,7 +370,10 @@ class Capture:
         self._forget()
 
     def _after_step(self) -> None:
-        """A step was taken: exceptions before the update keep the optimizer from it and us from here."""
+        """A step was taken that was captured, or after which the schedule has to be asked.
+
+        Exceptions before the update keep the optimizer from it and us from here.
+        """
         if self._armed:
             self._after_captured()
         elif not self._closed:
@@ -374,24 +382,26 @@ class Capture:
     def _after_captured(self) -> None:
         try:
             if self._pending is not None:
-                self._after_closure(*self._pending)
+                self._after_closure(self._pending)
         finally:
             self._pending = None
+            # also of a step without a closure: some evaluate the loss in one of their own
+            self._forget()
             self._pacing.add(self._eta)
             if not self._closed:
                 self._look_ahead()
 
-    def _after_closure(self, layers: Layers | None, version: int) -> None:
+    def _after_closure(self, state: _State) -> None:
         self._stepping = True
         try:
             # it may be called again after the weights have moved: not our state
-            fresh = [made in (None, version) for made in self._versions]
+            fresh = [made == state.version for made in self._versions]
             self._pieces = [p for p, keep in zip(self._pieces, fresh, strict=True) if keep]
-            if layers is not None:
-                self._hand_over(self._tried(partial(self._snapshot, layers)))
+            # its first call may have settled the scale
+            self._eta = self._tried(self._pacing.eta) or 0.0
+            self._hand_over(self._tried(partial(self._snapshot, state.layers)))
         finally:
             self._stepping = False
-            self._forget()
 
     def _look_ahead(self) -> None:
         """Ask the schedule for the coming step."""
@@ -412,7 +422,13 @@ class Capture:
             return None
 
     def _version(self) -> int:
-        return sum(parameter._version for parameter in self._watched)
+        version = 0  # a loop, as it is asked at every loss call and a generator takes twice as long
+        for parameter in self._watched:
+            version += parameter._version
+        return version
+
+    def _state(self) -> _State:
+        return _State(self._layers(), self._version())
 
     def _layers(self) -> Layers:
         """The weights before the step, still on their device; large ones seen through the geometry."""
@@ -428,20 +444,18 @@ class Capture:
         return layers if few else layers.read(self.geometry)
 
     def _snapshot(self, layers: Layers | None = None) -> Snapshot:
-        """The state and its batch; the layers as they are now, unless they were taken before."""
-        sizes = self._pacing.sizes()  # after a closure, which may have settled the scale
-        self._eta = sizes.eta
+        """The state and its batch; with the layers as they are now, if they were not taken before."""
         pieces = _gathered(self._pieces) if self._shared else self._pieces
         return Snapshot(
             self._pacing.step,
             self._pacing.time,
-            sizes,
+            self._pacing.sizes(),
             self.geometry,
             self._layers() if layers is None else layers,
             _joined(pieces) if pieces else None,
             self._host_loss,
             self.view,
-            live=self._pending is None or self._pending[1] == self._version(),
+            live=self._pending is None or self._pending.version == self._version(),
             detached=self._detached,
         )
 

@@ -12,18 +12,13 @@ from phasetrack.snapshot import StepSizes
 from phasetrack.views import TwoLayerView
 
 
-class _Group(NamedTuple):
-    """A group of the optimizer, its place among them, and its rate."""
+class _Moved(NamedTuple):
+    """What the length of a layer's step hangs on: its parameter, its group's place and options, and the rate."""
 
+    parameter: nn.Parameter
     place: int
     options: Mapping[str, Any]
     rate: float
-
-
-# What a step's length hangs on, if it lasts while that is as it was: both layers, each with its group.
-_Known = tuple[
-    nn.Parameter, int, Mapping[str, Any], float, nn.Parameter, int, Mapping[str, Any], float
-]
 
 
 class Pacing:
@@ -42,14 +37,14 @@ class Pacing:
         step: optimizer steps counted so far.
         time: sum of eta over those steps.
         due: see `wake`.
-        watched: whether the coming step is.
+        watched: whether the coming step is. Where `wake` counts nothing, no step is counted.
     """
 
     __slots__ = (
         "_eta",
         "_etas",
         "_groups",
-        "_known",
+        "_lasting",
         "_optimizer",
         "_scale",
         "_trained",
@@ -76,8 +71,9 @@ class Pacing:
         """Go on with the view's `scale`, once that is known."""
         self._scale = scale
         self._etas, self._eta = (0.0, 0.0), 0.0
-        self._groups: list[_Group] = []
-        self._known: _Known | None = None
+        self._groups: list[Mapping[str, Any]] = []
+        # both layers, if their rates last while what those hang on is as it was
+        self._lasting: tuple[_Moved, ...] = ()
 
     def count(self, *_: object) -> None:
         """A step was taken; a hook of the optimizer, called after every one."""
@@ -102,53 +98,49 @@ class Pacing:
 
     def eta(self) -> float:
         """Length of the coming step, the larger of both layers'; quick where nothing has changed."""
-        if self._known is not None:
-            one, place, options, rate, other, other_place, other_options, other_rate = self._known
+        if self._lasting:
             groups = self._optimizer.param_groups
-            if (
-                len(groups) > place
-                and groups[place] is options
-                and options["lr"] is rate
-                and one.requires_grad
-                and len(groups) > other_place
-                and groups[other_place] is other_options
-                and other_options["lr"] is other_rate
-                and other.requires_grad
-            ):
+            for parameter, place, options, rate in self._lasting:
+                if not (
+                    len(groups) > place
+                    and groups[place] is options
+                    and options["lr"] is rate
+                    and parameter.requires_grad
+                ):
+                    break
+            else:
                 return self._eta
         self._find()
         return self._eta
 
     def _find(self) -> None:
         """Read everything from the groups as they are now."""
-        found = [self._group_of(parameter) for parameter in self._trained]
-        self._etas = _eta(found[0], self._scale), _eta(found[1], self._scale)
-        self._eta = max(self._etas)
-        self._groups = list({group.place: group for group in found if group}.values())
+        found = [self._moved(parameter) for parameter in self._trained]
+        first, second = (_eta(layer, self._scale) for layer in found)
+        self._etas, self._eta = (first, second), max(first, second)
+        moved = [layer for layer in found if layer]
+        self._groups = list({layer.place: layer.options for layer in moved}.values())
         # a layer that is not trained may be later; a rate that is a tensor changes and stays the same object
-        numbers = all(isinstance(group.rate, int | float) for group in self._groups)
-        (one, other), (first, second) = self._trained, found
-        self._known = None
-        if numbers and one is not None and first and other is not None and second:
-            self._known = (one, *first, other, *second)
+        numbers = all(isinstance(layer.rate, int | float) for layer in moved)
+        self._lasting = tuple(moved) if numbers and len(moved) == len(found) else ()
 
-    def _group_of(self, parameter: nn.Parameter | None) -> _Group | None:
-        """The group that a parameter is trained in now; None where it is not."""
+    def _moved(self, parameter: nn.Parameter | None) -> _Moved | None:
+        """How a layer is trained now; None where it is not."""
         if parameter is None or not parameter.requires_grad:
             return None
         for place, group in enumerate(self._optimizer.param_groups):
             if any(candidate is parameter for candidate in group["params"]):
-                return _Group(place, group, group["lr"])
+                return _Moved(parameter, place, group, group["lr"])
         return None
 
 
-def _eta(group: _Group | None, scale: float | None) -> float:
+def _eta(layer: _Moved | None, scale: float | None) -> float:
     """How far a step moves a layer."""
-    if group is None:
+    if layer is None:
         return 0.0
-    return float(group.rate) * (1.0 if scale is None else scale)
+    return float(layer.rate) * (1.0 if scale is None else scale)
 
 
-def _plain(group: _Group) -> bool:
+def _plain(group: Mapping[str, Any]) -> bool:
     """Whether SGD moves a layer along its gradient and nothing else."""
-    return not (group.options.get("momentum", 0) or group.options.get("weight_decay", 0))
+    return not (group.get("momentum", 0) or group.get("weight_decay", 0))

@@ -164,6 +164,50 @@ def test_a_closure_that_evaluates_the_last_micro_batch():
     assert tracker.view.scale == pytest.approx(1)
 
 
+def rows(snapshot):
+    return {"rows": float(snapshot.batch.size)}
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_loss_that_the_step_evaluates_itself_belongs_to_no_batch(every):
+    """Some optimizers call a closure that they were given before, at weights of their own."""
+
+    class Looking(torch.optim.Optimizer):
+        def step(self):
+            ahead()
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.sub_(0.1 * parameter.grad)
+
+    model, loss = net(), LogisticLoss()
+    optimizer = Looking(model.parameters(), {"lr": 0.1})
+    ahead = lambda: loss(model(TASK.geometry.centres[:3].float()), torch.ones(3))  # noqa: E731
+    options = {"loss": loss, "geometry": TASK.geometry, "every": every, "probes": [rows]}
+    with attach(model, optimizer, **options, strict=True) as tracker:
+        for number in range(7):
+            step(model, optimizer, loss, number)
+    assert set(tracker.history["rows"].tolist()) == {32.0}
+
+
+def test_samples_of_other_weights_than_the_closure_s_state_are_left_out():
+    model, loss = net(), LogisticLoss()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x, y = TASK.sample(30, seed=0, step=0)
+
+    def closure():
+        value = loss(model(x[10:]), y[10:])
+        value.backward()
+        return value
+
+    options = {"loss": loss, "geometry": TASK.geometry, "probes": [rows]}
+    with attach(model, optimizer, **options, strict=True) as tracker:
+        loss(model(x[:10]), y[:10]).backward()
+        with torch.no_grad():
+            next(model.parameters()).mul_(0.5)
+        optimizer.step(closure)
+    assert tracker.history["rows"].tolist() == [20.0]
+
+
 @pytest.mark.parametrize("every", [1, 2, lambda step: step in (1, 3)], ids=["1", "2", "odd"])
 @pytest.mark.parametrize("order", ["compile first", "attach first"])
 def test_compiled_models(order, every):
