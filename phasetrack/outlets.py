@@ -86,12 +86,12 @@ class Outlets:
             self._run(self._store, partial(self._store.save, snapshot.step, snapshot.view))
 
     def resumable(self) -> dict[str, Resumable]:
-        """Everything that writes and can go on, by name; several of one class are numbered."""
+        """Everything that writes and can go on, by state key; several of one key are numbered."""
         found: dict[str, Resumable] = {}
         for writer in (*self.sinks, self._store):
             if isinstance(writer, Resumable):
-                kind = type(writer).__name__
-                found[kind if kind not in found else f"{kind} {len(found)}"] = writer
+                key = writer.state_key
+                found[key if key not in found else f"{key} {len(found)}"] = writer
         return found
 
     def state_dicts(self) -> dict[str, dict[str, Any]]:
@@ -158,7 +158,7 @@ class Outlets:
         """Have something written; what fails is let go."""
         if not self._guard(action, type(writer).__name__):
             if isinstance(writer, Resumable):
-                self._guard.off.append(f"sink:{type(writer).__name__}")
+                self._guard.off.append(f"sink:{writer.state_key}")
             self.drop([writer])
 
 

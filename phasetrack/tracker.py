@@ -67,7 +67,15 @@ BLOCK = 128
 # take milliseconds, short enough that nobody who watches a run misses it).
 LATEST = 1.0
 # Of `Tracker.state_dict`; a state of another format is refused.
-STATE_FORMAT = 2
+STATE_FORMAT = 3
+# The sinks' state keys in format 2: their class names of then.
+CLASS_NAMES = {
+    "HistorySink": "history",
+    "ClockSink": "clock",
+    "TensorBoardSink": "tensorboard",
+    "NeuronSink": "neurons",
+    "WeightStore": "weights",
+}
 
 
 def attach(
@@ -394,7 +402,7 @@ class Tracker:
             raise ExpectedError("tracker", "a state between two steps", got)
         self._flush()
         sinks = self._outlets.state_dicts()
-        kept = any(name.split()[0] == HistorySink.__name__ for name in sinks)
+        kept = any(name.split()[0] == HistorySink.state_key for name in sinks)
         return {
             "format": STATE_FORMAT,
             "capture": self._capture.state_dict(),
@@ -426,6 +434,8 @@ class Tracker:
                 Nothing was changed then.
         """
         try:
+            if state["format"] == 2:
+                state = _with_state_keys(state)
             if state["format"] != STATE_FORMAT:
                 raise ExpectedError("resume", f"a state of format {STATE_FORMAT}", state["format"])
             kept = self._outlets.check_states(state["sinks"], state["off"])
@@ -790,6 +800,21 @@ def _history(state: Mapping[str, Any]) -> History:
         raise ExpectedError("resume", "columns of one length", "others")
     history.extend(state["steps"].numpy(), columns)
     return history
+
+
+def _with_state_keys(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state of format 2 as one of format 3: sinks by their state keys in place of class names."""
+
+    def key(name: str) -> str:
+        kind, _, number = name.partition(" ")
+        return f"{CLASS_NAMES.get(kind, kind)} {number}".rstrip()
+
+    sinks = {key(str(name)): state for name, state in state["sinks"].items()}
+    off = [
+        f"sink:{key(name.removeprefix('sink:'))}" if name.startswith("sink:") else name
+        for name in map(str, state["off"])
+    ]
+    return {**state, "format": STATE_FORMAT, "sinks": sinks, "off": off}
 
 
 def _rank() -> int:

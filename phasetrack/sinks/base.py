@@ -29,7 +29,12 @@ class Resumable(Protocol):
 
     Its state is made of what `torch.load` reads without unpickling: numbers, text, lists, mappings
     and tensors.
+
+    Attributes:
+        state_key: the name of its state in a checkpoint; it stays when the class is renamed.
     """
+
+    state_key: str
 
     def state_dict(self) -> dict[str, Any]:
         """Where it is now, everything up to here being written."""

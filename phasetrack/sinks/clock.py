@@ -30,6 +30,8 @@ class ClockSink:
         resume: take up a file that exists, which is an error otherwise; its seconds go on.
     """
 
+    state_key = "clock"
+
     def __init__(self, path: Path, *, resume: bool = False) -> None:
         self._file = AppendFile(path, resume=resume)
         self._start: float | None = None

@@ -23,6 +23,8 @@ class HistorySink:
         resume: take up a file that exists, which is an error otherwise.
     """
 
+    state_key = "history"
+
     def __init__(self, path: Path, *, resume: bool = False) -> None:
         self._file = AppendFile(path, resume=resume)
 

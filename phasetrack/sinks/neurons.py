@@ -39,6 +39,8 @@ class NeuronSink:
         logdir: the run directory.
     """
 
+    state_key = "neurons"
+
     def __init__(self, logdir: Path) -> None:
         self._folder = logdir / FOLDER
         self._records, self._stride = 0, 1

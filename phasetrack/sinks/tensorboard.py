@@ -58,6 +58,8 @@ class TensorBoardSink:
         resume: take up what other event files of phasetrack in the directory hold.
     """
 
+    state_key = "tensorboard"
+
     def __init__(
         self,
         logdir: Path,

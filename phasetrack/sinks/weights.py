@@ -31,6 +31,8 @@ class WeightStore:
         logdir: the run directory.
     """
 
+    state_key = "weights"
+
     def __init__(self, logdir: Path) -> None:
         self._folder, self._next = logdir / FOLDER, 0
 
