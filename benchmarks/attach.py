@@ -28,8 +28,9 @@ import torch
 from _timing import Row, milliseconds, publish, ratio, take_turns
 from torch import nn
 
-from phasetrack import attach, tracker
+from phasetrack import attach
 from phasetrack.tasks import XOR
+from phasetrack.tracking import tracker
 
 CPU = torch.device("cpu")
 EVERY = (1, 16, 256)

@@ -22,11 +22,11 @@ from _timing import Row, milliseconds, publish, ratio, take_turns
 from torch import nn
 
 from phasetrack import LogisticLoss, RunSettings, TwoLayerNet, attach
-from phasetrack.network import FusedTwoLayerNet
-from phasetrack.products import AUTO, DEFAULT, Matmul, chosen_matmul
-from phasetrack.stepping import stepper
+from phasetrack.model.network import FusedTwoLayerNet
 from phasetrack.tasks import XOR
-from phasetrack.training import settled, with_micro_batch
+from phasetrack.training.matmul import AUTO, DEFAULT, Matmul, chosen_matmul
+from phasetrack.training.run import settled, with_micro_batch
+from phasetrack.training.step import stepper
 
 CPU = torch.device("cpu")
 ETA = 1e-6  # the network stays where it starts, so that every round does the same work

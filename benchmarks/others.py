@@ -26,8 +26,8 @@ from canonical_step import BLOCK, CPU, ETA, bare, canonical
 from torch import Tensor, nn
 
 from phasetrack import RunSettings
-from phasetrack.network import FusedTwoLayerNet
-from phasetrack.training import settled
+from phasetrack.model.network import FusedTwoLayerNet
+from phasetrack.training.run import settled
 
 WIDTH = 512
 Step = Callable[[], object]

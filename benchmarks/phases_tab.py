@@ -23,9 +23,9 @@ from _browser import chromium, tensorboard
 from selenium import webdriver
 
 from phasetrack import RunSettings, read_run, train
-from phasetrack.phases import Thresholds
-from phasetrack.records import History
-from phasetrack.summary import summarise_again
+from phasetrack.phases.classifier import Thresholds
+from phasetrack.phases.history import History
+from phasetrack.phases.summary import summarise_again
 
 FIGURE = "document.getElementById('figure')"
 DRAWN = f"{FIGURE} && {FIGURE}.data"

@@ -15,9 +15,9 @@ import torch
 from _timing import milliseconds, publish, take_turns
 
 from phasetrack import LogisticLoss, RunSettings, TwoLayerNet, attach
-from phasetrack.probes import default_probes
-from phasetrack.snapshot import Block, Snapshot
 from phasetrack.tasks import XOR
+from phasetrack.tracking.probes.default import default_probes
+from phasetrack.tracking.snapshot import Block, Snapshot
 
 SIZES = [(64, 128, 256), (512, 512, 2048), (512, 512, 8192)]
 STATES = 33  # the first has nothing before it

@@ -27,11 +27,11 @@ from _timing import Row, milliseconds, publish, take_turns
 from canonical_step import BLOCK, ETA, bare, canonical
 
 from phasetrack import RunSettings
-from phasetrack.memory import keep_freed
-from phasetrack.network import FusedTwoLayerNet
-from phasetrack.products import AUTO, DEFAULT, Matmul, chosen_matmul
-from phasetrack.stepping import stepper, take_step
-from phasetrack.training import with_micro_batch
+from phasetrack.model.network import FusedTwoLayerNet
+from phasetrack.training.matmul import AUTO, DEFAULT, Matmul, chosen_matmul
+from phasetrack.training.memory import keep_freed
+from phasetrack.training.run import with_micro_batch
+from phasetrack.training.step import stepper, take_step
 
 SIZES = ["512,512,2048", "512,512,8192", "64,128,256"]
 FLOAT, WORD_BITS = 4, 64

@@ -18,9 +18,9 @@ import torch
 from _timing import publish
 
 from phasetrack import RunSettings
-from phasetrack.ensemble import Networks
 from phasetrack.tasks import XOR
-from phasetrack.training import FRESH_STEP
+from phasetrack.training.ensemble import Networks
+from phasetrack.training.run import FRESH_STEP
 
 WIDTH, ETA, THETA, ERROR = 256, 0.2, 0.1, 0.02
 # A training batch's error under which the held-out sample is looked at, and that sample's size.

@@ -19,13 +19,13 @@ from _timing import milliseconds, publish, take_turns
 from rich.console import Console
 
 from phasetrack import History, RunSettings, train
-from phasetrack.records import Record
-from phasetrack.sinks.base import Sink
-from phasetrack.sinks.clock import ClockSink
-from phasetrack.sinks.console import ConsoleSink
-from phasetrack.sinks.history import HistorySink
-from phasetrack.sinks.neurons import NeuronSink
-from phasetrack.sinks.tensorboard import TensorBoardSink
+from phasetrack.display.console_sink import ConsoleSink
+from phasetrack.display.tensorboard.sink import TensorBoardSink
+from phasetrack.phases.history import Record
+from phasetrack.storage.clock_sink import ClockSink
+from phasetrack.storage.history_sink import HistorySink
+from phasetrack.storage.neuron_sink import NeuronSink
+from phasetrack.storage.sink import Sink
 from phasetrack.tasks import XOR
 
 RECORDS, STEPS = 50, 80

@@ -16,8 +16,8 @@ from . import options as opt
 from .tables import open_table
 
 if TYPE_CHECKING:
-    from phasetrack.experiments.registry import Claim
-    from phasetrack.experiments.result import Result
+    from phasetrack.studies.claims.findings import Result
+    from phasetrack.studies.claims.registry import Claim
 
 # Processes that may be asked for (chosen here: beyond every machine).
 MOST_JOBS = 1024
@@ -54,10 +54,10 @@ def claims(
 
     The same seed gives the same numbers. Exit code 0 whatever the verdicts are.
     """
-    from phasetrack._checks import check_int
     from phasetrack._cores import available_cores
     from phasetrack._threads import one_thread
-    from phasetrack.experiments.registry import chosen
+    from phasetrack.errors import check_int
+    from phasetrack.studies.claims.registry import chosen
 
     check_int("seed", seed, minimum=0, maximum=2**62)
     count = (
@@ -65,10 +65,10 @@ def claims(
     )
     trials = chosen(only or [])
     if report is not None and not report.parent.is_dir():
-        from phasetrack._checks import ExpectedError
+        from phasetrack.errors import ExpectedError
 
         raise ExpectedError("report", "a file in a folder that exists", str(report))
-    from phasetrack.experiments.lab import Lab
+    from phasetrack.studies.claims.lab import Lab
 
     console = Console(stderr=as_json)
     results: list[tuple[Claim, Result]] = []
@@ -90,7 +90,7 @@ def claims(
         }
         typer.echo(json.dumps(content, indent=2))
     if report is not None:
-        from phasetrack.experiments.page import write_page
+        from phasetrack.studies.claims.html_page import write_page
 
         word = "Quick sizes" if quick else "Full sizes"
         write_page(results, report, f"{word}, {len(lab.runs)} runs, first seed {seed}")
@@ -125,9 +125,9 @@ def _print(console: Console, claim: Claim, result: Result, seconds: float, *, wh
 
 
 def _save_figures(results: list[tuple[Claim, Result]], folder: Path) -> None:
-    from phasetrack._checks import ExpectedError
-    from phasetrack.experiments.figures import figure
-    from phasetrack.plots import save_figure
+    from phasetrack.display.plots import save_figure
+    from phasetrack.errors import ExpectedError
+    from phasetrack.studies.claims.figures import figure
 
     try:
         folder.mkdir(parents=True, exist_ok=True)

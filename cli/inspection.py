@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from phasetrack._checks import ExpectedError
+from phasetrack.errors import ExpectedError
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from phasetrack.views import TwoLayerView
+    from phasetrack.model.two_layer_view import TwoLayerView
 
 # Names of a module that an error lists (chosen here).
 MOST_NAMES = 10

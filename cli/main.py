@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from phasetrack._checks import printable
-from phasetrack._launched import Place, ProcessError, place
-from phasetrack.settings import RunSettings
+from phasetrack.errors import printable
+from phasetrack.theory.settings import RunSettings
+from phasetrack.training.launcher_env import Place, ProcessError, place
 
 from . import options as opt
 from .claims import claims
@@ -28,8 +28,8 @@ from .sweeps import sweep
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from phasetrack.phases import Thresholds
-    from phasetrack.run_directory import Run
+    from phasetrack.phases.classifier import Thresholds
+    from phasetrack.storage.directory import Run
 
 app = typer.Typer(
     help="Phase diagnostics for two-layer neural networks (arXiv 2309.15111).",
@@ -64,7 +64,7 @@ OPTION_OF = {
 
 @app.callback()
 def _check_processes(context: typer.Context) -> None:
-    from phasetrack._checks import ExpectedError
+    from phasetrack.errors import ExpectedError
 
     if context.invoked_subcommand != "run" and place().count > 1:
         allowed = "the command run, which several processes can do together"
@@ -97,8 +97,8 @@ def run(
         settings = RunSettings(**options)
     else:
         settings = _repeated(context, resume, options, out / (name or resume.name))
-    from phasetrack import training
-    from phasetrack.sinks.console import ConsoleSink
+    from phasetrack.display.console_sink import ConsoleSink
+    from phasetrack.training import run as training
 
     title = resume.resolve().name if resume else name
     title = training.run_name(settings) if title is None else title
@@ -145,8 +145,8 @@ def run(
 def forecast(*, task: opt.Task, options: dict[str, Any], as_json: opt.SummaryJson = False) -> None:
     """Predict a whole run, boundaries and band, without training."""
     settings = RunSettings(task=task, **options)
-    from phasetrack.forecast import predict
-    from phasetrack.tasks.catalogue import make_task
+    from phasetrack.tasks.registry import make_task
+    from phasetrack.theory.forecast import predict
 
     summary = predict(make_task(task, settings.d).geometry, settings).as_summary()
     _show(summary, as_json, f"forecast of {task}, d = {settings.d}")
@@ -205,8 +205,8 @@ def show(
 @app.command("list")
 def list_runs(out: opt.Out = Path("runs"), as_json: opt.SummaryJson = False) -> None:
     """List the runs in a folder, oldest first; what cannot be read is said and left out."""
-    from phasetrack._checks import ExpectedError
-    from phasetrack.run_directory import find_runs
+    from phasetrack.errors import ExpectedError
+    from phasetrack.storage.directory import find_runs
 
     from .panels import run_table
 
@@ -240,7 +240,7 @@ def plot(
 ) -> None:
     """Draw a run on one page: phases shaded, boundaries, measured beside predicted."""
     recorded = _read(run)
-    from phasetrack.plots import run_figure, save_figure
+    from phasetrack.display.plots import run_figure, save_figure
 
     path = file or run / "run.png"
     summary = recorded.summary or recorded.summarise()
@@ -266,7 +266,7 @@ def compare(
 ) -> None:
     """Lay runs beside each other: the settings that differ, and all results."""
     recorded = [_read(run) for run in runs]
-    from phasetrack.comparison import compare as compared
+    from phasetrack.display.run_comparison import compare as compared
 
     summaries = [run.summary or run.summarise() for run in recorded]
     rows = compared([run.config for run in recorded], summaries)
@@ -280,7 +280,7 @@ def compare(
 
         _console().print(comparison_table(names, rows), highlight=False)
     if file is not None:
-        from phasetrack.plots import comparison_figure, onset_of, save_figure
+        from phasetrack.display.plots import comparison_figure, onset_of, save_figure
 
         pairs = [(run.history, summary) for run, summary in zip(recorded, summaries, strict=True)]
         figure = comparison_figure(dict(zip(names, pairs, strict=True)), aligned=align, size=size)
@@ -301,7 +301,7 @@ def report(
     ] = None,
 ) -> None:
     """Write the Phases tab of some runs as one HTML file, which opens without a network."""
-    from phasetrack.report import write_report
+    from phasetrack.display.html_report import write_report
 
     path = file or runs[0] / "report.html"
     write_report(runs, path)
@@ -312,9 +312,9 @@ def report(
 def replay(run: opt.RunPath, as_json: opt.SummaryJson = False) -> None:
     """Look back at a run's saved weights, against the signal span found at its end."""
     recorded = _read(run)
-    from phasetrack.replay import replay as look_back
-    from phasetrack.run_directory import recorded_settings
-    from phasetrack.training import fresh_sample
+    from phasetrack.storage.directory import recorded_settings
+    from phasetrack.tracking.replay import replay as look_back
+    from phasetrack.training.run import fresh_sample
 
     settings = recorded_settings(recorded.config, run)
     seen = look_back(run, *fresh_sample(asdict(settings)), eta=settings.eta)
@@ -333,7 +333,7 @@ def tensorboard(
     ] = 6006,
 ) -> None:
     """Open TensorBoard on the runs in a folder, on localhost only."""
-    from phasetrack._checks import ExpectedError, check_int
+    from phasetrack.errors import ExpectedError, check_int
 
     check_int("port", port, minimum=0, maximum=65535)
     if not out.is_dir():
@@ -363,12 +363,12 @@ def inspect(
     ] = None,
 ) -> None:
     """Show which two layers of a model phasetrack would follow, before anyone trains."""
-    from phasetrack.views import TwoLayerView
+    from phasetrack.model.two_layer_view import TwoLayerView
 
     from .inspection import made_model, view_table
 
     if (first is None) != (second is None):
-        from phasetrack._checks import ExpectedError
+        from phasetrack.errors import ExpectedError
 
         missing = "second" if second is None else "first"
         raise ExpectedError(missing, "the name of the other layer too", "none")
@@ -383,7 +383,7 @@ UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 def main() -> None:
     """Run the command; a mistake in its options is one line and exit code 2."""
-    from phasetrack._checks import ExpectedError
+    from phasetrack.errors import ExpectedError
 
     before = warnings.formatwarning
     # a line for people, without the line of code that it came from
@@ -470,8 +470,8 @@ def _repeated(
     context: typer.Context, run: Path, options: dict[str, Any], place: Path
 ) -> RunSettings:
     """The settings of a run that is taken up; what was given again must be what it was."""
-    from phasetrack._checks import ExpectedError
-    from phasetrack.run_directory import read_config, recorded_settings
+    from phasetrack.errors import ExpectedError
+    from phasetrack.storage.directory import read_config, recorded_settings
 
     settings = recorded_settings(read_config(run), run)
     for name, value in options.items():
@@ -486,15 +486,15 @@ def _repeated(
 
 
 def _read(path: Path) -> Run:
-    from phasetrack.run_directory import read_run
+    from phasetrack.storage.directory import read_run
 
     return read_run(path)
 
 
 def _threshold(text: str) -> dict[str, Any]:
     """NAME=VALUE as one changed threshold."""
-    from phasetrack._checks import ExpectedError
-    from phasetrack.phases import Thresholds
+    from phasetrack.errors import ExpectedError
+    from phasetrack.phases.classifier import Thresholds
 
     kinds: dict[str, type] = {name: type(value) for name, value in asdict(Thresholds()).items()}
     name, _, value = text.partition("=")
@@ -507,7 +507,7 @@ def _threshold(text: str) -> dict[str, Any]:
 
 
 def _with_changes(thresholds: Thresholds, changes: dict[str, Any]) -> Thresholds:
-    from phasetrack._checks import ExpectedError
+    from phasetrack.errors import ExpectedError
 
     try:
         return replace(thresholds, **changes)

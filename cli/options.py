@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from phasetrack.settings import RunSettings
+from phasetrack.theory.settings import RunSettings
 
 Command = Callable[..., None]
 

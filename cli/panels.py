@@ -12,15 +12,15 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from phasetrack._checks import printable
-from phasetrack.phases import Phase
-from phasetrack.sinks.console import PHASE_STYLES, number
+from phasetrack.display.console_sink import PHASE_STYLES, number
+from phasetrack.errors import printable
+from phasetrack.phases.classifier import Phase
 
 from .tables import open_table
 
 if TYPE_CHECKING:
-    from phasetrack.comparison import Row
-    from phasetrack.run_directory import Run
+    from phasetrack.display.run_comparison import Row
+    from phasetrack.storage.directory import Run
 
 TIMELINE_WIDTH = 60
 # Different marks, so that the timeline can be read without colours.

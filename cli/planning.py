@@ -12,13 +12,13 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from phasetrack.settings import RunSettings
+from phasetrack.theory.settings import RunSettings
 
 from . import options as opt
 from .tables import open_table
 
 if TYPE_CHECKING:
-    from phasetrack.planning import Plan
+    from phasetrack.training.cost_estimate import Plan
 
 A100 = "data sheet of NVIDIA's A100 SXM 80 GB"
 UNITS = (("days", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0))
@@ -54,8 +54,8 @@ def plan(
     of GPUs is computed from the figures given.
     """
     settings = RunSettings(task=task, **options)
-    from phasetrack.planning import Gpu
-    from phasetrack.planning import plan as planned
+    from phasetrack.training.cost_estimate import Gpu
+    from phasetrack.training.cost_estimate import plan as planned
 
     gpu = Gpu(gpu_tflops, gpu_share, gpu_bandwidth, gpu_memory, gpu_link, gpus)
     made = planned(settings, gpu=gpu)

@@ -17,14 +17,14 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from phasetrack.settings import RunSettings
+from phasetrack.theory.settings import RunSettings
 
 from . import options as opt
 from .tables import open_table
 
 if TYPE_CHECKING:
-    from phasetrack.sweeps.points import Outcome, Point
-    from phasetrack.sweeps.sweep import Sweep
+    from phasetrack.studies.sweeps.point import Outcome, Point
+    from phasetrack.studies.sweeps.sweep import Sweep
 
 FAILED, INTERRUPTED = 1, 130
 ROOMY = 90  # columns of a terminal that the table fills well
@@ -72,8 +72,8 @@ def sweep(
     called again. Exit code 1: some runs failed (they are listed); 130: interrupted.
     """
     base = RunSettings(task=task, **options)
-    from phasetrack.sweeps.grid import Grid, parse_axes
-    from phasetrack.sweeps.sweep import Sweep
+    from phasetrack.studies.sweeps.grid import Grid, parse_axes
+    from phasetrack.studies.sweeps.sweep import Sweep
 
     made = Sweep(Grid(base, parse_axes(grid), seeds), out)
     if plot:
@@ -142,8 +142,8 @@ def _cost(settings: RunSettings) -> float:
 
 def _tell(made: Sweep, console: Console, failed: list[Outcome]) -> None:
     """Each combination with its means over the seeds, and what failed."""
-    from phasetrack.sweeps.summary import COLUMNS, by_combination
-    from phasetrack.sweeps.table import TABLE
+    from phasetrack.studies.sweeps.summary import COLUMNS, by_combination
+    from phasetrack.studies.sweeps.table import TABLE
 
     # means and intervals go below each other where there is no room beside
     gap = 2 if console.width >= ROOMY or not console.is_terminal else 1
@@ -159,16 +159,16 @@ def _tell(made: Sweep, console: Console, failed: list[Outcome]) -> None:
 
 
 def _check_drawable(made: Sweep) -> None:
-    from phasetrack._checks import ExpectedError
+    from phasetrack.errors import ExpectedError
 
     if not any(len(values) > 1 for values in made.grid.axes.values()):
         raise ExpectedError("plot", "a --grid with two values or more", "none")
 
 
 def _draw(made: Sweep) -> None:
-    from phasetrack.plots import save_figure
-    from phasetrack.sweeps.figures import curves, phase_diagrams, varying
-    from phasetrack.sweeps.table import tabulate
+    from phasetrack.display.plots import save_figure
+    from phasetrack.studies.sweeps.figures import curves, phase_diagrams, varying
+    from phasetrack.studies.sweeps.table import tabulate
 
     rows = tabulate(made.folder, made.points, {})
     drawn = {"curves.png": curves}

@@ -9,7 +9,7 @@ from _browser import chromium, tensorboard
 from selenium.webdriver.support.ui import WebDriverWait
 
 from phasetrack import RunSettings, read_run, train
-from phasetrack.plots import run_figure, save_figure
+from phasetrack.display.plots import run_figure, save_figure
 
 HERE = Path(__file__).parent
 SIZE = (1280, 1340)

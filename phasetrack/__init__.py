@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from phasetrack import measures, tasks
-    from phasetrack._checks import ExpectedError, PhasetrackError
     from phasetrack._version import __version__
-    from phasetrack.discovery import DiscoveredSpan, discover
-    from phasetrack.ensemble import train_together
-    from phasetrack.forecast import Forecast, predict
-    from phasetrack.geometry import ClusterGeometry
-    from phasetrack.losses import LogisticLoss
-    from phasetrack.network import TwoLayerNet
-    from phasetrack.phases import Alert, Boundary, Phase, PhaseClassifier, Thresholds
-    from phasetrack.records import History
-    from phasetrack.replay import Replay
-    from phasetrack.run_directory import Run, read_run
-    from phasetrack.schedules import every, log_spaced
-    from phasetrack.settings import RunSettings
-    from phasetrack.tracker import Tracker, attach
-    from phasetrack.training import resume, train
-    from phasetrack.views import TwoLayerView
+    from phasetrack.errors import ExpectedError, PhasetrackError
+    from phasetrack.measures.signal_span import DiscoveredSpan, discover
+    from phasetrack.model.geometry import ClusterGeometry
+    from phasetrack.model.losses import LogisticLoss
+    from phasetrack.model.network import TwoLayerNet
+    from phasetrack.model.two_layer_view import TwoLayerView
+    from phasetrack.phases.classifier import Alert, Boundary, Phase, PhaseClassifier, Thresholds
+    from phasetrack.phases.history import History
+    from phasetrack.storage.directory import Run, read_run
+    from phasetrack.theory.forecast import Forecast, predict
+    from phasetrack.theory.settings import RunSettings
+    from phasetrack.tracking.replay import Replay
+    from phasetrack.tracking.schedules import every, log_spaced
+    from phasetrack.tracking.tracker import Tracker, attach
+    from phasetrack.training.ensemble import train_together
+    from phasetrack.training.run import resume, train
 
 __all__ = [
     # follow a model
@@ -67,23 +67,23 @@ __all__ = [
 # Where each public name lives. Resolved on first use (PEP 562), so that `phasetrack --help` and
 # `read_run` do not wait for torch.
 _HOMES = {
-    "_checks": ("ExpectedError", "PhasetrackError"),
+    "errors": ("ExpectedError", "PhasetrackError"),
     "_version": ("__version__",),
-    "discovery": ("DiscoveredSpan", "discover"),
-    "ensemble": ("train_together",),
-    "forecast": ("Forecast", "predict"),
-    "geometry": ("ClusterGeometry",),
-    "losses": ("LogisticLoss",),
-    "network": ("TwoLayerNet",),
-    "phases": ("Alert", "Boundary", "Phase", "PhaseClassifier", "Thresholds"),
-    "records": ("History",),
-    "replay": ("Replay",),
-    "run_directory": ("Run", "read_run"),
-    "schedules": ("every", "log_spaced"),
-    "settings": ("RunSettings",),
-    "tracker": ("Tracker", "attach"),
-    "training": ("resume", "train"),
-    "views": ("TwoLayerView",),
+    "measures.signal_span": ("DiscoveredSpan", "discover"),
+    "training.ensemble": ("train_together",),
+    "theory.forecast": ("Forecast", "predict"),
+    "model.geometry": ("ClusterGeometry",),
+    "model.losses": ("LogisticLoss",),
+    "model.network": ("TwoLayerNet",),
+    "phases.classifier": ("Alert", "Boundary", "Phase", "PhaseClassifier", "Thresholds"),
+    "phases.history": ("History",),
+    "tracking.replay": ("Replay",),
+    "storage.directory": ("Run", "read_run"),
+    "tracking.schedules": ("every", "log_spaced"),
+    "theory.settings": ("RunSettings",),
+    "tracking.tracker": ("Tracker", "attach"),
+    "training.run": ("resume", "train"),
+    "model.two_layer_view": ("TwoLayerView",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phasetrack import ExpectedError, PhasetrackError
-from phasetrack._checks import check_choice, check_float, check_int
+from phasetrack.errors import check_choice, check_float, check_int
 
 
 @pytest.mark.parametrize("value", [2, 3, 5], ids=["minimum", "inside", "maximum"])

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from process_settings import float32_rounding
+from helpers.torch_settings import float32_rounding
 from torch import backends
 
 from phasetrack._precision import can_choose, float32_products, unrounded
-from phasetrack.geometry import ClusterGeometry
+from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.tasks import XOR
 
 chosen = pytest.mark.skipif(not can_choose("cpu"), reason="this PyTorch has one setting for all")

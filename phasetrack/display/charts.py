@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from phasetrack.phases import Phase, Thresholds
+from phasetrack.phases.classifier import Phase, Thresholds
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; the same in every figure.
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (

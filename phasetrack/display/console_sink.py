@@ -14,8 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from phasetrack.phases import Phase
-from phasetrack.records import History, Record
+from phasetrack.phases.classifier import Phase
+from phasetrack.phases.history import History, Record
 
 # On a terminal: the view is redrawn at most so often (chosen here: smooth, and under 1 percent of
 # a run's time).

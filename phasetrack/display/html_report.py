@@ -10,8 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from phasetrack._checks import ExpectedError, printable
-from phasetrack.tensorboard_plugin.run_store import OpenRun
+from phasetrack.display.tensorboard.run_store import OpenRun
+from phasetrack.errors import ExpectedError, printable
 
 # Pixel columns that a report keeps of each curve: fine enough to zoom in some way (chosen here).
 COLUMNS = 2000
@@ -70,7 +70,7 @@ def write_report(runs: Sequence[Path], file: Path) -> None:
 
 def report(runs: Sequence[Path]) -> str:
     """The page of `write_report` as text."""
-    static = resources.files("phasetrack.tensorboard_plugin") / "static"
+    static = resources.files("phasetrack.display.tensorboard") / "static"
     plotly = resources.files("plotly") / "package_data" / "plotly.min.js"
     data = _data(runs)
     names = ", ".join(entry["id"] for entry in data["runs"])

@@ -17,8 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from phasetrack._checks import ExpectedError, check_choice
-from phasetrack.charts import (
+from phasetrack.display.charts import (
     BLACK,
     BLUE,
     BOUNDARY_LABELS,
@@ -31,8 +30,9 @@ from phasetrack.charts import (
     SKY,
     VERMILION,
 )
-from phasetrack.phases import Phase, Thresholds
-from phasetrack.records import History
+from phasetrack.errors import ExpectedError, check_choice
+from phasetrack.phases.classifier import Phase, Thresholds
+from phasetrack.phases.history import History
 
 PREDICTED = "--"
 # matplotlib's names of the lines that charts have

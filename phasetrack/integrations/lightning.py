@@ -7,9 +7,9 @@ from typing import Any
 import lightning
 from torch import nn
 
-from phasetrack._checks import ExpectedError
-from phasetrack.geometry import ClusterGeometry
-from phasetrack.tracker import Tracker, attach
+from phasetrack.errors import ExpectedError
+from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.tracking.tracker import Tracker, attach
 
 
 class PhasetrackCallback(lightning.Callback):

@@ -6,9 +6,9 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from phasetrack.geometry import ClusterGeometry
-from phasetrack.losses import Loss
-from phasetrack.tracker import Tracker, attach
+from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.model.losses import Loss
+from phasetrack.tracking.tracker import Tracker, attach
 
 
 class PhasetrackCallback(TrainerCallback):

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from phasetrack._checks import ExpectedError
-from phasetrack.geometry import ORTHOGONALITY_TOLERANCE, Neurons
+from phasetrack.errors import ExpectedError
+from phasetrack.model.geometry import ORTHOGONALITY_TOLERANCE, Neurons
 
 # The neurons that hold a feature are the fewest that make this share of what is for it (chosen here).
 HOLDING = 0.9

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from phasetrack.geometry import Neurons
 from phasetrack.measures.mean_field import Law, activity_variance, law
+from phasetrack.model.geometry import Neurons
 
 PARTS = ("signal", "opposing", "perp", "second_layer")
 

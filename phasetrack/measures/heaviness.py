@@ -15,8 +15,8 @@ import math
 import torch
 from torch import Tensor
 
-from phasetrack.geometry import ClusterGeometry, Neurons
-from phasetrack.ordering import order
+from phasetrack.measures.sorting import order
+from phasetrack.model.geometry import ClusterGeometry, Neurons
 
 # A neuron is heavy once its needed_zeta is at most this (theory.md 3).
 HEAVY_ZETA = 0.5

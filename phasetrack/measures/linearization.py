@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from phasetrack.losses import Loss, value_and_slope
-from phasetrack.rows import filled, undivided
+from phasetrack.model.batch_invariance import filled, undivided
+from phasetrack.model.losses import Loss, value_and_slope
 
 
 def value_error(outputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
@@ -25,7 +25,7 @@ def value_error(outputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
         loss: any loss of (outputs, targets), whatever its reduction (see `losses.pointwise`).
 
     Example:
-        >>> from phasetrack.losses import LogisticLoss
+        >>> from phasetrack.model.losses import LogisticLoss
         >>> value_error(torch.zeros(2), torch.ones(2), LogisticLoss())
         tensor(0.)
     """

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from phasetrack.geometry import ClusterGeometry, Neurons
-from phasetrack.ordering import ascending
+from phasetrack.measures.sorting import ascending
+from phasetrack.model.geometry import ClusterGeometry, Neurons
 
 # Which quantile of y f is reported beside its mean. Chosen here: the worst twentieth of a cluster.
 LOW_QUANTILE = 0.05

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from phasetrack.geometry import Neurons
+from phasetrack.model.geometry import Neurons
 
 
 class Law(NamedTuple):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from phasetrack.geometry import Neurons
+from phasetrack.model.geometry import Neurons
 
 # A neuron whose weights are within 30 degrees of its cluster's direction has gathered there (chosen here).
 GATHERED = 0.75**0.5

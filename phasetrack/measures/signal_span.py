@@ -22,8 +22,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from phasetrack._checks import ExpectedError, check_float, check_int
-from phasetrack.geometry import ClusterGeometry
+from phasetrack.errors import ExpectedError, check_float, check_int
+from phasetrack.model.geometry import ClusterGeometry
 
 # Defaults, chosen here. At the end of the canonical run at d = 512 the gap is above 1000 and the
 # labels are known to 100 percent; an untrained network and shuffled labels fail by the labels.

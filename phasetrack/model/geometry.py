@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from phasetrack._checks import ExpectedError
 from phasetrack._precision import unrounded
-from phasetrack.projection import Projection, with_control
-from phasetrack.rows import filled, undivided
+from phasetrack.errors import ExpectedError
+from phasetrack.model.batch_invariance import filled, undivided
+from phasetrack.model.projection import Projection, with_control
 
 # Two unit vectors whose inner product stays under this count as orthogonal (chosen here: far above
 # float64 rounding, far below any angle that a person would declare).

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.compiler import is_compiling
 
-from phasetrack._checks import check_float, check_int
-from phasetrack.passes import PLAIN, current
+from phasetrack.errors import check_float, check_int
+from phasetrack.model.matmul_backend import PLAIN, current
 
 
 class TwoLayerNet(nn.Module):

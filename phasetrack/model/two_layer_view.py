@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from phasetrack._checks import ExpectedError
 from phasetrack._precision import unrounded
-from phasetrack.geometry import Activation
-from phasetrack.network import FusedTwoLayerNet, TwoLayerNet
-from phasetrack.weights import Weight
+from phasetrack.errors import ExpectedError
+from phasetrack.model.geometry import Activation
+from phasetrack.model.layer_weight import Weight
+from phasetrack.model.network import FusedTwoLayerNet, TwoLayerNet
 
 # How far a network's output may be from what its two layers say, relative to its size, before
 # phasetrack warns that there is more to it (chosen here: well above float32 rounding).

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any, NamedTuple
 
-from phasetrack._checks import check_float, check_int
+from phasetrack.errors import check_float, check_int
 
 
 class Phase(Enum):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from phasetrack.phases import Alert, Boundary, Phase, Transition
+    from phasetrack.phases.classifier import Alert, Boundary, Phase, Transition
 
 
 # Steps that are packed or unpacked together where a history grows or is walked through (chosen here).

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from phasetrack._checks import ExpectedError
-from phasetrack.phases import (
+from phasetrack.errors import ExpectedError
+from phasetrack.phases.classifier import (
     METRICS,
     Alert,
     Boundary,
@@ -20,7 +20,7 @@ from phasetrack.phases import (
     first_crossing,
     relabel,
 )
-from phasetrack.records import History
+from phasetrack.phases.history import History
 
 # Characters of a text in a summary that are taken, for files from elsewhere (chosen here).
 LONGEST_TEXT = 1000

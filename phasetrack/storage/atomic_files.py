@@ -15,7 +15,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from phasetrack._checks import ExpectedError
+from phasetrack.errors import ExpectedError
 
 CHUNK = 2**20
 # 0 where the system has no such flag: links are then refused by `check_plain` alone

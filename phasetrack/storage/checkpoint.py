@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
-from phasetrack._checks import ExpectedError, check_float, check_int
-from phasetrack._files import read_limited, replace_file, sync_folder
-from phasetrack.tensor_file import read_tensors
+from phasetrack.errors import ExpectedError, check_float, check_int
+from phasetrack.storage.atomic_files import read_limited, replace_file, sync_folder
+from phasetrack.storage.tensor_file import read_tensors
 
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 FORMAT = 1

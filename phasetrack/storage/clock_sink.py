@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from phasetrack._files import AppendFile
-from phasetrack.records import History, Record
+from phasetrack.phases.history import History, Record
+from phasetrack.storage.atomic_files import AppendFile
 
 CLOCK = "clock.jsonl"
 # Seconds between two lines, and how many lines a reader takes (chosen here).

@@ -16,16 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phasetrack._checks import ExpectedError, printable
-from phasetrack._files import check_plain, replace_file
-from phasetrack.contents import check_config, check_text, read_object
-from phasetrack.history_file import HistoryFile
-from phasetrack.long_history import in_halves
-from phasetrack.phases import METRICS, Phase, Thresholds, Verdict, relabel
-from phasetrack.records import History
-from phasetrack.settings import RunSettings
-from phasetrack.sinks.history import HISTORY
-from phasetrack.summary import check_summary, summarise_again
+from phasetrack.errors import ExpectedError, printable
+from phasetrack.phases.classifier import METRICS, Phase, Thresholds, Verdict, relabel
+from phasetrack.phases.history import History
+from phasetrack.phases.summary import check_summary, summarise_again
+from phasetrack.storage.atomic_files import check_plain, replace_file
+from phasetrack.storage.history_reader import HistoryFile
+from phasetrack.storage.history_sink import HISTORY
+from phasetrack.storage.json_schema import check_config, check_text, read_object
+from phasetrack.storage.parallel_reader import in_halves
+from phasetrack.theory.settings import RunSettings
 
 CONFIG, SUMMARY = "config.json", "summary.json"
 

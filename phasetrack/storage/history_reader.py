@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from phasetrack.records import History
+from phasetrack.phases.history import History
 
 # Bytes of one line, far beyond any record (chosen here): a longer one is no history.
 LONGEST_LINE = 2**24

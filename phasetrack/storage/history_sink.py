@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from phasetrack._checks import ExpectedError
-from phasetrack._files import AppendFile
-from phasetrack.history_file import HistoryFile
-from phasetrack.records import History, Record
+from phasetrack.errors import ExpectedError
+from phasetrack.phases.history import History, Record
+from phasetrack.storage.atomic_files import AppendFile
+from phasetrack.storage.history_reader import HistoryFile
 
 HISTORY = "history.jsonl"
 

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from phasetrack._checks import ExpectedError
+from phasetrack.errors import ExpectedError
 
 # Bytes of config.json or summary.json at most, for files from elsewhere (chosen here: far beyond any).
 LARGEST_OBJECT = 2**25

@@ -8,7 +8,7 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phasetrack._checks import ExpectedError
+from phasetrack.errors import ExpectedError
 
 if TYPE_CHECKING:
     import fcntl

@@ -14,9 +14,9 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from phasetrack._checks import ExpectedError, check_int
-from phasetrack._files import check_folder, replace_file
-from phasetrack.records import History, Record
+from phasetrack.errors import ExpectedError, check_int
+from phasetrack.phases.history import History, Record
+from phasetrack.storage.atomic_files import check_folder, replace_file
 
 FOLDER = "neurons"
 # Files of one run at most (chosen here: about a megabyte at width 512).

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasetrack._cores import available_cores
-from phasetrack.history_file import LONGEST_LINE, HistoryFile
-from phasetrack.records import History
+from phasetrack.phases.history import History
+from phasetrack.storage.history_reader import LONGEST_LINE, HistoryFile
 
 # Bytes that are worth a second process (chosen here: they take a second or two, its start a quarter of one).
 LONG = 2**28

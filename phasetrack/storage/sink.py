@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from phasetrack.records import History, Record
+from phasetrack.phases.history import History, Record
 
 
 class Sink(Protocol):

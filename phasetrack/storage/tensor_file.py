@@ -7,7 +7,7 @@ from zipfile import ZIP_STORED, ZipFile
 
 import torch
 
-from phasetrack._checks import ExpectedError
+from phasetrack.errors import ExpectedError
 
 
 def read_tensors(content: bytes, what: str) -> dict[str, object]:

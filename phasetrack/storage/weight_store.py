@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from phasetrack._checks import ExpectedError, check_float, check_int
-from phasetrack._files import check_folder, check_plain, read_limited, replace_file
-from phasetrack.contents import read_object
-from phasetrack.tensor_file import read_tensors
-from phasetrack.views import ACTIVATIONS, TwoLayerView, known_activation
+from phasetrack.errors import ExpectedError, check_float, check_int
+from phasetrack.model.two_layer_view import ACTIVATIONS, TwoLayerView, known_activation
+from phasetrack.storage.atomic_files import check_folder, check_plain, read_limited, replace_file
+from phasetrack.storage.json_schema import read_object
+from phasetrack.storage.tensor_file import read_tensors
 
 FOLDER, FORMAT = "weights", "format.json"
 # Bytes of one saved step at most, for files from elsewhere (chosen here: 2^20 inputs, 2^10 neurons).

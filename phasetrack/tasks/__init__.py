@@ -1,6 +1,6 @@
 """Distributions to train on, each with its geometry."""
 
-from phasetrack.tasks.base import Task
-from phasetrack.tasks.boolean import XOR
+from phasetrack.tasks.task import Task
+from phasetrack.tasks.xor import XOR
 
 __all__ = ["XOR", "Task"]

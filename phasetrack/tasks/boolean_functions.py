@@ -10,10 +10,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from phasetrack._checks import check_int
-from phasetrack.geometry import ClusterGeometry
-from phasetrack.tasks.altered import Altered
-from phasetrack.tasks.drawn import DrawnTask
+from phasetrack.errors import check_int
+from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.tasks.derived import Altered
+from phasetrack.tasks.host_drawn import DrawnTask
 
 Function = Callable[[Tensor], Tensor]
 

@@ -9,9 +9,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from phasetrack.tasks.bits import chance
-from phasetrack.tasks.boolean import XOR
-from phasetrack.tasks.drawn import DrawnTask
+from phasetrack.tasks.host_drawn import DrawnTask
+from phasetrack.tasks.philox import chance
+from phasetrack.tasks.xor import XOR
 
 
 class Altered(DrawnTask, Protocol):

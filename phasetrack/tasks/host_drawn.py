@@ -8,8 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from phasetrack.tasks.base import Task
-from phasetrack.tasks.bits import sent
+from phasetrack.tasks.philox import sent
+from phasetrack.tasks.task import Task
 
 
 class DrawnTask(Task, Protocol):

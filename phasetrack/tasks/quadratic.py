@@ -8,10 +8,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from phasetrack._checks import check_float, check_int
-from phasetrack.geometry import ClusterGeometry
-from phasetrack.tasks.altered import Altered
-from phasetrack.tasks.functions import TwoXORs
+from phasetrack.errors import check_float, check_int
+from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.tasks.boolean_functions import TwoXORs
+from phasetrack.tasks.derived import Altered
 
 # The share of samples whose label the stronger of two XORs tells. Chosen here: the other is half as
 # strong, so that it is learned well after and still within a short run.

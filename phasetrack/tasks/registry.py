@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from phasetrack._checks import ExpectedError, check_choice
-from phasetrack.tasks import functions, quadratic, variants
-from phasetrack.tasks.boolean import XOR
-from phasetrack.tasks.drawn import DrawnTask
-from phasetrack.tasks.functions import BooleanFunction
+from phasetrack.errors import ExpectedError, check_choice
+from phasetrack.tasks import boolean_functions as functions
+from phasetrack.tasks import quadratic
+from phasetrack.tasks import xor_variants as variants
+from phasetrack.tasks.boolean_functions import BooleanFunction
+from phasetrack.tasks.host_drawn import DrawnTask
+from phasetrack.tasks.xor import XOR
 
 TASKS: dict[str, Callable[[int], DrawnTask]] = {
     "xor": XOR,

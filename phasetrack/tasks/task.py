@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from phasetrack.geometry import ClusterGeometry
+from phasetrack.model.geometry import ClusterGeometry
 
 
 class Task(Protocol):

@@ -9,10 +9,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from phasetrack._checks import check_int
-from phasetrack.geometry import ClusterGeometry
-from phasetrack.tasks.bits import packed_signs, unpacked
-from phasetrack.tasks.drawn import DrawnTask
+from phasetrack.errors import check_int
+from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.tasks.host_drawn import DrawnTask
+from phasetrack.tasks.philox import packed_signs, unpacked
 
 INPUTS, LABELS = 0, 1  # streams of random bits
 

@@ -10,12 +10,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from phasetrack._checks import check_float, check_int
-from phasetrack.geometry import ClusterGeometry
-from phasetrack.tasks.altered import Altered
-from phasetrack.tasks.bits import uniform
-from phasetrack.tasks.boolean import XOR
-from phasetrack.tasks.drawn import DrawnTask
+from phasetrack.errors import check_float, check_int
+from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.tasks.derived import Altered
+from phasetrack.tasks.host_drawn import DrawnTask
+from phasetrack.tasks.philox import uniform
+from phasetrack.tasks.xor import XOR
 
 NORMALS = 3  # stream of random bits, after boolean.py's and that of chances
 NORMAL_BITS = 52  # of a uniform number that becomes a normal one

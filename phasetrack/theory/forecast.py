@@ -26,15 +26,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from phasetrack._checks import ExpectedError, check_int
 from phasetrack._threads import one_thread
-from phasetrack.geometry import ClusterGeometry, Neurons
+from phasetrack.errors import ExpectedError, check_int
 from phasetrack.measures import heaviness, margins
 from phasetrack.measures.mean_field import Law, activity_variance, law, mean_margins
-from phasetrack.phases import Phase, Verdict, first_crossing, relabel
-from phasetrack.records import History
-from phasetrack.settings import RunSettings
-from phasetrack.summary import summarise_again
+from phasetrack.model.geometry import ClusterGeometry, Neurons
+from phasetrack.phases.classifier import Phase, Verdict, first_crossing, relabel
+from phasetrack.phases.history import History
+from phasetrack.phases.summary import summarise_again
+from phasetrack.theory.settings import RunSettings
 
 DRAWS = 8
 # The band: these quantiles over the draws (chosen here; with 8 draws all but the two extremes).

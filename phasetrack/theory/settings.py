@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from phasetrack._checks import ExpectedError, check_choice, check_float, check_int, check_switch
-from phasetrack.phases import Thresholds
+from phasetrack.errors import ExpectedError, check_choice, check_float, check_int, check_switch
+from phasetrack.phases.classifier import Thresholds
 
 TaskName = Literal[
     "xor",
@@ -79,7 +79,7 @@ class RunSettings:
     """Options of `phasetrack run`, under the same names; theory.md 7 is the source of defaults.
 
     Attributes:
-        task: which distribution, a name in `TASK_NAMES` (see `phasetrack.tasks.catalogue`).
+        task: which distribution, a name in `TASK_NAMES` (see `phasetrack.tasks.registry`).
         d: input dimension, >= 2.
         width: number of neurons p, >= 1.
         batch: fresh samples a step, m; None means 4 d.

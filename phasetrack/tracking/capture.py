@@ -19,14 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.compiler import is_dynamo_compiling
 
-from phasetrack._checks import ExpectedError
-from phasetrack._hooks import Watch, nothing
-from phasetrack.geometry import ClusterGeometry
-from phasetrack.losses import Loss
-from phasetrack.pacing import Pacing
-from phasetrack.schedules import Schedule, following
-from phasetrack.snapshot import Layers, Seen, Snapshot, StepSizes
-from phasetrack.views import ACTIVATIONS, TwoLayerView, known_activation
+from phasetrack.errors import ExpectedError
+from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.model.losses import Loss
+from phasetrack.model.two_layer_view import ACTIVATIONS, TwoLayerView, known_activation
+from phasetrack.tracking.hooks import Watch, nothing
+from phasetrack.tracking.schedules import Schedule, following
+from phasetrack.tracking.snapshot import Layers, Seen, Snapshot, StepSizes
+from phasetrack.tracking.step_counter import Pacing
 
 # Forward passes whose inputs are held until a loss tells which of them it belongs to (chosen here).
 HELD_PASSES = 4

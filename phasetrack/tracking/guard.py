@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 
-from phasetrack._checks import ExpectedError
+from phasetrack.errors import ExpectedError
 
 
 class TrackingWarning(UserWarning):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from phasetrack._checks import ExpectedError
-from phasetrack.records import History
+from phasetrack.errors import ExpectedError
+from phasetrack.phases.history import History
 
 # Records that are in memory at most where a file holds them too, until somebody asks for the history
 # (chosen here: a megabyte of the default probes' readings).

@@ -16,6 +16,7 @@ class Hook:
         self.function = function
 
     def __call__(self, *args: Any) -> None:
+        """Call the function; PyTorch takes None as "change nothing"."""
         self.function(*args)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -55,6 +56,7 @@ class Watch(Hook):
         self._entries = [(t, t[self._key]) for t in tables if t is not None and self._key in t]
 
     def __call__(self, *args: Any) -> None:
+        """Call the function, and pass what it raises to `failed`."""
         self._reached = True
         if is_dynamo_compiling():
             self._compiled = True

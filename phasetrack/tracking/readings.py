@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from phasetrack._checks import ExpectedError
-from phasetrack.probes import Explained, Probe, reads_blocks
-from phasetrack.records import Undefined
-from phasetrack.snapshot import Block
+from phasetrack.errors import ExpectedError
+from phasetrack.phases.history import Undefined
+from phasetrack.tracking.probes.default import Explained, Probe, reads_blocks
+from phasetrack.tracking.snapshot import Block
 
 
 class Row(NamedTuple):

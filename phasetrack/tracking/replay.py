@@ -10,12 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from phasetrack._checks import ExpectedError
-from phasetrack.discovery import DiscoveredSpan, discover
-from phasetrack.geometry import ClusterGeometry
-from phasetrack.losses import LogisticLoss, Loss
-from phasetrack.phases import Thresholds
-from phasetrack.probes import (
+from phasetrack.errors import ExpectedError
+from phasetrack.measures.signal_span import DiscoveredSpan, discover
+from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.model.losses import LogisticLoss, Loss
+from phasetrack.model.two_layer_view import ACTIVATIONS
+from phasetrack.phases.classifier import Thresholds
+from phasetrack.phases.history import History
+from phasetrack.phases.summary import summarise_again
+from phasetrack.storage.weight_store import SavedWeights, read_weights
+from phasetrack.tracking.probes.default import (
     BlockFunctionProbe,
     GrowthProbe,
     HeavinessProbe,
@@ -23,12 +27,8 @@ from phasetrack.probes import (
     empirical_margins,
     linearization,
 )
-from phasetrack.probes import loss as loss_probe
-from phasetrack.records import History
-from phasetrack.sinks.weights import SavedWeights, read_weights
-from phasetrack.summary import summarise_again
-from phasetrack.tracker import attach
-from phasetrack.views import ACTIVATIONS
+from phasetrack.tracking.probes.default import loss as loss_probe
+from phasetrack.tracking.tracker import attach
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from phasetrack._checks import check_float, check_int
+from phasetrack.errors import check_float, check_int
 
 Schedule = Callable[[int], bool]
 

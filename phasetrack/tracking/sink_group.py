@@ -9,19 +9,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from phasetrack._checks import ExpectedError
-from phasetrack._guard import Guard
-from phasetrack._lock import RunLock
-from phasetrack.geometry import ClusterGeometry
-from phasetrack.records import History, Record
-from phasetrack.schedules import Schedule
-from phasetrack.sinks.base import Resumable, Sink
-from phasetrack.sinks.clock import CLOCK, ClockSink
-from phasetrack.sinks.history import HISTORY, HistorySink
-from phasetrack.sinks.neurons import NeuronSink
-from phasetrack.sinks.tensorboard import TensorBoardSink
-from phasetrack.sinks.weights import WeightStore
-from phasetrack.snapshot import Snapshot
+from phasetrack.display.tensorboard.sink import TensorBoardSink
+from phasetrack.errors import ExpectedError
+from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.phases.history import History, Record
+from phasetrack.storage.clock_sink import CLOCK, ClockSink
+from phasetrack.storage.history_sink import HISTORY, HistorySink
+from phasetrack.storage.lock import RunLock
+from phasetrack.storage.neuron_sink import NeuronSink
+from phasetrack.storage.sink import Resumable, Sink
+from phasetrack.storage.weight_store import WeightStore
+from phasetrack.tracking.guard import Guard
+from phasetrack.tracking.schedules import Schedule
+from phasetrack.tracking.snapshot import Snapshot
 
 
 class Outlets:

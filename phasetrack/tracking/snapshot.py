@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from phasetrack._checks import ExpectedError
-from phasetrack.geometry import ClusterGeometry, Neurons, head_length
-from phasetrack.losses import Loss
+from phasetrack.errors import ExpectedError
 from phasetrack.measures import growth
 from phasetrack.measures.heaviness import needed_zeta_of
 from phasetrack.measures.linearization import FirstOrder, first_order
 from phasetrack.measures.margins import cluster_means
-from phasetrack.rows import GROUP, UNDIVIDED
-from phasetrack.views import TwoLayerView
+from phasetrack.model.batch_invariance import GROUP, UNDIVIDED
+from phasetrack.model.geometry import ClusterGeometry, Neurons, head_length
+from phasetrack.model.losses import Loss
+from phasetrack.model.two_layer_view import TwoLayerView
 
 # The numbers that the largest tables of a block hold (chosen here: a table then fits in a cache, and snapshots
 # of thousands of samples still share their cost).

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from phasetrack.snapshot import StepSizes
-from phasetrack.views import TwoLayerView
+from phasetrack.model.two_layer_view import TwoLayerView
+from phasetrack.tracking.snapshot import StepSizes
 
 
 class _Moved(NamedTuple):

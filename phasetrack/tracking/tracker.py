@@ -21,15 +21,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from phasetrack._checks import ExpectedError, check_int
-from phasetrack._guard import Guard, say
-from phasetrack._guard import TrackingWarning as TrackingWarning  # where users find it
-from phasetrack.capture import Capture
-from phasetrack.geometry import Activation, ClusterGeometry
-from phasetrack.losses import Loss
-from phasetrack.measuring import Row, add_readings, missing
-from phasetrack.outlets import Outlets
-from phasetrack.phases import (
+from phasetrack.errors import ExpectedError, check_int
+from phasetrack.model.geometry import Activation, ClusterGeometry
+from phasetrack.model.losses import Loss
+from phasetrack.model.two_layer_view import TwoLayerView
+from phasetrack.phases.classifier import (
     Alert,
     Boundary,
     Phase,
@@ -37,7 +33,16 @@ from phasetrack.phases import (
     Thresholds,
     Transition,
 )
-from phasetrack.probes import (
+from phasetrack.phases.history import History, Record
+from phasetrack.phases.summary import summarise
+from phasetrack.storage.history_sink import HISTORY, HistorySink
+from phasetrack.storage.sink import Resumable, Sink
+from phasetrack.storage.weight_store import WeightStore
+from phasetrack.tracking.capture import Capture
+from phasetrack.tracking.guard import Guard, say
+from phasetrack.tracking.guard import TrackingWarning as TrackingWarning  # where users find it
+from phasetrack.tracking.history_buffer import Recording
+from phasetrack.tracking.probes.default import (
     ForecastProbe,
     FunctionProbe,
     Measurement,
@@ -45,18 +50,13 @@ from phasetrack.probes import (
     default_probes,
     reads_blocks,
 )
-from phasetrack.recording import Recording
-from phasetrack.records import History, Record
-from phasetrack.schedules import Schedule, as_schedule
-from phasetrack.sinks.base import Resumable, Sink
-from phasetrack.sinks.history import HISTORY, HistorySink
-from phasetrack.sinks.weights import WeightStore
-from phasetrack.snapshot import Block, Snapshot, StepSizes
-from phasetrack.summary import summarise
-from phasetrack.views import TwoLayerView
+from phasetrack.tracking.readings import Row, add_readings, missing
+from phasetrack.tracking.schedules import Schedule, as_schedule
+from phasetrack.tracking.sink_group import Outlets
+from phasetrack.tracking.snapshot import Block, Snapshot, StepSizes
 
 if TYPE_CHECKING:
-    from phasetrack.forecast import Forecast
+    from phasetrack.theory.forecast import Forecast
 
 
 # Snapshots that are measured in one go, if nothing asks for them before (chosen here: Python's own
@@ -120,7 +120,7 @@ def attach(
         escape_steps: predicted steps until the loss halves, which the SADDLE alert needs; taken
             from `forecast` if that is given.
         hparams: hyperparameters of the run, for TensorBoard's HParams dashboard.
-        snapshots: save the two layers at such recorded steps under `logdir`, for `phasetrack.replay.replay`.
+        snapshots: save the two layers at such recorded steps under `logdir`, for `phasetrack.tracking.replay.replay`.
         layers: names of the two layers, where the model has others.
         scale: factor between the second layer's output and the model's (see `TwoLayerView.of`).
         activation: the activation, where the model shows none as a module and it is not ReLU.
@@ -150,8 +150,8 @@ def attach(
             attached then.
 
     Example:
-        >>> from phasetrack.losses import LogisticLoss
-        >>> from phasetrack.network import TwoLayerNet
+        >>> from phasetrack.model.losses import LogisticLoss
+        >>> from phasetrack.model.network import TwoLayerNet
         >>> from phasetrack.tasks import XOR
         >>> task, loss = XOR(d=16), LogisticLoss()
         >>> net = TwoLayerNet(d=16, width=32)

@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from phasetrack._checks import check_float, check_int
 from phasetrack._threads import one_thread
-from phasetrack.forecast import Forecast, predict
-from phasetrack.losses import LogisticLoss
-from phasetrack.memory import bytes_per_sample, host_memory, micro_batch
-from phasetrack.network import TwoLayerNet
-from phasetrack.settings import RunSettings
+from phasetrack.errors import check_float, check_int
+from phasetrack.model.losses import LogisticLoss
+from phasetrack.model.network import TwoLayerNet
 from phasetrack.tasks import XOR
-from phasetrack.tasks.catalogue import make_task
+from phasetrack.tasks.registry import make_task
+from phasetrack.theory.forecast import Forecast, predict
+from phasetrack.theory.settings import RunSettings
+from phasetrack.training.memory import bytes_per_sample, host_memory, micro_batch
 
 FLOAT = 4  # bytes
 # Sizes of the trial steps: large enough for the matrix products to run at their pace, small enough

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from phasetrack.network import FusedTwoLayerNet
-from phasetrack.settings import RunSettings
-from phasetrack.tasks.bits import readable, sent
-from phasetrack.tasks.drawn import DrawnTask
+from phasetrack.model.network import FusedTwoLayerNet
+from phasetrack.tasks.host_drawn import DrawnTask
+from phasetrack.tasks.philox import readable, sent
+from phasetrack.theory.settings import RunSettings
 
 # Passes before those of the graph, in which libraries set themselves up (chosen here).
 WARM_UP = 2

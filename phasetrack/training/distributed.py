@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed, nn
 
-from phasetrack._checks import ExpectedError
-from phasetrack._launched import Place, ProcessError, place
+from phasetrack.errors import ExpectedError
+from phasetrack.training.launcher_env import Place, ProcessError, place
 
 FAILED = "failed"  # key of what the first process to fail has to say
 # Parts of what torch raises where the connection to another process breaks.

@@ -16,12 +16,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from phasetrack._checks import ExpectedError
-from phasetrack.ends import LOOK_EVERY, End
-from phasetrack.forecast import Forecast
-from phasetrack.geometry import ClusterGeometry
-from phasetrack.losses import LogisticLoss
-from phasetrack.memory import (
+from phasetrack.errors import ExpectedError
+from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.model.losses import LogisticLoss
+from phasetrack.model.network import TwoLayerNet
+from phasetrack.phases.history import History
+from phasetrack.tasks.registry import make_task
+from phasetrack.theory.forecast import Forecast
+from phasetrack.theory.settings import RunSettings
+from phasetrack.tracking.probes.default import default_probes
+from phasetrack.tracking.snapshot import Layers, Seen, Snapshot, StepSizes
+from phasetrack.tracking.tracker import Tracker, attach
+from phasetrack.training.matmul import AUTO, chosen_matmul
+from phasetrack.training.memory import (
     PIECE_BYTES,
     PIECE_SHARE,
     bytes_per_sample,
@@ -29,15 +36,8 @@ from phasetrack.memory import (
     host_memory,
     micro_batch,
 )
-from phasetrack.network import TwoLayerNet
-from phasetrack.probes import default_probes
-from phasetrack.products import AUTO, chosen_matmul
-from phasetrack.records import History
-from phasetrack.settings import RunSettings
-from phasetrack.snapshot import Layers, Seen, Snapshot, StepSizes
-from phasetrack.tasks.catalogue import make_task
-from phasetrack.tracker import Tracker, attach
-from phasetrack.training import _checked_device
+from phasetrack.training.run import _checked_device
+from phasetrack.training.stopping import LOOK_EVERY, End
 
 # What members have in common; in everything else they may differ.
 SHARED = ("task", "d", "width", "batch_size", "every")

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from phasetrack.passes import PLAIN, Passes
+from phasetrack.model.matmul_backend import PLAIN, Passes
 
 # Digits are -127 to 127: multiplied by a sign, they stay bytes.
 BASE = 254

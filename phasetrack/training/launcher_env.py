@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from phasetrack._checks import ExpectedError, PhasetrackError
+from phasetrack.errors import ExpectedError, PhasetrackError
 
 # What torchrun, and launchers like it, tell every process of a run.
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")

@@ -19,10 +19,10 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from phasetrack import digits
-from phasetrack._checks import ExpectedError, check_choice
 from phasetrack._precision import can_choose, float32_products
-from phasetrack.passes import PLAIN, passing
+from phasetrack.errors import ExpectedError, check_choice
+from phasetrack.model.matmul_backend import PLAIN, passing
+from phasetrack.training import int8_matmul as digits
 
 DEFAULT, ONEDNN, DIGITS, AUTO = "default", "onednn", "digits", "auto"
 

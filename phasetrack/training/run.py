@@ -14,26 +14,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from phasetrack._checks import ExpectedError, check_int
-from phasetrack._guard import say
-from phasetrack._signals import StopSignals
 from phasetrack._version import __version__
-from phasetrack.checkpoint import (
+from phasetrack.errors import ExpectedError, check_int
+from phasetrack.model.losses import LogisticLoss
+from phasetrack.model.network import FusedTwoLayerNet
+from phasetrack.storage.checkpoint import (
     CHECKPOINT,
     CheckpointSchedule,
     checkpoints,
     load_checkpoint,
     save_checkpoint,
 )
-from phasetrack.ends import LOOK_EVERY, End
-from phasetrack.forecast import Forecast, predict
-from phasetrack.losses import LogisticLoss
-from phasetrack.memory import DIGITS_PIECE, cached_bytes, host_memory, keep_freed, micro_batch
-from phasetrack.network import FusedTwoLayerNet
-from phasetrack.probes import default_probes
-from phasetrack.processes import ALONE, Processes, joined
-from phasetrack.products import AUTO, DEFAULT, DIGITS, Matmul, chosen_matmul
-from phasetrack.run_directory import (
+from phasetrack.storage.directory import (
     CONFIG,
     SUMMARY,
     create_run_directory,
@@ -41,12 +33,26 @@ from phasetrack.run_directory import (
     recorded_settings,
     write_json,
 )
-from phasetrack.settings import RunSettings
-from phasetrack.sinks.base import Sink
-from phasetrack.stepping import stepper
-from phasetrack.tasks.catalogue import make_task
-from phasetrack.tasks.drawn import DrawnTask
-from phasetrack.tracker import attach
+from phasetrack.storage.sink import Sink
+from phasetrack.tasks.host_drawn import DrawnTask
+from phasetrack.tasks.registry import make_task
+from phasetrack.theory.forecast import Forecast, predict
+from phasetrack.theory.settings import RunSettings
+from phasetrack.tracking.guard import say
+from phasetrack.tracking.probes.default import default_probes
+from phasetrack.tracking.tracker import attach
+from phasetrack.training.distributed import ALONE, Processes, joined
+from phasetrack.training.matmul import AUTO, DEFAULT, DIGITS, Matmul, chosen_matmul
+from phasetrack.training.memory import (
+    DIGITS_PIECE,
+    cached_bytes,
+    host_memory,
+    keep_freed,
+    micro_batch,
+)
+from phasetrack.training.step import stepper
+from phasetrack.training.stop_signals import StopSignals
+from phasetrack.training.stopping import LOOK_EVERY, End
 
 # A sample to look back with: enough for two halves to agree on a span (chosen here), and from a step
 # that no training reaches.

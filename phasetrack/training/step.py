@@ -8,13 +8,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from phasetrack.graphed import GraphedStep
-from phasetrack.network import FusedTwoLayerNet
-from phasetrack.processes import ALONE, Processes
-from phasetrack.products import Matmul
-from phasetrack.settings import RunSettings
-from phasetrack.tasks.base import Task
-from phasetrack.tasks.drawn import DrawnTask
+from phasetrack.model.network import FusedTwoLayerNet
+from phasetrack.tasks.host_drawn import DrawnTask
+from phasetrack.tasks.task import Task
+from phasetrack.theory.settings import RunSettings
+from phasetrack.training.cuda_graph import GraphedStep
+from phasetrack.training.distributed import ALONE, Processes
+from phasetrack.training.matmul import Matmul
 
 
 def stepper(

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 
-from phasetrack.phases import Phase
-from phasetrack.settings import RunSettings
-from phasetrack.tracker import Tracker
+from phasetrack.phases.classifier import Phase
+from phasetrack.theory.settings import RunSettings
+from phasetrack.tracking.tracker import Tracker
 
 # Whether a run is at its end is looked at before every so many-th step (chosen here: a step's readings are
 # then seldom measured by themselves).

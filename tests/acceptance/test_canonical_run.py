@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from phasetrack import RunSettings, TwoLayerNet, discover, predict, read_run, train
-from phasetrack.replay import replay
 from phasetrack.tasks import XOR
-from phasetrack.training import fresh_sample
+from phasetrack.tracking.replay import replay
+from phasetrack.training.run import fresh_sample
 
 pytestmark = pytest.mark.long
 

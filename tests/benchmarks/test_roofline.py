@@ -3,14 +3,14 @@
 import pytest
 import roofline
 import torch
+from helpers.fixtures import no_picture  # noqa: F401 a fixture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from roofline import Roof, Work
-from short_runs import no_picture  # noqa: F401 a fixture
 from torch.utils.flop_counter import FlopCounterMode
 
 from phasetrack import LogisticLoss
-from phasetrack.network import FusedTwoLayerNet
+from phasetrack.model.network import FusedTwoLayerNet
 from phasetrack.tasks import XOR
 
 SIZES = st.integers(1, 2**14)

@@ -13,7 +13,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from phasetrack import RunSettings, Thresholds, read_run, train
-from phasetrack.sinks.neurons import saved_neurons
+from phasetrack.storage.neuron_sink import saved_neurons
 
 PATIENCE = 60
 FIGURE = "document.getElementById('figure')"

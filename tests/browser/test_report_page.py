@@ -3,7 +3,7 @@
 import pytest
 
 from phasetrack import read_run
-from phasetrack.report import write_report
+from phasetrack.display.html_report import write_report
 
 FIGURE = "document.getElementById('figure')"
 

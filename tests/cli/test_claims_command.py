@@ -1,7 +1,7 @@
 """`phasetrack claims` as it is typed."""
 
 import pytest
-from command import call_here
+from helpers.command_line import call_here
 
 
 @pytest.mark.parametrize(

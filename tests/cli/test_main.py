@@ -11,7 +11,7 @@ import sys
 import time
 
 import pytest
-from command import COMMAND, call, call_here
+from helpers.command_line import COMMAND, call, call_here
 
 import phasetrack
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from command import call, call_here
+from helpers.command_line import call, call_here
 from phasetrack_cli.planning import amount, duration
 
 

@@ -8,7 +8,7 @@ import time
 
 import psutil
 import pytest
-from command import COMMAND, call, call_here
+from helpers.command_line import COMMAND, call, call_here
 
 SWEEP = ["sweep", "xor", "--d", "8", "--width", "8", "--target", "0.6", "--jobs", "1"]
 

@@ -4,8 +4,14 @@ import re
 
 import pytest
 
-from phasetrack.charts import BOUNDARY_LABELS, MOST_CLUSTERS, PHASE_COLOURS, charts, describe
-from phasetrack.phases import Phase, Thresholds
+from phasetrack.display.charts import (
+    BOUNDARY_LABELS,
+    MOST_CLUSTERS,
+    PHASE_COLOURS,
+    charts,
+    describe,
+)
+from phasetrack.phases.classifier import Phase, Thresholds
 
 
 def metrics_of(names):

@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from phasetrack.phases import Boundary, Phase, Transition
-from phasetrack.records import History, Record
-from phasetrack.sinks.console import ConsoleSink, number
+from phasetrack.display.console_sink import ConsoleSink, number
+from phasetrack.phases.classifier import Boundary, Phase, Transition
+from phasetrack.phases.history import History, Record
 
 
 def record(step, phase=Phase.SIGNAL_FINDING, **others):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from phasetrack import ExpectedError, RunSettings, read_run, train
-from phasetrack.report import NEURON_STEPS, report, write_report
+from phasetrack.display.html_report import NEURON_STEPS, report, write_report
 
 
 @pytest.fixture(scope="module")

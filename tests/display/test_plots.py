@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from phasetrack import ExpectedError, History
-from phasetrack.charts import PHASE_COLOURS
-from phasetrack.plots import SIZES, comparison_figure, run_figure, save_figure
+from phasetrack.display.charts import PHASE_COLOURS
+from phasetrack.display.plots import SIZES, comparison_figure, run_figure, save_figure
 
 SUMMARY = {
     "phase": "SIGNAL_HEAVY",

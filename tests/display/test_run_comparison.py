@@ -2,7 +2,7 @@
 
 import math
 
-from phasetrack.comparison import compare
+from phasetrack.display.run_comparison import compare
 
 CONFIGS = [{"settings": {"d": 64, "eta": 0.2}}, {"settings": {"d": 128, "eta": 0.2}}, {}]
 SUMMARIES = [

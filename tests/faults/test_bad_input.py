@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from faults.fuzzing import ODD_TEXTS, fuzzed
+from helpers.fuzzing import ODD_TEXTS, fuzzed
 from hypothesis import given
 from hypothesis import strategies as st
 from phasetrack_cli.main import main
@@ -24,12 +24,12 @@ from phasetrack import (
     TwoLayerView,
     attach,
 )
-from phasetrack.checkpoint import CheckpointSchedule, load_checkpoint
-from phasetrack.replay import replay
-from phasetrack.run_directory import create_run_directory
-from phasetrack.schedules import every, log_spaced
+from phasetrack.storage.checkpoint import CheckpointSchedule, load_checkpoint
+from phasetrack.storage.directory import create_run_directory
 from phasetrack.tasks import XOR
-from phasetrack.training import resume, train
+from phasetrack.tracking.replay import replay
+from phasetrack.tracking.schedules import every, log_spaced
+from phasetrack.training.run import resume, train
 
 NUMBER = r"expected a finite number"
 # command line, after `phasetrack`; what the line must name: option, what is allowed, what was given

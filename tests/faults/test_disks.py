@@ -9,15 +9,15 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 import torch
-from faults.breaking import Fault, struck
+from helpers.breaking import Fault, struck
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from phasetrack import ExpectedError, LogisticLoss, RunSettings, TwoLayerNet, attach, read_run
-from phasetrack.forecast import predict
-from phasetrack.sinks.neurons import read_neurons, saved_neurons
+from phasetrack.storage.neuron_sink import read_neurons, saved_neurons
 from phasetrack.tasks import XOR
-from phasetrack.tracker import TrackingWarning
-from phasetrack.training import resume, train
+from phasetrack.theory.forecast import predict
+from phasetrack.tracking.tracker import TrackingWarning
+from phasetrack.training.run import resume, train
 
 SETTINGS = RunSettings(d=8, width=8, batch=16, steps=20, snapshots=3)
 PREDICTED = predict(XOR(SETTINGS.d).geometry, SETTINGS)
@@ -29,7 +29,9 @@ FAILURES = {"full": errno.ENOSPC, "read-only": errno.EROFS, "broken": errno.EIO}
 def no_picture():
     """Drawing the picture at a run's end takes longer than such a run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("phasetrack.sinks.tensorboard.TensorBoardSink._write_figure", lambda *_: None)
+        patch.setattr(
+            "phasetrack.display.tensorboard.sink.TensorBoardSink._write_figure", lambda *_: None
+        )
         yield
 
 

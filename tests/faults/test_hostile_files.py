@@ -10,22 +10,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from faults.fuzzing import fuzzed, json_values, mutated, mutated_json
+from helpers.fuzzing import fuzzed, json_values, mutated, mutated_json
 from hypothesis import given
 from hypothesis import strategies as st
 from phasetrack_cli.panels import print_summary, run_table
 from rich.console import Console
 
 from phasetrack import ExpectedError, PhasetrackError, RunSettings, read_run, train
-from phasetrack.checkpoint import load_checkpoint, save_checkpoint
-from phasetrack.comparison import compare
-from phasetrack.forecast import predict
-from phasetrack.replay import replay
-from phasetrack.run_directory import recorded_settings
-from phasetrack.sinks.clock import read_clock
-from phasetrack.sinks.neurons import read_neurons, saved_neurons
-from phasetrack.sinks.weights import read_weights
+from phasetrack.display.run_comparison import compare
+from phasetrack.storage.checkpoint import load_checkpoint, save_checkpoint
+from phasetrack.storage.clock_sink import read_clock
+from phasetrack.storage.directory import recorded_settings
+from phasetrack.storage.neuron_sink import read_neurons, saved_neurons
+from phasetrack.storage.weight_store import read_weights
 from phasetrack.tasks import XOR
+from phasetrack.theory.forecast import predict
+from phasetrack.tracking.replay import replay
 
 SETTINGS = RunSettings(d=6, width=6, batch=16, steps=8, snapshots=2)
 
@@ -34,7 +34,9 @@ SETTINGS = RunSettings(d=6, width=6, batch=16, steps=8, snapshots=2)
 def made(tmp_path_factory):
     out = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("phasetrack.sinks.tensorboard.TensorBoardSink._write_figure", lambda *_: None)
+        patch.setattr(
+            "phasetrack.display.tensorboard.sink.TensorBoardSink._write_figure", lambda *_: None
+        )
         predicted = predict(XOR(SETTINGS.d).geometry, SETTINGS)
         train(SETTINGS, out=out, name="run", predicted=predicted, checkpoint_steps=4)
     return out / "run"

@@ -6,13 +6,13 @@ import random
 import numpy as np
 import pytest
 import torch
-from faults.breaking import Fault, Victims
-from faults.victims import SETTINGS, train_and_count, train_or_resume
+from helpers.breaking import Fault, Victims
+from helpers.victims import SETTINGS, train_and_count, train_or_resume
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from phasetrack import read_run
-from phasetrack.forecast import predict
 from phasetrack.tasks import XOR
+from phasetrack.theory.forecast import predict
 
 KILLS, SEED = 50, 20230915
 

@@ -14,16 +14,16 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from faults.breaking import Victims
 from faults.test_disks import assert_equal, attached, loop, warned
-from short_runs import no_picture  # noqa: F401 a fixture
+from helpers.breaking import Victims
+from helpers.fixtures import no_picture  # noqa: F401 a fixture
 
 from phasetrack import ExpectedError, LogisticLoss, RunSettings, TwoLayerNet, attach, read_run
-from phasetrack._lock import LOCK, RunLock
-from phasetrack.forecast import predict
-from phasetrack.stepping import stepper
+from phasetrack.storage.lock import LOCK, RunLock
 from phasetrack.tasks import XOR
-from phasetrack.training import resume, train
+from phasetrack.theory.forecast import predict
+from phasetrack.training.run import resume, train
+from phasetrack.training.step import stepper
 
 SETTINGS = RunSettings(d=8, width=8, batch=16, steps=5000)
 PREDICTED = predict(XOR(8).geometry, SETTINGS)
@@ -68,7 +68,7 @@ def test_a_request_to_stop_is_taken_after_the_step(number, stopped, tmp_path, mo
 
         return take
 
-    monkeypatch.setattr("phasetrack.training.stepper", asked)
+    monkeypatch.setattr("phasetrack.training.run.stepper", asked)
     options = {"predicted": PREDICTED, "threads": 1}
     summary = train(SETTINGS, out=tmp_path, name="run", **options)
     assert (summary["stopped"], summary["steps"]) == (stopped, 8)

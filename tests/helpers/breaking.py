@@ -1,7 +1,7 @@
 """The harness: processes that die, disks that fail, files that are damaged, all on purpose.
 
 How to break something new: a function that trains goes to `Victims.run` with a `Fault`; what is left
-is read by the test. Every write of a run passes `phasetrack._files`, whose system calls (`os.open`,
+is read by the test. Every write of a run passes `phasetrack.storage.atomic_files`, whose system calls (`os.open`,
 `os.write`, `os.ftruncate`, `os.fsync`, `os.replace`) are the places where a `Fault` strikes.
 """
 
@@ -92,7 +92,7 @@ class Victims:
 
     def __init__(self):
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["faults.victims", "torch._dynamo", *USED_LATER])
+        self._context.set_forkserver_preload(["helpers.victims", "torch._dynamo", *USED_LATER])
         path = os.environ.get("PYTHONPATH")
         try:  # before Python 3.12 a server does not take over where modules are looked for
             os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)

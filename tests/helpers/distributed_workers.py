@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from phasetrack import ExpectedError, RunSettings, train
-from phasetrack._launched import ProcessError
-from phasetrack.processes import joined
-from phasetrack.sinks.tensorboard import TensorBoardSink
-from phasetrack.training import resume
+from phasetrack.display.tensorboard.sink import TensorBoardSink
+from phasetrack.training.distributed import joined
+from phasetrack.training.launcher_env import ProcessError
+from phasetrack.training.run import resume
 
 SETTINGS = RunSettings(d=8, width=8, batch=34, steps=20, every=2, micro_batch=5)
 SAVED_EVERY = 4

@@ -7,5 +7,5 @@ import pytest
 def no_picture(monkeypatch):
     """Drawing the picture at a run's end takes longer than a short run."""
     monkeypatch.setattr(
-        "phasetrack.sinks.tensorboard.TensorBoardSink._write_figure", lambda *_: None
+        "phasetrack.display.tensorboard.sink.TensorBoardSink._write_figure", lambda *_: None
     )

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from phasetrack import LogisticLoss, RunSettings, attach
-from phasetrack.network import FusedTwoLayerNet
-from phasetrack.products import DEFAULT, Matmul
-from phasetrack.stepping import stepper
-from phasetrack.tasks.catalogue import make_task
+from phasetrack.model.network import FusedTwoLayerNet
+from phasetrack.tasks.registry import make_task
+from phasetrack.training.matmul import DEFAULT, Matmul
+from phasetrack.training.step import stepper
 
 CPU = torch.device("cpu")
 D, WIDTH, BATCH = 32, 32, 128

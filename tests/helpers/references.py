@@ -6,7 +6,7 @@ import math
 import numpy as np
 import torch
 
-from phasetrack.geometry import ClusterGeometry
+from phasetrack.model.geometry import ClusterGeometry
 
 LABELS = (1, 1, -1, -1)
 

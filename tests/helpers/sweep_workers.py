@@ -6,7 +6,7 @@ import signal
 import tarfile
 import time
 
-from phasetrack.sweeps.points import Outcome
+from phasetrack.studies.sweeps.point import Outcome
 
 
 def note(job):

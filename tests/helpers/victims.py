@@ -3,11 +3,11 @@
 from contextlib import nullcontext
 
 import torch
-from faults.breaking import Fault, struck
+from helpers.breaking import Fault, struck
 
 from phasetrack import RunSettings
-from phasetrack.sinks.tensorboard import TensorBoardSink
-from phasetrack.training import resume, train
+from phasetrack.display.tensorboard.sink import TensorBoardSink
+from phasetrack.training.run import resume, train
 
 SETTINGS = RunSettings(d=8, width=8, batch=16, steps=40, snapshots=9)
 SAVED_EVERY = 7

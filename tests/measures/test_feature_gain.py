@@ -3,18 +3,18 @@
 import itertools
 import math
 
-import naive
 import numpy as np
 import pytest
 import torch
+from helpers import references as naive
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phasetrack import ExpectedError
-from phasetrack.geometry import Neurons
-from phasetrack.measures.acquisition import Features, contributions, gains, holders
+from phasetrack.measures.feature_gain import Features, contributions, gains, holders
+from phasetrack.model.geometry import Neurons
 from phasetrack.tasks import XOR
-from phasetrack.tasks.catalogue import make_task
+from phasetrack.tasks.registry import make_task
 
 TERMS = {"-x1 x2": (-1, 1, 2), "x3": (3,), "x1 x3 x4": (1, 3, 4)}
 

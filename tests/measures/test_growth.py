@@ -2,13 +2,13 @@
 
 import math
 
-import naive
 import numpy as np
 import pytest
 import torch
+from helpers import references as naive
 
-from phasetrack.geometry import Neurons
 from phasetrack.measures import growth
+from phasetrack.model.geometry import Neurons
 
 QUARTERS = torch.full((4,), 0.25, dtype=torch.float64)
 

@@ -2,16 +2,16 @@
 
 import math
 
-import naive
 import numpy as np
 import pytest
 import torch
+from helpers import references as naive
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phasetrack.geometry import ClusterGeometry, Neurons
 from phasetrack.measures import heaviness
 from phasetrack.measures.heaviness import certificate, heavy_mass, needed_zeta, signal_share_of
+from phasetrack.model.geometry import ClusterGeometry, Neurons
 
 READINGS = (certificate, heavy_mass)
 XOR6 = naive.xor(6)

@@ -2,18 +2,18 @@
 
 import math
 
-import naive
 import numpy as np
 import pytest
 import torch
+from helpers import references as naive
+from helpers.torch_settings import threads
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from process_settings import threads
 from torch import nn
 
-from phasetrack.losses import LogisticLoss
 from phasetrack.measures.linearization import first_order, gradient_error, slope_drift, value_error
-from phasetrack.phases import Thresholds
+from phasetrack.model.losses import LogisticLoss
+from phasetrack.phases.classifier import Thresholds
 
 BATCH = st.lists(st.floats(-20, 20), min_size=1, max_size=30)
 

@@ -2,15 +2,15 @@
 
 import math
 
-import naive
 import numpy as np
 import pytest
 import torch
+from helpers import references as naive
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phasetrack.geometry import Neurons
 from phasetrack.measures import margins
+from phasetrack.model.geometry import Neurons
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)

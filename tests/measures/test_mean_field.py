@@ -2,15 +2,15 @@
 
 import math
 
-import naive
 import numpy as np
 import pytest
 import torch
+from helpers import references as naive
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phasetrack.geometry import Neurons
 from phasetrack.measures.mean_field import activity_variance, law, mean_margins
+from phasetrack.model.geometry import Neurons
 
 X, Y = naive.hypercube(12)
 QUARTERS = torch.full((4,), 0.25, dtype=torch.float64)

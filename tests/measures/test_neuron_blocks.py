@@ -2,15 +2,15 @@
 
 import math
 
-import naive
 import numpy as np
 import pytest
 import torch
+from helpers import references as naive
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phasetrack.geometry import Neurons
-from phasetrack.measures import gathering
+from phasetrack.measures import neuron_blocks as gathering
+from phasetrack.model.geometry import Neurons
 
 
 def by_loops(W, a, d):

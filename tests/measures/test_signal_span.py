@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from phasetrack import ExpectedError, RunSettings, TwoLayerNet, attach, discover, train
-from phasetrack.discovery import gradient_moment, label_moment
-from phasetrack.losses import LogisticLoss
-from phasetrack.probes import SpanProbe
+from phasetrack.measures.signal_span import gradient_moment, label_moment
+from phasetrack.model.losses import LogisticLoss
 from phasetrack.tasks import XOR
+from phasetrack.tracking.probes.default import SpanProbe
 
 D = 32
 SPAN = XOR(D).geometry.basis

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from phasetrack.ordering import ascending, order
+from phasetrack.measures.sorting import ascending, order
 
 ROWS = arrays.arrays(
     np.float64,

@@ -3,15 +3,15 @@
 import itertools
 import math
 
-import naive
 import numpy as np
 import pytest
 import torch
+from helpers import references as naive
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phasetrack import ClusterGeometry, ExpectedError
-from phasetrack.geometry import Neurons
+from phasetrack.model.geometry import Neurons
 
 AND = ClusterGeometry([[1, 1, 0], [1, -1, 0], [-1, 1, 0], [-1, -1, 0]], [1, -1, -1, -1])
 

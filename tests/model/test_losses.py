@@ -1,12 +1,12 @@
 """The paper's loss, and losses taken sample by sample."""
 
-import naive
 import numpy as np
 import pytest
 import torch
+from helpers import references as naive
 from torch import nn
 
-from phasetrack.losses import LogisticLoss, pointwise, value_and_slope
+from phasetrack.model.losses import LogisticLoss, pointwise, value_and_slope
 
 RNG = np.random.default_rng(0)
 F, Y = RNG.standard_normal(20), RNG.choice([-1.0, 1.0], 20)

@@ -1,14 +1,15 @@
 """The paper's network."""
 
-import naive
 import numpy as np
 import pytest
 import torch
+from helpers import references as naive
 
-from phasetrack import LogisticLoss, TwoLayerNet, attach, digits
-from phasetrack.network import FusedTwoLayerNet
-from phasetrack.products import DIGITS, Matmul
+from phasetrack import LogisticLoss, TwoLayerNet, attach
+from phasetrack.model.network import FusedTwoLayerNet
 from phasetrack.tasks import XOR
+from phasetrack.training import int8_matmul as digits
+from phasetrack.training.matmul import DIGITS, Matmul
 
 
 def test_formula():

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from helpers.torch_settings import threads
 from hypothesis import given
 from hypothesis import strategies as st
-from process_settings import threads
 
-from phasetrack.projection import Projection, random_span, with_control
+from phasetrack.model.projection import Projection, random_span, with_control
 
 
 def span(d, columns, k, seed):

@@ -1,9 +1,9 @@
 """The paper's network: refusals, precision, gradients; and views of it and of other models."""
 
-import naive
 import numpy as np
 import pytest
 import torch
+from helpers import references as naive
 from torch import nn
 
 from phasetrack import ExpectedError, TwoLayerNet, TwoLayerView

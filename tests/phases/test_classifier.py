@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phasetrack import ExpectedError, Phase, PhaseClassifier, Thresholds
-from phasetrack.phases import crossing, first_crossing, relabel
+from phasetrack.phases.classifier import crossing, first_crossing, relabel
 
 ZETA, DRIFT, LOSS = "heaviness/zeta_star", "linearization/slope_drift", "loss/train"
 HEAVY_MASS, BALANCE = "heaviness/heavy_mass", "margin/balance"

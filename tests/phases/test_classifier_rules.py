@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phasetrack import ExpectedError, Phase, PhaseClassifier, Thresholds
-from phasetrack.phases import relabel
+from phasetrack.phases.classifier import relabel
 
 ZETA, DRIFT, LOSS = "heaviness/zeta_star", "linearization/slope_drift", "loss/train"
 ERROR, SHARE = "linearization/value_error", "heaviness/signal_share"

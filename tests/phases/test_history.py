@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from phasetrack import ExpectedError, History, every, log_spaced
-from phasetrack._checks import check_choice, check_float, check_int
-from phasetrack.records import Undefined
+from phasetrack.errors import check_choice, check_float, check_int
+from phasetrack.phases.history import Undefined
 
 
 def test_a_metric_that_comes_late_or_goes_early_is_nan_elsewhere():

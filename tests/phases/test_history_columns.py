@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phasetrack import Alert, Boundary, History, Phase
-from phasetrack.phases import Transition
-from phasetrack.records import Record, Undefined
+from phasetrack.phases.classifier import Transition
+from phasetrack.phases.history import Record, Undefined
 
 
 def test_news_is_a_line_each():

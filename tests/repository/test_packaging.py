@@ -12,7 +12,7 @@ import pytest
 
 import phasetrack
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HOMES = {"phasetrack": "phasetrack", "cli": "phasetrack_cli"}
 CONSTRAINTS = {
     "PIP_CONSTRAINT": str(ROOT / "constraints.txt"),

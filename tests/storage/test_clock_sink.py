@@ -2,10 +2,10 @@
 
 import json
 
-from phasetrack.phases import Phase
-from phasetrack.records import History, Record
-from phasetrack.sinks import clock
-from phasetrack.sinks.clock import ClockSink, read_clock
+from phasetrack.phases.classifier import Phase
+from phasetrack.phases.history import History, Record
+from phasetrack.storage import clock_sink as clock
+from phasetrack.storage.clock_sink import ClockSink, read_clock
 
 
 def written(path, monkeypatch, times):

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from phasetrack import history_file
-from phasetrack.history_file import HistoryFile
+from phasetrack.storage import history_reader as history_file
+from phasetrack.storage.history_reader import HistoryFile
 
 
 def line(step, **readings):

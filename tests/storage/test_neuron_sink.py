@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from phasetrack import ExpectedError
-from phasetrack.phases import Phase
-from phasetrack.records import Record
-from phasetrack.sinks import neurons
-from phasetrack.sinks.neurons import NeuronSink, read_neurons, saved_neurons
+from phasetrack.phases.classifier import Phase
+from phasetrack.phases.history import Record
+from phasetrack.storage import neuron_sink as neurons
+from phasetrack.storage.neuron_sink import NeuronSink, read_neurons, saved_neurons
 
 
 def record(step, width=5):

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command import call_here
+from helpers.command_line import call_here
 
 import phasetrack
-from phasetrack.losses import LogisticLoss
-from phasetrack.network import TwoLayerNet
+from phasetrack.model.losses import LogisticLoss
+from phasetrack.model.network import TwoLayerNet
 from phasetrack.tasks import XOR
-from phasetrack.training import resume
+from phasetrack.training.run import resume
 
-OLD = Path(__file__).parent / "fixtures" / "version_0_1_0"
+OLD = Path(__file__).parents[1] / "fixtures" / "version_0_1_0"
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from phasetrack import ExpectedError, long_history, read_run
-from phasetrack.history_file import HistoryFile
-from phasetrack.long_history import in_halves
+from phasetrack import ExpectedError, read_run
+from phasetrack.storage import parallel_reader as long_history
+from phasetrack.storage.history_reader import HistoryFile
+from phasetrack.storage.parallel_reader import in_halves
 
 ODD = (math.nan, math.inf, -math.inf, 1e300, -0.0)
 

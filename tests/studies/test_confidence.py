@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from phasetrack import intervals
+from phasetrack.studies import confidence as intervals
 
 
 @pytest.mark.parametrize("dof", [1, 2, 3, 4, 5, 9, 30, 101])

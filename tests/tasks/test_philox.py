@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phasetrack.tasks.bits import signs
+from phasetrack.tasks.philox import signs
 
 AT = {"seed": 5, "stream": 0, "step": 3}
 CHANGES = [{"seed": 6}, {"stream": 1}, {"step": 4}]

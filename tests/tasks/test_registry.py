@@ -5,15 +5,15 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from short_runs import no_picture  # noqa: F401 a fixture
+from helpers.fixtures import no_picture  # noqa: F401 a fixture
 
 from phasetrack import ExpectedError, RunSettings, read_run, train
-from phasetrack.settings import TASK_NAMES
-from phasetrack.tasks.boolean import XOR
-from phasetrack.tasks.catalogue import TASKS, make_task
 from phasetrack.tasks.quadratic import MixedXORs
-from phasetrack.tasks.variants import GaussianXOR, NoisyXOR, RotatedXOR, UnbalancedXOR
-from phasetrack.training import fresh_sample
+from phasetrack.tasks.registry import TASKS, make_task
+from phasetrack.tasks.xor import XOR
+from phasetrack.tasks.xor_variants import GaussianXOR, NoisyXOR, RotatedXOR, UnbalancedXOR
+from phasetrack.theory.settings import TASK_NAMES
+from phasetrack.training.run import fresh_sample
 
 D, M = 8, 4096
 SAMPLED = {"seed": 3, "step": 5, "dtype": torch.float64}

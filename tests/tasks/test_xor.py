@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from phasetrack import ExpectedError
 from phasetrack.tasks import XOR
-from phasetrack.tasks.bits import signs
+from phasetrack.tasks.philox import signs
 
 
 def naive_signs(rows, columns, seed, stream, step):

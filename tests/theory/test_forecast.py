@@ -2,13 +2,13 @@
 
 import math
 
-import naive
 import numpy as np
 import pytest
 import torch
+from helpers import references as naive
 
 from phasetrack import ExpectedError, RunSettings, predict
-from phasetrack.forecast import draw_neurons
+from phasetrack.theory.forecast import draw_neurons
 
 SMALL = RunSettings(d=64, width=128, batch=1024)
 

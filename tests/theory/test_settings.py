@@ -5,7 +5,7 @@ import math
 import pytest
 
 from phasetrack import ExpectedError, RunSettings
-from phasetrack.settings import escape_time, tail_time
+from phasetrack.theory.settings import escape_time, tail_time
 
 
 @pytest.mark.parametrize(

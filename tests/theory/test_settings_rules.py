@@ -6,7 +6,7 @@ import math
 import pytest
 
 from phasetrack import ExpectedError, RunSettings
-from phasetrack.settings import TASK_NAMES, escape_time, tail_time
+from phasetrack.theory.settings import TASK_NAMES, escape_time, tail_time
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,15 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from process_settings import threads
+from helpers.torch_settings import threads
 from torch import nn
 
-from phasetrack import ExpectedError, LogisticLoss, TwoLayerNet, attach, capture
-from phasetrack import tracker as tracking
-from phasetrack.probes import default_probes
+from phasetrack import ExpectedError, LogisticLoss, TwoLayerNet, attach
 from phasetrack.tasks import XOR
-from phasetrack.tracker import TrackingWarning
+from phasetrack.tracking import capture
+from phasetrack.tracking import tracker as tracking
+from phasetrack.tracking.probes.default import default_probes
+from phasetrack.tracking.tracker import TrackingWarning
 
 D, P = 10, 33
 TASK = XOR(D)
@@ -62,7 +63,9 @@ def follow(objects, **options):
 def unhurried(monkeypatch):
     """Blocks end where they are full, not with the clock."""
     monkeypatch.setattr(tracking, "LATEST", 1e9)
-    monkeypatch.setattr("phasetrack.sinks.tensorboard.TensorBoardSink._write_figure", lambda *_: 0)
+    monkeypatch.setattr(
+        "phasetrack.display.tensorboard.sink.TensorBoardSink._write_figure", lambda *_: 0
+    )
 
 
 class Counting:
@@ -233,7 +236,8 @@ def test_an_interruption_loses_no_step_that_was_taken():
 
 SCRIPT = """
     import sys, torch
-    from phasetrack import LogisticLoss, TwoLayerNet, attach, tracker as tracking
+    from phasetrack import LogisticLoss, TwoLayerNet, attach
+    from phasetrack.tracking import tracker as tracking
     from phasetrack.tasks import XOR
     tracking.LATEST = 1e9
     def train():

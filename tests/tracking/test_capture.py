@@ -3,17 +3,18 @@
 import contextlib
 import math
 
-import naive
 import numpy as np
 import pytest
 import torch
+from helpers import references as naive
 from torch import nn
 
-from phasetrack import ExpectedError, LogisticLoss, TwoLayerNet, attach, capture
+from phasetrack import ExpectedError, LogisticLoss, TwoLayerNet, attach
 from phasetrack.measures import heaviness
-from phasetrack.probes import default_probes
 from phasetrack.tasks import XOR
-from phasetrack.tracker import TrackingWarning
+from phasetrack.tracking import capture
+from phasetrack.tracking.probes.default import default_probes
+from phasetrack.tracking.tracker import TrackingWarning
 
 D, P, M = 10, 12, 64
 TASK = XOR(D)
@@ -189,7 +190,7 @@ def test_an_attach_that_fails_late_leaves_no_hook(tmp_path, monkeypatch):
         assert hooks(*objects)
         raise RuntimeError("no disk")
 
-    monkeypatch.setattr("phasetrack.outlets.HistorySink", fail)
+    monkeypatch.setattr("phasetrack.tracking.sink_group.HistorySink", fail)
     with pytest.raises(RuntimeError, match="no disk"):
         follow(*objects, logdir=tmp_path)
     assert hooks(*objects) == []

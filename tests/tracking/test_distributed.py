@@ -10,10 +10,10 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from phasetrack import ExpectedError, LogisticLoss, TwoLayerNet, attach, read_run
-from phasetrack.probes import default_probes
-from phasetrack.run_directory import write_json
+from phasetrack.model.two_layer_view import TwoLayerView
+from phasetrack.storage.directory import write_json
 from phasetrack.tasks import XOR
-from phasetrack.views import TwoLayerView
+from phasetrack.tracking.probes.default import default_probes
 
 TASK, M, STEPS = XOR(8), 64, 6
 

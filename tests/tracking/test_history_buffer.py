@@ -8,11 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phasetrack import ExpectedError, LogisticLoss, TwoLayerNet, attach, recording
-from phasetrack.recording import Recording
-from phasetrack.records import History
+from phasetrack import ExpectedError, LogisticLoss, TwoLayerNet, attach
+from phasetrack.phases.history import History
 from phasetrack.tasks import XOR
-from phasetrack.tracker import TrackingWarning
+from phasetrack.tracking import history_buffer as recording
+from phasetrack.tracking.history_buffer import Recording
+from phasetrack.tracking.tracker import TrackingWarning
 
 TASK = XOR(8)
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from phasetrack import ExpectedError, LogisticLoss, Phase, TwoLayerNet, attach, every, log_spaced
-from phasetrack.probes import default_probes
-from phasetrack.records import Record, Undefined
+from phasetrack.phases.history import Record, Undefined
 from phasetrack.tasks import XOR
-from phasetrack.tracker import TrackingWarning
+from phasetrack.tracking.probes.default import default_probes
+from phasetrack.tracking.tracker import TrackingWarning
 
 D, P, M = 10, 12, 64
 TASK = XOR(D)

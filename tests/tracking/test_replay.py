@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from phasetrack import ExpectedError, LogisticLoss, RunSettings, attach, read_run, train
-from phasetrack.replay import replay
 from phasetrack.tasks import XOR
-from phasetrack.training import fresh_sample
+from phasetrack.tracking.replay import replay
+from phasetrack.training.run import fresh_sample
 
 SETTINGS = {"d": 32, "width": 64, "snapshots": 2}
 

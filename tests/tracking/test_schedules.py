@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phasetrack import ExpectedError, every, log_spaced
-from phasetrack.schedules import as_schedule, following
+from phasetrack.tracking.schedules import as_schedule, following
 
 
 def chosen(schedule, stop):

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from phasetrack import TwoLayerNet
-from phasetrack.pacing import Pacing
-from phasetrack.snapshot import StepSizes
-from phasetrack.views import TwoLayerView
+from phasetrack.model.two_layer_view import TwoLayerView
+from phasetrack.tracking.snapshot import StepSizes
+from phasetrack.tracking.step_counter import Pacing
 
 NET = TwoLayerNet(4, 3)
 

@@ -6,17 +6,17 @@ import io
 import math
 import pickle
 
-import naive
 import numpy as np
 import pytest
 import torch
+from helpers import references as naive
 from torch import nn
 
 import phasetrack
 from phasetrack import ExpectedError, LogisticLoss, TwoLayerNet, attach, log_spaced
-from phasetrack.probes import default_probes
 from phasetrack.tasks import XOR
-from phasetrack.tracker import TrackingWarning
+from phasetrack.tracking.probes.default import default_probes
+from phasetrack.tracking.tracker import TrackingWarning
 
 D, P, M = 12, 16, 96
 TASK = XOR(D)
@@ -74,7 +74,7 @@ class WithDropout(nn.Module):
     ],
     ids=["sgd", "momentum", "adam"],
 )
-@pytest.mark.filterwarnings("ignore::phasetrack.tracker.TrackingWarning")
+@pytest.mark.filterwarnings("ignore::phasetrack.tracking.tracker.TrackingWarning")
 def test_training_is_unchanged_to_the_bit(make, pieces):
     def train(probed):
         torch.manual_seed(5)

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from phasetrack import ClusterGeometry, LogisticLoss, TwoLayerNet, attach
-from phasetrack.records import History
-from phasetrack.schedules import as_schedule
+from phasetrack.phases.history import History
 from phasetrack.tasks import XOR
+from phasetrack.tracking.schedules import as_schedule
 
 D = 8
 TASK = XOR(D)
@@ -75,7 +75,7 @@ ACTIVATIONS = [nn.ReLU, nn.Tanh, nn.GELU, nn.SiLU, nn.Sigmoid, nn.LeakyReLU, nn.
     every=st.integers(1, 3),
     seed=st.integers(0, 2**31),
 )
-@pytest.mark.filterwarnings("ignore::phasetrack.tracker.TrackingWarning")
+@pytest.mark.filterwarnings("ignore::phasetrack.tracking.tracker.TrackingWarning")
 def test_any_model_trains_the_same_to_the_bit(
     p, biases, activation, heads, dtype, optimizer, dropout, pieces, every, seed
 ):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from phasetrack.losses import LogisticLoss, pointwise, value_and_slope
+from phasetrack.model.losses import LogisticLoss, pointwise, value_and_slope
 
 RNG = np.random.default_rng(3)
 F, Y = 2 * RNG.standard_normal(15), RNG.choice([-1.0, 1.0], 15)

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from phasetrack import ExpectedError, RunSettings, TwoLayerNet, train
-from phasetrack.memory import bytes_per_sample
-from phasetrack.planning import Gpu, Plan, Throughput, measure, plan
 from phasetrack.tasks import XOR
+from phasetrack.training.cost_estimate import Gpu, Plan, Throughput, measure, plan
+from phasetrack.training.memory import bytes_per_sample
 
 PACE = Throughput(flops=1e11, signs=1e9, bits=1e10)
 SMALL = RunSettings(d=64, width=128, batch=512)

@@ -4,14 +4,15 @@ from contextlib import ExitStack
 
 import pytest
 import torch
-from pretended_gpu import pretended_graph
+from helpers.fake_gpu import pretended_graph
 
-from phasetrack import LogisticLoss, RunSettings, TwoLayerNet, attach, graphed
-from phasetrack.graphed import GraphedStep
-from phasetrack.network import FusedTwoLayerNet
-from phasetrack.products import DEFAULT, Matmul
-from phasetrack.stepping import stepper, take_step
-from phasetrack.tasks.catalogue import TASKS, make_task
+from phasetrack import LogisticLoss, RunSettings, TwoLayerNet, attach
+from phasetrack.model.network import FusedTwoLayerNet
+from phasetrack.tasks.registry import TASKS, make_task
+from phasetrack.training import cuda_graph as graphed
+from phasetrack.training.cuda_graph import GraphedStep
+from phasetrack.training.matmul import DEFAULT, Matmul
+from phasetrack.training.step import stepper, take_step
 
 CPU = torch.device("cpu")
 D, WIDTH, BATCH, STEPS = 16, 8, 40, 12
@@ -134,7 +135,9 @@ def test_gradients_that_were_cleared_in_between_are_back(begun):
     ],
 )
 def test_a_gpu_plays_where_a_batch_is_one_piece(device, changed, fused, played, begun, monkeypatch):
-    monkeypatch.setattr("phasetrack.stepping.GraphedStep", lambda *given: ("played", given[-1]))
+    monkeypatch.setattr(
+        "phasetrack.training.step.GraphedStep", lambda *given: ("played", given[-1])
+    )
     run, where = begun(), torch.device(device)
     settings = RunSettings(**{"d": D, "width": WIDTH, "batch": BATCH} | changed)
     net = run.net if fused else TwoLayerNet(D, WIDTH)

@@ -11,21 +11,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import process_workers as workers
 import pytest
 import torch
+from helpers import distributed_workers as workers
+from helpers.distributed_workers import SETTINGS
+from helpers.fixtures import no_picture  # noqa: F401 a fixture
 from hypothesis import given
 from hypothesis import strategies as st
-from process_workers import SETTINGS
-from short_runs import no_picture  # noqa: F401 a fixture
 
 from phasetrack import ExpectedError, read_run, train
-from phasetrack._launched import Place, place
-from phasetrack.checkpoint import load_checkpoint
-from phasetrack.forecast import predict
-from phasetrack.processes import Processes
+from phasetrack.storage.checkpoint import load_checkpoint
 from phasetrack.tasks import XOR
-from phasetrack.training import resume
+from phasetrack.theory.forecast import predict
+from phasetrack.training.distributed import Processes
+from phasetrack.training.launcher_env import Place, place
+from phasetrack.training.run import resume
 
 TORCHRUN = str(Path(sys.executable).with_name("torchrun"))
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from phasetrack import ExpectedError, RunSettings, predict, read_run, train
-from phasetrack import ensemble as ensembles
-from phasetrack.ensemble import Networks, draw, train_together
-from phasetrack.losses import LogisticLoss
-from phasetrack.network import TwoLayerNet
+from phasetrack.model.losses import LogisticLoss
+from phasetrack.model.network import TwoLayerNet
 from phasetrack.tasks import XOR
+from phasetrack.training import ensemble as ensembles
+from phasetrack.training.ensemble import Networks, draw, train_together
 
 SMALL = RunSettings(d=16, width=32, batch=64, steps=12)
 # Different in all that members may differ in.

@@ -2,17 +2,18 @@
 
 import pytest
 import torch
-from gpu_runs import BATCH, CPU, D, assert_alike, canonical, taken, users
-from pretended_gpu import GPU, PretendedGPU, pretended_graph
+from helpers.fake_gpu import GPU, PretendedGPU, pretended_graph
+from helpers.gpu_runs import BATCH, CPU, D, assert_alike, canonical, taken, users
 from torch import nn
 
-import phasetrack.tracker as tracking
-from phasetrack import RunSettings, attach, graphed
-from phasetrack.products import DEFAULT, Matmul
-from phasetrack.snapshot import Snapshot
-from phasetrack.tasks import bits
-from phasetrack.tasks.catalogue import TASKS, make_task
-from phasetrack.training import _chosen_matmul
+import phasetrack.tracking.tracker as tracking
+from phasetrack import RunSettings, attach
+from phasetrack.tasks import philox as bits
+from phasetrack.tasks.registry import TASKS, make_task
+from phasetrack.tracking.snapshot import Snapshot
+from phasetrack.training import cuda_graph as graphed
+from phasetrack.training.matmul import DEFAULT, Matmul
+from phasetrack.training.run import _chosen_matmul
 
 PIECES = pytest.mark.parametrize("pieces", [1, 2], ids=["graph", "call by call"])
 

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phasetrack import digits
-from phasetrack.digits import LARGEST, PLACES, SMALLEST, Digits, SignDigits
-from phasetrack.passes import PLAIN, current, passing
+from phasetrack.model.matmul_backend import PLAIN, current, passing
+from phasetrack.training import int8_matmul as digits
+from phasetrack.training.int8_matmul import LARGEST, PLACES, SMALLEST, Digits, SignDigits
 
 matrix_units = pytest.mark.skipif(not digits.available(), reason="no matrix units for bytes")
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)

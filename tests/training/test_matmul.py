@@ -3,9 +3,11 @@
 import pytest
 import torch
 
-from phasetrack import ExpectedError, digits, products
-from phasetrack.passes import PLAIN, current
-from phasetrack.products import DEFAULT, DIGITS, ONEDNN, Matmul, chosen_matmul
+from phasetrack import ExpectedError
+from phasetrack.model.matmul_backend import PLAIN, current
+from phasetrack.training import int8_matmul as digits
+from phasetrack.training import matmul as products
+from phasetrack.training.matmul import DEFAULT, DIGITS, ONEDNN, Matmul, chosen_matmul
 
 onednn = pytest.mark.skipif(ONEDNN not in products.available(), reason="this PyTorch lacks oneDNN")
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phasetrack import memory
+from phasetrack.training import memory
 
 SIZES = st.integers(1, 2**20)
 
@@ -58,7 +58,7 @@ def test_a_system_that_does_not_say(tmp_path, monkeypatch):
 
 FREEING = """
     import resource, sys, torch
-    from phasetrack.memory import keep_freed
+    from phasetrack.training.memory import keep_freed
     if sys.argv[1] == "kept":
         keep_freed()
     def step():

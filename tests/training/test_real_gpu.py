@@ -8,28 +8,20 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from gpu_runs import BATCH, CPU, WIDTH, D, assert_alike, canonical, taken, users
-from process_settings import float32_rounding
+from helpers.gpu_runs import BATCH, CPU, WIDTH, D, assert_alike, canonical, taken, users
+from helpers.torch_settings import float32_rounding
 from torch import nn
 
-import phasetrack.tracker as tracking
-from phasetrack import (
-    ClusterGeometry,
-    RunSettings,
-    TwoLayerNet,
-    attach,
-    read_run,
-    resume,
-    stepping,
-    train,
-)
-from phasetrack.ensemble import train_together
-from phasetrack.held_out import HeldOutProbe
-from phasetrack.probes import SpanProbe, default_probes
-from phasetrack.products import DEFAULT, Matmul
-from phasetrack.stepping import take_step
+import phasetrack.tracking.tracker as tracking
+from phasetrack import ClusterGeometry, RunSettings, TwoLayerNet, attach, read_run, resume, train
 from phasetrack.tasks import XOR
-from phasetrack.tasks.catalogue import TASKS, make_task
+from phasetrack.tasks.registry import TASKS, make_task
+from phasetrack.tracking.probes.default import SpanProbe, default_probes
+from phasetrack.tracking.probes.held_out import HeldOutProbe
+from phasetrack.training import step as stepping
+from phasetrack.training.ensemble import train_together
+from phasetrack.training.matmul import DEFAULT, Matmul
+from phasetrack.training.step import take_step
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 CUDA = torch.device("cuda")

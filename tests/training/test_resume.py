@@ -6,19 +6,19 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from helpers.fixtures import no_picture  # noqa: F401 a fixture
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from short_runs import no_picture  # noqa: F401 a fixture
 from torch import nn
 
 from phasetrack import ExpectedError, LogisticLoss, RunSettings, TwoLayerNet, attach, read_run
-from phasetrack.checkpoint import CheckpointSchedule, load_checkpoint, save_checkpoint
-from phasetrack.forecast import predict
-from phasetrack.phases import PhaseClassifier, Thresholds
-from phasetrack.probes import default_probes
+from phasetrack.phases.classifier import PhaseClassifier, Thresholds
+from phasetrack.storage.checkpoint import CheckpointSchedule, load_checkpoint, save_checkpoint
 from phasetrack.tasks import XOR
-from phasetrack.tracker import TrackingWarning
-from phasetrack.training import resume, train
+from phasetrack.theory.forecast import predict
+from phasetrack.tracking.probes.default import default_probes
+from phasetrack.tracking.tracker import TrackingWarning
+from phasetrack.training.run import resume, train
 
 TASK, STEPS = XOR(8), 24
 
@@ -307,7 +307,9 @@ class StopAt:
 def stopped(tmp_path_factory):
     """Killed, as it were, in step 13; checkpoints lie before steps 8 and 12."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("phasetrack.sinks.tensorboard.TensorBoardSink._write_figure", lambda *_: None)
+        patch.setattr(
+            "phasetrack.display.tensorboard.sink.TensorBoardSink._write_figure", lambda *_: None
+        )
         out = tmp_path_factory.mktemp("stopped")
         options = {"predicted": PREDICTED, "checkpoint_steps": 4, "threads": 1}
         train(SETTINGS, out=out, name="whole", **options)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from short_runs import no_picture  # noqa: F401 a fixture
+from helpers.fixtures import no_picture  # noqa: F401 a fixture
 
 import phasetrack
 from phasetrack import (
@@ -15,18 +15,18 @@ from phasetrack import (
     LogisticLoss,
     RunSettings,
     TwoLayerNet,
-    digits,
-    memory,
-    products,
     read_run,
     resume,
     train,
 )
-from phasetrack._guard import TrackingWarning
-from phasetrack.network import FusedTwoLayerNet
-from phasetrack.products import DEFAULT, DIGITS, Matmul
+from phasetrack.model.network import FusedTwoLayerNet
 from phasetrack.tasks import XOR
-from phasetrack.training import fresh_sample, settled, with_micro_batch
+from phasetrack.tracking.guard import TrackingWarning
+from phasetrack.training import int8_matmul as digits
+from phasetrack.training import matmul as products
+from phasetrack.training import memory
+from phasetrack.training.matmul import DEFAULT, DIGITS, Matmul
+from phasetrack.training.run import fresh_sample, settled, with_micro_batch
 
 SMALL = RunSettings(d=64, width=128, batch=512)
 
@@ -161,10 +161,10 @@ def test_digits_take_more_samples_at_once():
 
 def test_a_sample_that_does_not_fit_is_refused(monkeypatch):
     settings = {"d": 8192, "shuffle_labels": False, "seed": 0}
-    monkeypatch.setattr("phasetrack.training.host_memory", lambda: 2**30)
+    monkeypatch.setattr("phasetrack.training.run.host_memory", lambda: 2**30)
     with pytest.raises(ExpectedError, match=r"at most 0.537 GB, .* got 4.29 GB at d = 8192"):
         fresh_sample(settings)
-    monkeypatch.setattr("phasetrack.training.host_memory", lambda: None)
+    monkeypatch.setattr("phasetrack.training.run.host_memory", lambda: None)
     x, y = fresh_sample(settings | {"d": 8})
     assert x.shape == (4096, 8) and y.shape == (4096,)
 
@@ -233,7 +233,7 @@ def test_an_interrupted_forecast_leaves_nothing(tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("phasetrack.training.predict", interrupted)
+    monkeypatch.setattr("phasetrack.training.run.predict", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(RunSettings(d=8), out=tmp_path, name="run")
     assert list(tmp_path.iterdir()) == []

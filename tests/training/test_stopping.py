@@ -3,11 +3,11 @@
 import math
 
 import pytest
-from short_runs import no_picture  # noqa: F401 a fixture
+from helpers.fixtures import no_picture  # noqa: F401 a fixture
 
 from phasetrack import RunSettings, train
-from phasetrack.ends import End
-from phasetrack.phases import Alert, Phase, Thresholds
+from phasetrack.phases.classifier import Alert, Phase, Thresholds
+from phasetrack.training.stopping import End
 
 SETTINGS = RunSettings(d=8, width=8, batch=16)
 LIMITS = Thresholds(loss_target=0.05, diverged_factor=10.0)
@@ -87,7 +87,7 @@ def test_a_run_ends_where_one_does_that_is_asked_at_every_look(
     settings, stopped, tmp_path, monkeypatch
 ):
     once = train(settings, out=tmp_path, name="once")
-    monkeypatch.setattr("phasetrack.training.End", lambda *run, **_: End(*run, suspect=True))
+    monkeypatch.setattr("phasetrack.training.run.End", lambda *run, **_: End(*run, suspect=True))
     always = train(settings, out=tmp_path, name="always")
     assert once["stopped"] == stopped
     for key in ("stopped", "steps", "phase", "timeline", "boundaries", "alerts"):

@@ -14,8 +14,8 @@ from typing import Any, Self
 import google_crc32c
 from tensorboard.compat.proto.event_pb2 import Event, SourceMetadata
 
-from phasetrack._checks import ExpectedError
-from phasetrack._files import AppendFile
+from phasetrack.errors import ExpectedError
+from phasetrack.storage.atomic_files import AppendFile
 
 # Seconds after which what was written is handed to the system (chosen here, as TensorBoard reads no
 # sooner).

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from phasetrack.phases import METRICS, PhaseClassifier, Thresholds
-from phasetrack.records import History
-from phasetrack.summary import check_summary
+from phasetrack.phases.classifier import METRICS, PhaseClassifier, Thresholds
+from phasetrack.phases.history import History
+from phasetrack.phases.summary import check_summary
 
 # Stretches of one label, and boundaries or alerts, that are told one by one (chosen here: more than
 # can be told apart on a screen).

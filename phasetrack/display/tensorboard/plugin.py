@@ -18,9 +18,9 @@ from tensorboard.backend import http_util
 from tensorboard.plugins import base_plugin
 from werkzeug import Request, Response
 
-from phasetrack._checks import ExpectedError
-from phasetrack.phases import Thresholds
-from phasetrack.tensorboard_plugin.run_store import RunStore
+from phasetrack.display.tensorboard.run_store import RunStore
+from phasetrack.errors import ExpectedError
+from phasetrack.phases.classifier import Thresholds
 
 NAME = "phases"
 # What the browser may ask for by name; nothing else is served.

@@ -20,23 +20,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phasetrack._checks import ExpectedError, check_float, printable
-from phasetrack.charts import describe
-from phasetrack.downsample import min_max
-from phasetrack.history_file import EXACT_STEPS, HistoryFile
-from phasetrack.phases import Thresholds
-from phasetrack.records import ROWS_AT_ONCE, History
-from phasetrack.run_directory import CONFIG, SUMMARY
-from phasetrack.sinks.clock import CLOCK, read_clock
-from phasetrack.sinks.history import HISTORY
-from phasetrack.sinks.neurons import read_neurons, saved_neurons
-from phasetrack.tensorboard_plugin.labels import (
+from phasetrack.display.charts import describe
+from phasetrack.display.downsample import min_max
+from phasetrack.display.tensorboard.incremental_labels import (
     Labels,
     bounded,
     recorded_labels,
     without_infinity,
 )
-from phasetrack.tensorboard_plugin.run_folder import RunFolder
+from phasetrack.display.tensorboard.safe_folder import RunFolder
+from phasetrack.errors import ExpectedError, check_float, printable
+from phasetrack.phases.classifier import Thresholds
+from phasetrack.phases.history import ROWS_AT_ONCE, History
+from phasetrack.storage.clock_sink import CLOCK, read_clock
+from phasetrack.storage.directory import CONFIG, SUMMARY
+from phasetrack.storage.history_reader import EXACT_STEPS, HistoryFile
+from phasetrack.storage.history_sink import HISTORY
+from phasetrack.storage.neuron_sink import read_neurons, saved_neurons
 
 # Chosen here: how many runs are listed, how deep they are looked for, and how many readings of
 # histories (8 bytes each) stay in memory when others are opened.

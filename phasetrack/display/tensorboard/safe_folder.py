@@ -8,10 +8,10 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from phasetrack._checks import ExpectedError
-from phasetrack.contents import read_object
-from phasetrack.run_directory import CONFIG, SUMMARY
-from phasetrack.sinks.history import HISTORY
+from phasetrack.errors import ExpectedError
+from phasetrack.storage.directory import CONFIG, SUMMARY
+from phasetrack.storage.history_sink import HISTORY
+from phasetrack.storage.json_schema import read_object
 
 # A pipe must not be waited for.
 FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from phasetrack._checks import ExpectedError, check_int
-from phasetrack.records import History, Record
-from phasetrack.sinks import _summaries
-from phasetrack.sinks._events import EventFile, event_files, is_ours
+from phasetrack.display.tensorboard import summaries as _summaries
+from phasetrack.display.tensorboard.event_file import EventFile, event_files, is_ours
+from phasetrack.errors import ExpectedError, check_int
+from phasetrack.phases.history import History, Record
 
 TIMELINE, FIGURE = "timeline", "run"
 # Histograms are drawn at every so many-th recorded step (chosen here: TensorBoard keeps 500 of
@@ -184,7 +184,7 @@ class TensorBoardSink:
         self._pending = None
 
     def _write_figure(self, summary: Mapping[str, Any], history: History) -> None:
-        from phasetrack.plots import run_figure  # matplotlib takes a second to import
+        from phasetrack.display.plots import run_figure  # matplotlib takes a second to import
 
         figure, png = run_figure(history, summary, title=self._name), io.BytesIO()
         figure.savefig(png, format="png", dpi=FIGURE_DPI)

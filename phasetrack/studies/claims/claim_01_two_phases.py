@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from phasetrack import intervals
-from phasetrack.experiments.lab import Lab, Observed
-from phasetrack.experiments.result import Chart, Finding, Result
-from phasetrack.settings import RunSettings
+from phasetrack.studies import confidence as intervals
+from phasetrack.studies.claims.findings import Chart, Finding, Result
+from phasetrack.studies.claims.lab import Lab, Observed
+from phasetrack.theory.settings import RunSettings
 
 ORDER = ["SIGNAL_FINDING", "SIGNAL_HEAVY", "FITTED"]
 

@@ -15,10 +15,10 @@ import math
 
 import numpy as np
 
-from phasetrack import intervals
-from phasetrack.experiments.lab import LEARNED, Lab, Observed
-from phasetrack.experiments.result import Chart, Finding, Result, Series
-from phasetrack.settings import RunSettings
+from phasetrack.studies import confidence as intervals
+from phasetrack.studies.claims.findings import Chart, Finding, Result, Series
+from phasetrack.studies.claims.lab import LEARNED, Lab, Observed
+from phasetrack.theory.settings import RunSettings
 
 
 def run(lab: Lab) -> Result:

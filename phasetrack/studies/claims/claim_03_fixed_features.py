@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from phasetrack import intervals
-from phasetrack.experiments.lab import TEST_STEP, Lab
-from phasetrack.experiments.result import Chart, Finding, Result, Series
+from phasetrack.studies import confidence as intervals
+from phasetrack.studies.claims.findings import Chart, Finding, Result, Series
+from phasetrack.studies.claims.lab import TEST_STEP, Lab
 from phasetrack.tasks import XOR
 
 ERROR = 0.1

@@ -12,10 +12,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from phasetrack import intervals
-from phasetrack.experiments.lab import Lab, Observed, error_on_fresh_samples
-from phasetrack.experiments.result import Chart, Finding, Result
-from phasetrack.settings import RunSettings
+from phasetrack.studies import confidence as intervals
+from phasetrack.studies.claims.findings import Chart, Finding, Result
+from phasetrack.studies.claims.lab import Lab, Observed, error_on_fresh_samples
+from phasetrack.theory.settings import RunSettings
 
 # The law of growth is read while the margin goes from a tenth of it to this: the loss is then still
 # close to first order, so that nothing but the network bends the curve (chosen here).

@@ -15,12 +15,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from phasetrack import intervals
-from phasetrack.experiments.lab import Lab, Observed, error_on_fresh_samples, pruned
-from phasetrack.experiments.result import Chart, Finding, Result
 from phasetrack.measures import heaviness
-from phasetrack.settings import RunSettings
+from phasetrack.studies import confidence as intervals
+from phasetrack.studies.claims.findings import Chart, Finding, Result
+from phasetrack.studies.claims.lab import Lab, Observed, error_on_fresh_samples, pruned
 from phasetrack.tasks import XOR
+from phasetrack.theory.settings import RunSettings
 
 
 def run(lab: Lab) -> Result:

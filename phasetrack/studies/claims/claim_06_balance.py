@@ -8,10 +8,10 @@ starts and from starts in which the neurons of one cluster are doubled, and clos
 
 from __future__ import annotations
 
-from phasetrack import intervals
-from phasetrack.experiments.lab import Lab, Observed
-from phasetrack.experiments.result import Chart, Finding, Result
-from phasetrack.settings import RunSettings
+from phasetrack.studies import confidence as intervals
+from phasetrack.studies.claims.findings import Chart, Finding, Result
+from phasetrack.studies.claims.lab import Lab, Observed
+from phasetrack.theory.settings import RunSettings
 
 
 def run(lab: Lab) -> Result:

@@ -12,10 +12,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from phasetrack import intervals
-from phasetrack.experiments.lab import Lab
-from phasetrack.experiments.result import Chart, Finding, Result, Series
-from phasetrack.settings import RunSettings
+from phasetrack.studies import confidence as intervals
+from phasetrack.studies.claims.findings import Chart, Finding, Result, Series
+from phasetrack.studies.claims.lab import Lab
+from phasetrack.theory.settings import RunSettings
 
 LEVEL = 0.1
 METRICS = {

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from phasetrack import intervals
-from phasetrack.experiments.lab import Lab, Observed
-from phasetrack.experiments.result import Chart, Finding, Result, Series
-from phasetrack.forecast import predict
-from phasetrack.settings import RunSettings
+from phasetrack.studies import confidence as intervals
+from phasetrack.studies.claims.findings import Chart, Finding, Result, Series
+from phasetrack.studies.claims.lab import Lab, Observed
 from phasetrack.tasks import XOR
+from phasetrack.theory.forecast import predict
+from phasetrack.theory.settings import RunSettings
 
 TOLERANCE = 0.05
 

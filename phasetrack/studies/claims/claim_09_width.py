@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from phasetrack import intervals
-from phasetrack.experiments.lab import Lab
-from phasetrack.experiments.result import Chart, Finding, Result, Series
-from phasetrack.settings import RunSettings
+from phasetrack.studies import confidence as intervals
+from phasetrack.studies.claims.findings import Chart, Finding, Result, Series
+from phasetrack.studies.claims.lab import Lab
+from phasetrack.theory.settings import RunSettings
 
 NARROW, WIDE = 4, 32
 

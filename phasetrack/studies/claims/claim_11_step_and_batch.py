@@ -12,10 +12,10 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from phasetrack import intervals
-from phasetrack.experiments.lab import Lab, Observed
-from phasetrack.experiments.result import Chart, Finding, Result, Series
-from phasetrack.settings import RunSettings
+from phasetrack.studies import confidence as intervals
+from phasetrack.studies.claims.findings import Chart, Finding, Result, Series
+from phasetrack.studies.claims.lab import Lab, Observed
+from phasetrack.theory.settings import RunSettings
 
 FIRST_RATE = 1 / math.sqrt(2 * math.pi)  # of |sig| at the start (theory.md 6)
 

@@ -15,11 +15,11 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from phasetrack import intervals
-from phasetrack.experiments.lab import LEARNED, Lab, Observed, error_on_fresh_samples
-from phasetrack.experiments.result import Chart, Finding, Result, Series
-from phasetrack.experiments.two_phases import ORDER
-from phasetrack.settings import RunSettings
+from phasetrack.studies import confidence as intervals
+from phasetrack.studies.claims.claim_01_two_phases import ORDER
+from phasetrack.studies.claims.findings import Chart, Finding, Result, Series
+from phasetrack.studies.claims.lab import LEARNED, Lab, Observed, error_on_fresh_samples
+from phasetrack.theory.settings import RunSettings
 
 # eta d / m with batches of one. Minibatch runs with m = 4 d and eta = 0.2 have 0.05.
 GENTLE, NOISY, FAILING = 0.16, 0.64, 6.4

@@ -22,17 +22,17 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from phasetrack import intervals
-from phasetrack.acquisition import acquisitions
-from phasetrack.experiments.features import features
-from phasetrack.experiments.lab import Lab, Observed, error_on_fresh_samples
-from phasetrack.experiments.result import Chart, Finding, Result
-from phasetrack.geometry import Neurons
-from phasetrack.measures.acquisition import Features, contributions, holders
-from phasetrack.phases import Boundary
-from phasetrack.settings import RunSettings
-from phasetrack.tasks.catalogue import make_task
+from phasetrack.measures.feature_gain import Features, contributions, holders
+from phasetrack.model.geometry import Neurons
+from phasetrack.phases.classifier import Boundary
+from phasetrack.studies import confidence as intervals
+from phasetrack.studies.claims.findings import Chart, Finding, Result
+from phasetrack.studies.claims.lab import Lab, Observed, error_on_fresh_samples
+from phasetrack.studies.claims.task_features import features
 from phasetrack.tasks.quadratic import STRONGER
+from phasetrack.tasks.registry import make_task
+from phasetrack.theory.settings import RunSettings
+from phasetrack.tracking.probes.feature_gain import acquisitions
 
 QUADRATIC = ("two-xors", "equal-xors", "unequal-xors", "quadratic")
 HIGHER = ("staircase", "parity3", "parity4")

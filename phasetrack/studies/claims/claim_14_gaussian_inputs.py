@@ -22,11 +22,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from phasetrack import intervals
-from phasetrack.experiments.lab import TEST_SAMPLES, TEST_STEP, Lab, Observed
-from phasetrack.experiments.result import Chart, Finding, Result, Series
-from phasetrack.settings import RunSettings
-from phasetrack.tasks.catalogue import make_task
+from phasetrack.studies import confidence as intervals
+from phasetrack.studies.claims.findings import Chart, Finding, Result, Series
+from phasetrack.studies.claims.lab import TEST_SAMPLES, TEST_STEP, Lab, Observed
+from phasetrack.tasks.registry import make_task
+from phasetrack.theory.settings import RunSettings
 
 ERROR = 0.05
 NEAR, AWAY, RELIABLE = 0.25, 0.5, 0.02

@@ -7,10 +7,10 @@ Asked: each is detected in most runs that provoke it, and healthy runs raise non
 
 from __future__ import annotations
 
-from phasetrack import intervals
-from phasetrack.experiments.lab import Lab
-from phasetrack.experiments.result import Chart, Finding, Result, Series
-from phasetrack.settings import RunSettings
+from phasetrack.studies import confidence as intervals
+from phasetrack.studies.claims.findings import Chart, Finding, Result, Series
+from phasetrack.studies.claims.lab import Lab
+from phasetrack.theory.settings import RunSettings
 
 HEALTHY = 20  # runs without an alarm that put the rate under 0.2, with their interval
 

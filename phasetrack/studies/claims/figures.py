@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from phasetrack.charts import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
-from phasetrack.experiments.result import Chart, Series
+from phasetrack.display.charts import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
+from phasetrack.studies.claims.findings import Chart, Series
 
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 MARKS = ("o", "s", "^", "D", "v", "P", "X")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from phasetrack.intervals import Interval
+from phasetrack.studies.confidence import Interval
 
 
 class Verdict(Enum):

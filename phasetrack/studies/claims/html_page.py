@@ -6,11 +6,11 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
-from phasetrack._checks import ExpectedError
 from phasetrack._version import __version__
-from phasetrack.experiments.figures import svg
-from phasetrack.experiments.registry import Claim
-from phasetrack.experiments.result import Finding, Result
+from phasetrack.errors import ExpectedError
+from phasetrack.studies.claims.figures import svg
+from phasetrack.studies.claims.findings import Finding, Result
+from phasetrack.studies.claims.registry import Claim
 
 PAGE = """<!doctype html>
 <html lang="en">

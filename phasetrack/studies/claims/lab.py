@@ -19,20 +19,20 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import Tensor
 
-from phasetrack.acquisition import AcquisitionProbe
-from phasetrack.experiments.features import features
-from phasetrack.experiments.result import Series
-from phasetrack.gathering import GatheringProbe
-from phasetrack.held_out import HeldOutProbe
-from phasetrack.losses import LogisticLoss
-from phasetrack.network import TwoLayerNet
-from phasetrack.phases import Phase, first_crossing
-from phasetrack.probes import Probe, default_probes
-from phasetrack.records import History
-from phasetrack.settings import RunSettings
+from phasetrack.model.losses import LogisticLoss
+from phasetrack.model.network import TwoLayerNet
+from phasetrack.phases.classifier import Phase, first_crossing
+from phasetrack.phases.history import History
+from phasetrack.studies.claims.findings import Series
+from phasetrack.studies.claims.task_features import features
 from phasetrack.tasks import Task
-from phasetrack.tasks.catalogue import make_task
-from phasetrack.tracker import attach
+from phasetrack.tasks.registry import make_task
+from phasetrack.theory.settings import RunSettings
+from phasetrack.tracking.probes.default import Probe, default_probes
+from phasetrack.tracking.probes.feature_gain import AcquisitionProbe
+from phasetrack.tracking.probes.held_out import HeldOutProbe
+from phasetrack.tracking.probes.neuron_blocks import GatheringProbe
+from phasetrack.tracking.tracker import attach
 
 # Samples on which a trained network is tested: an error of 2 percent is then known to a tenth
 # of itself (chosen here), from a step that no training reaches.

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from phasetrack._checks import ExpectedError
+from phasetrack.errors import ExpectedError
 
 if TYPE_CHECKING:
-    from phasetrack.experiments.lab import Lab
-    from phasetrack.experiments.result import Result
+    from phasetrack.studies.claims.findings import Result
+    from phasetrack.studies.claims.lab import Lab
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Claim:
     Attributes:
         number: for people.
         statement: in one sentence.
-        module: in `phasetrack.experiments`; its docstring says where the statement comes from and
+        module: in `phasetrack.studies.claims`; its docstring says where the statement comes from and
             how it is tested, its `run(lab)` does.
     """
 
@@ -31,31 +31,53 @@ class Claim:
     @property
     def about(self) -> str:
         """The trial's docstring."""
-        return (import_module(f"phasetrack.experiments.{self.module}").__doc__ or "").strip()
+        return (import_module(f"phasetrack.studies.claims.{self.module}").__doc__ or "").strip()
 
     def run(self, lab: Lab) -> Result:
         """Put the statement on trial."""
-        result: Result = import_module(f"phasetrack.experiments.{self.module}").run(lab)
+        result: Result = import_module(f"phasetrack.studies.claims.{self.module}").run(lab)
         return result
 
 
 CLAIMS = (
-    Claim(1, "Two phases in this order, with one boundary between them", "two_phases"),
-    Claim(2, "Samples to 2 percent error grow as d times a logarithm", "sample_complexity"),
-    Claim(3, "What cannot learn features needs about d^2 samples", "fixed_features"),
-    Claim(4, "Training both layers at once amplifies what was found", "positive_feedback"),
-    Claim(5, "A small share of the neurons suffices", "few_neurons"),
-    Claim(6, "Cluster margins balance in the signal-heavy phase", "balance"),
-    Claim(7, "The loss is close to first order until the features are found", "first_order"),
-    Claim(8, "The law of one neuron forecasts the whole run", "forecast_holds"),
-    Claim(9, "A few dozen neurons suffice, and more change little", "width"),
-    Claim(10, "Small initial weights find features, large ones fit without", "initial_scale"),
-    Claim(11, "Steps go as 1/eta, and the batch only has to be of order d", "step_and_batch"),
-    Claim(12, "The two phases persist with batches of one and with full batches", "other_batches"),
-    Claim(13, "Signal-heaviness carries over to targets of several features", "several_features"),
-    Claim(14, "Gaussian inputs: d polylog(d) samples, and blocks of neurons", "gaussian_inputs"),
-    Claim(15, "Other functions and data: what carries over from XOR", "other_functions"),
-    Claim(16, "Each failure signature is detected, and healthy runs raise none", "failures"),
+    Claim(1, "Two phases in this order, with one boundary between them", "claim_01_two_phases"),
+    Claim(
+        2, "Samples to 2 percent error grow as d times a logarithm", "claim_02_sample_complexity"
+    ),
+    Claim(3, "What cannot learn features needs about d^2 samples", "claim_03_fixed_features"),
+    Claim(4, "Training both layers at once amplifies what was found", "claim_04_positive_feedback"),
+    Claim(5, "A small share of the neurons suffices", "claim_05_few_neurons"),
+    Claim(6, "Cluster margins balance in the signal-heavy phase", "claim_06_balance"),
+    Claim(
+        7, "The loss is close to first order until the features are found", "claim_07_first_order"
+    ),
+    Claim(8, "The law of one neuron forecasts the whole run", "claim_08_forecast_holds"),
+    Claim(9, "A few dozen neurons suffice, and more change little", "claim_09_width"),
+    Claim(
+        10, "Small initial weights find features, large ones fit without", "claim_10_initial_scale"
+    ),
+    Claim(
+        11, "Steps go as 1/eta, and the batch only has to be of order d", "claim_11_step_and_batch"
+    ),
+    Claim(
+        12,
+        "The two phases persist with batches of one and with full batches",
+        "claim_12_other_batches",
+    ),
+    Claim(
+        13,
+        "Signal-heaviness carries over to targets of several features",
+        "claim_13_several_features",
+    ),
+    Claim(
+        14,
+        "Gaussian inputs: d polylog(d) samples, and blocks of neurons",
+        "claim_14_gaussian_inputs",
+    ),
+    Claim(15, "Other functions and data: what carries over from XOR", "claim_15_other_functions"),
+    Claim(
+        16, "Each failure signature is detected, and healthy runs raise none", "claim_16_failures"
+    ),
 )
 
 

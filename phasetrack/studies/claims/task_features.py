@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from phasetrack.measures.acquisition import Features
+from phasetrack.measures.feature_gain import Features
 
 # For each task how many coordinates there are, and its features: terms as `Features.products` takes them.
 # Each has a positive mean product with the label; for a parity it is the label.

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Transform, offset_copy
 
-from phasetrack import intervals
-from phasetrack._checks import ExpectedError
-from phasetrack.charts import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
+from phasetrack.display.charts import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
+from phasetrack.errors import ExpectedError
+from phasetrack.studies import confidence as intervals
 
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 MARKS = ("o", "s", "^", "D", "v", "P", "X")  # so that curves can be told apart without colours

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from phasetrack._checks import ExpectedError, check_int
-from phasetrack.settings import RunSettings
+from phasetrack.errors import ExpectedError, check_int
+from phasetrack.theory.settings import RunSettings
 
 # What a point may be swept over: every option of a run but the task and the seed.
 AXES = tuple(f.name for f in fields(RunSettings) if f.name not in ("task", "seed"))

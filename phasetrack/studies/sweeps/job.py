@@ -9,8 +9,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from phasetrack.run_directory import CONFIG
-from phasetrack.sweeps.points import ENDED, Outcome, Point
+from phasetrack.storage.directory import CONFIG
+from phasetrack.studies.sweeps.point import ENDED, Outcome, Point
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def clear(folder: Path, point: Point) -> None:
 
 
 def _compute(point: Point, job: Job) -> Outcome:
-    from phasetrack.training import train as trained
+    from phasetrack.training.run import train as trained
 
     clear(job.folder, point)
     try:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from phasetrack.contents import read_object
-from phasetrack.run_directory import SUMMARY
-from phasetrack.settings import RunSettings
+from phasetrack.storage.directory import SUMMARY
+from phasetrack.storage.json_schema import read_object
+from phasetrack.theory.settings import RunSettings
 
 # Why a run stopped, where that is its end. A run that was interrupted is none.
 ENDED = ("fitted", "steps", "diverged")

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 
-from phasetrack.sweeps.points import Outcome
-from phasetrack.sweeps.work import Job, compute
+from phasetrack.studies.sweeps.job import Job, compute
+from phasetrack.studies.sweeps.point import Outcome
 
 # How often a job is begun before it counts as failed: a worker may be killed for lack of memory
 # that a neighbour took (chosen here).

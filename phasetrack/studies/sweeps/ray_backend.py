@@ -6,10 +6,10 @@ import socket
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from phasetrack._checks import ExpectedError
-from phasetrack.sweeps.local import ATTEMPTS
-from phasetrack.sweeps.points import Outcome
-from phasetrack.sweeps.work import Job, compute_elsewhere, unpack
+from phasetrack.errors import ExpectedError
+from phasetrack.studies.sweeps.job import Job, compute_elsewhere, unpack
+from phasetrack.studies.sweeps.point import Outcome
+from phasetrack.studies.sweeps.process_backend import ATTEMPTS
 
 LOCAL = "local"
 ANSWER_SECONDS = 5.0  # that a cluster is given to answer (chosen here)

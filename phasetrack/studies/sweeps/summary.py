@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from phasetrack import intervals
-from phasetrack.sweeps.sweep import Sweep
-from phasetrack.sweeps.table import tabulate
+from phasetrack.studies import confidence as intervals
+from phasetrack.studies.sweeps.sweep import Sweep
+from phasetrack.studies.sweeps.table import tabulate
 
 # The numbers are means, and after the sign half of their 95 percent interval.
 COLUMNS = ("runs", "fitted", "onset", "forecast", "target met", "samples to 2 %")

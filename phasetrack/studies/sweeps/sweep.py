@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from phasetrack._checks import ExpectedError, check_int
 from phasetrack._cores import available_cores
-from phasetrack._lock import RunLock
-from phasetrack.run_directory import write_json
-from phasetrack.sweeps.grid import Grid
-from phasetrack.sweeps.local import run_locally
-from phasetrack.sweeps.points import Outcome, Point, is_finished
-from phasetrack.sweeps.table import write_table
-from phasetrack.sweeps.work import Job, clear
+from phasetrack.errors import ExpectedError, check_int
+from phasetrack.storage.directory import write_json
+from phasetrack.storage.lock import RunLock
+from phasetrack.studies.sweeps.grid import Grid
+from phasetrack.studies.sweeps.job import Job, clear
+from phasetrack.studies.sweeps.point import Outcome, Point, is_finished
+from phasetrack.studies.sweeps.process_backend import run_locally
+from phasetrack.studies.sweeps.table import write_table
 
 SWEEP = "sweep.json"
 
@@ -83,7 +83,7 @@ class Sweep:
             if ray is None:
                 results = run_locally(jobs, count)
             else:
-                from phasetrack.sweeps.cluster import run_on_ray
+                from phasetrack.studies.sweeps.ray_backend import run_on_ray
 
                 jobs = [Job(job.points, 1, self.folder) for job in jobs]
                 results = run_on_ray(jobs, ray, cores if workers is None else workers)

@@ -11,9 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from phasetrack.phases import first_crossing
-from phasetrack.run_directory import Run, read_run
-from phasetrack.sweeps.points import Point, is_finished
+from phasetrack.phases.classifier import first_crossing
+from phasetrack.storage.directory import Run, read_run
+from phasetrack.studies.sweeps.point import Point, is_finished
 
 TABLE, PARQUET = "points.csv", "points.parquet"
 # Share of a fresh batch on the wrong side at which a function counts as learned (theory.md 7).

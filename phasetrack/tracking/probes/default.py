@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeGuard
 import torch
 from torch import Tensor
 
-from phasetrack.discovery import discover
-from phasetrack.losses import pointwise
 from phasetrack.measures import growth, heaviness, margins
 from phasetrack.measures.linearization import errors_of, gradient_error
-from phasetrack.records import Undefined
-from phasetrack.snapshot import Batch, Block, Snapshot
+from phasetrack.measures.signal_span import discover
+from phasetrack.model.losses import pointwise
+from phasetrack.phases.history import Undefined
+from phasetrack.tracking.snapshot import Batch, Block, Snapshot
 
 if TYPE_CHECKING:
-    from phasetrack.forecast import Forecast
+    from phasetrack.theory.forecast import Forecast
 
 Reading = Tensor | float
 Measurement = Mapping[str, Reading]

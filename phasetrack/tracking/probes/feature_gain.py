@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from phasetrack.measures.acquisition import Features, contributions, gains, holders
-from phasetrack.phases import Boundary, first_crossing
-from phasetrack.probes import BlockMeasurement, Blockwise
-from phasetrack.records import History
-from phasetrack.snapshot import Block
+from phasetrack.measures.feature_gain import Features, contributions, gains, holders
+from phasetrack.phases.classifier import Boundary, first_crossing
+from phasetrack.phases.history import History
+from phasetrack.tracking.probes.default import BlockMeasurement, Blockwise
+from phasetrack.tracking.snapshot import Block
 
 # The gain from which on a feature counts as acquired: it then moves the output of the logistic loss by
 # as much as makes a difference (slope 0.76 of the first in place of 1). Chosen here.

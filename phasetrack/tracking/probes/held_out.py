@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from phasetrack.losses import Loss
 from phasetrack.measures.linearization import errors_of
-from phasetrack.probes import Measurement
-from phasetrack.snapshot import Batch, Snapshot
+from phasetrack.model.losses import Loss
+from phasetrack.tracking.probes.default import Measurement
+from phasetrack.tracking.snapshot import Batch, Snapshot
 
 
 @dataclass(frozen=True)

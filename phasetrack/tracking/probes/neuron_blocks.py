@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from phasetrack.measures import gathering
-from phasetrack.probes import BlockMeasurement, Blockwise, Explained
-from phasetrack.records import Undefined
-from phasetrack.snapshot import Block
+from phasetrack.measures import neuron_blocks as gathering
+from phasetrack.phases.history import Undefined
+from phasetrack.tracking.probes.default import BlockMeasurement, Blockwise, Explained
+from phasetrack.tracking.snapshot import Block
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from phasetrack.sinks import _events
-from phasetrack.sinks._events import EventFile, _framed
+from phasetrack.display.tensorboard import event_file as _events
+from phasetrack.display.tensorboard.event_file import EventFile, _framed
 
 
 @given(st.binary(max_size=300))

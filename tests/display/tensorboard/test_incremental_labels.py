@@ -10,10 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phasetrack import ExpectedError
-from phasetrack.phases import METRICS, PhaseClassifier, Thresholds
-from phasetrack.records import History
-from phasetrack.summary import LONGEST_TEXT, summarise_again
-from phasetrack.tensorboard_plugin.labels import (
+from phasetrack.display.tensorboard.incremental_labels import (
     MOST_MARKS,
     MOST_STRETCHES,
     Labels,
@@ -21,6 +18,9 @@ from phasetrack.tensorboard_plugin.labels import (
     recorded_labels,
     without_infinity,
 )
+from phasetrack.phases.classifier import METRICS, PhaseClassifier, Thresholds
+from phasetrack.phases.history import History
+from phasetrack.phases.summary import LONGEST_TEXT, summarise_again
 
 VALUE = st.floats(0.01, 30)
 

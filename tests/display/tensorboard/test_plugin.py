@@ -14,10 +14,11 @@ import pytest
 from tensorboard.plugins import base_plugin
 from werkzeug.test import Client
 
-from phasetrack import RunSettings, Thresholds, contents, read_run, train
-from phasetrack.tensorboard_plugin import run_store
-from phasetrack.tensorboard_plugin.labels import MOST_MARKS
-from phasetrack.tensorboard_plugin.plugin import NAME, STATIC, PhasesPlugin
+from phasetrack import RunSettings, Thresholds, read_run, train
+from phasetrack.display.tensorboard import run_store
+from phasetrack.display.tensorboard.incremental_labels import MOST_MARKS
+from phasetrack.display.tensorboard.plugin import NAME, STATIC, PhasesPlugin
+from phasetrack.storage import json_schema as contents
 
 
 @pytest.fixture(scope="module")

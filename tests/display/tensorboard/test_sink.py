@@ -20,9 +20,9 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util import tensor_util
 
-from phasetrack.phases import Alert, Boundary, Phase, Transition
-from phasetrack.records import History, Record
-from phasetrack.sinks.tensorboard import METRICS, TensorBoardSink
+from phasetrack.display.tensorboard.sink import METRICS, TensorBoardSink
+from phasetrack.phases.classifier import Alert, Boundary, Phase, Transition
+from phasetrack.phases.history import History, Record
 
 STEPS = 3000  # three times what TensorBoard's loader keeps of a tag
 BOUNDARIES = {

@@ -7,12 +7,12 @@ import subprocess
 from functools import partial
 
 import pytest
-from command import COMMAND, call
+from helpers.command_line import COMMAND, call
 
 from phasetrack._threads import one_thread
-from phasetrack.experiments.lab import Lab
-from phasetrack.experiments.registry import CLAIMS, chosen
-from phasetrack.experiments.result import Verdict
+from phasetrack.studies.claims.findings import Verdict
+from phasetrack.studies.claims.lab import Lab
+from phasetrack.studies.claims.registry import CLAIMS, chosen
 
 pytestmark = pytest.mark.claims
 

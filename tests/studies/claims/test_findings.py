@@ -5,11 +5,11 @@ import math
 import pytest
 
 from phasetrack import ExpectedError
-from phasetrack.experiments.figures import figure
-from phasetrack.experiments.page import page
-from phasetrack.experiments.registry import CLAIMS, Claim, chosen
-from phasetrack.experiments.result import Chart, Finding, Result, Series, Verdict
-from phasetrack.intervals import Interval
+from phasetrack.studies.claims.figures import figure
+from phasetrack.studies.claims.findings import Chart, Finding, Result, Series, Verdict
+from phasetrack.studies.claims.html_page import page
+from phasetrack.studies.claims.registry import CLAIMS, Claim, chosen
+from phasetrack.studies.confidence import Interval
 
 YES, NO, OPEN = Verdict.SUPPORTED, Verdict.CONTRADICTED, Verdict.UNDECIDED
 

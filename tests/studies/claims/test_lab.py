@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from phasetrack import RunSettings, TwoLayerNet, read_run, train
-from phasetrack.experiments.features import FEATURES, features
-from phasetrack.experiments.few_neurons import largest
-from phasetrack.experiments.fixed_features import _needed, _tangent
-from phasetrack.experiments.lab import VARIATIONS, Lab, error_on_fresh_samples, pruned
-from phasetrack.tasks.catalogue import make_task
+from phasetrack.studies.claims.claim_03_fixed_features import _needed, _tangent
+from phasetrack.studies.claims.claim_05_few_neurons import largest
+from phasetrack.studies.claims.lab import VARIATIONS, Lab, error_on_fresh_samples, pruned
+from phasetrack.studies.claims.task_features import FEATURES, features
+from phasetrack.tasks.registry import make_task
 
 SMALL = RunSettings(d=16, width=32, batch=128)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phasetrack import ExpectedError, RunSettings
-from phasetrack.sweeps.grid import AXES, Grid, digest, parse_axes
+from phasetrack.studies.sweeps.grid import AXES, Grid, digest, parse_axes
 
 BASE = RunSettings(width=16)
 

@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
-from sweep_workers import die_always, die_once, die_once_elsewhere, note
+from helpers.sweep_workers import die_always, die_once, die_once_elsewhere, note
 
 from phasetrack import ExpectedError, RunSettings, read_run, train
-from phasetrack._lock import RunLock
-from phasetrack.sweeps.cluster import run_on_ray
-from phasetrack.sweeps.figures import curves, phase_diagrams
-from phasetrack.sweeps.grid import Grid
-from phasetrack.sweeps.local import run_locally
-from phasetrack.sweeps.points import Point, is_finished
-from phasetrack.sweeps.summary import COLUMNS, by_combination
-from phasetrack.sweeps.sweep import Sweep
-from phasetrack.sweeps.table import tabulate
-from phasetrack.sweeps.work import Job
+from phasetrack.storage.lock import RunLock
+from phasetrack.studies.sweeps.figures import curves, phase_diagrams
+from phasetrack.studies.sweeps.grid import Grid
+from phasetrack.studies.sweeps.job import Job
+from phasetrack.studies.sweeps.point import Point, is_finished
+from phasetrack.studies.sweeps.process_backend import run_locally
+from phasetrack.studies.sweeps.ray_backend import run_on_ray
+from phasetrack.studies.sweeps.summary import COLUMNS, by_combination
+from phasetrack.studies.sweeps.sweep import Sweep
+from phasetrack.studies.sweeps.table import tabulate
 
 BASE = RunSettings(d=8, width=16, batch=64, target=0.6)
 

@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-from following import followed
+from helpers.tracked_training import followed
 
 from phasetrack import TwoLayerNet
-from phasetrack.acquisition import AcquisitionProbe, acquisitions
-from phasetrack.geometry import Neurons
-from phasetrack.measures.acquisition import Features, contributions, gains, holders
-from phasetrack.records import History
-from phasetrack.tasks.catalogue import make_task
+from phasetrack.measures.feature_gain import Features, contributions, gains, holders
+from phasetrack.model.geometry import Neurons
+from phasetrack.phases.history import History
+from phasetrack.tasks.registry import make_task
+from phasetrack.tracking.probes.feature_gain import AcquisitionProbe, acquisitions
 
 D, P, M, STEPS = 16, 32, 128, 6
 TASK = make_task("two-xors", D)

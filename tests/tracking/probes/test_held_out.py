@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from phasetrack import LogisticLoss, attach
-from phasetrack.held_out import HeldOutProbe
 from phasetrack.tasks import XOR
+from phasetrack.tracking.probes.held_out import HeldOutProbe
 
 D, M = 6, 40
 TASK = XOR(D)

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from following import followed
+from helpers.tracked_training import followed
 
 from phasetrack import TwoLayerNet
-from phasetrack.gathering import GatheringProbe
-from phasetrack.geometry import Neurons
-from phasetrack.measures import gathering
-from phasetrack.tasks.catalogue import make_task
+from phasetrack.measures import neuron_blocks as gathering
+from phasetrack.model.geometry import Neurons
+from phasetrack.tasks.registry import make_task
+from phasetrack.tracking.probes.neuron_blocks import GatheringProbe
 
 D, P, M, STEPS = 8, 24, 64, 7
 TASK = make_task("gaussian", D)

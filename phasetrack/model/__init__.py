@@ -1,0 +1,1 @@
+"""The two-layer network, the clusters of its data, and its loss."""

@@ -1,0 +1,1 @@
+"""Scalars in, labels out; histories and summaries. No torch."""

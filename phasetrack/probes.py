@@ -1,0 +1,3 @@
+"""Probes: what reads a Snapshot (public names)."""
+
+from phasetrack.tracking.probes.default import *  # noqa: F403

@@ -1,0 +1,1 @@
+"""From hooks to Snapshots, readings, phases and sinks."""

@@ -1,0 +1,1 @@
+"""From Snapshots to readings."""
