@@ -65,9 +65,9 @@ def claims(
     )
     trials = chosen(only or [])
     if report is not None and not report.parent.is_dir():
-        from phasetrack.errors import ExpectedError
+        from phasetrack.errors import expected_error
 
-        raise ExpectedError("report", "a file in a folder that exists", str(report))
+        raise expected_error("report", "a file in a folder that exists", str(report))
     from phasetrack.studies.claims.lab import Lab
 
     console = Console(stderr=as_json)
@@ -126,13 +126,13 @@ def _print(console: Console, claim: Claim, result: Result, seconds: float, *, wh
 
 def _save_figures(results: list[tuple[Claim, Result]], folder: Path) -> None:
     from phasetrack.display.plots import save_figure
-    from phasetrack.errors import ExpectedError
+    from phasetrack.errors import expected_error
     from phasetrack.studies.claims.figures import figure
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ExpectedError(
+        raise expected_error(
             "figures", "a folder that can be written", f"{folder} ({error.strerror})"
         ) from None
     for claim, result in results:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from phasetrack.errors import ExpectedError
+from phasetrack.errors import expected_error
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,17 +30,17 @@ def made_model(target: str) -> nn.Module:
 
     module_name, _, factory_name = target.partition(":")
     if not module_name or not factory_name:
-        raise ExpectedError("target_of", "MODULE:FACTORY, such as my_module:make_model", target)
+        raise expected_error("target_of", "MODULE:FACTORY, such as my_module:make_model", target)
     sys.path.insert(0, str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise ExpectedError("target_of", "a module that can be imported", f"{error}") from None
+        raise expected_error("target_of", "a module that can be imported", f"{error}") from None
     factory = getattr(module, factory_name, None)
     if factory is None:
         names = [name for name in vars(module) if not name.startswith("_")]
         names[MOST_NAMES:] = ["..."] if len(names) > MOST_NAMES else []
-        raise ExpectedError(
+        raise expected_error(
             "target_of", f"a name in {module_name}: {', '.join(names)}", factory_name
         )
     made = factory
@@ -49,11 +49,11 @@ def made_model(target: str) -> nn.Module:
             made = factory()
         except Exception as error:
             failed = f"{type(error).__name__}: {error}"
-            raise ExpectedError(
+            raise expected_error(
                 "target_of", "a factory that runs without arguments", failed
             ) from None
     if not isinstance(made, nn.Module):
-        raise ExpectedError(
+        raise expected_error(
             "target_of", "something that makes a torch.nn.Module", type(made).__name__
         )
     return made

@@ -64,11 +64,11 @@ OPTION_OF = {
 
 @app.callback()
 def _check_processes(context: typer.Context) -> None:
-    from phasetrack.errors import ExpectedError
+    from phasetrack.errors import expected_error
 
     if context.invoked_subcommand != "run" and place().count > 1:
         allowed = "the command run, which several processes can do together"
-        raise ExpectedError("torchrun", allowed, context.invoked_subcommand)
+        raise expected_error("torchrun", allowed, context.invoked_subcommand)
 
 
 @app.command()
@@ -333,11 +333,11 @@ def tensorboard(
     ] = 6006,
 ) -> None:
     """Open TensorBoard on the runs in a folder, on localhost only."""
-    from phasetrack.errors import ExpectedError, check_int
+    from phasetrack.errors import check_int, expected_error
 
     check_int("port", port, minimum=0, maximum=65535)
     if not out.is_dir():
-        raise ExpectedError("out", "a folder of runs", str(out), "`phasetrack run xor` makes one")
+        raise expected_error("out", "a folder of runs", str(out), "`phasetrack run xor` makes one")
     # -P: the folder that one stands in is no place for packages
     command = [sys.executable, "-P", "-m", "tensorboard.main", "--logdir", str(out)]
     command += ["--host", "localhost", "--port", str(port)]
@@ -368,10 +368,10 @@ def inspect(
     from .inspection import made_model, view_table
 
     if (first is None) != (second is None):
-        from phasetrack.errors import ExpectedError
+        from phasetrack.errors import expected_error
 
         missing = "second" if second is None else "first"
-        raise ExpectedError(missing, "the name of the other layer too", "none")
+        raise expected_error(missing, "the name of the other layer too", "none")
     model = made_model(target)
     view = TwoLayerView.of(model, (first, second) if first and second else None)
     _console().print(view_table(view), highlight=False)
@@ -391,7 +391,7 @@ def main() -> None:
     try:
         code = app(prog_name="phasetrack", standalone_mode=False)
     except ExpectedError as error:
-        code = _complain(_option(error.name), str(error).removeprefix(f"{error.name}: "))
+        code = _complain(_option(error.argument), error.message)
     except UsageError as error:
         code = _complain_of_usage(error)
     except ProcessError as error:
@@ -470,7 +470,7 @@ def _repeated(
     context: typer.Context, run: Path, options: dict[str, Any], place: Path
 ) -> RunSettings:
     """The settings of a run that is taken up; what was given again must be what it was."""
-    from phasetrack.errors import ExpectedError
+    from phasetrack.errors import expected_error
     from phasetrack.storage.directory import read_config, recorded_settings
 
     settings = recorded_settings(read_config(run), run)
@@ -478,10 +478,10 @@ def _repeated(
         recorded = getattr(settings, name)
         if _given(context, name) and value != recorded:
             was = "none" if recorded is None else recorded
-            raise ExpectedError(name, f"{was}, as {run} was started with", value, "leave it out")
+            raise expected_error(name, f"{was}, as {run} was started with", value, "leave it out")
     for name in ("out", "name"):
         if _given(context, name) and place.resolve() != run.resolve():
-            raise ExpectedError(name, f"the folder and name of {run}", place, "leave it out")
+            raise expected_error(name, f"the folder and name of {run}", place, "leave it out")
     return settings
 
 
@@ -493,17 +493,17 @@ def _read(path: Path) -> Run:
 
 def _threshold(text: str) -> dict[str, Any]:
     """NAME=VALUE as one changed threshold."""
-    from phasetrack.errors import ExpectedError
+    from phasetrack.errors import expected_error
     from phasetrack.phases.classifier import Thresholds
 
     kinds: dict[str, type] = {name: type(value) for name, value in asdict(Thresholds()).items()}
     name, _, value = text.partition("=")
     if name not in kinds:
-        raise ExpectedError("threshold", f"NAME=VALUE, NAME one of {', '.join(kinds)}", repr(text))
+        raise expected_error("threshold", f"NAME=VALUE, NAME one of {', '.join(kinds)}", repr(text))
     try:
         return {name: kinds[name](value)}
     except ValueError:
-        raise ExpectedError("threshold", f"{name}=NUMBER", repr(text)) from None
+        raise expected_error("threshold", f"{name}=NUMBER", repr(text)) from None
 
 
 def _with_changes(thresholds: Thresholds, changes: dict[str, Any]) -> Thresholds:
@@ -512,10 +512,10 @@ def _with_changes(thresholds: Thresholds, changes: dict[str, Any]) -> Thresholds
     try:
         return replace(thresholds, **changes)
     except ExpectedError as error:
-        direct = error.name in ("zeta_enter", "zeta_exit", "linear_exit", "loss_target")
+        direct = error.argument in ("zeta_enter", "zeta_exit", "linear_exit", "loss_target")
         if direct:
             raise
-        raise ExpectedError("threshold", f"{error.name}={error.expected}", error.got) from None
+        raise ExpectedError("threshold", f"{error.argument}: {error.problem}", error.fix) from None
 
 
 def _console() -> Console:

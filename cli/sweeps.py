@@ -159,10 +159,10 @@ def _tell(made: Sweep, console: Console, failed: list[Outcome]) -> None:
 
 
 def _check_drawable(made: Sweep) -> None:
-    from phasetrack.errors import ExpectedError
+    from phasetrack.errors import expected_error
 
     if not any(len(values) > 1 for values in made.grid.axes.values()):
-        raise ExpectedError("plot", "a --grid with two values or more", "none")
+        raise expected_error("plot", "a --grid with two values or more", "none")
 
 
 def _draw(made: Sweep) -> None:

@@ -16,23 +16,32 @@ class PhasetrackError(Exception):
 
 
 class ExpectedError(PhasetrackError, ValueError):
-    """A value is not what was expected.
+    """A value is wrong in a way that the caller can fix.
 
     Attributes:
-        name: the argument or option at fault, such as ``"d"``.
-        expected: what is allowed, in words.
-        got: what was given, in words.
-        mend: how to put it right; empty where `expected` already says so.
+        argument: the library's argument at fault, such as ``"d"``.
+        problem: what is wrong with which value, as a sentence.
+        fix: what to do about it, as a sentence; empty where `problem` already says so.
     """
 
-    def __init__(self, name: str, expected: str, got: object, mend: str = "") -> None:
-        self.name, self.expected, self.got, self.mend = name, expected, got, mend
-        super().__init__(name, expected, got, mend)
+    def __init__(self, argument: str, problem: str, fix: str = "") -> None:
+        self.argument, self.problem, self.fix = argument, problem, fix
+        super().__init__(argument, problem, fix)
+
+    @property
+    def message(self) -> str:
+        """Problem and fix, without the argument's name."""
+        return f"{self.problem} {self.fix}".rstrip()
 
     def __str__(self) -> str:
         """The one line that a person reads."""
-        line = f"{self.name}: expected {self.expected}, got {self.got}"
-        return f"{line}; {self.mend}" if self.mend else line
+        return f"{self.argument}: {self.message}"
+
+
+def expected_error(name: str, expected: str, got: object, mend: str = "") -> ExpectedError:
+    """Build an error in the old wording; goes once every message is a sentence."""
+    line = f"expected {expected}, got {got}"
+    return ExpectedError(name, f"{line}; {mend}" if mend else line)
 
 
 def printable(text: object) -> str:
@@ -46,9 +55,9 @@ def check_int(name: str, value: object, *, minimum: int, maximum: int | None = N
     if maximum is not None:
         allowed += f" and <= {maximum}"
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ExpectedError(name, allowed, repr(value))
+        raise expected_error(name, allowed, repr(value))
     if value < minimum or (maximum is not None and value > maximum):
-        raise ExpectedError(name, allowed, value)
+        raise expected_error(name, allowed, value)
     return value
 
 
@@ -72,25 +81,25 @@ def check_float(
     ]
     allowed = "a finite number" + (" " + " and ".join(bounds) if bounds else "")
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ExpectedError(name, allowed, repr(value))
+        raise expected_error(name, allowed, repr(value))
     try:
         number = float(value)
     except OverflowError:  # an integer beyond every float
         number = math.inf if value > 0 else -math.inf
     if not math.isfinite(number) or number <= above or not minimum <= number <= maximum:
-        raise ExpectedError(name, allowed, f"{number:g}")
+        raise expected_error(name, allowed, f"{number:g}")
     return number
 
 
 def check_switch(name: str, value: object) -> bool:
     """Return `value` if it is True or False; raise ExpectedError otherwise."""
     if not isinstance(value, bool):
-        raise ExpectedError(name, "True or False", repr(value))
+        raise expected_error(name, "True or False", repr(value))
     return value
 
 
 def check_choice(name: str, value: str, choices: Collection[str]) -> str:
     """Return `value` if it is one of `choices`; raise ExpectedError naming them all otherwise."""
     if value not in choices:
-        raise ExpectedError(name, "one of " + ", ".join(choices), repr(value))
+        raise expected_error(name, "one of " + ", ".join(choices), repr(value))
     return value

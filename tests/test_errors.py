@@ -91,10 +91,10 @@ def test_choices(value):
 
 
 def test_an_error_carries_its_parts_and_survives_pickling():
-    error = ExpectedError("x", "1", 2, "use 1")
+    error = ExpectedError("x", "It is 2.", "Use 1.")
     assert isinstance(error, PhasetrackError) and isinstance(error, ValueError)
     for one in (error, pickle.loads(pickle.dumps(error))):
-        assert (one.name, one.expected, one.got, one.mend) == ("x", "1", 2, "use 1")
+        assert (one.argument, one.problem, one.fix) == ("x", "It is 2.", "Use 1.")
         assert str(one) == "x: expected 1, got 2; use 1"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from phasetrack.display.tensorboard.run_store import OpenRun
-from phasetrack.errors import ExpectedError, printable
+from phasetrack.errors import expected_error, printable
 
 # Pixel columns that a report keeps of each curve: fine enough to zoom in some way (chosen here).
 COLUMNS = 2000
@@ -63,7 +63,7 @@ def write_report(runs: Sequence[Path], file: Path) -> None:
     try:
         file.write_text(content, encoding="utf-8")
     except OSError as error:
-        raise ExpectedError(
+        raise expected_error(
             "file", "a file that can be written", f"{file} ({error.strerror})"
         ) from None
 
@@ -97,7 +97,7 @@ def _data(runs: Sequence[Path]) -> dict[str, Any]:
         series, entry = run.series(columns=COLUMNS), run.entry()
         if not series["count"]:
             got = printable(run.problem or "an empty one")
-            raise ExpectedError("run", f"a history with records in {printable(folder)}", got)
+            raise expected_error("run", f"a history with records in {printable(folder)}", got)
         about, labels = run.about(), run.labels()
         about["neurons"] = _spread(about["neurons"], NEURON_STEPS)
         # times on this machine are of no use elsewhere, and the same runs make the same file
@@ -113,12 +113,12 @@ def _data(runs: Sequence[Path]) -> dict[str, Any]:
 def _named(runs: Sequence[Path]) -> dict[str, Path]:
     """A different name for each run: its directory's, with its parents' where those are the same."""
     if not runs:
-        raise ExpectedError("run", "one run directory or more", "none")
+        raise expected_error("run", "one run directory or more", "none")
     names: dict[str, Path] = {}
     for run in runs:
         if not run.is_dir():
             got, mend = printable(run), "`phasetrack list` shows the runs"
-            raise ExpectedError("run", "a run directory", got, mend)
+            raise expected_error("run", "a run directory", got, mend)
         folder, depth = run.resolve(), 1
         shown = [printable(part) for part in folder.parts]
         while (name := "/".join(shown[-depth:])) in names and depth < len(shown):

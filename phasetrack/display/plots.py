@@ -30,7 +30,7 @@ from phasetrack.display.charts import (
     SKY,
     VERMILION,
 )
-from phasetrack.errors import ExpectedError, check_choice
+from phasetrack.errors import check_choice, expected_error
 from phasetrack.phases.classifier import Phase, Thresholds
 from phasetrack.phases.history import History
 
@@ -125,7 +125,9 @@ def comparison_figure(
     onsets = {name: onset_of(summary) for name, (_, summary) in runs.items()}
     shown = [name for name in runs if not aligned or onsets[name] is not None]
     if not shown:
-        raise ExpectedError("align", "a run with an onset of signal-heaviness", "none that has one")
+        raise expected_error(
+            "align", "a run with an onset of signal-heaviness", "none that has one"
+        )
     figure, panels = _page(size)
     for axes, (title, metric, log) in zip(panels, COMPARED, strict=True):
         axes.set_title(title, fontsize=_small(axes) + 1)
@@ -166,12 +168,12 @@ def save_figure(figure: Figure, path: Path, *, size: str = "screen") -> None:
         ExpectedError: for another ending, or if the file cannot be written.
     """
     if path.suffix.lower() not in FORMATS:
-        raise ExpectedError("file", "a name that ends in " + ", ".join(FORMATS), str(path))
+        raise expected_error("file", "a name that ends in " + ", ".join(FORMATS), str(path))
     try:
         with matplotlib.rc_context(FONTS):
             figure.savefig(path, dpi=DOTS_PER_INCH[check_choice("size", size, DOTS_PER_INCH)])
     except OSError as error:
-        raise ExpectedError(
+        raise expected_error(
             "file", "a file that can be written", f"{path} ({error.strerror})"
         ) from None
 

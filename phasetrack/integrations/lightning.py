@@ -7,7 +7,7 @@ from typing import Any
 import lightning
 from torch import nn
 
-from phasetrack.errors import ExpectedError
+from phasetrack.errors import expected_error
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.tracking.tracker import Tracker, attach
 
@@ -53,7 +53,7 @@ class PhasetrackCallback(lightning.Callback):
         loss = getattr(pl_module, self._loss, None)
         if not isinstance(loss, nn.Module):
             names = [name for name, _ in pl_module.named_children()]
-            raise ExpectedError(
+            raise expected_error(
                 "loss",
                 f"the name of a loss module of {type(pl_module).__name__}, of {names}",
                 self._loss,
@@ -61,7 +61,7 @@ class PhasetrackCallback(lightning.Callback):
         model = pl_module if self._model is None else pl_module.get_submodule(self._model)
         optimizers = trainer.optimizers
         if self._optimizer >= len(optimizers):
-            raise ExpectedError(
+            raise expected_error(
                 "optimizer", f"the index of one of {len(optimizers)} optimizers", self._optimizer
             )
         self.tracker = attach(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from phasetrack.errors import ExpectedError
+from phasetrack.errors import expected_error
 from phasetrack.model.geometry import ORTHOGONALITY_TOLERANCE, Neurons
 
 # The neurons that hold a feature are the fewest that make this share of what is for it (chosen here).
@@ -54,11 +54,11 @@ class Features:
             [[-1.0, 1.0, 1.0, -1.0]]
         """
         if not 1 <= k <= min(d, 16):
-            raise ExpectedError("k", f"from 1 to {min(d, 16)} coordinates", k)
+            raise expected_error("k", f"from 1 to {min(d, 16)} coordinates", k)
         corners = torch.tensor(list(itertools.product((1, -1), repeat=k)), dtype=torch.float64)
         for name, term in terms.items():
             if any(i != -1 and not 1 <= i <= k for i in term):
-                raise ExpectedError("terms", f"coordinates 1 to {k}, and -1", f"{name}: {term}")
+                raise expected_error("terms", f"coordinates 1 to {k}, and -1", f"{name}: {term}")
         values = [
             (-1.0) ** list(term).count(-1) * corners[:, [i - 1 for i in term if i > 0]].prod(dim=1)
             for term in terms.values()
@@ -86,11 +86,11 @@ def contributions(neurons: Neurons, features: Features) -> Tensor:
         tensor([[1.5000]])
     """
     if neurons.head is not None:
-        raise ExpectedError("neurons", "a network with one output", "one for each class")
+        raise expected_error("neurons", "a network with one output", "one for each class")
     basis = neurons.geometry.basis
     inside = features.points @ basis
     if (inside @ basis.T - features.points).abs().max() > ORTHOGONALITY_TOLERANCE:
-        raise ExpectedError("features", "points of the geometry's signal span", "others")
+        raise expected_error("features", "points of the geometry's signal span", "others")
     at_points = neurons.coordinates @ inside.T.to(neurons.coordinates)
     if neurons.bias is not None:
         at_points = at_points + neurons.bias.unsqueeze(-1)

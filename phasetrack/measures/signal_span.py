@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from phasetrack.errors import ExpectedError, check_float, check_int
+from phasetrack.errors import check_float, check_int, expected_error
 from phasetrack.model.geometry import ClusterGeometry
 
 # Defaults, chosen here. At the end of the canonical run at d = 512 the gap is above 1000 and the
@@ -104,7 +104,7 @@ class DiscoveredSpan:
         values, directions = torch.linalg.eigh(label_moment(projected, y))
         signs = torch.where(values > 0, 1.0, -1.0)
         if len(signs.unique()) < 2:  # type: ignore[no-untyped-call]
-            raise ExpectedError(
+            raise expected_error(
                 "span",
                 "directions that speak for either class",
                 f"eigenvalues {values.tolist()} of the label-weighted second moment",
@@ -233,14 +233,14 @@ def _dimension(values: Tensor) -> int:
 
 def _checked_data(inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     if inputs.ndim != 2 or len(inputs) < 4 or labels.shape != inputs.shape[:1]:
-        raise ExpectedError(
+        raise expected_error(
             "inputs",
             "a (m, d) table of m >= 4 inputs with one label each",
             f"{tuple(inputs.shape)} and {tuple(labels.shape)}",
         )
     if not inputs.isfinite().all():
-        raise ExpectedError("inputs", "finite values", "NaN or infinity")
+        raise expected_error("inputs", "finite values", "NaN or infinity")
     y = torch.where(labels > 0, 1.0, -1.0).double().cpu()
     if y.abs().sum() == y.sum().abs():
-        raise ExpectedError("labels", "both classes", "one class only")
+        raise expected_error("labels", "both classes", "one class only")
     return inputs.detach().double().cpu(), y

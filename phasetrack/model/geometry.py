@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from phasetrack._precision import unrounded
-from phasetrack.errors import ExpectedError
+from phasetrack.errors import expected_error
 from phasetrack.model.batch_invariance import filled, undivided
 from phasetrack.model.projection import Projection, with_control
 
@@ -104,7 +104,7 @@ class ClusterGeometry:
         self.labels, self.classes = _checked_labels(labels, len(self.centres))
         self.names = tuple(names) if names else tuple(f"c{i}" for i in range(len(self.centres)))
         if len(set(self.names)) != len(self.centres):
-            raise ExpectedError("names", f"{len(self.centres)} distinct names", self.names)
+            raise expected_error("names", f"{len(self.centres)} distinct names", self.names)
         parts = [_orthonormal(self.centres[self.classes == c]) for c in range(self.class_count)]
         overlaps = (one.T @ other for one, other in itertools.combinations(parts, 2))
         self.splits = all(bool((o.abs() <= ORTHOGONALITY_TOLERANCE).all()) for o in overlaps)
@@ -139,7 +139,7 @@ class ClusterGeometry:
         table = torch.as_tensor(directions, dtype=torch.float64).detach().cpu()
         given = torch.as_tensor(labels, dtype=torch.float64).detach().cpu()
         if table.ndim != 2 or given.shape != table.shape[:1]:
-            raise ExpectedError(
+            raise expected_error(
                 "directions",
                 "a (K, d) table with one label a row",
                 f"{tuple(table.shape)} and {tuple(given.shape)}",
@@ -171,7 +171,7 @@ class ClusterGeometry:
         """
         groups = labels if clusters is None else clusters
         if inputs.ndim != 2 or not len(inputs) == len(labels) == len(groups):
-            raise ExpectedError(
+            raise expected_error(
                 "inputs",
                 "a (m, d) table with a label (and a cluster) for each row",
                 f"{tuple(inputs.shape)}, {tuple(labels.shape)} and {tuple(groups.shape)}",
@@ -181,7 +181,7 @@ class ClusterGeometry:
             members = groups == group
             found = torch.unique(labels[members])
             if len(found) > 1:
-                raise ExpectedError(
+                raise expected_error(
                     "clusters", "one label in each cluster", f"{found.tolist()} in cluster {group}"
                 )
             centres.append(inputs[members].double().mean(dim=0))
@@ -263,7 +263,7 @@ class ClusterGeometry:
             ExpectedError: if the inputs' last dimension is not d.
         """
         if inputs.shape[-1] != self.dim:
-            raise ExpectedError("inputs", f"last dimension {self.dim}", tuple(inputs.shape))
+            raise expected_error("inputs", f"last dimension {self.dim}", tuple(inputs.shape))
         inputs = inputs if inputs.is_floating_point() else inputs.double()
         on = self._on(inputs)
         if on.few:
@@ -435,11 +435,11 @@ class Neurons:
 def _checked_centres(centres: Tensor | Sequence[Sequence[float]]) -> Tensor:
     table = torch.as_tensor(centres, dtype=torch.float64).detach().cpu()
     if table.ndim != 2 or len(table) < 2:
-        raise ExpectedError("centres", "a (K, d) table of K >= 2 centres", tuple(table.shape))
+        raise expected_error("centres", "a (K, d) table of K >= 2 centres", tuple(table.shape))
     if not table.isfinite().all():
-        raise ExpectedError("centres", "finite values", "NaN or infinity")
+        raise expected_error("centres", "finite values", "NaN or infinity")
     if len({tuple(row) for row in table.tolist()}) != len(table):
-        raise ExpectedError("centres", "distinct rows", "a centre that repeats")
+        raise expected_error("centres", "distinct rows", "a centre that repeats")
     return table
 
 
@@ -463,13 +463,13 @@ def _checked_labels(labels: Tensor | Sequence[float], count: int) -> tuple[Tenso
     """Labels as the measures take them, and class indices."""
     given = torch.as_tensor(labels, dtype=torch.float64).detach().cpu()
     if given.shape != (count,):
-        raise ExpectedError("labels", f"one label for each of {count} centres", tuple(given.shape))
+        raise expected_error("labels", f"one label for each of {count} centres", tuple(given.shape))
     values = sorted(set(given.tolist()))
     if values in ([-1.0, 1.0], [0.0, 1.0]):
         positive = given > 0
         return torch.where(positive, 1.0, -1.0).to(torch.float64), positive.long()
     if len(values) < 3 or values != [float(c) for c in range(len(values))]:
-        raise ExpectedError(
+        raise expected_error(
             "labels", "both classes, as {-1, +1} or {0, 1}, or all of 0, 1, ..., n - 1", values
         )
     return given, given.long()
@@ -478,7 +478,7 @@ def _checked_labels(labels: Tensor | Sequence[float], count: int) -> tuple[Tenso
 def _checked_weights(W: Tensor, a: Tensor, geometry: ClusterGeometry) -> Tensor:
     """The second layer as (..., p), or (..., n, p) for n > 2 classes, once both layers fit."""
     if W.ndim < 2 or W.shape[-1] != geometry.dim:
-        raise ExpectedError("W", f"shape (..., p, {geometry.dim})", tuple(W.shape))
+        raise expected_error("W", f"shape (..., p, {geometry.dim})", tuple(W.shape))
     if geometry.class_count > 2:
         wanted = (*W.shape[:-2], geometry.class_count, W.shape[-2])
     else:
@@ -486,7 +486,7 @@ def _checked_weights(W: Tensor, a: Tensor, geometry: ClusterGeometry) -> Tensor:
         if a.ndim == W.ndim and a.shape[-2] == 1:
             a = a.squeeze(-2)
     if tuple(a.shape) != wanted:
-        raise ExpectedError("a", f"shape {wanted}", tuple(a.shape))
+        raise expected_error("a", f"shape {wanted}", tuple(a.shape))
     return a
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from phasetrack._precision import unrounded
-from phasetrack.errors import ExpectedError
+from phasetrack.errors import expected_error
 from phasetrack.model.geometry import Activation
 from phasetrack.model.layer_weight import Weight
 from phasetrack.model.network import FusedTwoLayerNet, TwoLayerNet
@@ -116,7 +116,7 @@ class TwoLayerView:
         first, second = _two_weights(inner, layers)
         for weight in (first, second):
             if any(hasattr(parameter, "full_tensor") for parameter in weight.parameters):
-                raise ExpectedError(
+                raise expected_error(
                     "model",
                     "weights that every process holds whole",
                     f"{weight.name}, which is sharded (FSDP)",
@@ -364,7 +364,7 @@ def _two_weights(model: nn.Module, layers: tuple[str, str] | None) -> tuple[Weig
     if len(seen) == 2:
         return seen[0], seen[1]
     shown = ", ".join(f"{w.name} {tuple(w.shape)}" for w in seen) or "none"
-    raise ExpectedError(
+    raise expected_error(
         "model",
         "exactly two weight matrices, of nn.Linear layers or bare parameters",
         shown,
@@ -392,7 +392,7 @@ def _named(model: nn.Module, seen: list[Weight], name: str) -> Weight:
         assert owner is not None
         return Weight(owner, attribute, name)
     known = ", ".join(weight.name.removesuffix(".weight") for weight in seen)
-    raise ExpectedError("layers", f"names of layers or parameters, of {known}", repr(name))
+    raise expected_error("layers", f"names of layers or parameters, of {known}", repr(name))
 
 
 def _checked_readout(readout: Tensor, second: Weight) -> Tensor:
@@ -400,7 +400,7 @@ def _checked_readout(readout: Tensor, second: Weight) -> Tensor:
     directions = torch.as_tensor(readout).detach()
     directions = directions.unsqueeze(0) if directions.ndim == 1 else directions
     if directions.ndim != 2 or directions.shape[1] != second.shape[0]:
-        raise ExpectedError(
+        raise expected_error(
             "readout",
             f"shape ({second.shape[0]},) or (n, {second.shape[0]}), for the outputs of {second.name}",
             tuple(torch.as_tensor(readout).shape),
@@ -418,7 +418,7 @@ def _oriented(first: Weight, second: Weight) -> tuple[Weight, Weight, bool]:
         if one.shape[0] == other.shape[1]
     ]
     if not fits:
-        raise ExpectedError(
+        raise expected_error(
             "model",
             "a layer d -> p followed by a head p -> 1 or p -> n",
             f"{_said(first)}, {_said(second)}",

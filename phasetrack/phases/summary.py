@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from phasetrack.errors import ExpectedError
+from phasetrack.errors import ExpectedError, expected_error
 from phasetrack.phases.classifier import (
     METRICS,
     Alert,
@@ -165,7 +165,7 @@ def check_summary(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refused(name: str, allowed: str, value: object) -> ExpectedError:
-    return ExpectedError("run", f"{name} in {FILE} as {allowed}", _short(value))
+    return expected_error("run", f"{name} in {FILE} as {allowed}", _short(value))
 
 
 def _number(name: str, value: object) -> int | float:
@@ -255,7 +255,7 @@ def _thresholds(name: str, value: object) -> dict[str, Any]:
     try:
         Thresholds(**found)
     except (TypeError, ValueError) as error:
-        raise ExpectedError("run", f"{name} in {FILE} that work", str(error)[:300]) from None
+        raise expected_error("run", f"{name} in {FILE} that work", str(error)[:300]) from None
     return found
 
 

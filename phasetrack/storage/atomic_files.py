@@ -15,7 +15,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from phasetrack.errors import ExpectedError
+from phasetrack.errors import expected_error
 
 CHUNK = 2**20
 # 0 where the system has no such flag: links are then refused by `check_plain` alone
@@ -81,7 +81,7 @@ class AppendFile:
         """
         if not self.placed:
             mend = "load_state_dict() goes on from a state, start_over() discards what is there"
-            raise ExpectedError("resume", "to be told where to go on", f"{self.path.name}", mend)
+            raise expected_error("resume", "to be told where to go on", f"{self.path.name}", mend)
         self._buffer += record
 
     def flush(self) -> None:
@@ -118,7 +118,7 @@ class AppendFile:
             checksum = zlib.crc32(piece, checksum)
         size = os.fstat(self._file.fileno()).st_size
         if length < 0 or size < length or checksum != wanted:
-            raise ExpectedError(
+            raise expected_error(
                 "resume",
                 f"{self.path.name} as it was at the checkpoint, {length} bytes",
                 f"one that is shorter or was changed since ({size} bytes)",
@@ -204,7 +204,7 @@ def check_plain(path: Path) -> Path:
         ExpectedError: if it is one: it could lead out of the run directory, or never end.
     """
     if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise ExpectedError("run", f"a plain file {path}", "a link or something else")
+        raise expected_error("run", f"a plain file {path}", "a link or something else")
     return path
 
 
@@ -215,7 +215,7 @@ def check_folder(path: Path) -> Path:
         ExpectedError: otherwise.
     """
     if path.is_symlink() or (path.exists() and not path.is_dir()):
-        raise ExpectedError("run", f"a directory {path}", "a link or something else")
+        raise expected_error("run", f"a directory {path}", "a link or something else")
     return path
 
 
@@ -226,7 +226,7 @@ def read_limited(path: Path, most: int) -> bytes:
         ExpectedError: if it is no plain file, or longer than `most` bytes.
     """
     if (size := check_plain(path).stat().st_size) > most:
-        raise ExpectedError("run", f"at most {most} bytes in {path}", f"{size} bytes")
+        raise expected_error("run", f"at most {most} bytes in {path}", f"{size} bytes")
     return path.read_bytes()
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from phasetrack.errors import ExpectedError, check_float, check_int
+from phasetrack.errors import check_float, check_int, expected_error
 from phasetrack.storage.atomic_files import read_limited, replace_file, sync_folder
 from phasetrack.storage.tensor_file import read_tensors
 
@@ -103,11 +103,11 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     content = read_limited(Path(path), LARGEST_CHECKPOINT)
     body, comment = content[: -_COMMENT - 2], content[-_COMMENT:]
     if comment != _MARK + hashlib.sha256(body).hexdigest().encode():
-        raise ExpectedError("resume", f"a whole checkpoint in {path}", "a damaged file")
+        raise expected_error("resume", f"a whole checkpoint in {path}", "a damaged file")
     state = read_tensors(content, str(path))
     if state.get("format") != FORMAT:
         found = repr(state.get("format"))[:80]
-        raise ExpectedError("resume", f"a checkpoint of format {FORMAT} in {path}", found)
+        raise expected_error("resume", f"a checkpoint of format {FORMAT} in {path}", found)
     return state
 
 

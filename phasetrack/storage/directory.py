@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phasetrack.errors import ExpectedError, printable
+from phasetrack.errors import ExpectedError, expected_error, printable
 from phasetrack.phases.classifier import METRICS, Phase, Thresholds, Verdict, relabel
 from phasetrack.phases.history import History
 from phasetrack.phases.summary import check_summary, summarise_again
@@ -62,7 +62,7 @@ class Run:
         try:
             return Thresholds(**self.config.get("thresholds", {}))
         except (TypeError, ExpectedError) as error:
-            raise ExpectedError("run", f"thresholds in {self.path / CONFIG}", f"{error}") from None
+            raise expected_error("run", f"thresholds in {self.path / CONFIG}", f"{error}") from None
 
     def relabel(self, thresholds: Thresholds | None = None) -> list[tuple[int, Verdict]]:
         """Label every recorded step, with the run's own thresholds or others."""
@@ -94,7 +94,7 @@ class Run:
         ids = {float(phase.id): phase for phase in Phase}
         given = self.history["phase/id"].tolist() if "phase/id" in self.history else [math.nan]
         if wrong := [number for number in given if number not in ids]:
-            raise ExpectedError("run", f"phase/id in {self.path / HISTORY}", wrong[0])
+            raise expected_error("run", f"phase/id in {self.path / HISTORY}", wrong[0])
         return [ids[number] for number in given]
 
 
@@ -106,12 +106,12 @@ def create_run_directory(out: Path, name: str) -> Path:
             exists and is not empty, or it cannot be written. Nothing is left behind.
     """
     if not name or name in (".", "..") or Path(name).name != name or "\0" in name:
-        raise ExpectedError("name", "a plain directory name, without /", repr(name))
+        raise expected_error("name", "a plain directory name, without /", repr(name))
     path = out / name
     # a run that was killed before it had a config.json left no more than the beginning of one
     scratch = {f".{CONFIG}.new"}
     if path.exists() and (not path.is_dir() or {p.name for p in path.iterdir()} - scratch):
-        raise ExpectedError(
+        raise expected_error(
             "name",
             "a new or empty run directory",
             f"{path}, which is not empty",
@@ -127,7 +127,7 @@ def create_run_directory(out: Path, name: str) -> Path:
         for folder in made:
             if folder.is_dir():
                 folder.rmdir()
-        raise ExpectedError(
+        raise expected_error(
             "out", "a directory that can be written", f"{path} ({error.strerror})"
         ) from None
     return path
@@ -160,7 +160,7 @@ def read_config(directory: Path) -> dict[str, Any]:
         ExpectedError: if it is no run directory, or the file is damaged.
     """
     if not (directory / CONFIG).exists():
-        raise ExpectedError(
+        raise expected_error(
             "run",
             f"a run directory with a {CONFIG}",
             str(directory),
@@ -180,7 +180,7 @@ def recorded_settings(config: Mapping[str, Any], directory: Path) -> RunSettings
         return RunSettings(**config["settings"])
     except (LookupError, TypeError, ExpectedError) as error:
         allowed = f"settings of a run in {directory / CONFIG}"
-        raise ExpectedError("run", allowed, f"{error}") from None
+        raise expected_error("run", allowed, f"{error}") from None
 
 
 def find_runs(out: Path) -> list[Path]:
@@ -211,5 +211,5 @@ def _read_history(path: Path) -> History:
     file = HistoryFile(path)
     file.refresh()
     if file.damage:
-        raise ExpectedError("run", f"one JSON object a line in {path}", file.damage)
+        raise expected_error("run", f"one JSON object a line in {path}", file.damage)
     return file.history

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from phasetrack.errors import ExpectedError
+from phasetrack.errors import expected_error
 from phasetrack.phases.history import History, Record
 from phasetrack.storage.atomic_files import AppendFile
 from phasetrack.storage.history_reader import HistoryFile
@@ -60,7 +60,7 @@ class HistorySink:
         file = HistoryFile(self._file.path, self._file.opener, end)
         file.refresh()
         if file.damage:
-            raise ExpectedError("resume", f"the records of {HISTORY}", file.damage)
+            raise expected_error("resume", f"the records of {HISTORY}", file.damage)
         return file.history
 
     def sync(self) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from phasetrack.errors import ExpectedError
+from phasetrack.errors import expected_error
 
 # Bytes of config.json or summary.json at most, for files from elsewhere (chosen here: far beyond any).
 LARGEST_OBJECT = 2**25
@@ -58,9 +58,9 @@ def read_object(path: Path, opener: Callable[[str, int], int] | None = None) -> 
                 raise ValueError(f"{size} bytes, more than {LARGEST_OBJECT}")
             content = json.loads(file.read().decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ExpectedError("run", f"JSON in {path}", f"a damaged file ({error})") from None
+        raise expected_error("run", f"JSON in {path}", f"a damaged file ({error})") from None
     if not isinstance(content, dict):
-        raise ExpectedError("run", f"a JSON object in {path}", type(content).__name__)
+        raise expected_error("run", f"a JSON object in {path}", type(content).__name__)
     return content
 
 
@@ -73,7 +73,7 @@ def check_config(content: dict[str, Any], path: Path) -> dict[str, Any]:
     try:
         msgspec.convert(content, Config)
     except msgspec.ValidationError as error:
-        raise ExpectedError("run", f"what a run writes in {path}", f"{error}") from None
+        raise expected_error("run", f"what a run writes in {path}", f"{error}") from None
     return content
 
 
@@ -85,7 +85,7 @@ def check_text(content: dict[str, Any], path: Path) -> dict[str, Any]:
     """
     if text := _control_character(content):
         allowed = f"text without control characters in {path}"
-        raise ExpectedError("run", allowed, repr(text)[:80])
+        raise expected_error("run", allowed, repr(text)[:80])
     return content
 
 

@@ -8,7 +8,7 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phasetrack.errors import ExpectedError
+from phasetrack.errors import expected_error
 
 if TYPE_CHECKING:
     import fcntl
@@ -45,7 +45,7 @@ class RunLock:
                     holder = file.read(20).decode("ascii", "replace") or "another one"
                 allowed = f"{what} that nobody else writes to"
                 got = f"{folder}, which process {holder} writes to"
-                raise ExpectedError(name, allowed, got) from None
+                raise expected_error(name, allowed, got) from None
             except OSError:  # a file system without locks
                 file.close()
                 return

@@ -14,7 +14,7 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from phasetrack.errors import ExpectedError, check_int
+from phasetrack.errors import check_int, expected_error
 from phasetrack.phases.history import History, Record
 from phasetrack.storage.atomic_files import check_folder, replace_file
 
@@ -125,7 +125,7 @@ def read_neurons(
     """
     path = logdir / FOLDER / f"step-{step:09}.npz"
     if path.is_symlink() or path.parent.is_symlink() or not path.is_file():
-        raise ExpectedError("step", f"one of the saved steps of {logdir.name}", step)
+        raise expected_error("step", f"one of the saved steps of {logdir.name}", step)
     try:
         with open(path, "rb", opener=opener) as packed:
             with ZipFile(packed) as archive:
@@ -138,4 +138,6 @@ def read_neurons(
             raise ValueError(f"{count} neurons, more than {MOST_NEURONS}")
         return {name: c.astype(np.float64).ravel().tolist() for name, c in columns.items()}
     except Exception as error:  # zipfile, zlib and numpy each have their own
-        raise ExpectedError("run", f"neurons in {path.name}", f"a damaged file ({error})") from None
+        raise expected_error(
+            "run", f"neurons in {path.name}", f"a damaged file ({error})"
+        ) from None

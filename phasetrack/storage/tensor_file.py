@@ -7,7 +7,7 @@ from zipfile import ZIP_STORED, ZipFile
 
 import torch
 
-from phasetrack.errors import ExpectedError
+from phasetrack.errors import expected_error
 
 
 def read_tensors(content: bytes, what: str) -> dict[str, object]:
@@ -27,7 +27,7 @@ def read_tensors(content: bytes, what: str) -> dict[str, object]:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever the archive makes it
         found = f"a damaged file, or one that would have to be unpickled ({type(error).__name__})"
-        raise ExpectedError("run", f"tensors in {what}", found) from None
+        raise expected_error("run", f"tensors in {what}", found) from None
     if not isinstance(state, dict):
-        raise ExpectedError("run", f"a mapping in {what}", type(state).__name__)
+        raise expected_error("run", f"a mapping in {what}", type(state).__name__)
     return state

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from phasetrack.errors import ExpectedError, check_float, check_int
+from phasetrack.errors import check_float, check_int, expected_error
 from phasetrack.model.two_layer_view import ACTIVATIONS, TwoLayerView, known_activation
 from phasetrack.storage.atomic_files import check_folder, check_plain, read_limited, replace_file
 from phasetrack.storage.json_schema import read_object
@@ -88,7 +88,7 @@ def activation_name(view: TwoLayerView) -> str:
     if (name := known_activation(view.activation)) is not None:
         return name
     given = type(view.activation).__name__
-    raise ExpectedError("snapshots", f"an activation of {', '.join(ACTIVATIONS)}", given)
+    raise expected_error("snapshots", f"an activation of {', '.join(ACTIVATIONS)}", given)
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def read_weights(logdir: Path) -> SavedWeights:
     folder = check_folder(logdir / FOLDER)
     files = {int(match[1]): f for f in folder.glob("*") if (match := _FILE.fullmatch(f.name))}
     if not files:
-        raise ExpectedError(
+        raise expected_error(
             "run",
             "a run with saved weights",
             str(logdir),
@@ -127,7 +127,7 @@ def read_weights(logdir: Path) -> SavedWeights:
     about = read_object(check_plain(folder / FORMAT))
     activation, scale = about.get("activation"), about.get("scale")
     if activation not in ACTIVATIONS or not isinstance(about.get("bias_scaled"), bool):
-        raise ExpectedError("run", f"a known activation in {folder / FORMAT}", repr(about)[:80])
+        raise expected_error("run", f"a known activation in {folder / FORMAT}", repr(about)[:80])
     if scale is not None:
         check_float("run", scale)
     states: dict[int, dict[str, Tensor]] = {}
@@ -135,7 +135,7 @@ def read_weights(logdir: Path) -> SavedWeights:
         states[step] = _state(file)
         shapes = [_shapes(states[each]) for each in (min(files), step)]
         if shapes[0] != shapes[1]:
-            raise ExpectedError("run", f"weights {shapes[0]} in {file}", shapes[1])
+            raise expected_error("run", f"weights {shapes[0]} in {file}", shapes[1])
     return SavedWeights(activation, scale, about["bias_scaled"], states)
 
 
@@ -154,7 +154,7 @@ def _state(file: Path) -> dict[str, Tensor]:
     sizes = {"bias": len(W), "head_bias": len(A)}
     if not fits or any(n in state and state[n].shape != (sizes[n],) for n in sizes):
         allowed = f"W (p, d), A (heads, p) and maybe biases in {file}"
-        raise ExpectedError("run", allowed, _shapes(state))
+        raise expected_error("run", allowed, _shapes(state))
     return state
 
 

@@ -6,7 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from phasetrack.errors import ExpectedError, check_choice, check_float, check_int, check_switch
+from phasetrack.errors import (
+    check_choice,
+    check_float,
+    check_int,
+    check_switch,
+    expected_error,
+)
 from phasetrack.phases.classifier import Thresholds
 
 TaskName = Literal[
@@ -132,12 +138,12 @@ class RunSettings:
         for name in ("shuffle_labels", "gradient_error"):
             check_switch(name, getattr(self, name))
         if self.shuffle_labels and self.task != "xor":
-            raise ExpectedError("shuffle_labels", "the task xor", self.task)
+            raise expected_error("shuffle_labels", "the task xor", self.task)
         for name in ("batch", "steps", "micro_batch", "snapshots"):
             if getattr(self, name) is not None:
                 check_int(name, getattr(self, name), minimum=1)
         if self.micro_batch is not None and self.micro_batch > self.batch_size:
-            raise ExpectedError(
+            raise expected_error(
                 "micro_batch", f"at most the batch, {self.batch_size}", self.micro_batch
             )
 

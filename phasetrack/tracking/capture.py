@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.compiler import is_dynamo_compiling
 
-from phasetrack.errors import ExpectedError
+from phasetrack.errors import expected_error
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.losses import Loss
 from phasetrack.model.two_layer_view import ACTIVATIONS, TwoLayerView, known_activation
@@ -86,7 +86,7 @@ class Capture:
         counting = [hook.__self__ for hook in hooks if hasattr(hook, "__self__")]
         tracking = [getattr(c.wake, "__self__", None) for c in counting if isinstance(c, Pacing)]
         if any(isinstance(other, Capture) and not other._closed for other in tracking):
-            raise ExpectedError(
+            raise expected_error(
                 "optimizer",
                 "one that is not tracked",
                 "one with a tracker attached",
@@ -97,7 +97,7 @@ class Capture:
         # several processes train one model: each sees a part of the batch
         self._shared = isinstance(model, nn.parallel.DistributedDataParallel)
         if self._shared and keep_inputs:
-            raise ExpectedError(
+            raise expected_error(
                 "probes",
                 "none that needs inputs, where several processes train one model",
                 "one that does",
@@ -124,7 +124,7 @@ class Capture:
         self._pacing.watched = self._armed
         trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
         if not any(id(p) in trained for p in self._watched):
-            raise ExpectedError(
+            raise expected_error(
                 "optimizer",
                 f"one that trains {view.names[0]} or {view.names[1]}",
                 "one that does not",
@@ -193,7 +193,7 @@ class Capture:
         shapes = [first.shape, second.shape]
         if shapes != [side.shape for side in sides] and not self.view.assumed:
             was = [side.shape for side in sides]
-            raise ExpectedError("resume", f"the state of layers {was}", f"{shapes}")
+            raise expected_error("resume", f"the state of layers {was}", f"{shapes}")
         activation = self.view.activation
         if self.view.assumed and found["activation"] is not None:
             activation = ACTIVATIONS[found["activation"]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from phasetrack.errors import ExpectedError
+from phasetrack.errors import expected_error
 from phasetrack.phases.history import History
 
 # Records that are in memory at most where a file holds them too, until somebody asks for the history
@@ -70,7 +70,7 @@ class Recording:
             found = self._source.records()
             if found.count < self._behind:
                 allowed = f"{self._behind} records in the history file"
-                raise ExpectedError("history", allowed, f"{found.count}")
+                raise expected_error("history", allowed, f"{found.count}")
             whole = History()
             columns = {name: found[name][: self._behind] for name in found}
             whole.extend(found.steps[: self._behind], columns)

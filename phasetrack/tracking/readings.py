@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from phasetrack.errors import ExpectedError
+from phasetrack.errors import expected_error
 from phasetrack.phases.history import Undefined
 from phasetrack.tracking.probes.default import Explained, Probe, reads_blocks
 from phasetrack.tracking.snapshot import Block
@@ -129,4 +129,4 @@ def _reading(name: str, value: object) -> Tensor | float:
         return value if isinstance(value, Undefined) else float(value)
     allowed = "a number, or a tensor of one dimension at most"
     shape = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-    raise ExpectedError(name, allowed, shape)
+    raise expected_error(name, allowed, shape)

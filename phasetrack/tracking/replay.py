@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from phasetrack.errors import ExpectedError
+from phasetrack.errors import expected_error
 from phasetrack.measures.signal_span import DiscoveredSpan, discover
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.losses import LogisticLoss, Loss
@@ -116,7 +116,7 @@ def replay(
     last = states[steps[-1]]
     if last["W"].shape[1] != inputs.shape[1]:
         got = f"weights of {last['W'].shape[1]} inputs"
-        raise ExpectedError("run", f"saved weights of {inputs.shape[1]} inputs, as the data", got)
+        raise expected_error("run", f"saved weights of {inputs.shape[1]} inputs, as the data", got)
     model, measure = _Rebuilt(last, saved), loss or LogisticLoss()
     model.load(last)
     x, span = inputs.to(last["W"].dtype), None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from phasetrack.display.tensorboard.sink import TensorBoardSink
-from phasetrack.errors import ExpectedError
+from phasetrack.errors import expected_error
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.phases.history import History, Record
 from phasetrack.storage.clock_sink import CLOCK, ClockSink
@@ -59,7 +59,7 @@ class Outlets:
             self.sinks += _file_sinks(logdir, geometry, hparams, resume)
         except OSError as error:
             allowed = "a directory to write to, without a run in it"
-            raise ExpectedError("logdir", allowed, f"{error}") from None
+            raise expected_error("logdir", allowed, f"{error}") from None
 
     def save_weights(self, store: WeightStore, schedule: Schedule) -> None:
         """Save the two layers at the recorded steps of a schedule."""
@@ -122,7 +122,7 @@ class Outlets:
             if name in states or name.split()[0] not in failed
         }
         if differing := sorted(set(states) ^ set(kept)):
-            raise ExpectedError("resume", "the same sinks as before", ", ".join(differing))
+            raise expected_error("resume", "the same sinks as before", ", ".join(differing))
         for name, writer in kept.items():
             writer.check_state(states[name])
         return kept

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from phasetrack.errors import ExpectedError
+from phasetrack.errors import ExpectedError, expected_error
 from phasetrack.measures import growth
 from phasetrack.measures.heaviness import needed_zeta_of
 from phasetrack.measures.linearization import FirstOrder, first_order
@@ -233,13 +233,15 @@ class Snapshot:
             if not self.detached:
                 return None
             mend = "call the loss on the model's outputs themselves"
-            return ExpectedError("loss", "outputs that carry a gradient", "detached outputs", mend)
+            return expected_error("loss", "outputs that carry a gradient", "detached outputs", mend)
         if not self._table.sound:
-            return ExpectedError("inputs", "finite values", "NaN or infinity", "look into the data")
+            return expected_error(
+                "inputs", "finite values", "NaN or infinity", "look into the data"
+            )
         if not batch.in_range:
             low, high = int(batch.targets.min()), int(batch.targets.max())
             allowed = f"class indices 0 to {batch.classes - 1}"
-            return ExpectedError("targets", allowed, f"values from {low} to {high}")
+            return expected_error("targets", allowed, f"values from {low} to {high}")
         return None
 
     def lean(self) -> Snapshot:
@@ -294,7 +296,7 @@ class Snapshot:
             part = getattr(layers, name)
             if part is None or tuple(part.shape) != shape:
                 got = "none" if part is None else tuple(part.shape)
-                raise ExpectedError("resume", f"{name} of shape {shape}", got)
+                raise expected_error("resume", f"{name} of shape {shape}", got)
         seen = None
         if state["seen"] is not None:
             seen = Seen(**_tensors(state["seen"], SEEN))
@@ -326,7 +328,7 @@ def _copies(parts: Mapping[str, Any], names: Sequence[str]) -> dict[str, Tensor 
 def _tensors(parts: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     for name in names:
         if parts[name] is not None and not isinstance(parts[name], Tensor):
-            raise ExpectedError("resume", f"{name} as a tensor", type(parts[name]).__name__)
+            raise expected_error("resume", f"{name} as a tensor", type(parts[name]).__name__)
     return {name: parts[name] for name in names}
 
 

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from phasetrack.errors import ExpectedError, check_int
+from phasetrack.errors import ExpectedError, check_int, expected_error
 from phasetrack.model.geometry import Activation, ClusterGeometry
 from phasetrack.model.losses import Loss
 from phasetrack.model.two_layer_view import TwoLayerView
@@ -166,7 +166,7 @@ def attach(
         ('SIGNAL_FINDING', [0, 1, 2])
     """
     if snapshots is not None and logdir is None:
-        raise ExpectedError("snapshots", "a logdir to save weights in", "none", "give logdir=")
+        raise expected_error("snapshots", "a logdir to save weights in", "none", "give logdir=")
     saved = None if snapshots is None else as_schedule(snapshots, "snapshots")
     tracker = Tracker(
         model,
@@ -229,11 +229,11 @@ class Tracker:
     ) -> None:
         check_int("block", block, minimum=1)
         if view.W.shape[1] != geometry.dim:
-            raise ExpectedError(
+            raise expected_error(
                 "geometry", f"centres in R^{view.W.shape[1]}, as {view.names[0]} takes", geometry
             )
         if max(view.heads, 2) != geometry.class_count:
-            raise ExpectedError(
+            raise expected_error(
                 "geometry",
                 f"labels of {max(view.heads, 2)} classes, as {view.names[1]} tells apart",
                 f"{geometry.class_count}",
@@ -396,10 +396,10 @@ class Tracker:
         """
         if self._closed:
             mend = "call state_dict() before detach()"
-            raise ExpectedError("tracker", "one that is attached", "one that was detached", mend)
+            raise expected_error("tracker", "one that is attached", "one that was detached", mend)
         if self._within:
             got = "one whose recording of a step was broken off"
-            raise ExpectedError("tracker", "a state between two steps", got)
+            raise expected_error("tracker", "a state between two steps", got)
         self._flush()
         sinks = self._outlets.state_dicts()
         kept = any(name.split()[0] == HistorySink.state_key for name in sinks)
@@ -437,7 +437,7 @@ class Tracker:
             if state["format"] == 2:
                 state = _with_state_keys(state)
             if state["format"] != STATE_FORMAT:
-                raise ExpectedError("resume", f"a state of format {STATE_FORMAT}", state["format"])
+                raise expected_error("resume", f"a state of format {STATE_FORMAT}", state["format"])
             kept = self._outlets.check_states(state["sinks"], state["off"])
             stopped = [w for name, w in self._outlets.resumable().items() if name not in kept]
             self._restore(state, kept)
@@ -445,12 +445,12 @@ class Tracker:
         except ExpectedError:
             raise
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise ExpectedError("resume", "the state of a tracker", f"{error!r}") from None
+            raise expected_error("resume", "the state of a tracker", f"{error!r}") from None
 
     def start_over(self) -> None:
         """Discard what the files of a run that was taken up hold, and record from the first step."""
         if self._begin is None or self.step:
-            raise ExpectedError("resume", "attach(..., resume=True), before any step", "another")
+            raise expected_error("resume", "attach(..., resume=True), before any step", "another")
         self.load_state_dict(self._begin)
 
     def sync(self) -> None:
@@ -668,7 +668,7 @@ class Tracker:
         self._waiting = False
         self._outlets.drop(self._outlets.resumable().values())
         got = "neither load_state_dict() nor start_over() before the first step"
-        error = ExpectedError("resume", "to be told where to go on", got, "no file is written")
+        error = expected_error("resume", "to be told where to go on", got, "no file is written")
         if self._guard.strict:
             raise error
         say(error)
@@ -714,7 +714,7 @@ class Tracker:
             history = sink.records(state["sinks"][name])
         if history.count != state["records"]:
             allowed = f"a history of {state['records']} records"
-            raise ExpectedError("resume", allowed, f"{history.count}")
+            raise expected_error("resume", allowed, f"{history.count}")
         return history
 
     def _measure(self, block: Block) -> list[Row]:
@@ -797,7 +797,7 @@ def _history(state: Mapping[str, Any]) -> History:
     history = History()
     columns = {str(name): values.numpy() for name, values in state["columns"].items()}
     if any(len(values) != len(state["steps"]) for values in columns.values()):
-        raise ExpectedError("resume", "columns of one length", "others")
+        raise expected_error("resume", "columns of one length", "others")
     history.extend(state["steps"].numpy(), columns)
     return history
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from phasetrack.errors import ExpectedError
+from phasetrack.errors import expected_error
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.losses import LogisticLoss
 from phasetrack.model.network import TwoLayerNet
@@ -96,7 +96,7 @@ def train_together(
     where = _checked_device(device)
     predicted = [None] * len(settings) if forecasts is None else list(forecasts)
     if len(predicted) != len(settings):
-        raise ExpectedError("forecasts", f"one for each of {len(settings)} runs", len(predicted))
+        raise expected_error("forecasts", f"one for each of {len(settings)} runs", len(predicted))
     most = _members_at_once(settings[0]) if settings else 1
     runs = list(zip(settings, predicted, strict=True))
     # checked now, trained as the outcomes are asked for
@@ -361,10 +361,10 @@ def _check_alike(settings: Sequence[RunSettings]) -> None:
     for name in SHARED:
         values = sorted({getattr(s, name) for s in settings})
         if len(values) > 1:
-            raise ExpectedError(name.removesuffix("_size"), "one for all runs", values)
+            raise expected_error(name.removesuffix("_size"), "one for all runs", values)
     for s in settings:
         for name in ("gradient_error", "snapshots"):
             if getattr(s, name):
-                raise ExpectedError(
+                raise expected_error(
                     name, "none among several runs", getattr(s, name), "train it alone"
                 )

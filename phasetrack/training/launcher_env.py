@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from phasetrack.errors import ExpectedError, PhasetrackError
+from phasetrack.errors import PhasetrackError, expected_error
 
 # What torchrun, and launchers like it, tell every process of a run.
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -52,5 +52,5 @@ def place() -> Place:
     if not (0 <= rank < count and local >= 0):
         allowed = f"{', '.join(given)} as torchrun sets them"
         got = ", ".join(f"{name}={value!r}" for name, value in given.items())
-        raise ExpectedError("torchrun", allowed, got)
+        raise expected_error("torchrun", allowed, got)
     return Place(rank, count, local)

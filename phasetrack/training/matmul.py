@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from phasetrack._precision import can_choose, float32_products
-from phasetrack.errors import ExpectedError, check_choice
+from phasetrack.errors import check_choice, expected_error
 from phasetrack.model.matmul_backend import PLAIN, passing
 from phasetrack.training import int8_matmul as digits
 
@@ -107,7 +107,7 @@ def chosen_matmul(
             return found
     if wanted == DIGITS:
         allowed = f"one of {', '.join(path for path in (AUTO, *present) if path != DIGITS)}"
-        raise ExpectedError("matmul", allowed, wanted, DIGITS_NEED)
+        raise expected_error("matmul", allowed, wanted, DIGITS_NEED)
     check_choice("matmul", wanted, (AUTO, *present))
     if wanted != AUTO:
         return Matmul(wanted)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from phasetrack._version import __version__
-from phasetrack.errors import ExpectedError, check_int
+from phasetrack.errors import ExpectedError, check_int, expected_error
 from phasetrack.model.losses import LogisticLoss
 from phasetrack.model.network import FusedTwoLayerNet
 from phasetrack.storage.checkpoint import (
@@ -367,7 +367,7 @@ class _Job:
                 say(line)
             return
         mend = "delete the checkpoints to start the run from its beginning"
-        raise ExpectedError("resume", "a checkpoint to go on from", "; ".join(problems), mend)
+        raise expected_error("resume", "a checkpoint to go on from", "; ".join(problems), mend)
 
     def _load(self, state: Mapping[str, Any]) -> None:
         """Go back to a checkpoint.
@@ -377,11 +377,11 @@ class _Job:
         """
         try:
             if (found := state["settings"]) != _comparable(self._settings):
-                raise ExpectedError("resume", f"a checkpoint of the settings in {CONFIG}", found)
+                raise expected_error("resume", f"a checkpoint of the settings in {CONFIG}", found)
             step, seconds = int(state["step"]), float(state["seconds"])
             if failed := [name for name in state["tracker"]["off"] if name.startswith("sink:")]:
                 allowed = "a checkpoint of a run whose files are whole"
-                raise ExpectedError("resume", allowed, f"one after {', '.join(failed)} had failed")
+                raise expected_error("resume", allowed, f"one after {', '.join(failed)} had failed")
             before = copy.deepcopy((self._net.state_dict(), self._optimizer.state_dict()))
             try:
                 self._net.load_state_dict(state["model"])
@@ -395,7 +395,7 @@ class _Job:
             raise
         except Exception as error:  # whatever a file that is not ours makes torch raise
             line = (str(error) or repr(error)).splitlines()[0]
-            raise ExpectedError("resume", "a checkpoint of such a run", line[:200]) from None
+            raise expected_error("resume", "a checkpoint of such a run", line[:200]) from None
         self._saved, self._seconds = step, seconds
 
     def _follow_first(self) -> None:
@@ -492,10 +492,10 @@ def _prepared(
     if processes.count > 1:
         if settings.batch_size < processes.count:
             allowed = f"a sample for each of {processes.count} processes"
-            raise ExpectedError("batch", allowed, settings.batch_size)
+            raise expected_error("batch", allowed, settings.batch_size)
         if settings.gradient_error:
             got = f"a run in {processes.count} processes"
-            raise ExpectedError("gradient_error", "a run in one process", got, "leave it out")
+            raise expected_error("gradient_error", "a run in one process", got, "leave it out")
     return where
 
 
@@ -536,7 +536,7 @@ def fresh_sample(settings: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     if memory is not None and size > memory / 2:
         room = f"{memory / 2e9:.3g} GB, half of the memory"
         given = f"{size / 1e9:.3g} GB at d = {d}"
-        raise ExpectedError("run", f"a sample to look back with of at most {room}", given)
+        raise expected_error("run", f"a sample to look back with of at most {room}", given)
     return task.sample(count, seed=settings["seed"], step=FRESH_STEP)
 
 
@@ -550,17 +550,17 @@ def _checked_device(device: str, processes: Processes = ALONE) -> torch.device:
     try:
         where = torch.device(device)
     except RuntimeError:
-        raise ExpectedError("device", "cpu or cuda[:index]", repr(device)) from None
+        raise expected_error("device", "cpu or cuda[:index]", repr(device)) from None
     if where.type not in ("cpu", "cuda"):
-        raise ExpectedError("device", "cpu or cuda[:index]", repr(device))
+        raise expected_error("device", "cpu or cuda[:index]", repr(device))
     if where.type == "cuda" and processes.count > 1:
         if where.index is not None:
             allowed = f"cuda, of which each of {processes.count} processes takes its own"
-            raise ExpectedError("device", allowed, device)
+            raise expected_error("device", allowed, device)
         where = torch.device("cuda", processes.place.local)
     if where.type == "cuda" and (where.index or 0) >= torch.cuda.device_count():
         found = f"{torch.cuda.device_count()} CUDA devices here"
-        raise ExpectedError("device", "a CUDA device that is present", f"{where} ({found})")
+        raise expected_error("device", "a CUDA device that is present", f"{where} ({found})")
     if where.type == "cuda" and processes.count > 1:
         torch.cuda.set_device(where)
     return where

@@ -139,7 +139,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(arguments, complaint, tmp_path)
         (["--threshold", "patience=x"], "--threshold: expected patience=NUMBER, got 'patience=x'"),
         (
             ["--threshold", "patience=0"],
-            "--threshold: expected patience=an integer >= 1 and <= 10000, got 0",
+            "--threshold: patience: expected an integer >= 1 and <= 10000, got 0",
         ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

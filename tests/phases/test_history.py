@@ -57,4 +57,4 @@ def test_errors_say_what_was_given_and_what_is_allowed(call, message):
 
 
 def test_a_mend_is_appended():
-    assert str(ExpectedError("x", "1", 2, "use 1")) == "x: expected 1, got 2; use 1"
+    assert str(ExpectedError("x", "It is 2.", "Use 1.")) == "x: It is 2. Use 1."

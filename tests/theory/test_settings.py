@@ -64,5 +64,5 @@ def test_defaults_follow_the_dimension():
 def test_wrong_options_are_explained(option, value, allowed):
     with pytest.raises(ExpectedError) as caught:
         RunSettings(**{option: value})
-    assert caught.value.name == option
-    assert allowed in caught.value.expected
+    assert caught.value.argument == option
+    assert allowed in caught.value.problem

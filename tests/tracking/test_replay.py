@@ -49,7 +49,7 @@ def test_shuffled_labels_are_not_trusted(tmp_path):
     try:
         span = replay(tmp_path / "run", *sample).span
     except ExpectedError as error:  # a span that speaks for one class only
-        assert error.name == "span"
+        assert error.argument == "span"
     else:
         assert not span.trustworthy
 

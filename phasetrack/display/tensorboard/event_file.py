@@ -14,7 +14,7 @@ from typing import Any, Self
 import google_crc32c
 from tensorboard.compat.proto.event_pb2 import Event, SourceMetadata
 
-from phasetrack.errors import ExpectedError
+from phasetrack.errors import expected_error
 from phasetrack.storage.atomic_files import AppendFile
 
 # Seconds after which what was written is handed to the system (chosen here, as TensorBoard reads no
@@ -57,7 +57,7 @@ class EventFile:
             ExpectedError: if it does not.
         """
         if not path.exists():
-            raise ExpectedError("resume", f"the event file {path.name}", "none of this name")
+            raise expected_error("resume", f"the event file {path.name}", "none of this name")
         return cls(AppendFile(path, resume=True))
 
     def write(self, event: Event) -> None:

@@ -19,7 +19,7 @@ from tensorboard.plugins import base_plugin
 from werkzeug import Request, Response
 
 from phasetrack.display.tensorboard.run_store import RunStore
-from phasetrack.errors import ExpectedError
+from phasetrack.errors import ExpectedError, expected_error
 from phasetrack.phases.classifier import Thresholds
 
 NAME = "phases"
@@ -82,7 +82,7 @@ class PhasesPlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # tensorboard s
 
     def _run(self, asked: Mapping[str, str]) -> Any:
         if self._store is None:
-            raise ExpectedError("run", "TensorBoard started with --logdir", "none")
+            raise expected_error("run", "TensorBoard started with --logdir", "none")
         return self._store.open(asked.get("run", ""))
 
     def _series(self, asked: dict[str, str]) -> Any:
@@ -167,12 +167,12 @@ def _number(asked: Mapping[str, str], name: str, default: float = math.nan) -> f
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ExpectedError(name, "a finite number", repr(text)[:80])
+        raise expected_error(name, "a finite number", repr(text)[:80])
     return value
 
 
 def _integer(asked: Mapping[str, str], name: str, default: int | None = None) -> int:
     value = _number(asked, name, math.nan if default is None else default)
     if value != int(value) or not 0 <= value < 2**63:
-        raise ExpectedError(name, "an integer >= 0", repr(asked.get(name))[:80])
+        raise expected_error(name, "an integer >= 0", repr(asked.get(name))[:80])
     return int(value)

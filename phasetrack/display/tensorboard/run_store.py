@@ -29,7 +29,7 @@ from phasetrack.display.tensorboard.incremental_labels import (
     without_infinity,
 )
 from phasetrack.display.tensorboard.safe_folder import RunFolder
-from phasetrack.errors import ExpectedError, check_float, printable
+from phasetrack.errors import ExpectedError, check_float, expected_error, printable
 from phasetrack.phases.classifier import Thresholds
 from phasetrack.phases.history import ROWS_AT_ONCE, History
 from phasetrack.storage.clock_sink import CLOCK, read_clock
@@ -115,7 +115,7 @@ class RunStore:
                 run = OpenRun(name, folder)
             except OSError:
                 allowed = "a run under the log directory"
-                raise ExpectedError("run", allowed, printable(repr(name)[:200])) from None
+                raise expected_error("run", allowed, printable(repr(name)[:200])) from None
             self._open[name] = run
             self._forget_oldest()
             return run
@@ -395,7 +395,7 @@ def _thresholds(config: Mapping[str, Any], *, strict: bool = False) -> Threshold
         return Thresholds(**config.get("thresholds", {}))
     except (TypeError, ValueError) as error:
         if strict:
-            raise ExpectedError("run", "thresholds in its config.json", f"{error}") from None
+            raise expected_error("run", "thresholds in its config.json", f"{error}") from None
         return Thresholds()
 
 

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from phasetrack.errors import ExpectedError
+from phasetrack.errors import expected_error
 from phasetrack.storage.directory import CONFIG, SUMMARY
 from phasetrack.storage.history_sink import HISTORY
 from phasetrack.storage.json_schema import read_object
@@ -78,7 +78,7 @@ class RunFolder:
         except FileNotFoundError:
             return {}
         except OSError as error:
-            raise ExpectedError("run", f"a plain file {file}", error.strerror) from None
+            raise expected_error("run", f"a plain file {file}", error.strerror) from None
 
     def stamp(self, file: str) -> tuple[int, int, int] | None:
         """Time of the last change in nanoseconds, size and number of a file; None if there is none."""

@@ -23,7 +23,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 
 from phasetrack.display.tensorboard import summaries as _summaries
 from phasetrack.display.tensorboard.event_file import EventFile, event_files, is_ours
-from phasetrack.errors import ExpectedError, check_int
+from phasetrack.errors import check_int, expected_error
 from phasetrack.phases.history import History, Record
 
 TIMELINE, FIGURE = "timeline", "run"
@@ -137,7 +137,7 @@ class TensorBoardSink:
         _pending(state["pending"])
         for file in state["files"]:
             if not is_ours(file["name"]):
-                raise ExpectedError("resume", "names of event files", repr(file["name"]))
+                raise expected_error("resume", "names of event files", repr(file["name"]))
             with EventFile.again(self._logdir / file["name"]) as found:
                 found.check(file)
 
@@ -197,7 +197,7 @@ class TensorBoardSink:
             raise ValueError("this TensorBoard sink is closed")
         if not self._placed:
             mend = "load_state_dict() goes on from a state, start_over() discards what is there"
-            raise ExpectedError("resume", "to be told where to go on", "event files", mend)
+            raise expected_error("resume", "to be told where to go on", "event files", mend)
         if self._file is None:
             self._file = EventFile.new(self._logdir)
         self._file.write(Event(wall_time=time.time(), step=step, summary=summary))

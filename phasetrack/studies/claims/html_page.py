@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from phasetrack._version import __version__
-from phasetrack.errors import ExpectedError
+from phasetrack.errors import expected_error
 from phasetrack.studies.claims.figures import svg
 from phasetrack.studies.claims.findings import Finding, Result
 from phasetrack.studies.claims.registry import Claim
@@ -73,7 +73,7 @@ def write_page(results: Sequence[tuple[Claim, Result]], file: Path, setting: str
     try:
         file.write_text(page(results, setting), encoding="utf-8")
     except OSError as error:
-        raise ExpectedError(
+        raise expected_error(
             "report", "a file that can be written", f"{file} ({error.strerror})"
         ) from None
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from phasetrack.errors import ExpectedError
+from phasetrack.errors import expected_error
 
 if TYPE_CHECKING:
     from phasetrack.studies.claims.findings import Result
@@ -91,5 +91,5 @@ def chosen(numbers: list[int]) -> list[Claim]:
     for number in numbers:
         if number not in known:
             allowed = "numbers of claims, " + ", ".join(map(str, known))
-            raise ExpectedError("only", allowed, number)
+            raise expected_error("only", allowed, number)
     return [claim for claim in CLAIMS if not numbers or claim.number in numbers]

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Transform, offset_copy
 
 from phasetrack.display.charts import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
-from phasetrack.errors import ExpectedError
+from phasetrack.errors import expected_error
 from phasetrack.studies import confidence as intervals
 
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
@@ -134,7 +134,7 @@ def _varying(axes: Mapping[str, Sequence[Any]], least: int) -> list[str]:
     names = varying(axes)
     if len(names) < least:
         allowed = f"{least} --grid with two values or more, to be drawn"
-        raise ExpectedError("grid", allowed, ", ".join(names) or "none")
+        raise expected_error("grid", allowed, ", ".join(names) or "none")
     return names
 
 

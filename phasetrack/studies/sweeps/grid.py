@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from phasetrack.errors import ExpectedError, check_int
+from phasetrack.errors import check_int, expected_error
 from phasetrack.theory.settings import RunSettings
 
 # What a point may be swept over: every option of a run but the task and the seed.
@@ -50,7 +50,7 @@ class Grid:
         for values in self.axes.values():
             size *= len(values)
         if size > LARGEST_SWEEP:
-            raise ExpectedError("grid", f"at most {LARGEST_SWEEP} points in all", size)
+            raise expected_error("grid", f"at most {LARGEST_SWEEP} points in all", size)
         for _ in self.points():
             pass  # settings check themselves as they are made
 
@@ -101,15 +101,15 @@ def parse_axes(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
         name, _, values = text.partition("=")
         name = name.strip().replace("-", "_")
         if name == "seed":
-            raise ExpectedError("grid", "no seed", repr(text), "say how many with --seeds")
+            raise expected_error("grid", "no seed", repr(text), "say how many with --seeds")
         if name not in AXES or not values.strip():
             allowed = "NAME=VALUE,VALUE,..., NAME one of " + ", ".join(AXES)
-            raise ExpectedError("grid", allowed, repr(text))
+            raise expected_error("grid", allowed, repr(text))
         if name in axes:
-            raise ExpectedError("grid", "each setting once", f"{name} twice")
+            raise expected_error("grid", "each setting once", f"{name} twice")
         axes[name] = tuple(_value(name, value.strip(), text) for value in values.split(","))
         if len(set(axes[name])) < len(axes[name]):
-            raise ExpectedError("grid", "different values", repr(text))
+            raise expected_error("grid", "different values", repr(text))
     return axes
 
 
@@ -121,7 +121,7 @@ def _value(name: str, value: str, text: str) -> Any:
         return {"int": int, "float": float, "str": str}[kind](value)
     except (ValueError, KeyError):
         words = {"int": "integers", "float": "numbers", "bool": "true and false", "str": "words"}
-        raise ExpectedError("grid", f"{words[kind]} for {name}", repr(text)) from None
+        raise expected_error("grid", f"{words[kind]} for {name}", repr(text)) from None
 
 
 def _text(value: Any) -> str:

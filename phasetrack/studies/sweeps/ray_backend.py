@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from phasetrack.errors import ExpectedError
+from phasetrack.errors import expected_error
 from phasetrack.studies.sweeps.job import Job, compute_elsewhere, unpack
 from phasetrack.studies.sweeps.point import Outcome
 from phasetrack.studies.sweeps.process_backend import ATTEMPTS
@@ -39,7 +39,7 @@ def run_on_ray(
         import ray
     except ImportError:
         mend = "pip install 'phasetrack[ray]'"
-        raise ExpectedError("ray", "Ray to be installed", "none", mend) from None
+        raise expected_error("ray", "Ray to be installed", "none", mend) from None
     if address == LOCAL:
         where: dict[str, Any] = {"num_cpus": cores}
     else:
@@ -74,4 +74,4 @@ def _check_answers(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
     except (OSError, ValueError, OverflowError) as error:
-        raise ExpectedError("ray", allowed, f"{address} ({error})") from None
+        raise expected_error("ray", allowed, f"{address} ({error})") from None

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from phasetrack._cores import available_cores
-from phasetrack.errors import ExpectedError, check_int
+from phasetrack.errors import check_int, expected_error
 from phasetrack.storage.directory import write_json
 from phasetrack.storage.lock import RunLock
 from phasetrack.studies.sweeps.grid import Grid
@@ -109,7 +109,7 @@ class Sweep:
                 },
             )
         except OSError as error:
-            raise ExpectedError(
+            raise expected_error(
                 "out", "a folder that can be written", f"{self.folder} ({error.strerror})"
             ) from None
         return lock

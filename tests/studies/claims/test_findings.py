@@ -62,7 +62,7 @@ CHART = Chart("a <b>", "x", "y", [Series("s", [1, 2], [3, math.nan], [2, 2], [4,
 
 def test_a_page_shows_numbers_and_runs_nothing():
     result = Result([finding(1.0, 2.0, low=0.0)], [CHART], "d < 5 <script>")
-    text = page([(Claim(1, "a < b", "two_phases"), result)], "<quick>")
+    text = page([(Claim(1, "a < b", "claim_01_two_phases"), result)], "<quick>")
     assert "<script" not in text and "&lt;script&gt;" in text and "&lt;quick&gt;" in text
     assert "1.5 [1, 2]" in text and text.count("<svg") == 1 and 'class="yes">supported' in text
     assert "http" not in text.replace("http://www.w3.org", "").split("</style>")[1].split("<svg")[0]
@@ -103,7 +103,7 @@ def test_two_charts_stand_beside_each_other(count, shape):
 def test_many_further_numbers_are_folded_up():
     few = Result([finding(1.0, 2.0, low=0.0), *[finding(3.0, 4.0)] * 10], [CHART], "")
     many = Result([finding(1.0, 2.0, low=0.0), *[finding(3.0, 4.0)] * 11], [CHART], "")
-    claim = Claim(1, "a", "two_phases")
+    claim = Claim(1, "a", "claim_01_two_phases")
     assert "<details>" not in page([(claim, few)], "")
     text = page([(claim, many)], "")
     assert "<summary>11 further numbers</summary>" in text
