@@ -205,7 +205,7 @@ def test_a_wrong_snapshot_schedule_is_named_and_leaves_no_file(tmp_path):
         follow(*objects, logdir=tmp_path / "log", snapshots=0)
     left = [path.name for path in tmp_path.rglob("*")]
     assert hooks(*objects) == []
-    assert (caught.value.name, left) == ("snapshots", [])
+    assert (caught.value.argument, left) == ("snapshots", [])
 
 
 def test_the_users_hooks_fire_the_same_with_tracking_and_after_it():
