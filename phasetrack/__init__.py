@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from phasetrack.storage.directory import Run, read_run
     from phasetrack.theory.forecast import Forecast, predict
     from phasetrack.theory.settings import RunSettings
+    from phasetrack.tracking.attach import attach
     from phasetrack.tracking.replay import Replay
     from phasetrack.tracking.schedules import every, log_spaced
-    from phasetrack.tracking.tracker import Tracker, attach
+    from phasetrack.tracking.tracker import Tracker
     from phasetrack.training.ensemble import train_together
     from phasetrack.training.run import resume, train
 
@@ -81,7 +82,8 @@ _HOMES = {
     "storage.directory": ("Run", "read_run"),
     "tracking.schedules": ("every", "log_spaced"),
     "theory.settings": ("RunSettings",),
-    "tracking.tracker": ("Tracker", "attach"),
+    "tracking.attach": ("attach",),
+    "tracking.tracker": ("Tracker",),
     "training.run": ("resume", "train"),
     "model.two_layer_view": ("TwoLayerView",),
 }

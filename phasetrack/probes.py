@@ -1,3 +1,54 @@
-"""Probes: what reads a Snapshot (public names)."""
+"""Probes: objects and functions that read a network's state at each recorded step."""
 
-from phasetrack.tracking.probes.default import *  # noqa: F403
+from phasetrack.measures.feature_gain import Features
+from phasetrack.phases.history import Undefined
+from phasetrack.tracking.probes.default import (
+    ForecastProbe,
+    FunctionProbe,
+    GrowthProbe,
+    HeavinessProbe,
+    Measurement,
+    Probe,
+    Reading,
+    SpanProbe,
+    StackProbe,
+    clean_margins,
+    default_probes,
+    empirical_margins,
+    gradient_errors,
+    linearization,
+    loss,
+)
+from phasetrack.tracking.probes.feature_gain import AcquisitionProbe, acquisitions
+from phasetrack.tracking.probes.held_out import HeldOutProbe
+from phasetrack.tracking.probes.neuron_blocks import GatheringProbe
+from phasetrack.tracking.snapshot import Snapshot, State
+
+__all__ = [
+    "default_probes",
+    # write your own
+    "Probe",
+    "FunctionProbe",
+    "StackProbe",
+    "Snapshot",
+    "State",
+    "Reading",
+    "Measurement",
+    "Undefined",
+    # the default ones
+    "HeavinessProbe",
+    "GrowthProbe",
+    "ForecastProbe",
+    "loss",
+    "clean_margins",
+    "empirical_margins",
+    "linearization",
+    "gradient_errors",
+    # further ones
+    "HeldOutProbe",
+    "SpanProbe",
+    "AcquisitionProbe",
+    "acquisitions",
+    "Features",
+    "GatheringProbe",
+]

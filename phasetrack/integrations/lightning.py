@@ -9,7 +9,8 @@ from torch import nn
 
 from phasetrack.errors import expected_error
 from phasetrack.model.geometry import ClusterGeometry
-from phasetrack.tracking.tracker import Tracker, attach
+from phasetrack.tracking.attach import attach
+from phasetrack.tracking.tracker import Tracker
 
 
 class PhasetrackCallback(lightning.Callback):

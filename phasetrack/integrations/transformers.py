@@ -8,7 +8,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.losses import Loss
-from phasetrack.tracking.tracker import Tracker, attach
+from phasetrack.tracking.attach import attach
+from phasetrack.tracking.tracker import Tracker
 
 
 class PhasetrackCallback(TrainerCallback):

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from phasetrack.errors import check_float, check_int, expected_error
-from phasetrack.model.two_layer_view import ACTIVATIONS, TwoLayerView, known_activation
+from phasetrack.model.formula import FrozenLayers
+from phasetrack.model.two_layer_view import ACTIVATIONS, known_activation
 from phasetrack.storage.atomic_files import check_folder, check_plain, read_limited, replace_file
 from phasetrack.storage.json_schema import read_object
 from phasetrack.storage.tensor_file import read_tensors
@@ -36,7 +37,7 @@ class WeightStore:
     def __init__(self, logdir: Path) -> None:
         self._folder, self._next = logdir / FOLDER, 0
 
-    def save(self, step: int, view: TwoLayerView) -> None:
+    def save(self, step: int, view: FrozenLayers) -> None:
         """Save the layers as they are now, with what else it takes to compute the output."""
         about = {
             "activation": activation_name(view),
@@ -79,7 +80,7 @@ class WeightStore:
         """Nothing: no file stays open."""
 
 
-def activation_name(view: TwoLayerView) -> str:
+def activation_name(view: FrozenLayers) -> str:
     """The name of an activation that can be had again by it.
 
     Raises:

@@ -1,26 +1,26 @@
-"""What fails in the tracking must not end the training: it is said once, and switched off."""
+"""Keep failures of the tracking out of the training loop: warn once, and switch the failing part off."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from phasetrack.errors import ExpectedError
 
 
 class TrackingWarning(UserWarning):
-    """A part of the tracking failed and was switched off; training goes on."""
+    """A part of the tracking failed, or cannot be read; training continues."""
 
 
-class Guard:
-    """Runs what may fail.
+class FailureGuard:
+    """The one channel for what fails: a warning the first time, and the reason for good.
 
     Args:
-        strict: raise what fails into the training instead.
+        strict: raise failures into the training instead.
 
     Attributes:
         reasons: metric, probe or sink to the first reason why it could not be read or written.
-        off: probes and sinks that failed, as ``probe:NAME`` or ``sink:NAME``.
+        off: probes and sinks that failed, as ``probe:NAME`` or ``sink:STATE_KEY``.
     """
 
     def __init__(self, strict: bool) -> None:
@@ -28,20 +28,39 @@ class Guard:
         self.reasons: dict[str, str] = {}
         self.off: list[str] = []
 
-    def __call__(self, action: Callable[[], object], what: str) -> bool:
-        """Whether an action went well; if not, raise (strict) or warn once."""
+    def run(self, action: Callable[[], object], name: str) -> bool:
+        """Return whether an action succeeded; report its exception where it did not."""
         try:
             action()
         except Exception as error:
-            if self.strict:
-                raise
-            reason = str(error) if isinstance(error, ExpectedError) else repr(error)
-            self.reasons.setdefault(what, f"switched off: {reason}")
-            say(f"{what} failed and is switched off; training goes on ({reason})")
+            self.switched_off(name, error)
             return False
         return True
 
+    def switched_off(self, name: str, error: Exception) -> None:
+        """Report that a part failed and is used no more."""
+        if self.strict:
+            raise error
+        reason = str(error) if isinstance(error, ExpectedError) else repr(error)
+        self.reasons.setdefault(name, f"switched off: {reason}")
+        warn(f"{name} failed and is switched off; training continues ({reason})")
 
-def say(line: object) -> None:
-    """Warn, in the name of phasetrack."""
+    def report(self, key: str, reason: str, line: object = None) -> None:
+        """Keep a reason, and warn with it (or another line) the first time."""
+        if key not in self.reasons:
+            self.reasons[key] = reason
+            warn(reason if line is None else line)
+
+    def explain(self, reasons: Mapping[str, str]) -> None:
+        """Keep the first reason of each reading that is missing, without a warning."""
+        for name, reason in reasons.items():
+            self.reasons.setdefault(name, reason)
+
+
+def warn(line: object) -> None:
+    """Warn in the name of phasetrack."""
     warnings.warn(f"phasetrack: {line}", TrackingWarning, stacklevel=3)
+
+
+# The name under which training/run.py imports it until it uses `warn`.
+say = warn

@@ -1,35 +1,35 @@
-"""A run's records while it goes on: in memory, or the last of them there and the others in their file."""
+"""A run's records: all in memory, or the last ones there and the others in their file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Protocol
 
-from phasetrack.errors import expected_error
+from phasetrack.errors import ExpectedError
 from phasetrack.phases.history import History
 
-# Records that are in memory at most where a file holds them too, until somebody asks for the history
-# (chosen here: a megabyte of the default probes' readings).
+# Most records in memory where a file holds them too, until the history is asked for: about a megabyte
+# of the default probes' readings.
 HELD = 2048
 
 
 class Source(Protocol):
-    """Where records can be read back from."""
+    """A file from which records can be read back."""
 
     def records(self) -> History:
-        """All that were written so far."""
+        """Read every record written so far."""
         ...
 
 
-class Recording:
-    """Records as they come.
+class HistoryBuffer:
+    """Collects records.
 
-    Until somebody asks for the history, a long run needs no memory for what its file holds. From then
-    on it is kept, and asking again costs nothing.
+    Until the history is asked for, a long run needs no memory for the records in its file. From then
+    on all stay in memory, and asking again costs nothing.
 
     Args:
-        history: what was recorded before.
-        source: what holds those, and is given each further record too; None where nothing is.
+        history: the records so far.
+        source: the file that holds them and is given each further record; None without a file.
     """
 
     def __init__(self, history: History | None = None, source: Source | None = None) -> None:
@@ -40,7 +40,7 @@ class Recording:
 
     @property
     def count(self) -> int:
-        """Records so far."""
+        """Number of records so far."""
         return self._behind + self._history.count
 
     @property
@@ -49,37 +49,40 @@ class Recording:
         return self._last
 
     def append(self, step: int, readings: Mapping[str, float]) -> None:
-        """Add a record, which the source is given later."""
+        """Add a record, which the file is given later."""
         self._history.append(step, readings)
         self._last = step
 
-    def written(self) -> None:
-        """The source holds every record: what is more than `HELD` may leave the memory."""
+    def mark_written(self) -> None:
+        """Let records leave the memory, now that the file holds them all."""
         if self._source is not None and self._history.count >= HELD:
             self._behind += self._history.count
             self._history = History()
 
-    def whole(self) -> History:
-        """Every record, in memory from now on.
+    def load_all(self) -> History:
+        """Return every record, which stay in memory from now on.
 
         Raises:
-            ExpectedError: if the source does not give back what it was given.
-            OSError: likewise.
+            ExpectedError: if the file does not hold the records that it was given.
+            OSError: if the file cannot be read.
         """
         if self._source is not None and self._behind:
             found = self._source.records()
             if found.count < self._behind:
-                allowed = f"{self._behind} records in the history file"
-                raise expected_error("history", allowed, f"{found.count}")
+                raise ExpectedError(
+                    "history",
+                    f"The history file holds {found.count} records, and {self._behind} were written.",
+                    "Leave the file alone while the run writes to it.",
+                )
             whole = History()
             columns = {name: found[name][: self._behind] for name in found}
             whole.extend(found.steps[: self._behind], columns)
             for step, readings in self._history.rows():
                 whole.append(step, readings)
             self._history = whole
-        return self.rest()
+        return self.release_source()
 
-    def rest(self) -> History:
-        """What is in memory, to which every further record is added; the source is let go."""
+    def release_source(self) -> History:
+        """Return the records in memory, without reading the file from now on."""
         self._source, self._behind = None, 0
         return self._history

@@ -1,4 +1,4 @@
-"""Hooks that look: models stay saveable with them, and as fast as ever where nobody looks."""
+"""Read-only hooks that survive pickling and cost nothing on steps that are not recorded."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from torch.compiler import is_dynamo_compiling
 from torch.utils.hooks import RemovableHandle
 
 
-class Hook:
+class PicklableHook:
     """A hook that pickles and copies as one that does nothing, so that models stay saveable."""
 
     def __init__(self, function: Callable[..., object]) -> None:
         self.function = function
 
     def __call__(self, *args: Any) -> None:
-        """Call the function; PyTorch takes None as "change nothing"."""
+        """Call the function; returning None leaves PyTorch's values as they are."""
         self.function(*args)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Hook, (nothing,))
+        return (PicklableHook, (do_nothing,))
 
 
-def nothing(*_: Any) -> None:
-    """What a hook does that was copied, unpickled or switched off for good."""
+def do_nothing(*_: Any) -> None:
+    """Do nothing: the function of a hook that was copied, unpickled or switched off for good."""
 
 
-class Watch(Hook):
-    """A hook that is there only at the steps that are looked at.
+class SwitchableHook(PicklableHook):
+    """A hook that is registered only at recorded steps.
 
-    PyTorch calls a module that has hooks by a slower way. torch.compile takes hooks in when it traces a
-    module, and looks for none later: a hook that it has taken in stays, and so does one that no call has
-    reached yet, which may still be taken in.
+    PyTorch calls a module that has hooks by a slower path, so the hook leaves between recorded steps.
+    torch.compile bakes hooks into the graph when it traces a module and ignores later ones: a hook
+    that was traced, or that no call has reached yet, stays registered.
 
     Args:
-        register: puts a hook where it is called.
-        function: what it does.
-        failed: called with what the function raises; None raises it into the training.
+        register: registers the hook.
+        function: called with the hook's arguments.
+        failed: called with the function's exception; None raises it into the training.
     """
 
     def __init__(
         self,
-        register: Callable[[Hook], RemovableHandle],
+        register: Callable[[PicklableHook], RemovableHandle],
         function: Callable[..., object],
         failed: Callable[[Exception], object] | None = None,
     ) -> None:
@@ -50,13 +50,13 @@ class Watch(Hook):
         self._failed = failed
         self._reached = self._compiled = False
         handle = register(self)
-        # what registering has entered: entered and taken out again, it costs no new handle
+        # PyTorch's own entries for the hook: put back and removed again, they need no new handle
         self._key = handle.id
         tables = [ref() for ref in (handle.hooks_dict_ref, *handle.extra_dict_ref)]
         self._entries = [(t, t[self._key]) for t in tables if t is not None and self._key in t]
 
     def __call__(self, *args: Any) -> None:
-        """Call the function, and pass what it raises to `failed`."""
+        """Call the function, and pass its exception to `failed`."""
         self._reached = True
         if is_dynamo_compiling():
             self._compiled = True
@@ -68,7 +68,7 @@ class Watch(Hook):
             self._failed(error)
 
     def switch(self, on: bool) -> None:
-        """Put the hook there, or take it away if that is safe."""
+        """Register the hook, or remove it where that is safe."""
         if on:
             for table, entry in self._entries:
                 table[self._key] = entry
@@ -76,6 +76,6 @@ class Watch(Hook):
             self.remove()
 
     def remove(self) -> None:
-        """Take the hook away, whatever comes; may be called again."""
+        """Remove the hook; further calls do nothing."""
         for table, _ in self._entries:
             table.pop(self._key, None)

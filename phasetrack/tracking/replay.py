@@ -1,8 +1,10 @@
-"""A run seen again in hindsight: its saved weights against a signal span found at the end."""
+"""replay(): a run measured again from its saved weights, against a signal span found at its end."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,80 +12,43 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from phasetrack.errors import expected_error
+from phasetrack.errors import ExpectedError
 from phasetrack.measures.signal_span import DiscoveredSpan, discover
+from phasetrack.model.formula import Formula, FrozenLayers
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.losses import LogisticLoss, Loss
 from phasetrack.model.two_layer_view import ACTIVATIONS
 from phasetrack.phases.classifier import Thresholds
 from phasetrack.phases.history import History
-from phasetrack.phases.summary import summarise_again
+from phasetrack.phases.run_labels import RunLabels
 from phasetrack.storage.weight_store import SavedWeights, read_weights
-from phasetrack.tracking.probes.default import (
-    BlockFunctionProbe,
-    GrowthProbe,
-    HeavinessProbe,
-    clean_margins,
-    empirical_margins,
-    linearization,
-)
-from phasetrack.tracking.probes.default import loss as loss_probe
-from phasetrack.tracking.tracker import attach
+from phasetrack.tracking.guard import FailureGuard
+from phasetrack.tracking.probes.base import StackProbe
+from phasetrack.tracking.probes.growth import GrowthProbe
+from phasetrack.tracking.probes.heaviness import HeavinessProbe
+from phasetrack.tracking.probes.linearization import linearization
+from phasetrack.tracking.probes.loss import loss as loss_probe
+from phasetrack.tracking.probes.margins import clean_margins, empirical_margins
+from phasetrack.tracking.recorder import Recorder
+from phasetrack.tracking.snapshot import LayerState, LossInputs, Snapshot, StepSizes
+from phasetrack.tracking.snapshot_queue import SnapshotQueue
 
 
 @dataclass(frozen=True)
 class Replay:
-    """What a run looks like against clusters that need not have been known while it ran.
+    """A run against clusters that need not have been known while it ran.
 
     Attributes:
         history: readings at the saved steps; growth rates are those between them.
         summary: labels, boundaries and alerts, under the keys of ``summary.json``.
-        geometry: the clusters that were used.
-        span: the span that they were found in; None where they were given.
+        geometry: the clusters used.
+        span: the span in which they were found; None where they were given.
     """
 
     history: History
     summary: dict[str, Any]
     geometry: ClusterGeometry
     span: DiscoveredSpan | None
-
-
-class _Rebuilt(nn.Module):
-    """The two layers of a saved step as a module."""
-
-    def __init__(self, state: Mapping[str, Tensor], saved: SavedWeights) -> None:
-        super().__init__()
-        (p, d), heads = state["W"].shape, len(state["A"])
-        self.first = nn.Linear(d, p, bias="bias" in state)
-        self.second = nn.Linear(p, heads, bias="head_bias" in state)
-        self._activation = ACTIVATIONS[saved.activation]
-        self._factor, self._bias_scaled = saved.scale or 1 / p, saved.bias_scaled
-        self.to(state["W"].dtype)
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take the weights of another step."""
-        with torch.no_grad():
-            self.first.weight.copy_(state["W"])
-            self.second.weight.copy_(state["A"])
-            if "bias" in state:
-                self.first.bias.copy_(state["bias"])
-            if "head_bias" in state:
-                self.second.bias.copy_(state["head_bias"])
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Outputs (m,), or logits (m, n)."""
-        hidden, bias = self._activation(self.first(x)), self.second.bias
-        values: Tensor = nn.functional.linear(hidden, self.second.weight) * self._factor
-        if bias is not None:
-            values = values + bias * (self._factor if self._bias_scaled else 1.0)
-        return values.squeeze(-1) if values.shape[-1] == 1 else values
-
-
-class _Still(torch.optim.SGD):
-    """An optimizer whose step changes nothing: the weights are those of the files."""
-
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Do nothing; the hooks around it are what is wanted."""
 
 
 def replay(
@@ -96,7 +61,7 @@ def replay(
     thresholds: Thresholds | None = None,
     eta: float = 1.0,
 ) -> Replay:
-    """Read every saved step of a run again, on one sample of data.
+    """Measure every saved step of a run again, on one sample of data.
 
     Args:
         run: its directory, with weights saved by ``attach(..., snapshots=)`` or ``--snapshots``.
@@ -108,45 +73,97 @@ def replay(
         eta: time that one step of the run took, for the growth rates; with 1 they are per step.
 
     Raises:
-        ExpectedError: if no weights were saved, or no clusters can be told in the span that was
-            found. A span that is not trustworthy is used all the same: look at ``.span``.
+        ExpectedError: if no weights were saved, or the span found holds no clusters that differ. A
+            span that is not trustworthy is used all the same: check ``.span``.
     """
     saved = read_weights(Path(run))
-    states, steps = saved.states, list(saved.states)
-    last = states[steps[-1]]
+    last = saved.states[max(saved.states)]
     if last["W"].shape[1] != inputs.shape[1]:
-        got = f"weights of {last['W'].shape[1]} inputs"
-        raise expected_error("run", f"saved weights of {inputs.shape[1]} inputs, as the data", got)
-    model, measure = _Rebuilt(last, saved), loss or LogisticLoss()
-    model.load(last)
-    x, span = inputs.to(last["W"].dtype), None
+        raise ExpectedError(
+            "inputs",
+            f"The saved weights take {last['W'].shape[1]} inputs, and the data have {inputs.shape[1]}.",
+            "Pass a sample of the data that the run was trained on.",
+        )
+    formula, span = _formula(saved), None
     if geometry is None:
-        span = discover(inputs, targets, model.double())
+        wide = {name: part.double() for name, part in last.items()}
+        span = discover(inputs, targets, _layers(wide, formula).outputs)
         geometry = span.geometry(inputs, targets)
-        model.to(last["W"].dtype)
-    batch = frozenset({"batch"})
-    probes = [BlockFunctionProbe(p, batch) for p in (loss_probe, empirical_margins, linearization)]
-    optimizer = _Still(model.parameters(), lr=1.0)
-    tracker = attach(
-        model,
-        optimizer,
-        loss=measure,
-        geometry=geometry,
-        probes=[*probes, HeavinessProbe(), BlockFunctionProbe(clean_margins), GrowthProbe()],
-        thresholds=thresholds,
-        activation=ACTIVATIONS[saved.activation],
-        strict=True,
+    guard = FailureGuard(strict=True)
+    recorder = Recorder(
+        _PROBES, RunLabels(thresholds or Thresholds()), guard, SnapshotQueue(patience=math.inf)
     )
-    factor = saved.scale or 1 / len(last["W"])
-    following = [*steps[1:], steps[-1] + 1]
-    with tracker:
-        for (step, state), after in zip(states.items(), following, strict=True):
-            model.load(state)
-            # the tracker counts time as lr * scale a step: as much as passed in the run
-            optimizer.param_groups[0]["lr"] = eta * (after - step) / factor
-            tracker.loss(model(x), targets.to(x) if targets.is_floating_point() else targets)
-            optimizer.step()
-    rows = zip(steps, (readings for _, readings in tracker.history.rows()), strict=True)
-    history = History(rows)
-    summary = summarise_again(history, thresholds or Thresholds(), undefined=tracker.undefined)
+    for snapshot in _snapshots(
+        saved, formula, geometry, loss or LogisticLoss(), inputs, targets, eta
+    ):
+        recorder.queue.append(snapshot)
+    recorder.measure()
+    history = recorder.history.load_all()
+    summary = recorder.summary(history, max(saved.states) + 1)
     return Replay(history, summary, geometry, span)
+
+
+_BATCH = frozenset({"batch"})
+_PROBES = (
+    StackProbe(loss_probe, _BATCH),
+    StackProbe(empirical_margins, _BATCH),
+    StackProbe(linearization, _BATCH),
+    HeavinessProbe(),
+    StackProbe(clean_margins),
+    GrowthProbe(),
+)
+
+
+def _snapshots(
+    saved: SavedWeights,
+    formula: Formula,
+    geometry: ClusterGeometry,
+    loss: Loss,
+    inputs: Tensor,
+    targets: Tensor,
+    eta: float,
+) -> Iterator[Snapshot]:
+    """Yield every saved step as a snapshot on one sample."""
+    steps = list(saved.states)
+    x = inputs.to(saved.states[steps[-1]]["W"].dtype)
+    y = targets.to(x) if targets.is_floating_point() else targets
+    host_loss = copy.deepcopy(loss).double() if isinstance(loss, nn.Module) else loss
+    for step, after in zip(steps, [*steps[1:], steps[-1] + 1], strict=True):
+        layers = _layers(saved.states[step], formula)
+        with torch.no_grad():
+            outputs = layers.outputs(x)
+        time, length = eta * (step - steps[0]), eta * (after - step)
+        yield Snapshot(
+            (step,),
+            (time,),
+            # the law is not integrated over several steps: predicted rates are left out
+            (StepSizes(length, length, plain=False),),
+            geometry,
+            formula,
+            LayerState(
+                layers.A.unsqueeze(0),
+                bias=None if layers.bias is None else layers.bias.unsqueeze(0),
+                head_bias=None if layers.head_bias is None else layers.head_bias.unsqueeze(0),
+                W=layers.W.unsqueeze(0),
+            ),
+            LossInputs(outputs.unsqueeze(0), y.unsqueeze(0), geometry.traces(x).unsqueeze(0)),
+            host_loss,
+        )
+
+
+def _formula(saved: SavedWeights) -> Formula:
+    state = saved.states[max(saved.states)]
+    width, heads = len(state["W"]), len(state["A"])
+    return Formula(
+        width=width,
+        heads=heads,
+        scale=saved.scale or 1 / width,
+        activation=ACTIVATIONS[saved.activation],
+        bias_scaled=saved.bias_scaled,
+        biased="bias" in state or "head_bias" in state,
+        submodule=False,
+    )
+
+
+def _layers(state: Mapping[str, Tensor], formula: Formula) -> FrozenLayers:
+    return FrozenLayers(formula, state["W"], state["A"], state.get("bias"), state.get("head_bias"))

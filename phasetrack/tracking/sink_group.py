@@ -1,4 +1,4 @@
-"""Where a run's records go: sinks, saved weights, and the directory that no other process may write to."""
+"""SinkGroup: everything that writes a run, and the directory that no other process may write to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from phasetrack.display.tensorboard.sink import TensorBoardSink
-from phasetrack.errors import expected_error
+from phasetrack.errors import ExpectedError
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.phases.history import History, Record
 from phasetrack.storage.clock_sink import CLOCK, ClockSink
@@ -19,25 +19,30 @@ from phasetrack.storage.lock import RunLock
 from phasetrack.storage.neuron_sink import NeuronSink
 from phasetrack.storage.sink import Resumable, Sink
 from phasetrack.storage.weight_store import WeightStore
-from phasetrack.tracking.guard import Guard
+from phasetrack.tracking.guard import FailureGuard
 from phasetrack.tracking.schedules import Schedule
 from phasetrack.tracking.snapshot import Snapshot
 
 
-class Outlets:
-    """Sinks and saved weights; each that fails is let go, with one warning.
+class SinkGroup:
+    """Sinks and saved weights; each that fails is released, with one warning.
 
     Args:
-        sinks: to begin with.
+        sinks: the sinks of the caller.
         guard: runs everything that writes.
-        losing: called before the history's file is let go, while it can still be read.
+        before_history_lost: called before the history's file is released, while it can be read.
     """
 
-    def __init__(self, sinks: Iterable[Sink], guard: Guard, losing: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        sinks: Iterable[Sink],
+        guard: FailureGuard,
+        before_history_lost: Callable[[], object],
+    ) -> None:
         self.sinks = list(sinks)
-        self._guard, self._losing = guard, losing
+        self._guard, self._before_history_lost = guard, before_history_lost
         self._store: WeightStore | None = None
-        self._saved: Schedule = lambda _: False
+        self._store_schedule: Schedule = lambda _: False
         self._lock: RunLock | None = None
 
     def open(
@@ -47,23 +52,36 @@ class Outlets:
         hparams: Mapping[str, object] | None,
         resume: bool,
     ) -> None:
-        """Write a run into a directory from now on, and keep others from writing there.
+        """Write a run into a directory, and keep other processes from writing there.
 
         Raises:
-            ExpectedError: if it cannot be written, holds a run already (unless `resume`), or
-                somebody else writes to it.
+            ExpectedError: if the directory cannot be written, holds a run already (unless `resume`),
+                or another process writes to it.
         """
         try:
             logdir.mkdir(parents=True, exist_ok=True)
             self._lock = RunLock(logdir, "logdir")
             self.sinks += _file_sinks(logdir, geometry, hparams, resume)
+        except FileExistsError as error:
+            raise ExpectedError(
+                "logdir",
+                f"{str(logdir)!r} already holds a run ({error.filename}).",
+                "Choose another directory, or pass resume=True to continue the run.",
+            ) from None
         except OSError as error:
-            allowed = "a directory to write to, without a run in it"
-            raise expected_error("logdir", allowed, f"{error}") from None
+            raise ExpectedError(
+                "logdir",
+                f"{str(logdir)!r} cannot be written to ({error}).",
+                "Choose a directory that you may write to.",
+            ) from None
 
     def save_weights(self, store: WeightStore, schedule: Schedule) -> None:
         """Save the two layers at the recorded steps of a schedule."""
-        self._store, self._saved = store, schedule
+        self._store, self._store_schedule = store, schedule
+
+    def saves_weights_at(self, step: int) -> bool:
+        """Whether the layers are saved at a step, if it is recorded."""
+        return self._store is not None and bool(self._store_schedule(step))
 
     @property
     def history_sink(self) -> HistorySink | None:
@@ -76,17 +94,15 @@ class Outlets:
             self._run(sink, partial(sink.write, record))
 
     def save(self, snapshot: Snapshot) -> None:
-        """Save a snapshot's live weights, if its step is one of those."""
-        if self._store is None or not self._saved(snapshot.step):
-            return
-        if not snapshot.live:
-            moved = "the optimizer's closure moved the weights before they could be saved"
-            self._guard.reasons.setdefault("weights", moved)
-        else:
-            self._run(self._store, partial(self._store.save, snapshot.step, snapshot.view))
+        """Save a snapshot's weights, if its step is one of those."""
+        step, view = snapshot.steps[0], snapshot.frozen(0)
+        if self._store is not None and view is not None and self._store_schedule(step):
+            self._run(self._store, partial(self._store.save, step, view))
+
+    # --- resuming ----------------------------------------------------------------------------
 
     def resumable(self) -> dict[str, Resumable]:
-        """Everything that writes and can go on, by state key; several of one key are numbered."""
+        """Return everything that writes and can resume, by state key; several of one key are numbered."""
         found: dict[str, Resumable] = {}
         for writer in (*self.sinks, self._store):
             if isinstance(writer, Resumable):
@@ -95,48 +111,54 @@ class Outlets:
         return found
 
     def state_dicts(self) -> dict[str, dict[str, Any]]:
-        """Name to state of everything that can go on."""
+        """Return the state of everything that can resume, by state key."""
         states: dict[str, dict[str, Any]] = {}
 
-        def ask(name: str, writer: Resumable) -> None:
-            states[name] = writer.state_dict()
+        def ask(key: str, writer: Resumable) -> None:
+            states[key] = writer.state_dict()
 
-        for name, writer in self.resumable().items():
-            self._run(writer, partial(ask, name, writer))
+        for key, writer in self.resumable().items():
+            self._run(writer, partial(ask, key, writer))
         return states
 
     def check_states(self, states: Mapping[str, Any], off: Iterable[str]) -> dict[str, Resumable]:
-        """Those that go on from their states; others of ours had failed when those were saved.
+        """Return the writers that resume from their states; the others had failed before the save.
 
         Args:
-            states: name to state, as `state_dicts` gave them.
-            off: what had failed until then, as in `Guard.off`.
+            states: state key to state, from `state_dicts`.
+            off: names of `FailureGuard.off` at that time.
 
         Raises:
-            ExpectedError: if there are others than before, or one cannot go on from its state.
+            ExpectedError: if the writers are not those of the states, or one cannot resume.
         """
         failed = {str(name).removeprefix("sink:") for name in off}
         kept = {
-            name: writer
-            for name, writer in self.resumable().items()
-            if name in states or name.split()[0] not in failed
+            key: writer
+            for key, writer in self.resumable().items()
+            if key in states or key.split()[0] not in failed
         }
         if differing := sorted(set(states) ^ set(kept)):
-            raise expected_error("resume", "the same sinks as before", ", ".join(differing))
-        for name, writer in kept.items():
-            writer.check_state(states[name])
+            raise ExpectedError(
+                "state",
+                f"The saved run and this one differ in their sinks: {', '.join(differing)}.",
+                "Attach with the same logdir=, save_weights= and sinks= as before.",
+            )
+        for key, writer in kept.items():
+            writer.check_state(states[key])
         return kept
 
     def sync(self) -> None:
-        """Have on the disk what was written so far."""
+        """Have on the disk everything that was written so far."""
         for writer in self.resumable().values():
             self._run(writer, writer.sync)
 
-    def drop(self, writers: Iterable[object]) -> None:
-        """Let some go, their files as they are."""
+    # --- the end -----------------------------------------------------------------------------
+
+    def release(self, writers: Iterable[object]) -> None:
+        """Use some writers no more, and leave their files as they are."""
         gone = list(writers)
         if any(isinstance(writer, HistorySink) for writer in gone):
-            self._losing()
+            self._before_history_lost()
         for writer in gone:
             if isinstance(writer, Resumable):
                 with suppress(OSError):
@@ -146,20 +168,20 @@ class Outlets:
             self._store = None
 
     def close(self, summary: Mapping[str, Any], history: History) -> None:
-        """Close every sink, and let others write to the directory."""
+        """Close every sink, and let other processes write to the directory."""
         for sink in list(self.sinks):
             close = partial(sink.close, summary, history)
-            if not self._guard(close, f"closing {type(sink).__name__}"):
-                self.drop([sink])
+            if not self._guard.run(close, f"closing {type(sink).__name__}"):
+                self.release([sink])
         if self._lock is not None:
-            self._guard(self._lock.release, "the lock")
+            self._guard.run(self._lock.release, "the lock")
 
     def _run(self, writer: object, action: Callable[[], object]) -> None:
-        """Have something written; what fails is let go."""
-        if not self._guard(action, type(writer).__name__):
+        """Run an action of a writer, and release the writer if the action fails."""
+        if not self._guard.run(action, type(writer).__name__):
             if isinstance(writer, Resumable):
                 self._guard.off.append(f"sink:{writer.state_key}")
-            self.drop([writer])
+            self.release([writer])
 
 
 def _file_sinks(

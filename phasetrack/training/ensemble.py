@@ -17,16 +17,23 @@ import torch
 from torch import Tensor
 
 from phasetrack.errors import expected_error
+from phasetrack.model.formula import Formula
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.losses import LogisticLoss
 from phasetrack.model.network import TwoLayerNet
+from phasetrack.model.two_layer_view import TwoLayerView
+from phasetrack.phases.classifier import Alert, Phase, Thresholds
 from phasetrack.phases.history import History
+from phasetrack.phases.run_labels import RunLabels
 from phasetrack.tasks.registry import make_task
 from phasetrack.theory.forecast import Forecast
 from phasetrack.theory.settings import RunSettings
+from phasetrack.tracking.guard import FailureGuard
 from phasetrack.tracking.probes.default import default_probes
-from phasetrack.tracking.snapshot import Layers, Seen, Snapshot, StepSizes
-from phasetrack.tracking.tracker import Tracker, attach
+from phasetrack.tracking.probes.forecast import ForecastProbe
+from phasetrack.tracking.recorder import Recorder, new_labels
+from phasetrack.tracking.snapshot import LayerState, LossInputs, Snapshot, StepSizes
+from phasetrack.tracking.snapshot_queue import SnapshotQueue
 from phasetrack.training.matmul import AUTO, chosen_matmul
 from phasetrack.training.memory import (
     PIECE_BYTES,
@@ -41,6 +48,7 @@ from phasetrack.training.stopping import LOOK_EVERY, End
 
 # What members have in common; in everything else they may differ.
 SHARED = ("task", "d", "width", "batch_size", "every")
+LAYERS = ("first", "second")
 # Samples of each member in hand at once, at least (chosen here).
 LEAST_ROWS = 64
 
@@ -207,45 +215,74 @@ def draw(
 
 
 class _Member:
-    """One run of the ensemble: its tracker, and the network that the tracker sees."""
+    """One run of the ensemble: its network, as it began, and the recorder of its readings."""
 
     def __init__(
         self,
         index: int,
         settings: RunSettings,
-        geometry: ClusterGeometry,
         forecast: Forecast | None,
     ) -> None:
         self.index, self.settings, self.time = index, settings, 0.0
         self.net = TwoLayerNet(settings.d, settings.width, theta=settings.theta, seed=settings.seed)
-        trained = {"both": self.net, "first": self.net.first, "second": self.net.second}
-        self.tracker: Tracker = attach(
-            self.net,
-            torch.optim.SGD(trained[settings.train].parameters(), lr=settings.eta * settings.width),
-            loss=LogisticLoss(),
-            geometry=geometry,
-            every=settings.every,
-            probes=default_probes(),
-            thresholds=settings.thresholds(),
-            forecast=forecast,
-            escape_steps=settings.escape_steps,
+        self.formula = Formula.from_view(TwoLayerView.of(self.net))
+        eta = settings.eta * settings.width * self.net.scale
+        first, second = (eta * (settings.train in ("both", each)) for each in LAYERS)
+        self.sizes = StepSizes(first, second, plain=True)
+        self.recorder = Recorder(
+            [*default_probes(), *([ForecastProbe(forecast)] if forecast else [])],
+            new_labels(settings.thresholds(), settings.escape_steps, forecast),
+            FailureGuard(strict=False),
+            SnapshotQueue(patience=math.inf),
+            forecast,
         )
-        self.sizes: StepSizes = self.tracker.step_sizes()
-        self.end = End(self.tracker, settings)
+        self.end = End(self, settings)
+
+    def record(self, snapshot: Snapshot) -> None:
+        """Queue a snapshot, and measure the queue once it is full."""
+        if self.recorder.queue.append(snapshot):
+            self._measure()
+
+    def _measure(self) -> None:
+        self.recorder.measure()
+        self.recorder.drop_records()
+
+    @property
+    def labels(self) -> RunLabels:
+        """Phase, boundaries and alerts so far."""
+        self._measure()
+        return self.recorder.labels
+
+    @property
+    def phase(self) -> Phase:
+        """The label of the last recorded step."""
+        return self.labels.phase
+
+    @property
+    def alerts(self) -> list[Alert]:
+        """Failure signatures so far."""
+        return self.labels.alerts
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """The thresholds of the labels."""
+        return self.recorder.labels.thresholds
 
     def ended(self, steps: int) -> str:
-        """Why the run is over after so many steps, as `train` would say; empty if it goes on."""
+        """Return why the run is over after so many steps, as `train` does; empty if it goes on."""
         last = steps == self.settings.step_limit
         reason = self.end.reason() if last or steps % LOOK_EVERY == 0 else ""
         return reason or ("steps" if last else "")
 
-    def outcome(self, steps: int, stopped: str) -> Outcome:
-        """What is handed out; its weights no longer share the ensemble's memory."""
-        for weight in self.net.parameters():
-            weight.data = weight.data.clone()
-        summary = {**self.tracker.summary(), "steps": steps, "stopped": stopped}
-        self.tracker.detach()
-        return Outcome(self.index, self.settings, self.tracker.history, summary, self.net)
+    def outcome(self, steps: int, stopped: str, W: Tensor, a: Tensor) -> Outcome:
+        """Return the run's history, summary, and network with the weights at its end."""
+        self._measure()
+        with torch.no_grad():
+            self.net.first.weight.copy_(W)
+            self.net.second.weight.copy_(a)
+        history = self.recorder.history.load_all()
+        summary = {**self.recorder.summary(history, steps), "stopped": stopped}
+        return Outcome(self.index, self.settings, history, summary, self.net)
 
 
 def _train_group(
@@ -254,38 +291,31 @@ def _train_group(
     shape, _ = runs[0]
     geometry = make_task(shape.task, shape.d).geometry
     members = [
-        _Member(index, settings, geometry, forecast)
+        _Member(index, settings, forecast)
         for index, (settings, forecast) in enumerate(runs, start=first)
     ]
     networks = Networks([member.settings for member in members], device)
-    look = _Look(geometry)
-    try:
-        yield from _take_steps(members, networks, look, shape.every)
-    finally:
-        for member in members:
-            member.tracker.detach()
+    yield from _take_steps(members, networks, _Camera(geometry), shape.every)
 
 
 def _take_steps(
-    members: list[_Member], networks: Networks, look: _Look, every: int
+    members: list[_Member], networks: Networks, camera: _Camera, every: int
 ) -> Iterator[Outcome]:
     """Train until every member has ended, and yield each that has."""
     step = 0
     while members:
-        for member, W, a in zip(members, networks.W, networks.a, strict=True):
-            member.net.first.weight.data, member.net.second.weight.data = W, a.unsqueeze(0)
         recorded = step % every == 0
-        state = look.state(networks) if recorded else None
-        gradient = networks.gradient_of_step(step, look.see if recorded else None)
+        state = camera.layers(networks) if recorded else None
+        gradient = networks.gradient_of_step(step, camera.see if recorded else None)
         if state is not None:
-            look.report(members, state, step)
+            camera.record(members, state, step)
         networks.move(*gradient)
         step += 1
         going = []
         for place, member in enumerate(members):
             member.time += member.sizes.eta
             if stopped := member.ended(step):
-                yield member.outcome(step, stopped)
+                yield member.outcome(step, stopped, networks.W[place], networks.a[place])
             else:
                 going.append(place)
         if len(going) < len(members):
@@ -293,47 +323,46 @@ def _take_steps(
             networks.keep(going)
 
 
-class _Look:
-    """Snapshots of all members, from a few batched products and one transfer."""
+class _Camera:
+    """Takes snapshots of all members, by a few batched products and one transfer."""
 
     def __init__(self, geometry: ClusterGeometry) -> None:
         self._geometry, self._loss = geometry, LogisticLoss()
         self._each = LogisticLoss("none").forward
         self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def state(self, networks: Networks) -> Layers:
-        """All networks as they are now, tables of (S, p, ...)."""
+    def layers(self, networks: Networks) -> LayerState:
+        """Return all networks as they are now, tables of (S, p, ...) on the host."""
         # (S, 1, p): second layers as a model holds them
         head = networks.a.to("cpu", copy=True).unsqueeze(1)
         coordinates, perp = self._geometry.read(networks.W)
-        return Layers(head, coordinates.cpu(), perp.cpu())
+        return LayerState(head, coordinates.cpu(), perp.cpu())
 
     def see(self, x: Tensor, y: Tensor, outputs: Tensor) -> None:
         """Keep what the snapshots need of a part of the batches."""
         traces = self._geometry.traces(x.flatten(0, 1)).view(*y.shape, -1)
         self._seen.append((outputs, y, traces))
 
-    def report(self, members: Sequence[_Member], state: Layers, step: int) -> None:
-        """Give each member's tracker its snapshot."""
+    def record(self, members: Sequence[_Member], state: LayerState, step: int) -> None:
+        """Give each member its snapshot."""
         seen = zip(*self._seen, strict=True)
         outputs, targets, traces = (torch.cat(columns, dim=1).cpu() for columns in seen)
         self._seen.clear()
         losses = self._each(outputs, targets).double().mean(dim=1).tolist()
         assert state.coordinates is not None and state.perp is not None
-        layers = map(Layers, state.head, state.coordinates, state.perp)
-        batches = map(Seen, outputs, targets, traces)
-        for member, loss, read, batch in zip(members, losses, layers, batches, strict=True):
+        for place, (member, loss) in enumerate(zip(members, losses, strict=True)):
+            here = slice(place, place + 1)
             member.end.note(loss)
-            member.tracker.receive(
+            member.record(
                 Snapshot(
-                    step,
-                    member.time,
-                    member.sizes,
+                    (step,),
+                    (member.time,),
+                    (member.sizes,),
                     self._geometry,
-                    read,
-                    batch,
+                    member.formula,
+                    LayerState(state.head[here], state.coordinates[here], state.perp[here]),
+                    LossInputs(outputs[here], targets[here], traces[here]),
                     self._loss,
-                    member.tracker.view,
                 )
             )
 

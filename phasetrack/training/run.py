@@ -38,9 +38,9 @@ from phasetrack.tasks.host_drawn import DrawnTask
 from phasetrack.tasks.registry import make_task
 from phasetrack.theory.forecast import Forecast, predict
 from phasetrack.theory.settings import RunSettings
+from phasetrack.tracking.attach import attach
 from phasetrack.tracking.guard import say
 from phasetrack.tracking.probes.default import default_probes
-from phasetrack.tracking.tracker import attach
 from phasetrack.training.distributed import ALONE, Processes, joined
 from phasetrack.training.matmul import AUTO, DEFAULT, DIGITS, Matmul, chosen_matmul
 from phasetrack.training.memory import (

@@ -7,16 +7,36 @@ than the cost of one.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Protocol
 
-from phasetrack.phases.classifier import Phase
+from phasetrack.phases.classifier import Alert, Phase, Thresholds
 from phasetrack.theory.settings import RunSettings
-from phasetrack.tracking.tracker import Tracker
 
 # Whether a run is at its end is looked at before every so many-th step (chosen here: a step's readings are
 # then seldom measured by themselves).
 LOOK_EVERY = 8
 # Room for rounding: the tracker adds up the same losses in its own way (chosen here).
 ROOM = 1e-3
+
+
+class Labelled(Protocol):
+    """A run that is labelled as it goes; asking for a label may measure what waits."""
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """The thresholds of the labels."""
+        ...
+
+    @property
+    def phase(self) -> Phase:
+        """The label of the last recorded step."""
+        ...
+
+    @property
+    def alerts(self) -> Sequence[Alert]:
+        """Failure signatures so far."""
+        ...
 
 
 class End:
@@ -28,7 +48,7 @@ class End:
         suspect: ask the tracker every time: where steps' losses are not all noted.
     """
 
-    def __init__(self, tracker: Tracker, settings: RunSettings, *, suspect: bool = False) -> None:
+    def __init__(self, tracker: Labelled, settings: RunSettings, *, suspect: bool = False) -> None:
         self._tracker, self._suspect = tracker, suspect
         self._until_fitted = settings.steps is None
         self._first_loss = math.nan

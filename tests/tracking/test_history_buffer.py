@@ -12,7 +12,7 @@ from phasetrack import ExpectedError, LogisticLoss, TwoLayerNet, attach
 from phasetrack.phases.history import History
 from phasetrack.tasks import XOR
 from phasetrack.tracking import history_buffer as recording
-from phasetrack.tracking.history_buffer import Recording
+from phasetrack.tracking.history_buffer import HistoryBuffer
 from phasetrack.tracking.tracker import TrackingWarning
 
 TASK = XOR(8)
@@ -46,46 +46,46 @@ ROWS = st.lists(st.dictionaries(st.sampled_from("abc"), NUMBERS), max_size=30)
 @given(ROWS, st.lists(st.integers(0, 29)))
 def test_the_whole_is_what_was_recorded(rows, asked):
     paper, plain = Paper(), History()
-    kept = Recording(source=paper)
+    kept = HistoryBuffer(source=paper)
     for step, row in enumerate(rows):
         for history in (kept, plain, paper.history):
             history.append(step, row)
-        kept.written()
+        kept.mark_written()
         if step in asked:
-            assert_same(kept.whole(), plain)
+            assert_same(kept.load_all(), plain)
     assert kept.count == len(rows) and kept.last_step == len(rows) - 1
-    assert_same(kept.whole(), plain)
+    assert_same(kept.load_all(), plain)
 
 
 def test_what_is_written_leaves_the_memory_until_it_is_asked_for():
     paper = Paper()
-    kept = Recording(source=paper)
+    kept = HistoryBuffer(source=paper)
     for step in range(10):
         kept.append(step, {"a": step})
         paper.history.append(step, {"a": step})
-        kept.written()
+        kept.mark_written()
     assert kept._history.count == 2
-    whole = kept.whole()
+    whole = kept.load_all()
     assert whole.count == 10
     kept.append(10, {"a": 10})
-    kept.written()
-    assert kept.whole() is whole and whole.count == 11
+    kept.mark_written()
+    assert kept.load_all() is whole and whole.count == 11
 
 
 def test_a_history_that_somebody_holds_grows_with_each_record():
-    kept = Recording()
+    kept = HistoryBuffer()
     kept.append(0, {"a": 0.5})
-    held = kept.whole()
+    held = kept.load_all()
     kept.append(1, {"a": 1.5})
     assert held["a"].tolist() == [0.5, 1.5]
 
 
 def test_without_a_source_all_is_held():
-    kept = Recording()
+    kept = HistoryBuffer()
     for step in range(10):
         kept.append(step, {"a": math.pi})
-        kept.written()
-    assert kept.whole()["a"].tolist() == [math.pi] * 10
+        kept.mark_written()
+    assert kept.load_all()["a"].tolist() == [math.pi] * 10
 
 
 def loop(logdir, **options):
@@ -157,7 +157,7 @@ def test_a_file_that_was_cut_gives_what_is_left_and_says_so(strict, tmp_path):
     if strict:
         with pytest.raises(ExpectedError, match="20 records in the history file, got 0"):
             _ = tracker.history
-        tracker._recording.rest()
+        tracker._recording.release_source()
     else:
         with pytest.warns(TrackingWarning, match="only the last records are left"):
             assert tracker.history.steps.tolist() == [20, 21, 22]

@@ -28,11 +28,11 @@ from phasetrack.studies.claims.task_features import features
 from phasetrack.tasks import Task
 from phasetrack.tasks.registry import make_task
 from phasetrack.theory.settings import RunSettings
+from phasetrack.tracking.attach import attach
 from phasetrack.tracking.probes.default import Probe, default_probes
 from phasetrack.tracking.probes.feature_gain import AcquisitionProbe
 from phasetrack.tracking.probes.held_out import HeldOutProbe
 from phasetrack.tracking.probes.neuron_blocks import GatheringProbe
-from phasetrack.tracking.tracker import attach
 
 # Samples on which a trained network is tested: an error of 2 percent is then known to a tenth
 # of itself (chosen here), from a step that no training reaches.

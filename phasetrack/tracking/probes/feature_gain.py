@@ -9,8 +9,8 @@ from torch import Tensor
 from phasetrack.measures.feature_gain import Features, contributions, gains, holders
 from phasetrack.phases.classifier import Boundary, first_crossing
 from phasetrack.phases.history import History
-from phasetrack.tracking.probes.default import BlockMeasurement, Blockwise
-from phasetrack.tracking.snapshot import Block
+from phasetrack.tracking.probes.base import Measurement, Probe
+from phasetrack.tracking.snapshot import Snapshot
 
 # The gain from which on a feature counts as acquired: it then moves the output of the logistic loss by
 # as much as makes a difference (slope 0.76 of the first in place of 1). Chosen here.
@@ -18,7 +18,7 @@ ACQUIRED = 0.5
 
 
 @dataclass(frozen=True)
-class AcquisitionProbe(Blockwise):
+class AcquisitionProbe(Probe):
     """What the network holds of each feature, and how many neurons hold it.
 
     Readings: ``acquisition/<feature>``, its gain (`measures.acquisition`), and
@@ -32,9 +32,9 @@ class AcquisitionProbe(Blockwise):
     name: str = "acquisition"
     needs: frozenset[str] = frozenset()
 
-    def measure_block(self, block: Block) -> BlockMeasurement:
-        """The readings of each snapshot of a block."""
-        parts = contributions(block.neurons, self.features)
+    def measure(self, snapshot: Snapshot) -> Measurement:
+        """Return the readings of each state."""
+        parts = contributions(snapshot.neurons, self.features)
         values, counts = gains(parts), holders(parts).sum(dim=-2)
         readings: dict[str, Tensor] = {}
         for index, name in enumerate(self.features.names):

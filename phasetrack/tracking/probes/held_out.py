@@ -1,4 +1,4 @@
-"""A probe that tests the network on samples that it is not trained on."""
+"""Readings on samples that the network is not trained on."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from torch import Tensor
 
 from phasetrack.measures.linearization import errors_of
 from phasetrack.model.losses import Loss
-from phasetrack.tracking.probes.default import Measurement
-from phasetrack.tracking.snapshot import Batch, Snapshot
+from phasetrack.tracking.batch import Batch
+from phasetrack.tracking.probes.base import Measurement, Probe
+from phasetrack.tracking.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
-class HeldOutProbe:
+class HeldOutProbe(Probe):
     """Loss, error and first-order errors on a sample of its own, at each recorded step.
 
-    Beside ``loss/train`` and ``error/train`` they show the gap of a training set that is used more than
-    once; with batches of one they are the readings that say something. Costs a forward pass over the
-    sample at each recorded step.
+    Beside ``loss/train`` and ``error/train`` they show the gap of a training set that is used more
+    than once, and they are the informative readings where batches hold one sample. Costs a forward
+    pass over the sample per recorded step.
 
     Readings, under ``<name>/``: ``loss`` (mean), ``error`` (share on the wrong side; f = 0 counts as
     wrong), ``value_error`` and ``slope_drift`` (theory.md 5).
@@ -35,24 +36,27 @@ class HeldOutProbe:
     targets: Tensor
     loss: Loss
     name: str = "held_out"
-    needs: frozenset[str] = frozenset()
+    needs: frozenset[str] = frozenset({"weights"})
 
     def measure(self, snapshot: Snapshot) -> Measurement:
-        """The readings of one snapshot."""
-        view = snapshot.view
-        with torch.no_grad():
-            outputs = view.outputs(self.inputs.to(view.W), view.W, view.A).double().cpu()
-        targets = self.targets.cpu()
-        batch = Batch(
-            outputs,
-            targets.double() if targets.is_floating_point() else targets,
-            torch.zeros(len(targets), dtype=torch.int64),  # no cluster is asked for
-            self.loss,
-        )
+        """Return the readings of each state."""
+        batch = self._batch(snapshot)
         value_error, slope_drift = errors_of(batch.first_order)
         return {
-            f"{self.name}/loss": batch.first_order.values.mean(),
-            f"{self.name}/error": (batch.margins <= 0).double().mean(),
+            f"{self.name}/loss": batch.first_order.values.mean(dim=-1),
+            f"{self.name}/error": (batch.margins <= 0).double().mean(dim=-1),
             f"{self.name}/value_error": value_error,
             f"{self.name}/slope_drift": slope_drift,
         }
+
+    def _batch(self, snapshot: Snapshot) -> Batch:
+        """Evaluate every state on the sample."""
+        outputs = []
+        with torch.no_grad():
+            for state in snapshot.states():
+                assert state.view is not None
+                outputs.append(state.view.outputs(self.inputs.to(state.view.W)).double().cpu())
+        targets = self.targets.cpu().expand(len(snapshot), *self.targets.shape)
+        no_cluster = torch.zeros(targets.shape[:2], dtype=torch.int64)
+        targets = targets.double() if targets.is_floating_point() else targets
+        return Batch(torch.stack(outputs), targets, no_cluster, self.loss)

@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 
 from phasetrack.measures import neuron_blocks as gathering
-from phasetrack.phases.history import Undefined
-from phasetrack.tracking.probes.default import BlockMeasurement, Blockwise, Explained
-from phasetrack.tracking.snapshot import Block
+from phasetrack.tracking.probes.base import Measurement, Probe, Reading
+from phasetrack.tracking.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
-class GatheringProbe(Blockwise):
+class GatheringProbe(Probe):
     """Neurons by the cluster that they serve (arXiv 2602.00172; `measures.gathering`).
 
     Readings, under ``gathering/``:
@@ -32,44 +31,44 @@ class GatheringProbe(Blockwise):
     name: str = "gathering"
     needs: frozenset[str] = frozenset()
 
-    def measure_block(self, block: Block) -> BlockMeasurement:
-        """The readings of each snapshot of a block."""
-        neurons, names = block.neurons, block.geometry.names
+    def measure(self, snapshot: Snapshot) -> Measurement:
+        """Return the readings of each state."""
+        neurons, names = snapshot.neurons, snapshot.geometry.names
         blocks = gathering.assigned(neurons)
         sizes = gathering.sizes(blocks, len(names))
         means, spreads = gathering.of_blocks(gathering.signals(neurons, blocks), blocks, len(names))
         empty = ((sizes == 0).any(dim=-1), "a cluster has no neurons")
         between = means.std(dim=-1, correction=0) / means.mean(dim=-1).abs()
-        readings: dict[str, Tensor | Explained | float] = {
+        readings: dict[str, Tensor | Reading | float] = {
             "gathering/share": gathering.gathered(neurons, blocks),
-            "gathering/spread": Explained(spreads.mean(dim=-1), (empty,)),
-            "gathering/block_spread": Explained(between, (empty,)),
-            "gathering/independent_spread": Explained(
+            "gathering/spread": Reading(spreads.mean(dim=-1), (empty,)),
+            "gathering/block_spread": Reading(between, (empty,)),
+            "gathering/independent_spread": Reading(
                 (spreads / sizes.sqrt()).mean(dim=-1), (empty,)
             ),
         }
         for index, name in enumerate(names):
             nobody = (sizes[..., index] == 0, "no neuron serves this cluster")
-            readings[f"gathering/signal/{name}"] = Explained(means[..., index], (nobody,))
+            readings[f"gathering/signal/{name}"] = Reading(means[..., index], (nobody,))
             readings[f"gathering/neurons/{name}"] = sizes[..., index]
-        return {**readings, **self._growing(block)}
+        return {**readings, **self._growing(snapshot)}
 
-    def _growing(self, block: Block) -> BlockMeasurement:
-        if block.before is None:
-            nothing = Undefined("growth needs an earlier recorded step")
+    def _growing(self, snapshot: Snapshot) -> Measurement:
+        if snapshot.before is None:
+            nothing = Reading.undefined("growth needs an earlier recorded step")
             return {f"gathering/growing_{what}": nothing for what in ("blocks", "neurons")}
         # the blocks of before, at both ends: who changes sides has not grown
-        then, start = block.shifted(_placed).unbind(dim=1)
+        then, start = snapshot.shifted(_placed).unbind(dim=1)
         blocks = then.long()
-        grown = gathering.signals(block.neurons, blocks) - start
-        means, _ = gathering.of_blocks(grown, blocks, len(block.geometry.names))
+        grown = gathering.signals(snapshot.neurons, blocks) - start
+        means, _ = gathering.of_blocks(grown, blocks, len(snapshot.geometry.names))
         return {
             "gathering/growing_blocks": (means > 0).sum(dim=-1) / (~means.isnan()).sum(dim=-1),
             "gathering/growing_neurons": (grown > 0).double().mean(dim=-1),
         }
 
 
-def _placed(block: Block) -> Tensor:
+def _placed(snapshot: Snapshot) -> Tensor:
     """The block that each neuron is in and its signal there, (K, 2, p)."""
-    blocks = gathering.assigned(block.neurons)
-    return torch.stack([blocks.double(), gathering.signals(block.neurons, blocks)], dim=1)
+    blocks = gathering.assigned(snapshot.neurons)
+    return torch.stack([blocks.double(), gathering.signals(snapshot.neurons, blocks)], dim=1)

@@ -1,0 +1,107 @@
+"""What two layers compute, apart from the weights that they hold at one step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from phasetrack.model.geometry import Activation
+from phasetrack.model.two_layer_view import TwoLayerView
+
+
+@dataclass(frozen=True)
+class Formula:
+    """f(x) = scale * sum_j a_j act(w_j . x + b_j) + output bias, without the weights.
+
+    Attributes:
+        width: number of neurons, p.
+        heads: measured outputs: 1, or a logit for each class.
+        scale: factor on the sum; None while it is not known, which counts as 1/p.
+        activation: act.
+        bias_scaled: whether the factor acts on the head's bias too.
+        biased: whether either layer has a bias.
+        submodule: whether the layers are a part of a larger network, measured in given directions.
+    """
+
+    width: int
+    heads: int
+    scale: float | None
+    activation: Activation
+    bias_scaled: bool
+    biased: bool
+    submodule: bool
+
+    @classmethod
+    def from_view(cls, view: TwoLayerView) -> Formula:
+        """Take what is known about the layers of a model now."""
+        return cls(
+            width=view.first.shape[0],
+            heads=view.heads,
+            scale=view.scale,
+            activation=view.activation,
+            bias_scaled=view.bias_scaled,
+            biased=(view.first_bias or view.second_bias) is not None,
+            submodule=view.directions is not None,
+        )
+
+    @property
+    def is_mean_field(self) -> bool:
+        """Whether the mean-field law applies: a whole model, ReLU, one output, no biases."""
+        whole = not (self.submodule or self.biased)
+        return whole and self.heads == 1 and self.activation is torch.relu
+
+    @property
+    def bias_factor(self) -> float:
+        """The factor on the head's bias: `scale`, or 1 where the factor acts on the sum alone."""
+        return self.scale if self.bias_scaled and self.scale is not None else 1.0
+
+    def read_out(self, values: Tensor) -> Tensor:
+        """(..., heads) to (...): the output, or the second logit minus the first; else unchanged."""
+        if self.heads > 2:
+            return values
+        return values[..., 0] if self.heads == 1 else values[..., 1] - values[..., 0]
+
+
+@dataclass(frozen=True)
+class FrozenLayers:
+    """Copies of the two layers at one step, on the model's device and in its dtype.
+
+    Attributes:
+        formula: what the layers compute.
+        W: first-layer weights, (p, d).
+        A: the head's weights, (heads, p).
+        bias: first-layer biases, (p,), or None.
+        head_bias: the head's bias as it stands in the model, (heads,), or None.
+    """
+
+    formula: Formula
+    W: Tensor
+    A: Tensor
+    bias: Tensor | None = None
+    head_bias: Tensor | None = None
+
+    @property
+    def activation(self) -> Activation:
+        """The formula's activation."""
+        return self.formula.activation
+
+    @property
+    def scale(self) -> float | None:
+        """The formula's factor on the sum over neurons."""
+        return self.formula.scale
+
+    @property
+    def bias_scaled(self) -> bool:
+        """Whether the factor acts on the head's bias too."""
+        return self.formula.bias_scaled
+
+    def outputs(self, inputs: Tensor) -> Tensor:
+        """Return the formula's outputs: (m, d) to (m,), or logits (m, n)."""
+        formula = self.formula
+        hidden = formula.activation(nn.functional.linear(inputs, self.W, self.bias))
+        values = (hidden @ self.A.T) * (1.0 if formula.scale is None else formula.scale)
+        if self.head_bias is not None:
+            values = values + formula.bias_factor * self.head_bias
+        return values.squeeze(-1) if formula.heads == 1 else values

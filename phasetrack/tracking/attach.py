@@ -1,0 +1,161 @@
+"""attach(): from hooks to phases and files, without touching training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from phasetrack.errors import ExpectedError
+from phasetrack.model.geometry import Activation, ClusterGeometry
+from phasetrack.model.losses import Loss
+from phasetrack.model.two_layer_view import TwoLayerView
+from phasetrack.phases.classifier import Alert, Thresholds, Transition
+from phasetrack.storage.sink import Sink
+from phasetrack.tracking.probes.base import Probe, as_probe
+from phasetrack.tracking.probes.default import default_probes
+from phasetrack.tracking.probes.forecast import ForecastProbe
+from phasetrack.tracking.recorder import new_labels
+from phasetrack.tracking.schedules import Schedule, as_schedule
+from phasetrack.tracking.snapshot import State
+from phasetrack.tracking.snapshot_queue import MAX_STACK
+from phasetrack.tracking.tracker import Tracker
+
+if TYPE_CHECKING:
+    from phasetrack.theory.forecast import Forecast
+
+
+def attach(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    loss: Loss,
+    geometry: ClusterGeometry,
+    logdir: str | Path | None = None,
+    every: int | Schedule = 1,
+    probes: Sequence[Probe | Callable[[State], Mapping[str, object]]] | None = None,
+    sinks: Sequence[Sink] = (),
+    thresholds: Thresholds | None = None,
+    forecast: Forecast | None = None,
+    escape_steps: float | None = None,
+    hparams: Mapping[str, object] | None = None,
+    snapshots: int | Schedule | None = None,
+    layers: tuple[str, str] | None = None,
+    scale: float | None = None,
+    activation: Activation | None = None,
+    readout: Tensor | None = None,
+    on_transition: Callable[[Tracker, Transition], object] | None = None,
+    on_alert: Callable[[Tracker, Alert], object] | None = None,
+    block: int = MAX_STACK,
+    strict: bool = False,
+    resume: bool = False,
+) -> Tracker:
+    """Follow a two-layer model in training, step by step, and leave training as it is.
+
+    Args:
+        model: any model with two linear layers, d to p and p to 1 (see `TwoLayerView.of`).
+        optimizer: the optimizer that trains the model; its steps are counted.
+        loss: the loss that the training loop calls as ``loss(outputs, targets)``. A module is
+            observed by a hook; for a plain function call `tracker.loss` in its place.
+        geometry: the data's clusters.
+        logdir: a directory for ``history.jsonl`` and TensorBoard's event file; None writes no file.
+        every: record every n-th step, or the steps for which a function of the step is true.
+        probes: in place of the default probes; functions from a `State` to readings are fine.
+        sinks: further sinks.
+        thresholds: of the phase classifier.
+        forecast: a predicted run, whose values are recorded beside the measured ones.
+        escape_steps: predicted steps until the loss halves, which the SADDLE alert needs; by default
+            the forecast's.
+        hparams: hyperparameters of the run, for TensorBoard's HParams dashboard.
+        snapshots: save the two layers at such recorded steps under `logdir`, for
+            `phasetrack.tracking.replay.replay`.
+        layers: names of the two layers, where the model has others.
+        scale: factor between the second layer's output and the model's (see `TwoLayerView.of`).
+        activation: the activation, where the model shows none as a module and it is not ReLU.
+        readout: for a block in a larger network, named by `layers`: the direction of its output
+            that is measured, (outputs,), or one for each class, (n, outputs). Margins are then those
+            of the block alone, and loss and first-order errors those of the whole network.
+        on_transition: called with the tracker and each change of label, before the optimizer step
+            of the state that carries the new label; its exceptions reach the training loop, which
+            they can end.
+        on_alert: called with the tracker and each failure signature, as `on_transition`.
+        block: most recorded steps that are measured together, which on small networks costs hardly
+            more than one. Readings are the same to the bit for every value. Files and sinks lag by
+            less than `block` records, and by a second while steps go on; reading an attribute of the
+            tracker measures the waiting steps first. Each step is measured at once with
+            `on_transition`, `on_alert` or `strict`, with a probe that is a function of one state,
+            and on large networks.
+        strict: raise the exceptions of probes and sinks, instead of warning and switching them off.
+        resume: `logdir` may hold a run already. Its files are then left alone until
+            `Tracker.load_state_dict` says where to resume, or `Tracker.start_over` discards them.
+
+    Returns:
+        The tracker: a handle, and a context manager that detaches at its end.
+
+    Raises:
+        ExpectedError: naming the argument, what is wrong with it and how to fix it. Nothing is
+            attached then.
+
+    Example:
+        >>> from phasetrack.model.losses import LogisticLoss
+        >>> from phasetrack.model.network import TwoLayerNet
+        >>> from phasetrack.tasks import XOR
+        >>> task, loss = XOR(d=16), LogisticLoss()
+        >>> net = TwoLayerNet(d=16, width=32)
+        >>> optimizer = torch.optim.SGD(net.parameters(), lr=0.2 * 32)
+        >>> with attach(net, optimizer, loss=loss, geometry=task.geometry) as tracker:
+        ...     for step in range(3):
+        ...         x, y = task.sample(64, seed=0, step=step)
+        ...         optimizer.zero_grad()
+        ...         loss(net(x), y).backward()
+        ...         optimizer.step()
+        >>> tracker.phase.name, tracker.history.steps.tolist()
+        ('SIGNAL_FINDING', [0, 1, 2])
+    """
+    if snapshots is not None and logdir is None:
+        raise ExpectedError(
+            "snapshots", "No logdir is given to save weights in.", "Pass logdir= as well."
+        )
+    schedule = None if snapshots is None else as_schedule(snapshots, "snapshots")
+    tracker = Tracker(
+        model,
+        optimizer,
+        loss,
+        TwoLayerView.of(model, layers, scale=scale, activation=activation, readout=readout),
+        geometry,
+        schedule=as_schedule(every),
+        probes=_probes(probes, forecast),
+        sinks=sinks,
+        labels=new_labels(thresholds, escape_steps, forecast),
+        forecast=forecast,
+        on_transition=on_transition,
+        on_alert=on_alert,
+        block=block,
+        strict=strict,
+    )
+    # files come last: a mistake in the other arguments leaves none behind
+    try:
+        if logdir is not None and _rank() == 0:  # of several processes, one writes
+            tracker.write_to(Path(logdir), hparams=hparams, snapshots=schedule, resume=resume)
+    except BaseException:
+        tracker.detach()
+        raise
+    return tracker
+
+
+def _probes(
+    given: Sequence[Probe | Callable[[State], Mapping[str, object]]] | None,
+    forecast: Forecast | None,
+) -> list[Probe]:
+    chosen = [as_probe(probe) for probe in (default_probes() if given is None else given)]
+    return chosen if forecast is None else [*chosen, ForecastProbe(forecast)]
+
+
+def _rank() -> int:
+    distributed = torch.distributed
+    if not distributed.is_available() or not distributed.is_initialized():
+        return 0
+    return int(distributed.get_rank())

@@ -1,0 +1,147 @@
+"""The tables that the measures read: float64 on the host, made from snapshots by one transfer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from phasetrack.errors import ExpectedError
+from phasetrack.model.formula import Formula
+from phasetrack.model.geometry import ClusterGeometry, Neurons, head_length
+from phasetrack.model.losses import Loss
+from phasetrack.tracking.batch import Batch
+
+if TYPE_CHECKING:
+    from phasetrack.tracking.snapshot import LayerState, LossInputs
+
+
+@dataclass(frozen=True)
+class HostTable:
+    """K states on the host.
+
+    Attributes:
+        neurons: tables of (K, p, ...), float64.
+        control: W in a random span, (K, p, k), float64.
+        batch: tables of (K, m, ...); None if no loss call was seen.
+        finite: whether no input was NaN or infinite, bool (K,); None where nothing raises doubt.
+    """
+
+    neurons: Neurons
+    control: Tensor
+    batch: Batch | None
+    finite: Tensor | None
+
+    @classmethod
+    def from_device(
+        cls,
+        geometry: ClusterGeometry,
+        formula: Formula,
+        layers: LayerState,
+        seen: LossInputs | None,
+        loss: Loss,
+    ) -> HostTable:
+        """Move K states to the host, and read what was not read yet."""
+        columns: list[Tensor | None] = list(layers if layers.coordinates is None else layers[:-1])
+        layer_count = len(columns)
+        if seen is not None:
+            columns += [seen.outputs, seen.targets, seen.finite, _clusters(geometry, seen)]
+        moved = _to_host(columns)
+        # read on the host, where the last digits do not depend on how many networks are read at once
+        hosted = type(layers)(*moved[:layer_count])  # type: ignore[arg-type]
+        hosted = hosted.read(geometry, keep=False)
+        neurons, control = _neurons(geometry, formula, hosted)
+        if seen is None:
+            return cls(neurons, control, None, None)
+        outputs, targets, finite, clusters = moved[layer_count:]
+        assert outputs is not None and targets is not None and clusters is not None
+        # class indices as the loss takes them
+        targets = targets.double() if seen.targets.is_floating_point() else targets.long()
+        return cls(
+            neurons, control, Batch(outputs.double(), targets, clusters.long(), loss), finite
+        )
+
+    def __getitem__(self, part: slice) -> HostTable:
+        """Some of the states."""
+        batch = self.batch
+        if batch is not None:
+            columns = (batch.outputs[part], batch.targets[part], batch.clusters[part])
+            batch = Batch(*columns, batch.loss)
+        finite = None if self.finite is None else self.finite[part]
+        neurons = self.neurons.row(part)  # type: ignore[arg-type]
+        return HostTable(neurons, self.control[part], batch, finite)
+
+    def problems(self) -> tuple[ExpectedError | None, ...]:
+        """Return for each state why its batch cannot be used; None where it can."""
+        if self.batch is None:
+            return (None,) * len(self.control)
+        wrong = self.batch.targets_out_of_range()
+        finite = torch.ones_like(wrong) if self.finite is None else self.finite
+        return tuple(
+            _not_finite() if not fine else _out_of_range(self.batch, index) if beyond else None
+            for index, (fine, beyond) in enumerate(
+                zip(finite.tolist(), wrong.tolist(), strict=True)
+            )
+        )
+
+
+def _not_finite() -> ExpectedError:
+    return ExpectedError(
+        "inputs", "The batch contains NaN or infinity.", "Check the data that the loop loads."
+    )
+
+
+def _out_of_range(batch: Batch, index: int) -> ExpectedError:
+    targets = batch.targets[index]
+    return ExpectedError(
+        "targets",
+        f"Class indices run from {int(targets.min())} to {int(targets.max())}, and the outputs "
+        f"distinguish {batch.classes} classes.",
+        f"Pass class indices from 0 to {batch.classes - 1}.",
+    )
+
+
+def _neurons(
+    geometry: ClusterGeometry, formula: Formula, layers: LayerState
+) -> tuple[Neurons, Tensor]:
+    """Return the networks as the measures take them, and W in the random span."""
+    wide = [None if part is None else part.double() for part in layers]
+    head, coordinates, perp, bias, head_bias, _ = wide
+    assert head is not None and coordinates is not None and perp is not None
+    readout, many, k = formula.read_out(head.mT), formula.heads > 2, geometry.signal_dim
+    neurons = Neurons(
+        geometry,
+        coordinates=coordinates[..., :k],
+        perp=perp,
+        second_layer=head_length(readout) if many else readout,
+        head=readout if many else None,
+        bias=bias,
+        output_bias=None
+        if head_bias is None
+        else formula.bias_factor * formula.read_out(head_bias),
+        scale=formula.scale,
+        activation=formula.activation,
+    )
+    return neurons, coordinates[..., k:]
+
+
+def _clusters(geometry: ClusterGeometry, seen: LossInputs) -> Tensor:
+    """Return the cluster of each sample, (K, m); -1 where samples belong to none."""
+    if seen.traces is not None:
+        return geometry.nearest(seen.traces)
+    return torch.full(seen.outputs.shape[:2], -1, device=seen.outputs.device)
+
+
+def _to_host(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Return the tensors on the host, moved in one transfer."""
+    away = [tensor for tensor in tensors if tensor is not None and tensor.is_cuda]
+    moved: Iterator[Tensor] = iter(())
+    if away:
+        wide = torch.float64 if any(t.dtype == torch.float64 for t in away) else torch.float32
+        packed = torch.cat([tensor.reshape(-1).to(wide) for tensor in away]).cpu()
+        pieces = torch.split(packed, [tensor.numel() for tensor in away])
+        moved = iter([p.view(t.shape).to(t.dtype) for p, t in zip(pieces, away, strict=True)])
+    return [next(moved) if t is not None and t.is_cuda else t for t in tensors]

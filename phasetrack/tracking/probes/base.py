@@ -1,0 +1,162 @@
+"""What a probe is: from K states to readings, each with the reason where one is missing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from phasetrack.errors import ExpectedError
+from phasetrack.phases.history import Undefined
+from phasetrack.tracking.snapshot import Snapshot, State
+
+# A reading's reason where its probe gave none.
+NO_REASON = "its value is NaN"
+
+
+class Reading(NamedTuple):
+    """One metric of K states, and why it is NaN where it is.
+
+    Attributes:
+        values: (K,), or () for one value that holds for all states.
+        reasons: masks of the states, (K,) or (), each with a reason; the first that holds counts.
+    """
+
+    values: Tensor
+    reasons: tuple[tuple[Tensor, str], ...] = ()
+
+    @classmethod
+    def undefined(cls, reason: str) -> Reading:
+        """A reading that no state has."""
+        return cls(torch.tensor(math.nan, dtype=torch.float64), ((torch.tensor(True), reason),))
+
+    def reason(self, index: int) -> str:
+        """Why the reading of a state is NaN."""
+        holds = (
+            reason for mask, reason in self.reasons if (mask[index] if mask.ndim else mask).item()
+        )
+        return next(holds, NO_REASON)
+
+
+# A metric's values: a `Reading`; a tensor (K,) that is a reading, or (K, n) with a value per neuron,
+# which TensorBoard shows as a histogram; a number that holds for all states.
+Measurement = Mapping[str, Reading | Tensor | float]
+
+
+class Probe:
+    """Reads K states at once. Derive from it, with `name` and `needs` as class attributes or fields.
+
+    On small networks most of a reading's cost is Python's own. A probe therefore reads a stack of
+    states, at little more than the cost of one.
+
+    Attributes:
+        name: for messages.
+        needs: parts of the snapshot that the probe cannot do without, of ``"batch"`` (outputs and
+            targets of the step), ``"inputs"`` (and its inputs, which stay in memory until the step),
+            ``"previous"`` (an earlier recorded step) and ``"weights"`` (whole copies of the layers).
+    """
+
+    name: str
+    needs: frozenset[str] = frozenset()
+
+    def measure(self, snapshot: Snapshot) -> Measurement:
+        """Return the readings of each state."""
+        raise NotImplementedError
+
+
+class StackProbe(Probe):
+    """A probe made of one function from `Snapshot` to readings.
+
+    Args:
+        function: reads K states at once.
+        needs: see `Probe`.
+    """
+
+    def __init__(
+        self, function: Callable[[Snapshot], Measurement], needs: frozenset[str] = frozenset()
+    ) -> None:
+        self.function, self.needs = function, needs
+        self.name = function.__name__
+
+    def measure(self, snapshot: Snapshot) -> Measurement:
+        """Call the function."""
+        return self.function(snapshot)
+
+
+class FunctionProbe(Probe):
+    """A probe made of a function from one `State` to a mapping of names to values.
+
+    Values are numbers, scalar tensors, tensors with a value per neuron, or `Undefined(reason)`.
+
+    Args:
+        function: reads one state.
+        needs: see `Probe`; the function always sees copies of the weights.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[State], Mapping[str, object]],
+        needs: frozenset[str] = frozenset(),
+        name: str = "",
+    ) -> None:
+        self.function, self.needs = function, frozenset(needs) | {"weights"}
+        self.name = name or getattr(function, "__name__", type(function).__name__)
+
+    def measure(self, snapshot: Snapshot) -> Measurement:
+        """Call the function for each state."""
+        rows = [_checked(self.function(state)) for state in snapshot.states()]
+        names = dict.fromkeys(name for row in rows for name in row)
+        return {name: _column([row.get(name, math.nan) for row in rows]) for name in names}
+
+
+def as_probe(given: object) -> Probe:
+    """Wrap a function of one state, or an object whose `measure` is one; a `Probe` stays as it is."""
+    if isinstance(given, Probe):
+        return given
+    measure = getattr(given, "measure", given)
+    if not callable(measure):
+        raise ExpectedError(
+            "probes",
+            f"{given!r} is neither a Probe nor a function.",
+            "Pass a function from a state to a mapping of names to values.",
+        )
+    kind = getattr(given, "__name__", type(given).__name__)
+    return FunctionProbe(
+        measure, getattr(given, "needs", frozenset()), str(getattr(given, "name", kind))
+    )
+
+
+def _checked(values: Mapping[str, object]) -> dict[str, Tensor | float]:
+    """The values of one state, with one transfer for those that are scalar tensors."""
+    checked = {name: _value(name, value) for name, value in dict(values).items()}
+    scalars = {k: v for k, v in checked.items() if isinstance(v, Tensor) and v.ndim == 0}
+    moved = torch.stack([v.double() for v in scalars.values()]).tolist() if scalars else []
+    return {**checked, **dict(zip(scalars, moved, strict=True))}
+
+
+def _value(name: str, value: object) -> Tensor | float:
+    if isinstance(value, Tensor) and value.ndim <= 1:
+        return value.detach()
+    if isinstance(value, int | float):
+        return value if isinstance(value, Undefined) else float(value)
+    shown = f"A tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+    raise ExpectedError(
+        name, f"{shown} is not a reading.", "Return a number, or a tensor of at most one dimension."
+    )
+
+
+def _column(values: Sequence[Tensor | float]) -> Reading | Tensor:
+    """One metric of several states."""
+    tables = [value for value in values if isinstance(value, Tensor)]
+    if tables:
+        return torch.stack(tables).cpu()
+    numbers = torch.tensor([float(value) for value in values], dtype=torch.float64)
+    reasons = [value.reason if isinstance(value, Undefined) else "" for value in values]
+    masks = (
+        (torch.tensor([mine == reason for mine in reasons]), reason)
+        for reason in dict.fromkeys(filter(None, reasons))
+    )
+    return Reading(numbers, tuple(masks))

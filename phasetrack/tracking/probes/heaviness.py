@@ -1,0 +1,46 @@
+"""How signal-heavy the neurons are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from phasetrack.measures import heaviness
+from phasetrack.tracking.probes.base import Measurement, Probe
+from phasetrack.tracking.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class HeavinessProbe(Probe):
+    """zeta*, heavy mass, and the signal share with its chance level and control (theory.md 3).
+
+    Args:
+        H: the paper's H in needed_zeta.
+    """
+
+    H: float = 0.0
+    name: str = "heaviness"
+    needs: frozenset[str] = frozenset()
+
+    def measure(self, snapshot: Snapshot) -> Measurement:
+        """Return the readings of each state."""
+        neurons = snapshot.neurons
+        needed = needed_zeta(snapshot, self.H)
+        control = snapshot.control.square().sum(dim=(-2, -1)) / neurons.mass.sum(dim=-1)
+        return {
+            "heaviness/zeta_star": heaviness.certificate_of(neurons, self.H, needed),
+            "heaviness/heavy_mass": heaviness.heavy_mass_of(neurons, self.H, needed=needed),
+            "heaviness/signal_share": heaviness.signal_share_of(neurons),
+            "heaviness/chance": snapshot.geometry.chance,
+            "heaviness/control": control,
+            "neurons/log10_needed_zeta": needed.log10(),
+            "neurons/signal": neurons.sig,
+            "neurons/perp": neurons.perp,
+            "neurons/second_layer": neurons.second_layer,
+        }
+
+
+def needed_zeta(snapshot: Snapshot, H: float) -> Tensor:
+    """Return `heaviness.needed_zeta` of each neuron, (K, p), computed once for all probes."""
+    return snapshot.once(lambda: heaviness.needed_zeta_of(snapshot.neurons, H), f"needed zeta {H}")

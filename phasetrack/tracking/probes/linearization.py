@@ -1,0 +1,64 @@
+"""How far the loss is from its first-order approximation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from phasetrack.measures.linearization import errors_of, gradient_error
+from phasetrack.model.formula import FrozenLayers
+from phasetrack.model.losses import pointwise
+from phasetrack.tracking.batch import Batch
+from phasetrack.tracking.probes.base import Measurement, Reading
+from phasetrack.tracking.snapshot import Snapshot
+
+LAYERS = ("first", "second")
+
+
+def linearization(snapshot: Snapshot) -> Measurement:
+    """Read value error and slope drift of the loss's first-order approximation (theory.md 5)."""
+    assert snapshot.batch is not None
+    value_error, slope_drift = errors_of(snapshot.batch.first_order)
+    return {
+        "linearization/value_error": value_error,
+        "linearization/slope_drift": slope_drift,
+    }
+
+
+def gradient_errors(snapshot: Snapshot) -> Measurement:
+    """Read |grad L - grad L_0| / |grad L_0| of each layer, by two backward passes (theory.md 5)."""
+    names = [f"linearization/gradient_error_{layer}" for layer in LAYERS]
+    if snapshot.formula.submodule:
+        nothing = Reading.undefined("the gradient error is that of a whole two-layer model")
+        return dict.fromkeys(names, nothing)
+    rows = []
+    for state in snapshot.states():
+        assert state.view is not None and state.batch is not None
+        exact, linear = _gradients(state.view, state.batch)
+        rows.append(torch.stack(gradient_error(exact, linear)))
+    return dict(zip(names, torch.stack(rows, dim=-1), strict=True))
+
+
+def _gradients(
+    view: FrozenLayers, batch: Batch
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return the gradient of L, and that of its linearisation L_0, by both layers."""
+    W, A = view.W.clone().requires_grad_(True), view.A.clone().requires_grad_(True)
+    network = FrozenLayers(view.formula, W, A, view.bias, view.head_bias)
+    (pieces,) = batch.inputs
+    sizes = [len(piece) for piece in pieces]
+    targets = batch.targets.to(W.device, W.dtype if batch.targets.is_floating_point() else None)
+    slopes = batch.first_order.start_slopes.to(W)
+    exact = (torch.zeros_like(W), torch.zeros_like(A))
+    linear = (torch.zeros_like(W), torch.zeros_like(A))
+    parts = zip(pieces, torch.split(targets, sizes), torch.split(slopes, sizes), strict=True)
+    with torch.enable_grad():
+        for inputs, target, slope in parts:
+            outputs = network.outputs(inputs.to(W))
+            losses = pointwise(batch.loss)(outputs, target).sum()
+            first_order = (slope * outputs).sum()
+            for totals, value in ((exact, losses), (linear, first_order)):
+                found = torch.autograd.grad(value, (W, A), retain_graph=value is losses)
+                for total, part in zip(totals, found, strict=True):
+                    total.add_(part)
+    return exact, linear

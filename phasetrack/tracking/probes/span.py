@@ -1,0 +1,64 @@
+"""The signal span that the network shows, compared with the declared one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from phasetrack.measures.signal_span import discover
+from phasetrack.model.formula import FrozenLayers
+from phasetrack.tracking.probes.base import Measurement, Probe, Reading
+from phasetrack.tracking.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class SpanProbe(Probe):
+    """The signal span that the network shows at each recorded step (`signal_span.discover`).
+
+    Costs a few passes over the sample and an eigenvalue problem of size d per recorded step.
+
+    Args:
+        inputs: a sample to evaluate the network on, (m, d).
+        labels: its labels, (m,).
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    name: str = "span"
+    needs: frozenset[str] = frozenset({"weights"})
+
+    def measure(self, snapshot: Snapshot) -> Measurement:
+        """Return dimension, gap, agreement of halves with its chance level, accuracy and verdict.
+
+        ``span/trustworthy`` is 1 or 0; ``span/angle`` is the largest principal angle, in degrees, to
+        the declared span.
+        """
+        if snapshot.formula.heads > 2:
+            return {"span/trustworthy": Reading.undefined("the span is discovered for two classes")}
+        rows = [self._row(snapshot, state.view) for state in snapshot.states()]
+        return {
+            name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in rows[0]
+        }
+
+    def _row(self, snapshot: Snapshot, view: FrozenLayers | None) -> dict[str, float]:
+        assert view is not None
+
+        def output(inputs: Tensor) -> Tensor:
+            parts = (view.W, view.A, view.bias, view.head_bias)
+            like = (None if part is None else part.to(inputs) for part in parts)
+            values = FrozenLayers(view.formula, *like).outputs(inputs)  # type: ignore[arg-type]
+            return values if values.ndim == 1 else values[:, 1] - values[:, 0]
+
+        found = discover(self.inputs, self.labels, output)
+        return {
+            "span/dim": float(found.dim),
+            "span/gap": found.gap,
+            "span/stability": found.stability,
+            "span/chance": found.chance,
+            "span/accuracy": found.accuracy,
+            "span/majority": found.majority,
+            "span/trustworthy": float(found.trustworthy),
+            "span/angle": float(found.angles_to(snapshot.geometry.basis).amax()),
+        }
