@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,15 +27,15 @@ class Batch:
         targets: targets as the loss takes them, float64 or int64, (K, m) or (K, m, n).
         clusters: index of each sample's cluster, int64 (K, m).
         loss: the loss on the host, of (outputs, targets).
-        inputs: for each state references to its micro-batches' inputs, (m_i, d) each, on their
-            device; empty unless a probe needs them.
+        inputs: for each state a tuple of references to its micro-batches' inputs, (m_i, d) each, on
+            their device; empty unless a probe needs them.
     """
 
     outputs: Tensor
     targets: Tensor
     clusters: Tensor
     loss: Loss
-    inputs: tuple[tuple[Tensor, ...], ...] = ()
+    inputs: Sequence[Any] = ()
 
     def row(self, index: int) -> Batch:
         """Return the batch of one state, without the leading dimension."""
@@ -42,7 +44,7 @@ class Batch:
             self.targets[index],
             self.clusters[index],
             self.loss,
-            self.inputs[index : index + 1],
+            self.inputs[index] if self.inputs else (),
         )
 
     @property

@@ -223,8 +223,6 @@ class Tracker:
 
     def _write(self) -> None:
         """Give the sinks every record that they do not have yet."""
-        if self._emitting:  # a sink that reads its tracker
-            return
         self._emitting = True  # stays so if a step's writing is broken off
         while (record := self._recorder.next_record()) is not None:
             if self._sinks.sinks:

@@ -110,7 +110,7 @@ def test_training_is_unchanged():
 def test_what_is_missing_is_said():
     model, optimizer, loss = setting()
     options = {"layers": NAMES, "geometry": GEOMETRY, "loss": loss}
-    with pytest.raises(ExpectedError, match="say with readout= which directions are measured"):
+    with pytest.raises(ExpectedError, match="pass readout= with the directions to measure"):
         attach(model, optimizer, **options)
     with pytest.raises(
         ExpectedError, match=r"readout: expected shape \(8,\) or \(n, 8\).*got \(3,\)"

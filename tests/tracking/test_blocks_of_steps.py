@@ -15,9 +15,8 @@ from torch import nn
 
 from phasetrack import ExpectedError, LogisticLoss, TwoLayerNet, attach
 from phasetrack.tasks import XOR
-from phasetrack.tracking import capture
-from phasetrack.tracking import tracker as tracking
-from phasetrack.tracking.probes.default import default_probes
+from phasetrack.tracking import capture, snapshot_queue
+from phasetrack.tracking.probes.default import Probe, default_probes
 from phasetrack.tracking.tracker import TrackingWarning
 
 D, P = 10, 33
@@ -62,7 +61,7 @@ def follow(objects, **options):
 @pytest.fixture(autouse=True)
 def unhurried(monkeypatch):
     """Blocks end where they are full, not with the clock."""
-    monkeypatch.setattr(tracking, "LATEST", 1e9)
+    monkeypatch.setattr(snapshot_queue, "LATEST", 1e9)
     monkeypatch.setattr(
         "phasetrack.display.tensorboard.sink.TensorBoardSink._write_figure", lambda *_: 0
     )
@@ -138,7 +137,7 @@ def test_records_lag_by_less_than_a_block_and_none_is_lost():
 
 
 def test_a_slow_loop_is_measured_at_each_step(monkeypatch):
-    monkeypatch.setattr(tracking, "LATEST", 0.0)
+    monkeypatch.setattr(snapshot_queue, "LATEST", 0.0)
     sink, objects = Counting(), plain()
     with follow(objects, sinks=[sink], block=8):
         for step in range(5):
@@ -150,13 +149,18 @@ def test_a_slow_loop_is_measured_at_each_step(monkeypatch):
 @pytest.mark.parametrize(
     "name", ["history", "phase", "reason", "boundaries", "transitions", "alerts", "undefined"]
 )
-def test_looking_at_the_tracker_measures_what_is_pending(name):
+def test_reading_the_tracker_measures_and_writes_nothing(name, tmp_path):
     sink, objects = Counting(), plain()
-    with follow(objects, sinks=[sink], block=32) as tracker:
+    with follow(objects, sinks=[sink], logdir=tmp_path, block=32) as tracker:
         train(objects, 5)
         assert len(sink.given) == 1  # the first alone: nothing comes before it
+        before = (tmp_path / "history.jsonl").read_bytes()
         getattr(tracker, name)
-        assert len(sink.given) == 5
+        assert len(tracker._recorder.queue) == 0  # measured
+        assert tracker.history.steps.tolist() == list(range(5))
+        assert len(sink.given) == 1 and (tmp_path / "history.jsonl").read_bytes() == before
+        tracker.sync()
+        assert [record for _, record in sink.given] == list(range(5))
 
 
 @pytest.mark.parametrize(
@@ -190,29 +194,28 @@ def test_large_networks_are_not_gathered():
     assert [now - record for now, record in sink.given] == [0] * 4
 
 
-class AtFault:
-    """A probe of blocks that cannot read one step."""
+class AtFault(Probe):
+    """A probe of stacks that cannot read one step."""
 
-    name, needs = "at fault", frozenset()
-
-    def measure_block(self, block):
-        if any(snapshot.step == 5 for snapshot in block.snapshots):
-            raise ValueError("step 5")
-        return {"mine/step": torch.tensor([float(s.step) for s in block.snapshots])}
+    name = "at fault"
 
     def measure(self, snapshot):
-        raise NotImplementedError
+        if 5 in snapshot.steps:
+            raise ValueError("step 5")
+        return {"mine/step": torch.tensor([float(step) for step in snapshot.steps])}
 
 
-@pytest.mark.parametrize("block", [1, 3, 8])
-def test_a_probe_that_fails_at_one_step_has_read_those_before(block):
+@pytest.mark.parametrize("block, read", [(1, 5), (3, 4), (8, 4)])
+def test_a_probe_that_fails_costs_its_own_readings_from_that_stack_on(block, read):
     objects = plain()
     with pytest.warns(TrackingWarning, match="at fault failed.*step 5") as caught:  # noqa: SIM117
         with follow(objects, probes=[AtFault(), *default_probes()], block=block) as tracker:
             train(objects, 12)
     assert len(caught) == 1
-    assert tracker.history["mine/step"][:5].tolist() == [0, 1, 2, 3, 4]
+    own = tracker.history["mine/step"]
+    assert own[:read].tolist() == list(range(read)) and np.isnan(own[read:]).all()
     assert tracker.history.steps.tolist() == list(range(12))
+    assert np.isfinite(tracker.history["loss/train"]).all()
 
 
 def test_an_interruption_loses_no_step_that_was_taken():
@@ -237,9 +240,9 @@ def test_an_interruption_loses_no_step_that_was_taken():
 SCRIPT = """
     import sys, torch
     from phasetrack import LogisticLoss, TwoLayerNet, attach
-    from phasetrack.tracking import tracker as tracking
+    from phasetrack.tracking import snapshot_queue
     from phasetrack.tasks import XOR
-    tracking.LATEST = 1e9
+    snapshot_queue.LATEST = 1e9
     def train():
         net, loss = TwoLayerNet(8, 4), LogisticLoss()
         optimizer = torch.optim.SGD(net.parameters(), lr=1.0)

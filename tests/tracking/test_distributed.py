@@ -42,7 +42,7 @@ def worker(rank, world, port, folder):
         train(model, rank, world, f"{folder}/shared")
         optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
         options = {"loss": LogisticLoss(), "geometry": TASK.geometry}
-        with pytest.raises(ExpectedError, match="probes: expected none that needs inputs"):
+        with pytest.raises(ExpectedError, match="probes: A probe needs the inputs"):
             attach(model, optimizer, probes=default_probes(gradients=True), **options)
         mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (world,))
         sharded = TwoLayerNet(8, 16, seed=0)

@@ -1,4 +1,4 @@
-"""The rates of two layers, as the optimizer has them when it is asked."""
+"""StepCounter: steps and their lengths, as the optimizer has them when it is asked."""
 
 import pytest
 import torch
@@ -6,15 +6,15 @@ import torch
 from phasetrack import TwoLayerNet
 from phasetrack.model.two_layer_view import TwoLayerView
 from phasetrack.tracking.snapshot import StepSizes
-from phasetrack.tracking.step_counter import Pacing
+from phasetrack.tracking.step_counter import StepCounter
 
 NET = TwoLayerNet(4, 3)
 
 
-def pacing(optimizer, scale, net=NET):
-    rates = Pacing(optimizer, TwoLayerView.of(net))
-    rates.settle(scale)
-    return rates
+def counter(optimizer, scale, net=NET):
+    counted = StepCounter(optimizer, TwoLayerView.of(net))
+    counted.scale = scale
+    return counted
 
 
 def groups(first, second, **options):
@@ -26,74 +26,73 @@ def groups(first, second, **options):
 
 
 def test_each_layer_has_the_rate_of_its_group():
-    assert pacing(groups(0.5, 2.0), 0.1).sizes() == StepSizes(0.05, 0.2, plain=True)
-    assert pacing(groups(0.5, 2.0), None).eta() == 2.0
+    assert counter(groups(0.5, 2.0), 0.1).sizes() == StepSizes(0.05, 0.2, plain=True)
+    assert counter(groups(0.5, 2.0), None).sizes().eta == 2.0
 
 
 @pytest.mark.parametrize("options", [{"momentum": 0.9}, {"weight_decay": 0.1}], ids=str)
-def test_what_is_not_plain_sgd_is_said(options):
-    assert not pacing(groups(1.0, 1.0, **options), 1.0).sizes().plain
-    assert not pacing(torch.optim.Adam(NET.parameters()), 1.0).sizes().plain
+def test_optimizers_other_than_plain_sgd_are_flagged(options):
+    assert not counter(groups(1.0, 1.0, **options), 1.0).sizes().plain
+    assert not counter(torch.optim.Adam(NET.parameters()), 1.0).sizes().plain
 
 
-def test_a_layer_that_is_not_trained_does_not_move():
+def test_untrained_layer_does_not_move():
     first, _ = NET.parameters()
-    rates = pacing(torch.optim.SGD([first], lr=0.5), 1.0)
-    assert rates.sizes() == StepSizes(0.5, 0.0, plain=True) and rates.eta() == 0.5
+    sizes = counter(torch.optim.SGD([first], lr=0.5), 1.0).sizes()
+    assert sizes == StepSizes(0.5, 0.0, plain=True) and sizes.eta == 0.5
 
 
-def test_every_change_is_seen_at_once():
+def test_every_change_of_the_groups_is_seen_at_once():
     net = TwoLayerNet(4, 3)
     first, second = net.parameters()
     optimizer = torch.optim.SGD([first], lr=0.5)
-    rates = pacing(optimizer, 1.0, net)
-    assert rates.eta() == rates.eta() == 0.5
+    counted = counter(optimizer, 1.0, net)
+
+    def eta():
+        return counted.sizes().eta
+
+    assert eta() == 0.5
     optimizer.add_param_group({"params": [second], "lr": 3.0})
-    assert rates.eta() == rates.eta() == 3.0
-    rates.settle(0.1)
-    assert rates.eta() == pytest.approx(0.3)
-    rates.settle(1.0)
+    assert eta() == 3.0
+    counted.scale = 0.1
+    assert eta() == pytest.approx(0.3)
+    counted.scale = 1.0
     second.requires_grad_(False)
-    assert rates.eta() == 0.5
+    assert eta() == 0.5
     second.requires_grad_(True)
-    assert rates.eta() == 3.0
+    assert eta() == 3.0
     optimizer.param_groups[1]["lr"] = torch.tensor(4.0)
-    assert rates.eta() == 4.0
+    assert eta() == 4.0
     optimizer.param_groups[1]["lr"].mul_(2)
-    assert rates.eta() == 8.0
+    assert eta() == 8.0
     optimizer.param_groups[1]["lr"] = 1
-    assert rates.eta() == rates.eta() == 1.0
+    assert eta() == 1.0
     optimizer.param_groups.reverse()
     optimizer.param_groups[0]["lr"] = 2.0
-    assert rates.eta() == rates.eta() == 2.0
+    assert eta() == 2.0
     del optimizer.param_groups[1]  # that of the first layer
-    assert rates.sizes() == StepSizes(0.0, 2.0, plain=True) and rates.eta() == 2.0
+    assert counted.sizes() == StepSizes(0.0, 2.0, plain=True)
     state = optimizer.state_dict()
     state["param_groups"][0]["lr"] = 7.0
     optimizer.load_state_dict(state)
-    assert rates.eta() == 7.0
+    assert eta() == 7.0
 
 
 def test_steps_are_counted_with_the_rates_that_they_had():
-    net, woken = TwoLayerNet(4, 3), []
+    net = TwoLayerNet(4, 3)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
-    rates = Pacing(optimizer, TwoLayerView.of(net), lambda: woken.append(rates.step))
-    rates.settle(1.0)
-    rates.due = 3
-    optimizer.register_step_post_hook(rates.count)
+    counted = counter(optimizer, 1.0, net)
     for lr in (0.5, 0.5, 2.0, 0.25):
         optimizer.param_groups[0]["lr"] = lr
-        optimizer.step()
-    assert (rates.step, rates.time, woken) == (4, 3.25, [3, 4])
+        counted.count()
+    assert (counted.step, counted.time) == (4, 3.25)
 
 
-def test_who_watches_a_step_counts_it():
-    net, woken = TwoLayerNet(4, 3), []
+def test_step_without_a_rate_is_counted_all_the_same():
+    net = TwoLayerNet(4, 3)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
-    rates = Pacing(optimizer, TwoLayerView.of(net), lambda: woken.append(rates.step))
-    optimizer.register_step_post_hook(rates.count)
-    rates.watched = True
-    optimizer.step()
-    assert (rates.step, rates.time, woken) == (0, 0.0, [0])
-    rates.add(0.25)
-    assert (rates.step, rates.time) == (1, 0.25)
+    counted = counter(optimizer, 1.0, net)
+    del optimizer.param_groups[0]["lr"]
+    with pytest.raises(KeyError):
+        counted.count()
+    assert counted.step == 1

@@ -45,13 +45,12 @@ def _gradients(
     """Return the gradient of L, and that of its linearisation L_0, by both layers."""
     W, A = view.W.clone().requires_grad_(True), view.A.clone().requires_grad_(True)
     network = FrozenLayers(view.formula, W, A, view.bias, view.head_bias)
-    (pieces,) = batch.inputs
-    sizes = [len(piece) for piece in pieces]
+    sizes = [len(piece) for piece in batch.inputs]
     targets = batch.targets.to(W.device, W.dtype if batch.targets.is_floating_point() else None)
     slopes = batch.first_order.start_slopes.to(W)
     exact = (torch.zeros_like(W), torch.zeros_like(A))
     linear = (torch.zeros_like(W), torch.zeros_like(A))
-    parts = zip(pieces, torch.split(targets, sizes), torch.split(slopes, sizes), strict=True)
+    parts = zip(batch.inputs, torch.split(targets, sizes), torch.split(slopes, sizes), strict=True)
     with torch.enable_grad():
         for inputs, target, slope in parts:
             outputs = network.outputs(inputs.to(W))
