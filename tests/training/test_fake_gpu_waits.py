@@ -6,11 +6,11 @@ from helpers.fake_gpu import GPU, PretendedGPU, pretended_graph
 from helpers.gpu_runs import BATCH, CPU, D, assert_alike, canonical, taken, users
 from torch import nn
 
-import phasetrack.tracking.tracker as tracking
 from phasetrack import RunSettings, attach
 from phasetrack.tasks import philox as bits
 from phasetrack.tasks.registry import TASKS, make_task
-from phasetrack.tracking.snapshot import Snapshot
+from phasetrack.tracking import snapshot_queue, tracker_state
+from phasetrack.tracking.probes.base import Probe
 from phasetrack.training import cuda_graph as graphed
 from phasetrack.training.matmul import DEFAULT, Matmul
 from phasetrack.training.run import _chosen_matmul
@@ -21,7 +21,7 @@ PIECES = pytest.mark.parametrize("pieces", [1, 2], ids=["graph", "call by call"]
 @pytest.fixture(autouse=True)
 def unhurried(monkeypatch):
     """Blocks end where they are full, not with the clock."""
-    monkeypatch.setattr(tracking, "LATEST", 1e9)
+    monkeypatch.setattr(snapshot_queue, "LATEST", 1e9)
 
 
 @pytest.fixture
@@ -148,10 +148,18 @@ def test_a_block_of_a_larger_network_waits_once_a_recorded_step(gpu):
 
 def test_a_state_from_the_gpu_is_one_of_the_host(gpu):
     snapshots = []
-    run = canonical(GPU, probes=[lambda snapshot: snapshots.append(snapshot) or {}])
-    taken(run, 2).phase  # noqa: B018
-    one = snapshots[0]
-    kept = Snapshot.of_state(one.state_dict(), one.view, one.geometry, one.loss)
+
+    class Keep(Probe):
+        name = "keep"
+
+        def measure(self, snapshot):
+            snapshots.append(snapshot)
+            return {}
+
+    tracker = taken(canonical(GPU, probes=[Keep()]), 2)
+    one = tracker.phase and snapshots[0]
+    saved = tracker_state._snapshot_state(one)
+    kept = tracker_state._snapshot_from(saved, tracker.view, one.geometry, one.loss)
     assert kept.layers.perp.device == CPU
     assert torch.equal(kept.neurons.coordinates, one.neurons.coordinates)
 

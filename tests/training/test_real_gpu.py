@@ -12,10 +12,10 @@ from helpers.gpu_runs import BATCH, CPU, WIDTH, D, assert_alike, canonical, take
 from helpers.torch_settings import float32_rounding
 from torch import nn
 
-import phasetrack.tracking.tracker as tracking
 from phasetrack import ClusterGeometry, RunSettings, TwoLayerNet, attach, read_run, resume, train
 from phasetrack.tasks import XOR
 from phasetrack.tasks.registry import TASKS, make_task
+from phasetrack.tracking import snapshot_queue
 from phasetrack.tracking.probes.default import SpanProbe, default_probes
 from phasetrack.tracking.probes.held_out import HeldOutProbe
 from phasetrack.training import step as stepping
@@ -32,7 +32,7 @@ TASK = XOR(D)
 @pytest.fixture(autouse=True)
 def unhurried(monkeypatch):
     """Blocks end where they are full, not with the clock."""
-    monkeypatch.setattr(tracking, "LATEST", 1e9)
+    monkeypatch.setattr(snapshot_queue, "LATEST", 1e9)
 
 
 @contextmanager
