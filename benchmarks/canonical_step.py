@@ -25,7 +25,7 @@ from phasetrack import LogisticLoss, RunSettings, TwoLayerNet, attach
 from phasetrack.model.network import FusedTwoLayerNet
 from phasetrack.tasks import XOR
 from phasetrack.training.matmul import AUTO, DEFAULT, Matmul, chosen_matmul
-from phasetrack.training.run import settled, with_micro_batch
+from phasetrack.training.placement import resolve_settings, with_micro_batch
 from phasetrack.training.step import stepper
 
 CPU = torch.device("cpu")
@@ -98,7 +98,7 @@ def canonical(
 
 def measure(d: int, width: int, batch: int, rounds: int, logdir: Path) -> list[Row]:
     given = RunSettings(d=d, width=width, batch=batch, eta=ETA)
-    settings, matmul = settled(given, CPU)
+    settings, matmul = resolve_settings(given, CPU)
     floats = with_micro_batch(given, CPU)
     anything = chosen_matmul(AUTO, floats.piece, width, d)  # for inputs that are no signs, too
     paths = dict.fromkeys(("floor", "plain"), anything.path)

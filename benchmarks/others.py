@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from phasetrack import RunSettings
 from phasetrack.model.network import FusedTwoLayerNet
-from phasetrack.training.run import settled
+from phasetrack.training.placement import resolve_settings
 
 WIDTH = 512
 Step = Callable[[], object]
@@ -116,7 +116,7 @@ def cockpit_economy(d: int, batch: int, _: Path, __: ExitStack) -> Step:
 
 
 def own_step(d: int, batch: int, folder: Path, _: ExitStack) -> Step:
-    settings, matmul = settled(RunSettings(d=d, width=WIDTH, batch=batch, eta=ETA), CPU)
+    settings, matmul = resolve_settings(RunSettings(d=d, width=WIDTH, batch=batch, eta=ETA), CPU)
     return canonical(settings, FusedTwoLayerNet, matmul, folder / "phasetrack")
 
 

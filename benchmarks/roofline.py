@@ -30,7 +30,7 @@ from phasetrack import RunSettings
 from phasetrack.model.network import FusedTwoLayerNet
 from phasetrack.training.matmul import AUTO, DEFAULT, Matmul, chosen_matmul
 from phasetrack.training.memory import keep_freed
-from phasetrack.training.run import with_micro_batch
+from phasetrack.training.placement import with_micro_batch
 from phasetrack.training.step import stepper, take_step
 
 SIZES = ["512,512,2048", "512,512,8192", "64,128,256"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from phasetrack.errors import ExpectedError
+from phasetrack.errors import ExpectedError, check_int
 from phasetrack.model.geometry import Activation, ClusterGeometry
 from phasetrack.model.losses import Loss
 from phasetrack.model.two_layer_view import TwoLayerView
@@ -120,11 +120,13 @@ def attach(
             "snapshots", "No logdir is given to save weights in.", "Pass logdir= as well."
         )
     schedule = None if snapshots is None else as_schedule(snapshots, "snapshots")
+    view = TwoLayerView.of(model, layers, scale=scale, activation=activation, readout=readout)
+    _check_geometry(view, geometry)
     tracker = Tracker(
         model,
         optimizer,
         loss,
-        TwoLayerView.of(model, layers, scale=scale, activation=activation, readout=readout),
+        view,
         geometry,
         schedule=as_schedule(every),
         probes=_probes(probes, forecast),
@@ -133,7 +135,7 @@ def attach(
         forecast=forecast,
         on_transition=on_transition,
         on_alert=on_alert,
-        block=block,
+        block=check_int("block", block, minimum=1),
         strict=strict,
     )
     # files come last: a mistake in the other arguments leaves none behind
@@ -144,6 +146,25 @@ def attach(
         tracker.detach()
         raise
     return tracker
+
+
+def _check_geometry(view: TwoLayerView, geometry: ClusterGeometry) -> None:
+    inputs, classes = view.W.shape[1], max(view.heads, 2)
+    if inputs != geometry.dim:
+        raise ExpectedError(
+            "geometry",
+            f"{geometry} has centres in R^{geometry.dim}, and {view.names[0]} takes {inputs} inputs.",
+            f"Pass centres in R^{inputs}.",
+        )
+    if classes != geometry.class_count:
+        raise ExpectedError(
+            "geometry",
+            f"The geometry has labels of {geometry.class_count} classes, and {view.names[1]} "
+            f"distinguishes {classes}.",
+            "For a block in a larger network, pass readout= with the directions to measure."
+            if view.directions is None
+            else f"Pass labels of {classes} classes.",
+        )
 
 
 def _probes(

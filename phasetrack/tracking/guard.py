@@ -60,7 +60,3 @@ class FailureGuard:
 def warn(line: object) -> None:
     """Warn in the name of phasetrack."""
     warnings.warn(f"phasetrack: {line}", TrackingWarning, stacklevel=3)
-
-
-# The name under which training/run.py imports it until it uses `warn`.
-say = warn

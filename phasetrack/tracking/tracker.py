@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, nn
 
-from phasetrack.errors import ExpectedError, check_int
+from phasetrack.errors import ExpectedError
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.losses import Loss
 from phasetrack.model.two_layer_view import TwoLayerView
-from phasetrack.phases.classifier import Alert, Boundary, Phase, Thresholds, Transition
-from phasetrack.phases.history import History
+from phasetrack.phases.classifier import Alert, Transition
 from phasetrack.phases.run_labels import RunLabels
 from phasetrack.storage.history_sink import HISTORY
 from phasetrack.storage.sink import Sink
 from phasetrack.storage.weight_store import WeightStore
 from phasetrack.tracking.capture import Capture
+from phasetrack.tracking.findings import Findings
 from phasetrack.tracking.guard import FailureGuard, warn
 from phasetrack.tracking.guard import TrackingWarning as TrackingWarning  # where users find it
 from phasetrack.tracking.history_buffer import HistoryBuffer
@@ -40,11 +40,8 @@ if TYPE_CHECKING:
     from phasetrack.theory.forecast import Forecast
 
 
-class Tracker:
-    """A model under observation; `attach` makes it.
-
-    Reading any attribute measures the snapshots that wait, and writes no file.
-    """
+class Tracker(Findings):
+    """A model under observation; `attach` makes it."""
 
     def __init__(
         self,
@@ -64,8 +61,6 @@ class Tracker:
         block: int = MAX_STACK,
         strict: bool = False,
     ) -> None:
-        check_int("block", block, minimum=1)
-        _check_geometry(view, geometry)
         self._on_transition, self._on_alert = on_transition, on_alert
         self._loss, self._closed, self._emitting = loss, False, False
         self._noted: tuple[str, ...] = ()
@@ -75,9 +70,8 @@ class Tracker:
         self._guard = FailureGuard(strict)
         # someone waits for each step's readings, or reads the layers as they are at that step
         at_once = strict or bool(on_transition or on_alert) or any(map(_reads_one_state, probes))
-        self._recorder = Recorder(
-            probes, labels, self._guard, SnapshotQueue(1 if at_once else block), forecast
-        )
+        queue = SnapshotQueue(1 if at_once else block)
+        super().__init__(Recorder(probes, labels, self._guard, queue, forecast))
         self._sinks = SinkGroup(sinks, self._guard, before_history_lost=lambda: self.history)
         wants_weights = any("weights" in probe.needs for probe in probes)
         self._capture = Capture(
@@ -95,73 +89,10 @@ class Tracker:
         self._at_exit = partial(_write_at_exit, weakref.ref(self))
         atexit.register(self._at_exit)
 
-    # --- what was found ----------------------------------------------------------------------
-
-    @property
-    def history(self) -> History:
-        """Every recorded step, as columns.
-
-        In memory from the first access on, at 8 bytes per reading; until then a run with a `logdir`
-        leaves its records to ``history.jsonl``.
-        """
-        self._measure()
-        buffer = self._recorder.history
-        try:
-            return buffer.load_all()
-        except (ExpectedError, OSError) as error:
-            if self._guard.strict:
-                raise
-            rest = buffer.release_source()
-            lost = f"the history file cannot be read; only the last records are left ({error})"
-            self._guard.report("history", lost)
-            return rest
-
-    @property
-    def labels(self) -> RunLabels:
-        """Phase, boundaries, transitions and alerts so far."""
-        self._measure()
-        return self._recorder.labels
-
-    @property
-    def phase(self) -> Phase:
-        """The label of the last recorded step."""
-        return self.labels.phase
-
-    @property
-    def reason(self) -> str:
-        """Why that label is UNDETERMINED; empty otherwise."""
-        return self.labels.reason
-
-    @property
-    def boundaries(self) -> list[Boundary]:
-        """Boundaries detected so far."""
-        return self.labels.boundaries
-
-    @property
-    def transitions(self) -> list[Transition]:
-        """Changes of label so far."""
-        return self.labels.transitions
-
-    @property
-    def alerts(self) -> list[Alert]:
-        """Failure signatures so far."""
-        return self.labels.alerts
-
-    @property
-    def undefined(self) -> dict[str, str]:
-        """Metric or probe name to the first reason why it could not be read."""
-        self._measure()
-        return self._guard.reasons
-
     @property
     def view(self) -> TwoLayerView:
         """The two layers as they were found."""
         return self._capture.view
-
-    @property
-    def thresholds(self) -> Thresholds:
-        """The thresholds of the labels."""
-        return self._recorder.labels.thresholds
 
     @property
     def step(self) -> int:
@@ -176,7 +107,7 @@ class Tracker:
 
     def summary(self) -> dict[str, Any]:
         """Return the contents of ``summary.json``: phase, boundaries, alerts, final readings, forecast."""
-        return self._recorder.summary(self.history, self.step)
+        return self.summary_at(self.step)
 
     # --- in training -------------------------------------------------------------------------
 
@@ -418,25 +349,6 @@ def _write_rest(tracker: Tracker) -> None:
     if os.getpid() == tracker._owner:
         tracker._measure()
         tracker._write()
-
-
-def _check_geometry(view: TwoLayerView, geometry: ClusterGeometry) -> None:
-    inputs, classes = view.W.shape[1], max(view.heads, 2)
-    if inputs != geometry.dim:
-        raise ExpectedError(
-            "geometry",
-            f"{geometry} has centres in R^{geometry.dim}, and {view.names[0]} takes {inputs} inputs.",
-            f"Pass centres in R^{inputs}.",
-        )
-    if classes != geometry.class_count:
-        raise ExpectedError(
-            "geometry",
-            f"The geometry has labels of {geometry.class_count} classes, and {view.names[1]} "
-            f"distinguishes {classes}.",
-            "For a block in a larger network, pass readout= with the directions to measure."
-            if view.directions is None
-            else f"Pass labels of {classes} classes.",
-        )
 
 
 def _reads_one_state(probe: Probe) -> bool:

@@ -22,12 +22,11 @@ from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.losses import LogisticLoss
 from phasetrack.model.network import TwoLayerNet
 from phasetrack.model.two_layer_view import TwoLayerView
-from phasetrack.phases.classifier import Alert, Phase, Thresholds
 from phasetrack.phases.history import History
-from phasetrack.phases.run_labels import RunLabels
 from phasetrack.tasks.registry import make_task
 from phasetrack.theory.forecast import Forecast
 from phasetrack.theory.settings import RunSettings
+from phasetrack.tracking.findings import Findings
 from phasetrack.tracking.guard import FailureGuard
 from phasetrack.tracking.probes.default import default_probes
 from phasetrack.tracking.probes.forecast import ForecastProbe
@@ -43,7 +42,7 @@ from phasetrack.training.memory import (
     host_memory,
     micro_batch,
 )
-from phasetrack.training.run import _checked_device
+from phasetrack.training.placement import check_device
 from phasetrack.training.stopping import LOOK_EVERY, End
 
 # What members have in common; in everything else they may differ.
@@ -101,7 +100,7 @@ def train_together(
         [3, 3, 3, 3]
     """
     _check_alike(settings)
-    where = _checked_device(device)
+    where = check_device(device)
     predicted = [None] * len(settings) if forecasts is None else list(forecasts)
     if len(predicted) != len(settings):
         raise expected_error("forecasts", f"one for each of {len(settings)} runs", len(predicted))
@@ -214,7 +213,7 @@ def draw(
     return torch.stack([x for x, _ in both]), torch.stack([y for _, y in both])
 
 
-class _Member:
+class _Member(Findings):
     """One run of the ensemble: its network, as it began, and the recorder of its readings."""
 
     def __init__(
@@ -229,44 +228,24 @@ class _Member:
         eta = settings.eta * settings.width * self.net.scale
         first, second = (eta * (settings.train in ("both", each)) for each in LAYERS)
         self.sizes = StepSizes(first, second, plain=True)
-        self.recorder = Recorder(
+        recorder = Recorder(
             [*default_probes(), *([ForecastProbe(forecast)] if forecast else [])],
             new_labels(settings.thresholds(), settings.escape_steps, forecast),
             FailureGuard(strict=False),
             SnapshotQueue(patience=math.inf),
             forecast,
         )
+        super().__init__(recorder)
         self.end = End(self, settings)
 
     def record(self, snapshot: Snapshot) -> None:
         """Queue a snapshot, and measure the queue once it is full."""
-        if self.recorder.queue.append(snapshot):
+        if self._recorder.queue.append(snapshot):
             self._measure()
 
     def _measure(self) -> None:
-        self.recorder.measure()
-        self.recorder.drop_records()
-
-    @property
-    def labels(self) -> RunLabels:
-        """Phase, boundaries and alerts so far."""
-        self._measure()
-        return self.recorder.labels
-
-    @property
-    def phase(self) -> Phase:
-        """The label of the last recorded step."""
-        return self.labels.phase
-
-    @property
-    def alerts(self) -> list[Alert]:
-        """Failure signatures so far."""
-        return self.labels.alerts
-
-    @property
-    def thresholds(self) -> Thresholds:
-        """The thresholds of the labels."""
-        return self.recorder.labels.thresholds
+        super()._measure()
+        self._recorder.drop_records()
 
     def ended(self, steps: int) -> str:
         """Return why the run is over after so many steps, as `train` does; empty if it goes on."""
@@ -276,13 +255,11 @@ class _Member:
 
     def outcome(self, steps: int, stopped: str, W: Tensor, a: Tensor) -> Outcome:
         """Return the run's history, summary, and network with the weights at its end."""
-        self._measure()
         with torch.no_grad():
             self.net.first.weight.copy_(W)
             self.net.second.weight.copy_(a)
-        history = self.recorder.history.load_all()
-        summary = {**self.recorder.summary(history, steps), "stopped": stopped}
-        return Outcome(self.index, self.settings, history, summary, self.net)
+        summary = {**self.summary_at(steps), "stopped": stopped}
+        return Outcome(self.index, self.settings, self.history, summary, self.net)
 
 
 def _train_group(

@@ -2,64 +2,49 @@
 
 from __future__ import annotations
 
-import copy
-import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
-from phasetrack._version import __version__
-from phasetrack.errors import ExpectedError, check_int, expected_error
+from phasetrack.errors import ExpectedError
 from phasetrack.model.losses import LogisticLoss
 from phasetrack.model.network import FusedTwoLayerNet
-from phasetrack.storage.checkpoint import (
-    CHECKPOINT,
-    CheckpointSchedule,
-    checkpoints,
-    load_checkpoint,
-    save_checkpoint,
-)
-from phasetrack.storage.directory import (
-    CONFIG,
-    SUMMARY,
-    create_run_directory,
-    read_config,
-    recorded_settings,
-    write_json,
-)
+from phasetrack.storage.checkpoint import CHECKPOINT, CheckpointSchedule
+from phasetrack.storage.directory import CONFIG, SUMMARY, create_run_directory, write_json
 from phasetrack.storage.sink import Sink
-from phasetrack.tasks.host_drawn import DrawnTask
-from phasetrack.tasks.registry import make_task
 from phasetrack.theory.forecast import Forecast, predict
 from phasetrack.theory.settings import RunSettings
 from phasetrack.tracking.attach import attach
-from phasetrack.tracking.guard import say
+from phasetrack.tracking.guard import warn
 from phasetrack.tracking.probes.default import default_probes
-from phasetrack.training.distributed import ALONE, Processes, joined
-from phasetrack.training.matmul import AUTO, DEFAULT, DIGITS, Matmul, chosen_matmul
-from phasetrack.training.memory import (
-    DIGITS_PIECE,
-    cached_bytes,
-    host_memory,
-    keep_freed,
-    micro_batch,
+from phasetrack.training.checkpointing import Checkpointing
+from phasetrack.training.distributed import Processes, joined
+from phasetrack.training.fresh_sample import FRESH_STEP, fresh_sample
+from phasetrack.training.matmul import AUTO, Matmul
+from phasetrack.training.placement import (
+    check_placement,
+    choose_matmul,
+    resolve_settings,
+    task_of,
+    torch_threads,
+)
+from phasetrack.training.run_config import (
+    hparams,
+    part,
+    read_recorded,
+    run_config,
+    run_name,
+    warn_of_other_versions,
 )
 from phasetrack.training.step import stepper
 from phasetrack.training.stop_signals import StopSignals
 from phasetrack.training.stopping import LOOK_EVERY, End
 
-# A sample to look back with: enough for two halves to agree on a span (chosen here), and from a step
-# that no training reaches.
-LEAST_SAMPLE, SAMPLE_PER_DIMENSION = 4096, 16
-FRESH_STEP = 2**62
-# Threads that may be asked for (chosen here: beyond every machine), by a config.json from elsewhere too.
-MOST_THREADS = 2**12
+__all__ = ["FRESH_STEP", "fresh_sample", "resume", "run_name", "train"]
+
 # Why a run stops before its last step. Of several processes' reasons the last in this order holds.
 STOPS = ("", "interrupted", "terminated", "fitted", "diverged")
 
@@ -78,8 +63,6 @@ def train(
     checkpoint_seconds: float | None = None,
 ) -> dict[str, Any]:
     """Train the paper's network on a task, probes attached, and write a run directory.
-
-    The process keeps up to 256 MiB of what it has freed from then on (`memory.keep_freed`).
 
     Processes that torchrun started train one run together, each on its part of every batch (see
     `processes.joined`); the first one writes it and knows its readings.
@@ -111,18 +94,18 @@ def train(
     """
     schedule = CheckpointSchedule(checkpoint_steps, checkpoint_seconds)
     saving = {"steps": checkpoint_steps, "seconds": checkpoint_seconds}
-    with joined() as processes:
-        where = processes.agreed(lambda: _prepared(device, threads, settings, processes))
+    with joined() as processes, torch_threads(threads):
+        where = processes.agreed(lambda: check_placement(device, settings, processes))
 
         def begin() -> _Start:
-            chosen, path = settled(settings, where, matmul, processes.count)
+            chosen, path = resolve_settings(settings, where, matmul, processes.count)
             directory = create_run_directory(Path(out), run_name(chosen) if name is None else name)
             try:
                 forecast = predicted or _forecast(chosen)
             except BaseException:
                 directory.rmdir()  # nothing is in it yet
                 raise
-            config = _config(chosen, forecast, device, saving, path, processes.count)
+            config = run_config(chosen, forecast, device, saving, path, processes.count)
             write_json(directory / CONFIG, config)
             return _Start(directory, chosen, path, forecast)
 
@@ -167,31 +150,48 @@ def resume(
     """
     directory = Path(run)
     with joined() as processes:
-        config, settings = processes.decided(lambda: _recorded(directory))
+        config, settings = processes.decided(lambda: read_recorded(directory))
         if checkpoint_steps is None and checkpoint_seconds is None:
-            before = _part(config, "checkpoints")
+            before = part(config, "checkpoints")
             checkpoint_steps, checkpoint_seconds = before.get("steps"), before.get("seconds")
         schedule = CheckpointSchedule(checkpoint_steps, checkpoint_seconds)
-        used = _part(config, "machine")
-        device = str(used.get("device", "cpu")) if device is None else device
-        threads = used.get("threads") if threads is None else threads
-        where = processes.agreed(lambda: _prepared(device, threads, settings, processes))
-        wanted = str(used.get("matmul", AUTO)) if matmul is None else matmul
+        machine = part(config, "machine")
+        device = str(machine.get("device", "cpu")) if device is None else device
+        threads = machine.get("threads") if threads is None else threads
+        wanted = str(machine.get("matmul", AUTO)) if matmul is None else matmul
+        with torch_threads(threads):
+            where = processes.agreed(lambda: check_placement(device, settings, processes))
 
-        def go_on() -> _Start:
-            forecast = predicted or _forecast(settings)
-            _warn_of_other_versions(config)
-            try:
-                path = _chosen_matmul(wanted, settings, where)
-            except ExpectedError as error:
-                if matmul is not None:
-                    raise
-                say(f"the run goes on, but not to the bit as it would have ({error})")
-                path = _chosen_matmul(AUTO, settings, where)
-            return _Start(directory, settings, path, forecast)
+            def begin() -> _Start:
+                forecast = predicted or _forecast(settings)
+                warn_of_other_versions(config)
+                path = _recorded_matmul(wanted, settings, where, asked=matmul is not None)
+                return _Start(directory, settings, path, forecast)
 
-        start = processes.decided(go_on)
-        return _Job(start, where, sinks, processes, resume=True).run(schedule)
+            start = processes.decided(begin)
+            return _Job(start, where, sinks, processes, resume=True).run(schedule)
+
+
+def _forecast(settings: RunSettings) -> Forecast | None:
+    """Return the forecast of a run, where one holds."""
+    return predict(task_of(settings).geometry, settings) if settings.forecastable else None
+
+
+def _recorded_matmul(
+    wanted: str, settings: RunSettings, device: torch.device, *, asked: bool
+) -> Matmul:
+    """Return the path that a run multiplied with; another one where this machine lacks it.
+
+    Raises:
+        ExpectedError: if it is lacking, and the caller `asked` for it.
+    """
+    try:
+        return choose_matmul(wanted, settings, device)
+    except ExpectedError as error:
+        if asked:
+            raise
+        warn(f"the run resumes, and its last bits may differ from the original's ({error})")
+        return choose_matmul(AUTO, settings, device)
 
 
 class _Start(NamedTuple):
@@ -222,11 +222,11 @@ class _Job:
         *,
         resume: bool,
     ) -> None:
-        self._started, self._seconds = time.perf_counter(), 0.0
+        self._started = time.perf_counter()
         directory, settings, self._matmul, predicted = start
         self._directory, self._settings, self._device = directory, settings, device
         self._processes, leads = processes, processes.leads
-        self._task = _task(settings)
+        self._task = task_of(settings)
         net = FusedTwoLayerNet(settings.d, settings.width, theta=settings.theta, seed=settings.seed)
         self._net = net.to(device)
         self._model = processes.joined_model(self._net, device)
@@ -246,21 +246,23 @@ class _Job:
             forecast=predicted if leads else None,
             # the closed form is XOR's; where there is no forecast SADDLE has no yardstick
             escape_steps=settings.escape_steps if settings.forecastable else None,
-            hparams=_hparams(settings),
+            hparams=hparams(settings),
             snapshots=settings.snapshots,
             resume=resume,
         )
         # to look at a loss is to wait for a GPU, and of several processes each knows its part of it
         self._notes = device.type == "cpu" and processes.count == 1
         self._end = End(self._tracker, settings, suspect=resume or not self._notes)
-        self._saved = -1  # the step of the last checkpoint
+        self._checkpoints = Checkpointing(
+            directory, settings, self._net, self._optimizer, self._tracker
+        )
         self._failed: set[str] = set()  # files that could not be written
         if resume:
             try:
                 if leads:
-                    self._take_up()
-                    (directory / SUMMARY).unlink(missing_ok=True)  # it goes on
-                self._follow_first()
+                    self._checkpoints.restore()
+                    (directory / SUMMARY).unlink(missing_ok=True)  # the run is not at its end
+                self._checkpoints.broadcast(processes)
             except BaseException:
                 self._tracker.release()
                 raise
@@ -305,7 +307,11 @@ class _Job:
                 reason = self._reason() if step % LOOK_EVERY == 0 else ""
                 if stopped := self._agreed(reason or signals.received):
                     return stopped
-                if self._processes.leads and schedule.due(step) and step not in (0, self._saved):
+                if (
+                    self._processes.leads
+                    and schedule.due(step)
+                    and step not in (0, self._checkpoints.step)
+                ):
                     self._checkpoint(schedule)
                 loss = take_step(step)
                 if self._notes:
@@ -333,91 +339,10 @@ class _Job:
         schedule.saved(time.perf_counter() - before)
 
     def _save(self) -> None:
-        self._tracker.sync()
-        state = {
-            "step": self._tracker.step,
-            "seconds": self._elapsed(),
-            "settings": _comparable(self._settings),
-            "model": self._net.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "tracker": self._tracker.state_dict(),
-        }
-        save_checkpoint(self._directory, state)
-        self._saved = self._tracker.step
-
-    def _take_up(self) -> None:
-        """Load the last checkpoint that can be used.
-
-        Raises:
-            ExpectedError: if there are some, and none can be.
-        """
-        found = list(checkpoints(self._directory))
-        if not found:
-            self._tracker.start_over()
-            return
-        problems = []
-        for path in found:
-            try:
-                self._load(load_checkpoint(path))
-            except ExpectedError as error:
-                problems.append(f"{path.name}: {error}")
-                continue
-            if problems:
-                line = f"going on from {path.name}, step {self._saved}, for {'; '.join(problems)}"
-                say(line)
-            return
-        mend = "delete the checkpoints to start the run from its beginning"
-        raise expected_error("resume", "a checkpoint to go on from", "; ".join(problems), mend)
-
-    def _load(self, state: Mapping[str, Any]) -> None:
-        """Go back to a checkpoint.
-
-        Raises:
-            ExpectedError: if it is not one of this run.
-        """
-        try:
-            if (found := state["settings"]) != _comparable(self._settings):
-                raise expected_error("resume", f"a checkpoint of the settings in {CONFIG}", found)
-            step, seconds = int(state["step"]), float(state["seconds"])
-            if failed := [name for name in state["tracker"]["off"] if name.startswith("sink:")]:
-                allowed = "a checkpoint of a run whose files are whole"
-                raise expected_error("resume", allowed, f"one after {', '.join(failed)} had failed")
-            before = copy.deepcopy((self._net.state_dict(), self._optimizer.state_dict()))
-            try:
-                self._net.load_state_dict(state["model"])
-                self._optimizer.load_state_dict(state["optimizer"])
-                self._tracker.load_state_dict(state["tracker"])
-            except BaseException:
-                self._net.load_state_dict(before[0])
-                self._optimizer.load_state_dict(before[1])
-                raise
-        except ExpectedError:
-            raise
-        except Exception as error:  # whatever a file that is not ours makes torch raise
-            line = (str(error) or repr(error)).splitlines()[0]
-            raise expected_error("resume", "a checkpoint of such a run", line[:200]) from None
-        self._saved, self._seconds = step, seconds
-
-    def _follow_first(self) -> None:
-        """Give all processes what the first one has loaded: the weights, and which step comes next."""
-        processes = self._processes
-        if processes.count == 1:
-            return
-        processes.copy_first(list(self._net.parameters()))
-        taken = processes.decided(self._taken)
-        if not processes.leads:
-            self._tracker.load_state_dict({**self._tracker.state_dict(), **taken})
-
-    def _taken(self) -> dict[str, Any]:
-        """What another process's tracker needs of ours: steps taken, and the last one recorded."""
-        history, state = self._tracker.history, self._tracker.state_dict()
-        steps = torch.from_numpy(history.steps[-1:])
-        columns = {"phase/id": torch.from_numpy(history["phase/id"][-1:])} if len(steps) else {}
-        last = {"steps": steps, "columns": columns}
-        return {"capture": state["capture"], "history": last, "records": len(steps)}
+        self._checkpoints.save(self._elapsed())
 
     def _elapsed(self) -> float:
-        return self._seconds + time.perf_counter() - self._started
+        return self._checkpoints.seconds + time.perf_counter() - self._started
 
     def _try(self, write: Callable[[], object], what: str) -> None:
         """Write, or say that it failed: the training's result is not lost with the disk."""
@@ -427,197 +352,4 @@ class _Job:
             if what in self._failed:
                 return  # said once
             self._failed.add(what)
-            say(f"{what} could not be written, training goes on ({error!r})")
-
-
-def settled(
-    settings: RunSettings, device: torch.device, matmul: str = AUTO, processes: int = 1
-) -> tuple[RunSettings, Matmul]:
-    """The settings with `micro_batch` chosen, and how the processor multiplies matrices.
-
-    Args:
-        settings: of the run.
-        device: where it is trained.
-        matmul: see `train`.
-        processes: how many share the batch.
-
-    Raises:
-        ExpectedError: if `matmul` cannot be had.
-    """
-    # by what it would take at once each path is judged, as when the run goes on
-    digits = with_micro_batch(settings, device, processes, DIGITS)
-    chosen = _chosen_matmul(matmul, digits, device)
-    if chosen.path == DIGITS:
-        return digits, chosen
-    floats = with_micro_batch(settings, device, processes)
-    return floats, _chosen_matmul(matmul, floats, device)
-
-
-def with_micro_batch(
-    settings: RunSettings, device: torch.device, processes: int = 1, path: str = DEFAULT
-) -> RunSettings:
-    """The settings with `micro_batch` chosen from d, width, batch, path, and the device's cache or memory.
-
-    A number that was given stays. The one chosen is recorded in ``config.json``, so that a run can be
-    repeated to the bit elsewhere with the same `matmul`.
-
-    Args:
-        settings: of the run.
-        device: where it is trained.
-        processes: how many share the batch, and the host's memory.
-        path: how the processor multiplies; by digits `DIGITS_PIECE` times as many samples at once.
-    """
-    if settings.micro_batch is not None:
-        return settings
-    d, width, batch = settings.d, settings.width, -(-settings.batch_size // processes)
-    if device.type == "cuda":
-        memory = torch.cuda.get_device_properties(device).total_memory
-        chosen = micro_batch(d, width, batch, memory)
-    else:
-        there = host_memory()
-        share = None if there is None else there // processes
-        budget = cached_bytes(d, width) * (DIGITS_PIECE if path == DIGITS else 1)
-        chosen = micro_batch(d, width, batch, share, budget=budget)
-    return replace(settings, micro_batch=chosen)
-
-
-def _prepared(
-    device: str, threads: int | None, settings: RunSettings, processes: Processes
-) -> torch.device:
-    """The device, with the process's threads and memory set; what several processes cannot do is refused."""
-    where = _checked_device(device, processes)
-    keep_freed()
-    if threads is not None:
-        torch.set_num_threads(check_int("threads", threads, minimum=1, maximum=MOST_THREADS))
-    if processes.count > 1:
-        if settings.batch_size < processes.count:
-            allowed = f"a sample for each of {processes.count} processes"
-            raise expected_error("batch", allowed, settings.batch_size)
-        if settings.gradient_error:
-            got = f"a run in {processes.count} processes"
-            raise expected_error("gradient_error", "a run in one process", got, "leave it out")
-    return where
-
-
-def _recorded(directory: Path) -> tuple[dict[str, Any], RunSettings]:
-    config = read_config(directory)
-    return config, recorded_settings(config, directory)
-
-
-def _chosen_matmul(wanted: str, settings: RunSettings, device: torch.device) -> Matmul:
-    if wanted == AUTO and device.type != "cpu":
-        return Matmul(DEFAULT)  # there is nothing to choose: the paths are the processor's
-    signs = device.type == "cpu" and _task(settings).signs
-    return chosen_matmul(wanted, settings.piece, settings.width, settings.d, signs=signs)
-
-
-def _task(settings: RunSettings) -> DrawnTask:
-    return make_task(settings.task, settings.d, shuffle_labels=settings.shuffle_labels)
-
-
-def _forecast(settings: RunSettings) -> Forecast | None:
-    """The forecast of a run, where it holds."""
-    return predict(_task(settings).geometry, settings) if settings.forecastable else None
-
-
-def fresh_sample(settings: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """A sample of a recorded run's task that no run has trained on: inputs (m, d), labels (m,).
-
-    Args:
-        settings: as ``config.json`` holds them.
-
-    Raises:
-        ExpectedError: if the sample, in float32, would take more than half of the memory there is.
-    """
-    d, shuffled = settings["d"], settings["shuffle_labels"]
-    task = make_task(settings.get("task", "xor"), d, shuffle_labels=shuffled)
-    count = max(LEAST_SAMPLE, SAMPLE_PER_DIMENSION * d)
-    size, memory = 4 * count * d, host_memory()
-    if memory is not None and size > memory / 2:
-        room = f"{memory / 2e9:.3g} GB, half of the memory"
-        given = f"{size / 1e9:.3g} GB at d = {d}"
-        raise expected_error("run", f"a sample to look back with of at most {room}", given)
-    return task.sample(count, seed=settings["seed"], step=FRESH_STEP)
-
-
-def run_name(settings: RunSettings) -> str:
-    """A run's default name: task, d, seed and time."""
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-    return f"{settings.task}-d{settings.d}-s{settings.seed}-{stamp}"
-
-
-def _checked_device(device: str, processes: Processes = ALONE) -> torch.device:
-    try:
-        where = torch.device(device)
-    except RuntimeError:
-        raise expected_error("device", "cpu or cuda[:index]", repr(device)) from None
-    if where.type not in ("cpu", "cuda"):
-        raise expected_error("device", "cpu or cuda[:index]", repr(device))
-    if where.type == "cuda" and processes.count > 1:
-        if where.index is not None:
-            allowed = f"cuda, of which each of {processes.count} processes takes its own"
-            raise expected_error("device", allowed, device)
-        where = torch.device("cuda", processes.place.local)
-    if where.type == "cuda" and (where.index or 0) >= torch.cuda.device_count():
-        found = f"{torch.cuda.device_count()} CUDA devices here"
-        raise expected_error("device", "a CUDA device that is present", f"{where} ({found})")
-    if where.type == "cuda" and processes.count > 1:
-        torch.cuda.set_device(where)
-    return where
-
-
-def _hparams(settings: RunSettings) -> dict[str, object]:
-    """The settings that decide a run, for TensorBoard's table."""
-    names = ("task", "d", "width", "batch", "eta", "theta", "train", "shuffle_labels", "seed")
-    values = {**asdict(settings), "batch": settings.batch_size}
-    return {name: values[name] for name in names}
-
-
-def _config(
-    settings: RunSettings,
-    predicted: Forecast | None,
-    device: str,
-    saving: Mapping[str, Any],
-    matmul: Matmul,
-    processes: int,
-) -> dict[str, Any]:
-    return {
-        "settings": {**asdict(settings), "batch": settings.batch_size},
-        "thresholds": asdict(settings.thresholds()),
-        "escape_steps": settings.escape_steps if settings.forecastable else None,
-        "step_limit": settings.step_limit,
-        "forecast": predicted.bands() if predicted else {},
-        "checkpoints": dict(saving),
-        "machine": {
-            "device": device,
-            "threads": torch.get_num_threads(),
-            "matmul": matmul.path,
-            "processes": processes,
-        },
-        "versions": _versions(),
-    }
-
-
-def _part(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A mapping in a run's configuration; empty if older versions wrote none."""
-    part = config.get(name)
-    return part if isinstance(part, dict) else {}
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "phasetrack": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def _warn_of_other_versions(config: Mapping[str, Any]) -> None:
-    then, now = _part(config, "versions"), _versions()
-    if changed := [name for name in now if then.get(name, now[name]) != now[name]]:
-        line = ", ".join(f"{name} {then[name]} then, {now[name]} now" for name in changed)
-        say(f"the run goes on, but maybe not to the bit as it would have ({line})")
-
-
-def _comparable(settings: RunSettings) -> dict[str, Any]:
-    return {**asdict(settings), "batch": settings.batch_size}
+            warn(f"{what} could not be written, training goes on ({error!r})")

@@ -13,7 +13,7 @@ from phasetrack.tracking import snapshot_queue, tracker_state
 from phasetrack.tracking.probes.base import Probe
 from phasetrack.training import cuda_graph as graphed
 from phasetrack.training.matmul import DEFAULT, Matmul
-from phasetrack.training.run import _chosen_matmul
+from phasetrack.training.placement import choose_matmul
 
 PIECES = pytest.mark.parametrize("pieces", [1, 2], ids=["graph", "call by call"])
 
@@ -166,4 +166,4 @@ def test_a_state_from_the_gpu_is_one_of_the_host(gpu):
 
 def test_the_processors_ways_to_multiply_are_not_measured_for_a_gpu():
     settings = RunSettings(d=512, width=512, batch=8192)
-    assert _chosen_matmul("auto", settings, torch.device("cuda")) == Matmul(DEFAULT)
+    assert choose_matmul("auto", settings, torch.device("cuda")) == Matmul(DEFAULT)
