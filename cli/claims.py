@@ -65,9 +65,11 @@ def claims(
     )
     trials = chosen(only or [])
     if report is not None and not report.parent.is_dir():
-        from phasetrack.errors import expected_error
+        from phasetrack.errors import ExpectedError
 
-        raise expected_error("report", "a file in a folder that exists", str(report))
+        raise ExpectedError(
+            "report", f"The folder of {str(report)!r} does not exist.", "Make the folder first."
+        )
     from phasetrack.studies.claims.lab import Lab
 
     console = Console(stderr=as_json)
@@ -126,14 +128,16 @@ def _print(console: Console, claim: Claim, result: Result, seconds: float, *, wh
 
 def _save_figures(results: list[tuple[Claim, Result]], folder: Path) -> None:
     from phasetrack.display.plots import save_figure
-    from phasetrack.errors import expected_error
+    from phasetrack.errors import ExpectedError
     from phasetrack.studies.claims.figures import figure
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise expected_error(
-            "figures", "a folder that can be written", f"{folder} ({error.strerror})"
+        raise ExpectedError(
+            "figures",
+            f"{str(folder)!r} cannot be written ({error.strerror}).",
+            "Choose a folder that you may write to.",
         ) from None
     for claim, result in results:
         save_figure(figure(result.charts), folder / f"claim-{claim.number:02}.png")

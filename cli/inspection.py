@@ -1,66 +1,122 @@
-"""`phasetrack inspect`: somebody's model, made and shown as phasetrack sees it."""
+"""`phasetrack inspect`: a model of the user's, made and shown as phasetrack sees it."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.table import Table
+import typer
 
-from phasetrack.errors import expected_error
+from phasetrack.errors import ExpectedError
+
+from .output import console
 
 if TYPE_CHECKING:
+    from rich.table import Table
     from torch import nn
 
     from phasetrack.model.two_layer_view import TwoLayerView
 
-# Names of a module that an error lists (chosen here).
+# Most names of a module that an error lists.
 MOST_NAMES = 10
 
 
+def inspect(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE:FACTORY", help="Where the model is made: my_module:make_model."
+        ),
+    ],
+    first: Annotated[
+        str | None, typer.Option(help="Name of the first layer.", show_default=False)
+    ] = None,
+    second: Annotated[
+        str | None, typer.Option(help="Name of the second layer.", show_default=False)
+    ] = None,
+) -> None:
+    """Show which two layers of a model phasetrack would follow, before anyone trains."""
+    from phasetrack.model.two_layer_view import TwoLayerView
+
+    if (first is None) != (second is None):
+        given, missing = ("first", "second") if second is None else ("second", "first")
+        raise ExpectedError(missing, f"Only --{given} is given.", "Name both layers, or neither.")
+    model = made_model(target)
+    view = TwoLayerView.of(model, (first, second) if first and second else None)
+    console().print(view_table(view), highlight=False)
+
+
 def made_model(target: str) -> nn.Module:
-    """The model that MODULE:FACTORY makes (or is), modules of the current directory included.
+    """Return the model that MODULE:FACTORY makes (or is), modules of the current directory included.
 
     Raises:
-        ExpectedError: naming what of it cannot be found, or is no model.
+        ExpectedError: naming the part that cannot be found, or that is not a model.
     """
     from torch import nn
 
     module_name, _, factory_name = target.partition(":")
     if not module_name or not factory_name:
-        raise expected_error("target_of", "MODULE:FACTORY, such as my_module:make_model", target)
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise expected_error("target_of", "a module that can be imported", f"{error}") from None
-    factory = getattr(module, factory_name, None)
-    if factory is None:
-        names = [name for name in vars(module) if not name.startswith("_")]
-        names[MOST_NAMES:] = ["..."] if len(names) > MOST_NAMES else []
-        raise expected_error(
-            "target_of", f"a name in {module_name}: {', '.join(names)}", factory_name
+        raise ExpectedError(
+            "target_of",
+            f"{target!r} does not name a module and a factory.",
+            "Write MODULE:FACTORY, such as my_module:make_model.",
         )
+    factory = _named(_imported(module_name), factory_name)
     made = factory
     if not isinstance(factory, nn.Module) and callable(factory):
         try:
             made = factory()
         except Exception as error:
-            failed = f"{type(error).__name__}: {error}"
-            raise expected_error(
-                "target_of", "a factory that runs without arguments", failed
+            raise ExpectedError(
+                "target_of",
+                f"{factory_name}() failed: {type(error).__name__}: {error}.",
+                "Pass a factory that runs without arguments.",
             ) from None
     if not isinstance(made, nn.Module):
-        raise expected_error(
-            "target_of", "something that makes a torch.nn.Module", type(made).__name__
+        raise ExpectedError(
+            "target_of",
+            f"{factory_name} makes a {type(made).__name__}, not a torch.nn.Module.",
+            "Name a function that returns the model.",
         )
     return made
 
 
+def _imported(name: str) -> Any:
+    """Import a module, of the current directory too."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ExpectedError(
+            "target_of",
+            f"The module {name!r} cannot be imported ({error}).",
+            "Run the command in the folder of the module, or install it.",
+        ) from None
+    finally:
+        sys.path.remove(here)
+
+
+def _named(module: Any, name: str) -> Any:
+    """Return an attribute of a module."""
+    found = getattr(module, name, None)
+    if found is None:
+        names = [each for each in vars(module) if not each.startswith("_")]
+        names[MOST_NAMES:] = ["..."] if len(names) > MOST_NAMES else []
+        raise ExpectedError(
+            "target_of",
+            f"{module.__name__} has no {name!r}.",
+            f"Its names are {', '.join(names)}.",
+        )
+    return found
+
+
 def view_table(view: TwoLayerView) -> Table:
-    """The two layers and what lies between and behind them."""
+    """Return the two layers, and the parts between and behind them, as a table."""
+    from rich.table import Table
+
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
     table.add_column(style="dim")
     table.add_column()

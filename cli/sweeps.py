@@ -159,10 +159,12 @@ def _tell(made: Sweep, console: Console, failed: list[Outcome]) -> None:
 
 
 def _check_drawable(made: Sweep) -> None:
-    from phasetrack.errors import expected_error
+    from phasetrack.errors import ExpectedError
 
     if not any(len(values) > 1 for values in made.grid.axes.values()):
-        raise expected_error("plot", "a --grid with two values or more", "none")
+        raise ExpectedError(
+            "plot", "No --grid has two values to draw against.", "Give one, as --grid d=64,128."
+        )
 
 
 def _draw(made: Sweep) -> None:

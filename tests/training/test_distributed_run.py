@@ -177,12 +177,12 @@ def test_mistakes_are_one_line(options, complaint, tmp_path):
 
 
 def test_the_process_that_speaks_of_a_mistake_comes_first(monkeypatch, capsys):
-    from phasetrack_cli import main
+    from phasetrack_cli import output as main
 
     waited = []
     monkeypatch.setattr(main.time, "sleep", waited.append)
     for rank in (0, 1):
         monkeypatch.setattr(main, "place", lambda rank=rank: Place(rank, count=2))
-        assert main._complain("--d", "expected another") == 2
+        assert main.complain("--d", "expected another") == 2
     assert capsys.readouterr().err == "--d: expected another\n"  # torchrun then ends the other
     assert waited == [main.LAGGING]

@@ -163,7 +163,9 @@ def test_digits_take_more_samples_at_once():
 def test_a_sample_that_does_not_fit_is_refused(monkeypatch):
     settings = {"d": 8192, "shuffle_labels": False, "seed": 0}
     monkeypatch.setattr("phasetrack.training.fresh_sample.host_memory", lambda: 2**30)
-    with pytest.raises(ExpectedError, match=r"d = 8192 takes 4.29 GB, and half of the memory is 0.537 GB"):
+    with pytest.raises(
+        ExpectedError, match=r"d = 8192 takes 4.29 GB, and half of the memory is 0.537 GB"
+    ):
         fresh_sample(settings)
     monkeypatch.setattr("phasetrack.training.fresh_sample.host_memory", lambda: None)
     x, y = fresh_sample(settings | {"d": 8})

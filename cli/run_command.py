@@ -1,0 +1,131 @@
+"""`phasetrack run` and `phasetrack forecast`: train, resume, or predict one run."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from phasetrack.errors import ExpectedError
+from phasetrack.theory.settings import RunSettings
+from phasetrack.training.launcher_env import place
+
+from . import options as opt
+from .exit_codes import STOPPED
+from .output import console, print_summary, show_summary
+
+
+@opt.settings_options(*opt.SETTINGS)
+def run(
+    *,
+    context: typer.Context,
+    task: opt.Task,
+    options: dict[str, Any],
+    device: opt.Device = "cpu",
+    threads: opt.Threads = None,
+    matmul: opt.Matmul = "auto",
+    out: opt.Out = Path("runs"),
+    name: opt.Name = None,
+    resume: opt.Resume = None,
+    checkpoint_steps: opt.CheckpointSteps = None,
+    checkpoint_seconds: opt.CheckpointSeconds = None,
+) -> None:
+    """Train on a task with the probes attached and write the run to OUT/NAME.
+
+    Exit codes: 0, the run came to its end; 1, it diverged; 130, it was interrupted; 143, it was
+    terminated. After the last two the run is readable, and --resume continues it.
+    """
+    options = {"task": task, **options}
+    if resume is None:
+        settings = RunSettings(**options)
+    else:
+        settings = _repeated(context, resume, options, out / (name or resume.name))
+    from phasetrack.display.console_sink import ConsoleSink
+    from phasetrack.training import run as training
+    from phasetrack.training.memory import keep_freed
+
+    title = resume.resolve().name if resume else name
+    title = training.run_name(settings) if title is None else title
+    expected, screen = settings.steps or settings.predicted_steps, console()
+    saving: dict[str, Any] = {
+        "checkpoint_steps": checkpoint_steps,
+        "checkpoint_seconds": checkpoint_seconds,
+    }
+    leads = place().leads  # of several processes, one speaks
+    display = ConsoleSink(screen, title=title, expected=expected) if leads else nullcontext()
+    keep_freed()  # a step at d = 512 otherwise spends a fifth of its time returning memory
+    with display as sink:
+        sinks = [] if sink is None else [sink]
+        if resume is None:
+            summary = training.train(
+                settings,
+                out=out,
+                name=title,
+                device=device,
+                threads=threads,
+                matmul=matmul,
+                sinks=sinks,
+                **saving,
+            )
+        else:
+            summary = training.resume(
+                resume,
+                device=device if _given(context, "device") else None,
+                threads=threads,
+                matmul=matmul if _given(context, "matmul") else None,
+                sinks=sinks,
+                **saving,
+            )
+    if leads:
+        print_summary(screen, summary, title)
+        if summary["stopped"] == "diverged":
+            typer.echo(f"run: {summary['reason']}", err=True)
+        if summary["stopped"] in STOPPED:
+            typer.echo(
+                f"to resume: phasetrack run {task} --resume {summary['directory']}", err=True
+            )
+    raise typer.Exit({"diverged": 1, **STOPPED}.get(summary["stopped"], 0))
+
+
+@opt.settings_options(*opt.FORECAST)
+def forecast(*, task: opt.Task, options: dict[str, Any], as_json: opt.SummaryJson = False) -> None:
+    """Predict a whole run, boundaries and band, without training."""
+    settings = RunSettings(task=task, **options)
+    from phasetrack.tasks.registry import make_task
+    from phasetrack.theory.forecast import predict
+
+    summary = predict(make_task(task, settings.d).geometry, settings).as_summary()
+    show_summary(summary, as_json, f"forecast of {task}, d = {settings.d}")
+
+
+def _given(context: typer.Context, name: str) -> bool:
+    """Whether an option was given, not left at its default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _repeated(
+    context: typer.Context, run: Path, options: dict[str, Any], place: Path
+) -> RunSettings:
+    """Return the settings of a run to resume; options that are given again must agree with them."""
+    from phasetrack.storage.directory import read_config, recorded_settings
+
+    settings = recorded_settings(read_config(run), run)
+    for name, value in options.items():
+        recorded = getattr(settings, name)
+        if _given(context, name) and value != recorded:
+            raise ExpectedError(
+                name,
+                f"{value!r} differs from the run's own value, {recorded!r}.",
+                "Leave the option out when you resume.",
+            )
+    for name in ("out", "name"):
+        if _given(context, name) and place.resolve() != run.resolve():
+            raise ExpectedError(
+                name,
+                f"{str(place)!r} is not the run that is resumed, {str(run)!r}.",
+                "Leave the option out when you resume.",
+            )
+    return settings

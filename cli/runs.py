@@ -1,0 +1,218 @@
+"""The commands that read runs: show, list, plot, compare, report, replay."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from phasetrack.errors import ExpectedError, printable
+
+from . import options as opt
+from .output import complain, console, show_summary
+
+if TYPE_CHECKING:
+    from phasetrack.phases.classifier import Thresholds
+    from phasetrack.storage.directory import Run
+
+
+def show(
+    run: opt.RunPath,
+    as_json: opt.SummaryJson = False,
+    zeta: Annotated[
+        float | None,
+        typer.Option(help="Label again: SIGNAL_HEAVY begins at zeta* <= this.", show_default=False),
+    ] = None,
+    zeta_exit: Annotated[
+        float | None,
+        typer.Option(help="... and ends, and has its onset, here.", show_default=False),
+    ] = None,
+    linear_exit: Annotated[
+        float | None,
+        typer.Option(help="... value error that ends the linear regime.", show_default=False),
+    ] = None,
+    target: Annotated[
+        float | None,
+        typer.Option(help="... loss at which the run is FITTED.", show_default=False),
+    ] = None,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="... any other threshold; repeatable.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Show a run, as it was labelled or labelled again with other thresholds."""
+    recorded = _read(run)
+    chosen = {
+        "zeta_enter": zeta,
+        "zeta_exit": zeta_exit,
+        "linear_exit": linear_exit,
+        "loss_target": target,
+    }
+    changes: dict[str, Any] = {k: v for k, v in chosen.items() if v is not None}
+    for text in threshold or ():
+        changes |= _threshold(text)
+    thresholds = _with_changes(recorded.thresholds, changes)
+    summary = recorded.summary
+    if changes or not recorded.finished:
+        summary = {**summary, **recorded.summarise(thresholds)}
+    show_summary(summary | {"directory": printable(run)}, as_json, recorded.name)
+
+
+def list_runs(out: opt.Out = Path("runs"), as_json: opt.SummaryJson = False) -> None:
+    """List the runs in a folder, oldest first; unreadable ones are named on stderr."""
+    from phasetrack.storage.directory import find_runs
+
+    from .panels import run_table
+
+    runs, unreadable = [], []
+    for path in find_runs(out):
+        try:
+            runs.append(_read(path))
+        except ExpectedError as error:
+            unreadable.append(str(error))
+    if as_json:
+        typer.echo(json.dumps({str(run.path): run.summary for run in runs}, indent=2))
+    elif runs:
+        console().print(run_table(runs), highlight=False)
+    else:
+        typer.echo(f"no runs in {out}; make one with: phasetrack run xor --out {out}")
+    for line in unreadable:
+        complain("unreadable", line)
+
+
+def plot(
+    run: opt.RunPath,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File to write; its ending decides: .png, .pdf, .svg (default: RUN/run.png).",
+            show_default=False,
+        ),
+    ] = None,
+    size: opt.Size = "screen",
+) -> None:
+    """Draw a run on one page: phases shaded, boundaries, measured beside predicted."""
+    recorded = _read(run)
+    from phasetrack.display.plots import run_figure, save_figure
+
+    path = file or run / "run.png"
+    summary = recorded.summary or recorded.summarise()
+    figure = run_figure(recorded.history, summary, title=recorded.name, size=size)
+    save_figure(figure, path, size=size)
+    typer.echo(printable(path))
+
+
+def compare(
+    runs: opt.RunPaths,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw the runs over each other, too: .png, .pdf or .svg.", show_default=False
+        ),
+    ] = None,
+    align: Annotated[
+        bool, typer.Option("--align", help="Count the figure's steps from each run's onset.")
+    ] = False,
+    size: opt.Size = "screen",
+    as_json: opt.Json = False,
+) -> None:
+    """Compare runs: the settings that differ, and all results."""
+    recorded = [_read(run) for run in runs]
+    from phasetrack.display.run_comparison import compare as compared
+
+    summaries = [run.summary or run.summarise() for run in recorded]
+    rows = compared([run.config for run in recorded], summaries)
+    names = [printable(run.path) for run in recorded]
+    if as_json:
+        typer.echo(
+            json.dumps({row.name: dict(zip(names, row.values, strict=True)) for row in rows})
+        )
+    else:
+        from .panels import comparison_table
+
+        console().print(comparison_table(names, rows), highlight=False)
+    if file is not None:
+        from phasetrack.display.plots import comparison_figure, onset_of, save_figure
+
+        pairs = [(run.history, summary) for run, summary in zip(recorded, summaries, strict=True)]
+        figure = comparison_figure(dict(zip(names, pairs, strict=True)), aligned=align, size=size)
+        save_figure(figure, file, size=size)
+        if align:
+            for name, (_, summary) in zip(names, pairs, strict=True):
+                if onset_of(summary) is None:
+                    typer.echo(f"left out of the figure: {name}, which has no onset", err=True)
+        typer.echo(printable(file), err=as_json)
+
+
+def report(
+    runs: opt.RunPaths,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File to write (default: RUN/report.html of the first).", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Write the Phases tab of some runs as one HTML file, which opens without a network."""
+    from phasetrack.display.html_report import write_report
+
+    path = file or runs[0] / "report.html"
+    write_report(runs, path)
+    typer.echo(printable(path))
+
+
+def replay(run: opt.RunPath, as_json: opt.SummaryJson = False) -> None:
+    """Measure a run's saved weights again, against the signal span found at its end."""
+    recorded = _read(run)
+    from phasetrack.storage.directory import recorded_settings
+    from phasetrack.tracking.replay import replay as measure_again
+    from phasetrack.training.run import fresh_sample
+
+    settings = recorded_settings(recorded.config, run)
+    seen = measure_again(run, *fresh_sample(asdict(settings)), eta=settings.eta)
+    show_summary(seen.summary, as_json, f"{recorded.name}, in hindsight")
+    if seen.span is not None and not as_json:
+        trust = seen.span.reason or f"gap {seen.span.gap:.3g}, stability {seen.span.stability:.2f}"
+        word = "trustworthy" if seen.span.trustworthy else "NOT TRUSTWORTHY"
+        typer.echo(f"span      {seen.span.dim} dimensions, {word}: {trust}")
+
+
+def _read(path: Path) -> Run:
+    from phasetrack.storage.directory import read_run
+
+    return read_run(path)
+
+
+def _threshold(text: str) -> dict[str, Any]:
+    """NAME=VALUE as one changed threshold."""
+    from phasetrack.phases.classifier import Thresholds
+
+    kinds: dict[str, type] = {name: type(value) for name, value in asdict(Thresholds()).items()}
+    name, _, value = text.partition("=")
+    if name not in kinds:
+        raise ExpectedError(
+            "threshold",
+            f"{text!r} names no threshold.",
+            f"Write NAME=VALUE with NAME one of {', '.join(kinds)}.",
+        )
+    try:
+        return {name: kinds[name](value)}
+    except ValueError:
+        raise ExpectedError(
+            "threshold", f"{text!r} holds no number.", f"Write {name}=NUMBER."
+        ) from None
+
+
+def _with_changes(thresholds: Thresholds, changes: dict[str, Any]) -> Thresholds:
+    try:
+        return replace(thresholds, **changes)
+    except ExpectedError as error:
+        direct = error.argument in ("zeta_enter", "zeta_exit", "linear_exit", "loss_target")
+        if direct:
+            raise
+        raise ExpectedError("threshold", f"{error.argument}: {error.problem}", error.fix) from None

@@ -1,0 +1,35 @@
+"""`phasetrack tensorboard`: a TensorBoard server on the runs of a folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from phasetrack.errors import ExpectedError, check_int
+
+from . import options as opt
+
+
+def tensorboard(
+    out: opt.Out = Path("runs"),
+    port: Annotated[
+        int, typer.Option(help="Port on localhost, 0 for any free one (6006: TensorBoard's own).")
+    ] = 6006,
+) -> None:
+    """Open TensorBoard on the runs in a folder, on localhost only."""
+    check_int("port", port, minimum=0, maximum=65535)
+    if not out.is_dir():
+        raise ExpectedError(
+            "out", f"{str(out)!r} is not a folder.", "Make a run first: phasetrack run xor."
+        )
+    # -P: the folder that one stands in is no place for packages
+    command = [sys.executable, "-P", "-m", "tensorboard.main", "--logdir", str(out)]
+    command += ["--host", "localhost", "--port", str(port)]
+    try:
+        raise typer.Exit(subprocess.call(command))
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None  # how a server is stopped
