@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from phasetrack._precision import unrounded
-from phasetrack.errors import expected_error
-from phasetrack.model.batch_invariance import filled, undivided
+from phasetrack.errors import ExpectedError
+from phasetrack.model.neurons import Activation as Activation  # where others import them from
+from phasetrack.model.neurons import Neurons as Neurons
+from phasetrack.model.neurons import checked_weights
+from phasetrack.model.neurons import head_length as head_length
 from phasetrack.model.projection import Projection, with_control
 
 # Two unit vectors whose inner product stays under this count as orthogonal (chosen here: far above
 # float64 rounding, far below any angle that a person would declare).
 ORTHOGONALITY_TOLERANCE = 1e-9
-
-Activation = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +105,11 @@ class ClusterGeometry:
         self.labels, self.classes = _checked_labels(labels, len(self.centres))
         self.names = tuple(names) if names else tuple(f"c{i}" for i in range(len(self.centres)))
         if len(set(self.names)) != len(self.centres):
-            raise expected_error("names", f"{len(self.centres)} distinct names", self.names)
+            raise ExpectedError(
+                "names",
+                f"{self.names!r} are not {len(self.centres)} distinct names.",
+                "Pass one name per centre.",
+            )
         parts = [_orthonormal(self.centres[self.classes == c]) for c in range(self.class_count)]
         overlaps = (one.T @ other for one, other in itertools.combinations(parts, 2))
         self.splits = all(bool((o.abs() <= ORTHOGONALITY_TOLERANCE).all()) for o in overlaps)
@@ -139,10 +144,10 @@ class ClusterGeometry:
         table = torch.as_tensor(directions, dtype=torch.float64).detach().cpu()
         given = torch.as_tensor(labels, dtype=torch.float64).detach().cpu()
         if table.ndim != 2 or given.shape != table.shape[:1]:
-            raise expected_error(
+            raise ExpectedError(
                 "directions",
-                "a (K, d) table with one label a row",
-                f"{tuple(table.shape)} and {tuple(given.shape)}",
+                f"Shapes {tuple(table.shape)} and {tuple(given.shape)} of directions and labels do not fit.",
+                "Pass a (K, d) table and K labels.",
             )
         both = torch.stack([table, -table], dim=1).flatten(0, 1)
         stems = names or [f"c{i}" for i in range(len(table))]
@@ -171,18 +176,21 @@ class ClusterGeometry:
         """
         groups = labels if clusters is None else clusters
         if inputs.ndim != 2 or not len(inputs) == len(labels) == len(groups):
-            raise expected_error(
+            raise ExpectedError(
                 "inputs",
-                "a (m, d) table with a label (and a cluster) for each row",
-                f"{tuple(inputs.shape)}, {tuple(labels.shape)} and {tuple(groups.shape)}",
+                f"Shapes {tuple(inputs.shape)}, {tuple(labels.shape)} and {tuple(groups.shape)} of inputs, "
+                "labels and clusters do not fit.",
+                "Pass a (m, d) table, and a label (and a cluster) for each row.",
             )
         centres, signs, names = [], [], []
         for group in torch.unique(groups).tolist():
             members = groups == group
             found = torch.unique(labels[members])
             if len(found) > 1:
-                raise expected_error(
-                    "clusters", "one label in each cluster", f"{found.tolist()} in cluster {group}"
+                raise ExpectedError(
+                    "clusters",
+                    f"Cluster {group} has the labels {found.tolist()}.",
+                    "Give all inputs of a cluster one label.",
                 )
             centres.append(inputs[members].double().mean(dim=0))
             signs.append(float(found))
@@ -231,7 +239,7 @@ class ClusterGeometry:
         Returns:
             Decomposition of W, in W's dtype and on its device.
         """
-        A = _checked_weights(W, A, self)
+        A = checked_weights(W, A, self)
         basis = self._on(W).basis
         coordinates = W @ basis
         whole = coordinates @ basis.T
@@ -243,13 +251,13 @@ class ClusterGeometry:
         return Decomposition(sig, (coordinates * (1 - own[votes])) @ basis.T, W - whole)
 
     def _columns(self, label: int) -> Tensor:
-        """1 in the basis columns of a class, 0 elsewhere, (k,)."""
+        """Return 1 in the basis columns of a class and 0 elsewhere, (k,)."""
         chosen = torch.zeros(self.signal_dim)
         chosen[self.spans[label]] = 1.0
         return chosen
 
     def assign(self, inputs: Tensor) -> Tensor:
-        """Index of the cluster nearest to each input within the signal span: (m, d) -> int64 (m,).
+        """Return the cluster nearest to each input within the signal span, (m, d) to int64 (m,).
 
         Raises:
             ExpectedError: if the inputs' last dimension is not d.
@@ -263,7 +271,11 @@ class ClusterGeometry:
             ExpectedError: if the inputs' last dimension is not d.
         """
         if inputs.shape[-1] != self.dim:
-            raise expected_error("inputs", f"last dimension {self.dim}", tuple(inputs.shape))
+            raise ExpectedError(
+                "inputs",
+                f"Shape {tuple(inputs.shape)} does not end in the geometry's dimension {self.dim}.",
+                f"Pass inputs of shape (m, {self.dim}).",
+            )
         inputs = inputs if inputs.is_floating_point() else inputs.double()
         on = self._on(inputs)
         if on.few:
@@ -304,190 +316,41 @@ class ClusterGeometry:
         return f"ClusterGeometry({sizes}, d={self.dim}, k={self.signal_dim})"
 
 
-@dataclass(frozen=True)
-class Neurons:
-    """All that the measures need of a two-layer network: a few numbers a neuron, whatever d is.
-
-    The table is small (p rows), so that it travels to the host in one piece and is measured there
-    in float64. Leading dimensions are a batch: of steps, of runs, of forecast draws.
-
-    Attributes:
-        geometry: the clusters that the coordinates refer to.
-        coordinates: W in the basis of the signal span, (..., p, k).
-        perp: length of what is left of each w, (..., p).
-        second_layer: a, (..., p); with more than two classes the length of each neuron's head
-            weights about their mean.
-        head: second-layer weights of each class, (..., p, n), for more than two classes; else None.
-        bias: first-layer bias (..., p), or None.
-        output_bias: what is added to f (...), or to each class's output (..., n), or None.
-        scale: factor on the sum over neurons, f = scale * sum_j a_j act(w_j . x); None means 1/p.
-        activation: act; ReLU in the paper.
-    """
-
-    geometry: ClusterGeometry
-    coordinates: Tensor
-    perp: Tensor
-    second_layer: Tensor
-    head: Tensor | None = None
-    bias: Tensor | None = None
-    output_bias: Tensor | None = None
-    scale: float | None = None
-    activation: Activation = torch.relu
-
-    @classmethod
-    def of(cls, W: Tensor, a: Tensor, geometry: ClusterGeometry) -> Neurons:
-        """Neurons of weights W (..., p, d) and a (..., p), in W's dtype."""
-        a = _checked_weights(W, a, geometry)
-        coordinates, perp = geometry.project(W)
-        if a.ndim < W.ndim:
-            return cls(geometry, coordinates, perp, a)
-        head = a.transpose(-1, -2)
-        return cls(geometry, coordinates, perp, head_length(head), head)
-
-    def row(self, index: int) -> Neurons:
-        """One network of a table of several."""
-        columns = ("coordinates", "perp", "second_layer", "head", "bias", "output_bias")
-        tables = {name: getattr(self, name) for name in columns}
-        values: dict[str, Any] = {n: None if t is None else t[index] for n, t in tables.items()}
-        return replace(self, **values)
-
-    @cached_property
-    def preactivations(self) -> Tensor:
-        """w_j . c (+ bias) for every neuron and centre, (..., p, K)."""
-        on = self.geometry._on(self.coordinates)
-        values = self.coordinates @ (on.centres @ on.basis).T
-        return values if self.bias is None else values + self.bias.unsqueeze(-1)
-
-    @cached_property
-    def contributions(self) -> Tensor:
-        """What each neuron adds to each margin, (..., p, margins).
-
-        With two classes a margin a cluster: s_c a_j act(w_j . c). With n classes n - 1 a cluster,
-        one for each other class k: (A_yj - A_kj) act(w_j . c).
-        """
-        active = self.activated(self.preactivations)
-        if self.head is None:
-            signed = self.geometry.labels.to(self.coordinates) * active
-            return signed * self.second_layer.unsqueeze(-1)
-        return (active.unsqueeze(-1) * self.ahead(self.head)).flatten(-2)
-
-    def activated(self, values: Tensor) -> Tensor:
-        """Act of (..., p, K), the same digits for each network however many there are."""
-        if self.activation is torch.relu:
-            return torch.relu(values)
-        flat = values.flatten(-2)
-        rows = filled(flat)
-        (active,) = undivided(
-            lambda some: (self.activation(some),), rows.reshape(-1, rows.shape[-1])
-        )
-        return active[:, : flat.shape[-1]].reshape(values.shape)
-
-    def ahead(self, values: Tensor) -> Tensor:
-        """By how much each cluster's own class is ahead of the others, (..., n) to (..., K, n-1)."""
-        classes, n = self.geometry.classes.to(values.device), self.geometry.class_count
-        others = torch.stack([torch.arange(n)[torch.arange(n) != c] for c in classes.tolist()])
-        own = values[..., classes].unsqueeze(-1)
-        return own - values[..., others.to(values.device)]
-
-    @cached_property
-    def votes(self) -> Tensor:
-        """The class that each neuron votes for, int64 (..., p)."""
-        return (self.second_layer >= 0).long() if self.head is None else self.head.argmax(dim=-1)
-
-    @cached_property
-    def sig(self) -> Tensor:
-        """|sig| of each neuron, (..., p)."""
-        return self.sizes(self.votes)[0]
-
-    @cached_property
-    def opp(self) -> Tensor:
-        """|opp| of each neuron, (..., p)."""
-        return self.sizes(self.votes)[1]
-
-    def sizes(self, votes: Tensor) -> tuple[Tensor, Tensor]:
-        """|sig| and |opp| if the neurons voted so, (..., p) each."""
-        if not self.geometry.splits:  # every class has the whole span
-            sig = _length(self.coordinates)
-            return sig, torch.zeros_like(sig)
-        if len(self._class_norms) == 2:
-            (low, high), second = self._class_norms, votes == 1
-            return torch.where(second, high, low), torch.where(second, low, high)
-        norms, own = torch.stack(self._class_norms, dim=-1), votes.unsqueeze(-1)
-        return norms.gather(-1, own).squeeze(-1), _length(norms.scatter(-1, own, 0.0))
-
-    @cached_property
-    def _class_norms(self) -> list[Tensor]:
-        """Length of each neuron's projection on the span of each class, (..., p) each."""
-        return [_length(self.coordinates[..., span]) for span in self.geometry.spans]
-
-    @cached_property
-    def mass(self) -> Tensor:
-        """|w|^2 of each neuron, (..., p)."""
-        # PyTorch is slow to sum over a last dimension of a few
-        return _length(self.coordinates).square() + self.perp.square()
-
-    @property
-    def output_scale(self) -> float:
-        """The factor on the sum over neurons: `scale`, or 1/p."""
-        return 1 / self.second_layer.shape[-1] if self.scale is None else self.scale
-
-
 def _checked_centres(centres: Tensor | Sequence[Sequence[float]]) -> Tensor:
     table = torch.as_tensor(centres, dtype=torch.float64).detach().cpu()
     if table.ndim != 2 or len(table) < 2:
-        raise expected_error("centres", "a (K, d) table of K >= 2 centres", tuple(table.shape))
+        raise ExpectedError(
+            "centres",
+            f"Shape {tuple(table.shape)} is not a table of at least two centres.",
+            "Pass centres of shape (K, d), K >= 2.",
+        )
     if not table.isfinite().all():
-        raise expected_error("centres", "finite values", "NaN or infinity")
+        raise ExpectedError("centres", "A centre has NaN or infinity.", "Pass finite centres.")
     if len({tuple(row) for row in table.tolist()}) != len(table):
-        raise expected_error("centres", "distinct rows", "a centre that repeats")
+        raise ExpectedError("centres", "A centre appears twice.", "Pass each centre once.")
     return table
-
-
-def head_length(head: Tensor) -> Tensor:
-    """Length of each neuron's head weights about their mean, (..., p, n) to (..., p).
-
-    A constant added to all classes changes no margin, so it does not count.
-    """
-    return _length(head - head.mean(dim=-1, keepdim=True))
-
-
-def _length(values: Tensor) -> Tensor:
-    """Of vectors (..., k): (...)."""
-    if values.shape[-1] == 1:
-        return values.squeeze(-1).abs()
-    length: Tensor = torch.linalg.vector_norm(values, dim=-1)
-    return length
 
 
 def _checked_labels(labels: Tensor | Sequence[float], count: int) -> tuple[Tensor, Tensor]:
     """Labels as the measures take them, and class indices."""
     given = torch.as_tensor(labels, dtype=torch.float64).detach().cpu()
     if given.shape != (count,):
-        raise expected_error("labels", f"one label for each of {count} centres", tuple(given.shape))
+        raise ExpectedError(
+            "labels",
+            f"Labels of shape {tuple(given.shape)} do not fit {count} centres.",
+            "Pass one label per centre.",
+        )
     values = sorted(set(given.tolist()))
     if values in ([-1.0, 1.0], [0.0, 1.0]):
         positive = given > 0
         return torch.where(positive, 1.0, -1.0).to(torch.float64), positive.long()
     if len(values) < 3 or values != [float(c) for c in range(len(values))]:
-        raise expected_error(
-            "labels", "both classes, as {-1, +1} or {0, 1}, or all of 0, 1, ..., n - 1", values
+        raise ExpectedError(
+            "labels",
+            f"The labels take the values {values}.",
+            "Pass both classes, as {-1, +1} or {0, 1}, or all of 0, 1, ..., n - 1.",
         )
     return given, given.long()
-
-
-def _checked_weights(W: Tensor, a: Tensor, geometry: ClusterGeometry) -> Tensor:
-    """The second layer as (..., p), or (..., n, p) for n > 2 classes, once both layers fit."""
-    if W.ndim < 2 or W.shape[-1] != geometry.dim:
-        raise expected_error("W", f"shape (..., p, {geometry.dim})", tuple(W.shape))
-    if geometry.class_count > 2:
-        wanted = (*W.shape[:-2], geometry.class_count, W.shape[-2])
-    else:
-        wanted = tuple(W.shape[:-1])
-        if a.ndim == W.ndim and a.shape[-2] == 1:
-            a = a.squeeze(-2)
-    if tuple(a.shape) != wanted:
-        raise expected_error("a", f"shape {wanted}", tuple(a.shape))
-    return a
 
 
 def _orthonormal(vectors: Tensor) -> Tensor:

@@ -8,13 +8,21 @@ from functools import cached_property
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from phasetrack._precision import unrounded
-from phasetrack.errors import expected_error
+from phasetrack.errors import ExpectedError
 from phasetrack.model.geometry import Activation
+from phasetrack.model.layer_search import (
+    activation_between,
+    bias_of,
+    checked_readout,
+    input_site,
+    orient,
+    two_weights,
+    unwrapped,
+)
 from phasetrack.model.layer_weight import Weight
-from phasetrack.model.network import FusedTwoLayerNet, TwoLayerNet
+from phasetrack.model.network import TwoLayerNet
 
 # How far a network's output may be from what its two layers say, relative to its size, before
 # phasetrack warns that there is more to it (chosen here: well above float32 rounding).
@@ -32,16 +40,6 @@ ACTIVATIONS: dict[str, Activation] = {
     "square": torch.square,
     "identity": lambda values: values,
 }
-# Modules that leave the outputs as they are, or say nothing about the layers.
-_TRANSPARENT = (nn.Identity, nn.Flatten, nn.Unflatten, nn.modules.loss._Loss)
-# Modules between the layers that are noted, and are not what makes the neurons nonlinear.
-_NO_ACTIVATION = (
-    nn.modules.dropout._DropoutNd,
-    nn.modules.batchnorm._NormBase,
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.RMSNorm,
-)
 
 
 @dataclass(frozen=True)
@@ -113,25 +111,24 @@ class TwoLayerView:
             (('0', '2'), torch.Size([3, 4]), torch.Size([3]))
         """
         inner = unwrapped(model)
-        first, second = _two_weights(inner, layers)
+        first, second = two_weights(inner, layers)
         for weight in (first, second):
             if any(hasattr(parameter, "full_tensor") for parameter in weight.parameters):
-                raise expected_error(
+                raise ExpectedError(
                     "model",
-                    "weights that every process holds whole",
-                    f"{weight.name}, which is sharded (FSDP)",
-                    "train with DistributedDataParallel, or attach to a whole copy",
+                    f"{weight.name} is sharded among processes (FSDP).",
+                    "Train with DistributedDataParallel, or attach to a whole copy.",
                 )
-        first, second, ambiguous = _oriented(first, second)
-        between, notes, seen = _between(inner, first, second)
+        first, second, ambiguous = orient(first, second)
+        between, notes, seen = activation_between(inner, first, second)
         if isinstance(inner, TwoLayerNet):
             scale, notes, seen = inner.scale, (), True
         directions = None
         if readout is not None:
-            directions = _checked_readout(readout, second)
+            directions = checked_readout(readout, second)
             scale = 1.0 if scale is None else scale
-        first_bias = _bias(first, second, first.shape[0])
-        second_bias = _bias(second, first, second.shape[0])
+        first_bias = bias_of(first, second, first.shape[0])
+        second_bias = bias_of(second, first, second.shape[0])
         if (
             directions is not None
         ):  # what a bare block puts out is not seen: nothing confirms a guess
@@ -140,7 +137,7 @@ class TwoLayerView:
         return cls(
             first,
             second,
-            site=_site(model, first),
+            site=input_site(model, first),
             scale=scale,
             activation=activation or between,
             first_bias=first_bias,
@@ -311,166 +308,9 @@ def known_activation(activation: Activation) -> str | None:
     return None
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside torch.compile and DistributedDataParallel."""
-    while True:
-        inner = getattr(model, "_orig_mod", None)
-        if inner is None and isinstance(model, nn.parallel.DistributedDataParallel):
-            inner = model.module
-        if not isinstance(inner, nn.Module):
-            return model
-        model = inner
-
-
-def _site(model: nn.Module, first: Weight) -> nn.Module:
-    """Where the inputs are seen: hooks inside a compiled graph or a fused pass are not called."""
-    whole = hasattr(model, "_orig_mod") or isinstance(unwrapped(model), FusedTwoLayerNet)
-    return model if whole else first.owner
-
-
 def _read(owner: nn.Module, attribute: str | None) -> Tensor | None:
     if attribute is None:
         return None
     plain = owner._parameters.get(attribute)  # as in `Weight.value`
     value: Tensor = (getattr(owner, attribute) if plain is None else plain).detach()
     return value if value.ndim == 1 else value.reshape(-1)
-
-
-def _weights(model: nn.Module) -> list[Weight]:
-    """Every weight matrix: of nn.Linear layers, and bare parameters that are matrices."""
-    found = []
-    for name, module in model.named_modules():
-        inside = isinstance(module, parametrize.ParametrizationList)
-        if inside or ".parametrizations." in f".{name}.":
-            continue
-        prefix = f"{name}." if name else ""
-        if isinstance(module, nn.Linear):
-            found.append(Weight(module, "weight", f"{prefix}weight"))
-        elif type(module).__module__.startswith("torch.nn."):
-            continue  # normalisation, embeddings: no layer of neurons
-        else:
-            names = [n for n, p in module.named_parameters(recurse=False) if p.ndim == 2]
-            names += [n for n in getattr(module, "parametrizations", {}) if n not in names]
-            found += [Weight(module, n, f"{prefix}{n}") for n in names]
-    return found
-
-
-def _two_weights(model: nn.Module, layers: tuple[str, str] | None) -> tuple[Weight, Weight]:
-    seen = _weights(model)
-    if layers is not None:
-        return _named(model, seen, layers[0]), _named(model, seen, layers[1])
-    if len(seen) == 1:  # a matrix and a vector: f(x) = a . act(W x)
-        seen += _vectors(seen[0])
-    if len(seen) == 2:
-        return seen[0], seen[1]
-    shown = ", ".join(f"{w.name} {tuple(w.shape)}" for w in seen) or "none"
-    raise expected_error(
-        "model",
-        "exactly two weight matrices, of nn.Linear layers or bare parameters",
-        shown,
-        "name the two with layers=(first, second)",
-    )
-
-
-def _vectors(matrix: Weight) -> list[Weight]:
-    """Vectors beside a bare matrix that can be its second layer."""
-    stem = matrix.name.removesuffix(matrix.attribute)
-    return [
-        Weight(matrix.owner, name, f"{stem}{name}")
-        for name, parameter in matrix.owner.named_parameters(recurse=False)
-        if parameter.ndim == 1 and len(parameter) in matrix.shape and "b" not in name[:1].lower()
-    ]
-
-
-def _named(model: nn.Module, seen: list[Weight], name: str) -> Weight:
-    for weight in seen:
-        if name in (weight.name, weight.name.removesuffix(".weight")):
-            return weight
-    owner_name, _, attribute = name.rpartition(".")
-    owner = dict(model.named_modules()).get(owner_name)
-    if isinstance(getattr(owner, attribute, None), nn.Parameter):
-        assert owner is not None
-        return Weight(owner, attribute, name)
-    known = ", ".join(weight.name.removesuffix(".weight") for weight in seen)
-    raise expected_error("layers", f"names of layers or parameters, of {known}", repr(name))
-
-
-def _checked_readout(readout: Tensor, second: Weight) -> Tensor:
-    """One direction a row, (n, outputs)."""
-    directions = torch.as_tensor(readout).detach()
-    directions = directions.unsqueeze(0) if directions.ndim == 1 else directions
-    if directions.ndim != 2 or directions.shape[1] != second.shape[0]:
-        raise expected_error(
-            "readout",
-            f"shape ({second.shape[0]},) or (n, {second.shape[0]}), for the outputs of {second.name}",
-            tuple(torch.as_tensor(readout).shape),
-        )
-    return directions.to(second.value.device)  # now: at a step the host would wait for the copy
-
-
-def _oriented(first: Weight, second: Weight) -> tuple[Weight, Weight, bool]:
-    """Both matrices as (outputs, inputs), and whether the first could be either way round."""
-    tied = first.name == second.name  # one matrix, used forwards and backwards
-    fits = [
-        (one, other)
-        for one in _ways(first)
-        for other in ([replace(one, transposed=not one.transposed)] if tied else _ways(second))
-        if one.shape[0] == other.shape[1]
-    ]
-    if not fits:
-        raise expected_error(
-            "model",
-            "a layer d -> p followed by a head p -> 1 or p -> n",
-            f"{_said(first)}, {_said(second)}",
-            "name the two with layers=(first, second)",
-        )
-    one, other = min(fits, key=lambda pair: pair[1].shape[0])  # the narrowest head
-    return one, other, len(_ways(first)) == 2 and one.shape[0] == one.shape[1]
-
-
-def _ways(weight: Weight) -> list[Weight]:
-    """nn.Linear has one orientation; a bare matrix may be kept either way round."""
-    if isinstance(weight.owner, nn.Linear) or getattr(weight.owner, weight.attribute).ndim == 1:
-        return [weight]
-    return [weight, replace(weight, transposed=True)]
-
-
-def _said(weight: Weight) -> str:
-    outputs, inputs = weight.shape
-    return f"{weight.name.removesuffix('.weight')}: {inputs} -> {outputs}"
-
-
-def _bias(weight: Weight, other: Weight, size: int) -> str | None:
-    """The attribute that holds a layer's bias: nn.Linear's own, or the one vector that fits."""
-    if isinstance(weight.owner, nn.Linear):
-        return None if weight.owner.bias is None else "bias"
-    taken = {weight.attribute, other.attribute}
-    fitting = [
-        name
-        for name, parameter in weight.owner.named_parameters(recurse=False)
-        if name not in taken and parameter.numel() == size and parameter.ndim <= 1
-    ]
-    return fitting[0] if len(fitting) == 1 else None
-
-
-def _between(
-    model: nn.Module, first: Weight, second: Weight
-) -> tuple[Activation, tuple[str, ...], bool]:
-    """The activation between the layers, what else was seen there, and whether any was seen."""
-    leaves = [
-        module
-        for name, module in model.named_modules()
-        if "parametrizations" not in name.split(".")
-        and (module in (first.owner, second.owner) or not list(module.children()))
-    ]
-    start, end = leaves.index(first.owner), leaves.index(second.owner)
-    # one module that holds both matrices: its children are all that can be between
-    between = (
-        leaves[start + 1 : end] if end > start else [m for m in leaves if m is not first.owner]
-    )
-    middle = [m for m in between if not isinstance(m, _TRANSPARENT)]
-    chosen = next((m for m in middle if not isinstance(m, _NO_ACTIVATION)), None)
-    notes = tuple(f"{type(m).__name__} acts between the layers" for m in middle if m is not chosen)
-    if chosen is None:
-        return torch.relu, notes, False
-    return (torch.relu if isinstance(chosen, nn.ReLU) else chosen), notes, True

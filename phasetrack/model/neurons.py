@@ -1,0 +1,184 @@
+"""Neurons seen through a geometry: a few numbers per neuron, whatever d is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from phasetrack.errors import ExpectedError
+from phasetrack.model.batch_invariance import filled, undivided
+
+if TYPE_CHECKING:
+    from phasetrack.model.geometry import ClusterGeometry
+
+Activation = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """All that the measures need of a two-layer network: a few numbers per neuron, whatever d is.
+
+    The table is small (p rows), so that it travels to the host in one piece and is measured there
+    in float64. Leading dimensions are a batch: of steps, of runs, of forecast draws.
+
+    Attributes:
+        geometry: the clusters that the coordinates refer to.
+        coordinates: W in the basis of the signal span, (..., p, k).
+        perp: length of what is left of each w, (..., p).
+        second_layer: a, (..., p); with more than two classes the length of each neuron's head
+            weights about their mean.
+        head: second-layer weights of each class, (..., p, n), for more than two classes; else None.
+        bias: first-layer bias (..., p), or None.
+        output_bias: what is added to f (...), or to each class's output (..., n), or None.
+        scale: factor on the sum over neurons, f = scale * sum_j a_j act(w_j . x); None means 1/p.
+        activation: act; ReLU in the paper.
+    """
+
+    geometry: ClusterGeometry
+    coordinates: Tensor
+    perp: Tensor
+    second_layer: Tensor
+    head: Tensor | None = None
+    bias: Tensor | None = None
+    output_bias: Tensor | None = None
+    scale: float | None = None
+    activation: Activation = torch.relu
+
+    @classmethod
+    def of(cls, W: Tensor, a: Tensor, geometry: ClusterGeometry) -> Neurons:
+        """Neurons of weights W (..., p, d) and a (..., p), in W's dtype."""
+        a = checked_weights(W, a, geometry)
+        coordinates, perp = geometry.project(W)
+        if a.ndim < W.ndim:
+            return cls(geometry, coordinates, perp, a)
+        head = a.transpose(-1, -2)
+        return cls(geometry, coordinates, perp, head_length(head), head)
+
+    def row(self, index: int) -> Neurons:
+        """One network of a table of several."""
+        columns = ("coordinates", "perp", "second_layer", "head", "bias", "output_bias")
+        tables = {name: getattr(self, name) for name in columns}
+        values: dict[str, Any] = {n: None if t is None else t[index] for n, t in tables.items()}
+        return replace(self, **values)
+
+    @cached_property
+    def preactivations(self) -> Tensor:
+        """w_j . c (+ bias) for every neuron and centre, (..., p, K)."""
+        on = self.geometry._on(self.coordinates)
+        values = self.coordinates @ (on.centres @ on.basis).T
+        return values if self.bias is None else values + self.bias.unsqueeze(-1)
+
+    @cached_property
+    def contributions(self) -> Tensor:
+        """What each neuron adds to each margin, (..., p, margins).
+
+        With two classes a margin a cluster: s_c a_j act(w_j . c). With n classes n - 1 a cluster,
+        one for each other class k: (A_yj - A_kj) act(w_j . c).
+        """
+        active = self.activated(self.preactivations)
+        if self.head is None:
+            signed = self.geometry.labels.to(self.coordinates) * active
+            return signed * self.second_layer.unsqueeze(-1)
+        return (active.unsqueeze(-1) * self.ahead(self.head)).flatten(-2)
+
+    def activated(self, values: Tensor) -> Tensor:
+        """Act of (..., p, K), the same digits for each network however many there are."""
+        if self.activation is torch.relu:
+            return torch.relu(values)
+        flat = values.flatten(-2)
+        rows = filled(flat)
+        (active,) = undivided(
+            lambda some: (self.activation(some),), rows.reshape(-1, rows.shape[-1])
+        )
+        return active[:, : flat.shape[-1]].reshape(values.shape)
+
+    def ahead(self, values: Tensor) -> Tensor:
+        """By how much each cluster's own class is ahead of the others, (..., n) to (..., K, n-1)."""
+        classes, n = self.geometry.classes.to(values.device), self.geometry.class_count
+        others = torch.stack([torch.arange(n)[torch.arange(n) != c] for c in classes.tolist()])
+        own = values[..., classes].unsqueeze(-1)
+        return own - values[..., others.to(values.device)]
+
+    @cached_property
+    def votes(self) -> Tensor:
+        """The class that each neuron votes for, int64 (..., p)."""
+        return (self.second_layer >= 0).long() if self.head is None else self.head.argmax(dim=-1)
+
+    @cached_property
+    def sig(self) -> Tensor:
+        """|sig| of each neuron, (..., p)."""
+        return self.sizes(self.votes)[0]
+
+    @cached_property
+    def opp(self) -> Tensor:
+        """|opp| of each neuron, (..., p)."""
+        return self.sizes(self.votes)[1]
+
+    def sizes(self, votes: Tensor) -> tuple[Tensor, Tensor]:
+        """|sig| and |opp| if the neurons voted so, (..., p) each."""
+        if not self.geometry.splits:  # every class has the whole span
+            sig = _length(self.coordinates)
+            return sig, torch.zeros_like(sig)
+        if len(self._class_norms) == 2:
+            (low, high), second = self._class_norms, votes == 1
+            return torch.where(second, high, low), torch.where(second, low, high)
+        norms, own = torch.stack(self._class_norms, dim=-1), votes.unsqueeze(-1)
+        return norms.gather(-1, own).squeeze(-1), _length(norms.scatter(-1, own, 0.0))
+
+    @cached_property
+    def _class_norms(self) -> list[Tensor]:
+        """Length of each neuron's projection on the span of each class, (..., p) each."""
+        return [_length(self.coordinates[..., span]) for span in self.geometry.spans]
+
+    @cached_property
+    def mass(self) -> Tensor:
+        """|w|^2 of each neuron, (..., p)."""
+        # PyTorch is slow to sum over a last dimension of a few
+        return _length(self.coordinates).square() + self.perp.square()
+
+    @property
+    def output_scale(self) -> float:
+        """The factor on the sum over neurons: `scale`, or 1/p."""
+        return 1 / self.second_layer.shape[-1] if self.scale is None else self.scale
+
+
+def head_length(head: Tensor) -> Tensor:
+    """Length of each neuron's head weights about their mean, (..., p, n) to (..., p).
+
+    A constant added to all classes changes no margin, so it does not count.
+    """
+    return _length(head - head.mean(dim=-1, keepdim=True))
+
+
+def _length(values: Tensor) -> Tensor:
+    """Of vectors (..., k): (...)."""
+    if values.shape[-1] == 1:
+        return values.squeeze(-1).abs()
+    length: Tensor = torch.linalg.vector_norm(values, dim=-1)
+    return length
+
+
+def checked_weights(W: Tensor, a: Tensor, geometry: ClusterGeometry) -> Tensor:
+    """Return the second layer as (..., p), or (..., n, p) for n > 2 classes, once both layers fit."""
+    if W.ndim < 2 or W.shape[-1] != geometry.dim:
+        raise ExpectedError(
+            "W",
+            f"Shape {tuple(W.shape)} does not end in the geometry's dimension {geometry.dim}.",
+            f"Pass first-layer weights of shape (..., p, {geometry.dim}).",
+        )
+    if geometry.class_count > 2:
+        wanted = (*W.shape[:-2], geometry.class_count, W.shape[-2])
+    else:
+        wanted = tuple(W.shape[:-1])
+        if a.ndim == W.ndim and a.shape[-2] == 1:
+            a = a.squeeze(-2)
+    if tuple(a.shape) != wanted:
+        raise ExpectedError(
+            "a", f"Shape {tuple(a.shape)} does not match W.", f"Pass shape {wanted}."
+        )
+    return a
