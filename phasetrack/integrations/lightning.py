@@ -7,7 +7,7 @@ from typing import Any
 import lightning
 from torch import nn
 
-from phasetrack.errors import expected_error
+from phasetrack.errors import ExpectedError
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.tracking.attach import attach
 from phasetrack.tracking.tracker import Tracker
@@ -54,16 +54,18 @@ class PhasetrackCallback(lightning.Callback):
         loss = getattr(pl_module, self._loss, None)
         if not isinstance(loss, nn.Module):
             names = [name for name, _ in pl_module.named_children()]
-            raise expected_error(
+            raise ExpectedError(
                 "loss",
-                f"the name of a loss module of {type(pl_module).__name__}, of {names}",
-                self._loss,
+                f"{type(pl_module).__name__} has no loss module {self._loss!r}.",
+                f"Pass one of {names}.",
             )
         model = pl_module if self._model is None else pl_module.get_submodule(self._model)
         optimizers = trainer.optimizers
         if self._optimizer >= len(optimizers):
-            raise expected_error(
-                "optimizer", f"the index of one of {len(optimizers)} optimizers", self._optimizer
+            raise ExpectedError(
+                "optimizer",
+                f"There is no optimizer {self._optimizer!r}; the trainer has {len(optimizers)}.",
+                "Pass its index.",
             )
         self.tracker = attach(
             model,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from phasetrack.errors import expected_error
+from phasetrack.errors import ExpectedError
 from phasetrack.model.geometry import ORTHOGONALITY_TOLERANCE, Neurons
 
 # The neurons that hold a feature are the fewest that make this share of what is for it (chosen here).
@@ -54,11 +54,17 @@ class Features:
             [[-1.0, 1.0, 1.0, -1.0]]
         """
         if not 1 <= k <= min(d, 16):
-            raise expected_error("k", f"from 1 to {min(d, 16)} coordinates", k)
+            raise ExpectedError(
+                "k", f"{k!r} coordinates cannot be enumerated.", f"Pass k from 1 to {min(d, 16)}."
+            )
         corners = torch.tensor(list(itertools.product((1, -1), repeat=k)), dtype=torch.float64)
         for name, term in terms.items():
             if any(i != -1 and not 1 <= i <= k for i in term):
-                raise expected_error("terms", f"coordinates 1 to {k}, and -1", f"{name}: {term}")
+                raise ExpectedError(
+                    "terms",
+                    f"{name!r} names the coordinates {term}.",
+                    f"Name coordinates from 1 to {k}, and -1 for the sign.",
+                )
         values = [
             (-1.0) ** list(term).count(-1) * corners[:, [i - 1 for i in term if i > 0]].prod(dim=1)
             for term in terms.values()
@@ -86,11 +92,22 @@ def contributions(neurons: Neurons, features: Features) -> Tensor:
         tensor([[1.5000]])
     """
     if neurons.head is not None:
-        raise expected_error("neurons", "a network with one output", "one for each class")
+        raise ExpectedError(
+            "neurons",
+            "The network has an output for each class.",
+            "Features are read off networks with one output.",
+        )
     basis = neurons.geometry.basis
     inside = features.points @ basis
-    if (inside @ basis.T - features.points).abs().max() > ORTHOGONALITY_TOLERANCE:
-        raise expected_error("features", "points of the geometry's signal span", "others")
+    outside = (inside @ basis.T - features.points).abs().amax(dim=-1)
+    if outside.max() > ORTHOGONALITY_TOLERANCE:
+        count = int((outside > ORTHOGONALITY_TOLERANCE).sum())
+        raise ExpectedError(
+            "features",
+            f"{count} of {len(outside)} points lie outside the signal span of this geometry (largest "
+            f"distance {float(outside.max()):.3g}).",
+            "Pass features on points of the signal span.",
+        )
     at_points = neurons.coordinates @ inside.T.to(neurons.coordinates)
     if neurons.bias is not None:
         at_points = at_points + neurons.bias.unsqueeze(-1)

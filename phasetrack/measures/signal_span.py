@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from phasetrack.errors import check_float, check_int, expected_error
+from phasetrack.errors import ExpectedError, check_float, check_int
 from phasetrack.model.geometry import ClusterGeometry
 
 # Defaults, chosen here. At the end of the canonical run at d = 512 the gap is above 1000 and the
@@ -104,11 +104,11 @@ class DiscoveredSpan:
         values, directions = torch.linalg.eigh(label_moment(projected, y))
         signs = torch.where(values > 0, 1.0, -1.0)
         if len(signs.unique()) < 2:  # type: ignore[no-untyped-call]
-            raise expected_error(
+            raise ExpectedError(
                 "span",
-                "directions that speak for either class",
-                f"eigenvalues {values.tolist()} of the label-weighted second moment",
-                "declare the clusters, as ClusterGeometry(centres, labels)",
+                "The directions found speak for one class only: the label-weighted second moment has "
+                f"eigenvalues {values.tolist()}.",
+                "Declare the clusters, as ClusterGeometry(centres, labels).",
             )
         along = projected @ directions
         reach = torch.stack(
@@ -233,14 +233,16 @@ def _dimension(values: Tensor) -> int:
 
 def _checked_data(inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     if inputs.ndim != 2 or len(inputs) < 4 or labels.shape != inputs.shape[:1]:
-        raise expected_error(
+        raise ExpectedError(
             "inputs",
-            "a (m, d) table of m >= 4 inputs with one label each",
-            f"{tuple(inputs.shape)} and {tuple(labels.shape)}",
+            f"Shapes {tuple(inputs.shape)} and {tuple(labels.shape)} are not those of a sample.",
+            "Pass a (m, d) table of at least 4 inputs, and m labels.",
         )
     if not inputs.isfinite().all():
-        raise expected_error("inputs", "finite values", "NaN or infinity")
+        raise ExpectedError("inputs", "The inputs contain NaN or infinity.", "Pass finite inputs.")
     y = torch.where(labels > 0, 1.0, -1.0).double().cpu()
     if y.abs().sum() == y.sum().abs():
-        raise expected_error("labels", "both classes", "one class only")
+        raise ExpectedError(
+            "labels", "All labels are of one class.", "Pass a sample of both classes."
+        )
     return inputs.detach().double().cpu(), y

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from phasetrack.errors import check_choice, expected_error
+from phasetrack.errors import ExpectedError, check_choice
 from phasetrack.tasks import boolean_functions as functions
 from phasetrack.tasks import quadratic
 from phasetrack.tasks import xor_variants as variants
@@ -46,6 +46,10 @@ def make_task(name: str, d: int, *, shuffle_labels: bool = False) -> DrawnTask:
     check_choice("task", name, TASKS)
     if shuffle_labels:
         if name != "xor":
-            raise expected_error("shuffle_labels", "the task xor", name)
+            raise ExpectedError(
+                "shuffle_labels",
+                f"The task {name!r} has no version with shuffled labels.",
+                "Choose the task xor.",
+            )
         return XOR(d, shuffle_labels=True)
     return TASKS[name](d)

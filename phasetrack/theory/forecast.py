@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from phasetrack._threads import one_thread
-from phasetrack.errors import check_int, expected_error
+from phasetrack.errors import ExpectedError, check_int
 from phasetrack.measures import heaviness, margins
 from phasetrack.measures.mean_field import Law, activity_variance, law, mean_margins
 from phasetrack.model.geometry import ClusterGeometry, Neurons
@@ -183,7 +183,9 @@ def predict(geometry: ClusterGeometry, settings: RunSettings, draws: int = DRAWS
     check_int("draws", draws, minimum=1)
     if not settings.forecastable:
         allowed = "one with equally likely clusters, right labels and orthogonal noise"
-        raise expected_error("task", f"{allowed}, to be forecast", settings.task)
+        raise ExpectedError(
+            "task", f"The task {settings.task!r} cannot be forecast.", f"Choose {allowed}."
+        )
     rng = np.random.default_rng([settings.seed, 0xF02ECA57])
     neurons = draw_neurons(geometry, settings.width, settings.theta, draws, rng)
     table: dict[str, list[Tensor]] = {metric: [] for metric in METRICS}

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from phasetrack.errors import (
+    ExpectedError,
     check_choice,
     check_float,
     check_int,
     check_switch,
-    expected_error,
 )
 from phasetrack.phases.classifier import Thresholds
 
@@ -138,13 +138,19 @@ class RunSettings:
         for name in ("shuffle_labels", "gradient_error"):
             check_switch(name, getattr(self, name))
         if self.shuffle_labels and self.task != "xor":
-            raise expected_error("shuffle_labels", "the task xor", self.task)
+            raise ExpectedError(
+                "shuffle_labels",
+                f"The task {self.task!r} has no version with shuffled labels.",
+                "Choose the task xor.",
+            )
         for name in ("batch", "steps", "micro_batch", "snapshots"):
             if getattr(self, name) is not None:
                 check_int(name, getattr(self, name), minimum=1)
         if self.micro_batch is not None and self.micro_batch > self.batch_size:
-            raise expected_error(
-                "micro_batch", f"at most the batch, {self.batch_size}", self.micro_batch
+            raise ExpectedError(
+                "micro_batch",
+                f"{self.micro_batch} is larger than the batch, {self.batch_size}.",
+                f"Pass at most {self.batch_size}, or leave it out.",
             )
 
     @property

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed, nn
 
-from phasetrack.errors import ExpectedError, expected_error
+from phasetrack.errors import ExpectedError
 from phasetrack.training.launcher_env import Place, ProcessError, place
 
 FAILED = "failed"  # key of what the first process to fail has to say
@@ -172,7 +172,11 @@ def joined() -> Iterator[Processes]:
         yield ALONE
         return
     if not distributed.is_available():
-        raise expected_error("torchrun", "a PyTorch with torch.distributed", "one without")
+        raise ExpectedError(
+            "torchrun",
+            "This PyTorch was built without torch.distributed.",
+            "Train in one process, or install another build.",
+        )
     from torch.distributed.rendezvous import rendezvous  # some builds have none
 
     met, _, _ = next(iter(rendezvous("env://")))

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from phasetrack.errors import expected_error
+from phasetrack.errors import ExpectedError
 from phasetrack.model.formula import Formula
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.losses import LogisticLoss
@@ -103,7 +103,11 @@ def train_together(
     where = check_device(device)
     predicted = [None] * len(settings) if forecasts is None else list(forecasts)
     if len(predicted) != len(settings):
-        raise expected_error("forecasts", f"one for each of {len(settings)} runs", len(predicted))
+        raise ExpectedError(
+            "forecasts",
+            f"{len(predicted)} forecasts are given for {len(settings)} runs.",
+            "Pass one per run, or None.",
+        )
     most = _members_at_once(settings[0]) if settings else 1
     runs = list(zip(settings, predicted, strict=True))
     # checked now, trained as the outcomes are asked for
@@ -367,10 +371,16 @@ def _check_alike(settings: Sequence[RunSettings]) -> None:
     for name in SHARED:
         values = sorted({getattr(s, name) for s in settings})
         if len(values) > 1:
-            raise expected_error(name.removesuffix("_size"), "one for all runs", values)
+            raise ExpectedError(
+                name.removesuffix("_size"),
+                f"The runs differ in it: {values}.",
+                "Train runs together that share task, d, width, batch and every.",
+            )
     for s in settings:
         for name in ("gradient_error", "snapshots"):
             if getattr(s, name):
-                raise expected_error(
-                    name, "none among several runs", getattr(s, name), "train it alone"
+                raise ExpectedError(
+                    name,
+                    f"{getattr(s, name)!r} needs a run of its own.",
+                    "Leave it out, or train the run alone.",
                 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from phasetrack.errors import PhasetrackError, expected_error
+from phasetrack.errors import ExpectedError, PhasetrackError
 
 # What torchrun, and launchers like it, tell every process of a run.
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -50,7 +50,10 @@ def place() -> Place:
     except ValueError:
         rank = count = local = -1
     if not (0 <= rank < count and local >= 0):
-        allowed = f"{', '.join(given)} as torchrun sets them"
         got = ", ".join(f"{name}={value!r}" for name, value in given.items())
-        raise expected_error("torchrun", allowed, got)
+        raise ExpectedError(
+            "torchrun",
+            f"{got} are not the place of a process.",
+            f"Start the processes by torchrun, or unset {', '.join(given)}.",
+        )
     return Place(rank, count, local)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from phasetrack._precision import can_choose, float32_products
-from phasetrack.errors import check_choice, expected_error
+from phasetrack.errors import ExpectedError, check_choice
 from phasetrack.model.matmul_backend import PLAIN, passing
 from phasetrack.training import int8_matmul as digits
 
@@ -106,8 +106,8 @@ def chosen_matmul(
         if found is not None:
             return found
     if wanted == DIGITS:
-        allowed = f"one of {', '.join(path for path in (AUTO, *present) if path != DIGITS)}"
-        raise expected_error("matmul", allowed, wanted, DIGITS_NEED)
+        others = ", ".join(path for path in (AUTO, *present) if path != DIGITS)
+        raise ExpectedError("matmul", f"{DIGITS!r} {DIGITS_NEED}.", f"Choose one of {others}.")
     check_choice("matmul", wanted, (AUTO, *present))
     if wanted != AUTO:
         return Matmul(wanted)
