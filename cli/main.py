@@ -59,6 +59,11 @@ OPTION_OF = {
     "run": "RUN",
     "zeta_enter": "--zeta",
     "loss_target": "--target",
+    "axes": "--grid",
+    "folder": "--out",
+    "numbers": "--only",
+    "scipy": "phasetrack claims",
+    "workers": "--jobs",
 }
 
 

@@ -1,4 +1,4 @@
-"""A trial's charts as one figure. No torch."""
+"""Draw the charts of a claim as one figure. No torch."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from phasetrack.display.charts import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
-from phasetrack.studies.claims.findings import Chart, Series
+from phasetrack.studies.claims.findings import ClaimChart, Series
 
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
-MANY_POINTS = 20  # from which on a curve has no dots
-BESIDE = 2  # charts in a row
+MANY_POINTS = 20  # a curve of this many points or more has no dots
+COLUMNS = 2  # charts per row
 SMALL = 8
 
 
-def figure(charts: Sequence[Chart]) -> Figure:
-    """The charts, two beside each other; bars are 95 percent intervals over seeds."""
-    columns = min(len(charts), BESIDE)
+def figure(charts: Sequence[ClaimChart]) -> Figure:
+    """Draw charts, two per row; bars are 95 percent intervals over seeds."""
+    columns = min(len(charts), COLUMNS)
     rows = -(-len(charts) // columns)
-    made = Figure(figsize=(5.2 * columns, 3.4 * rows), layout="constrained")
-    panels = made.subplots(rows, columns, squeeze=False).flatten()
+    drawn = Figure(figsize=(5.2 * columns, 3.4 * rows), layout="constrained")
+    panels = drawn.subplots(rows, columns, squeeze=False).flatten()
     for panel, chart in zip(panels, charts, strict=False):
         _draw(panel, chart)
     for panel in panels[len(charts) :]:
         panel.remove()
-    return made
+    return drawn
 
 
-def svg(charts: Sequence[Chart]) -> str:
-    """The same as an SVG element, for a page."""
+def svg(charts: Sequence[ClaimChart]) -> str:
+    """Draw charts as an SVG element for a page."""
     file = io.StringIO()
     figure(charts).savefig(file, format="svg")
     text = file.getvalue()
     return text[text.index("<svg") :]
 
 
-def _draw(panel: Axes, chart: Chart) -> None:
+def _draw(panel: Axes, chart: ClaimChart) -> None:
     if chart.log_x:
         panel.set_xscale("log")
     if chart.log_y:
@@ -70,7 +70,7 @@ def _curve(panel: Axes, series: Series, number: int, *, joined: bool) -> None:
     if series.predicted:
         panel.plot(series.x, y, color=colour, linewidth=1, linestyle="--", label=series.name)
         return
-    # colours that come again are dash-dotted
+    # dash-dotted where colours repeat
     line = ("-" if number < len(COLOURS) else "-.") if joined else ""
     dots = {"marker": mark, "markersize": 4.0} if len(y) < MANY_POINTS else {}
     panel.plot(

@@ -1,4 +1,4 @@
-"""A sweep drawn: curves with intervals over seeds, and phase diagrams as heat maps."""
+"""Draw a sweep: curves with intervals over seeds, and heat maps of two axes."""
 
 from __future__ import annotations
 
@@ -12,43 +12,45 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Transform, offset_copy
 
 from phasetrack.display.charts import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
-from phasetrack.errors import expected_error
+from phasetrack.errors import ExpectedError
 from phasetrack.studies import confidence as intervals
 
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
-MARKS = ("o", "s", "^", "D", "v", "P", "X")  # so that curves can be told apart without colours
+MARKS = ("o", "s", "^", "D", "v", "P", "X")  # curves differ in their marks, too
 SMALL = 8
-# Columns of the table that are drawn, with their titles; `success` is made of `stopped`.
+# Columns that are drawn, with their titles; `success` is the share of runs that have `fitted`.
 SHOWN = {
     "success": "share of runs that were fitted",
     "onset": "onset of signal-heaviness (step)",
     "fitted": "loss target met (step)",
     "learned_samples": "samples to 2 percent error",
 }
-# Columns that the forecast says too, drawn dashed.
+# Columns whose forecast is drawn dashed.
 FORECAST_OF = {"onset": "onset_forecast", "fitted": "fitted_forecast"}
-MOST_TICKS = 10  # so many values of an axis are all named
-DODGE = 4.0  # points between the curves' marks at one place
-REACH = 2.0  # bars are drawn up to this multiple of the largest mean (few seeds: they are huge)
+MOST_TICKS = 10  # values up to this number are all labelled
+DODGE = 4.0  # horizontal points between the marks of neighbouring curves
+REACH = 2.0  # multiple of the largest mean that is shown: intervals of few seeds are huge
 LOG_RATIO = 8.0  # an axis whose values span more than this factor is drawn logarithmic
 
-Row = Mapping[str, Any]
+TableRow = Mapping[str, Any]
 
 
-def curves(rows: Sequence[Row], axes: Mapping[str, Sequence[Any]], *, title: str = "") -> Figure:
-    """What is read at the end of runs, over the first axis; a curve for each choice of the others.
+def curves(
+    rows: Sequence[TableRow], axes: Mapping[str, Sequence[Any]], *, title: str = ""
+) -> Figure:
+    """Draw results over the first varying axis, one curve per combination of the other axes.
 
     Args:
-        rows: of the sweep's table.
-        axes: of its grid, the first with two values or more.
-        title: of the figure.
+        rows: rows of the sweep's table.
+        axes: axes of the sweep's grid.
+        title: title of the figure.
 
     Returns:
         A figure of four panels; dots are means over the seeds of a point, bars their 95 percent
         intervals, dashed lines the forecast.
 
     Raises:
-        ExpectedError: if no axis has two values.
+        ExpectedError: if no axis has two values or more.
     """
     across, *others = _varying(axes, 1)
     figure = Figure(figsize=(11, 7), layout="constrained")
@@ -57,7 +59,7 @@ def curves(rows: Sequence[Row], axes: Mapping[str, Sequence[Any]], *, title: str
     for panel, (column, label) in zip(panels.flat, SHOWN.items(), strict=True):
         most = 0.0
         for number, group in enumerate(groups):
-            # beside each other, or one curve's bars would hide the others'
+            # marks side by side, so that the bars of one curve do not hide another curve
             shift = DODGE * (number - (len(groups) - 1) / 2)
             place = offset_copy(panel.transData, figure, x=shift, units="points")
             colour, mark = COLOURS[number % len(COLOURS)], MARKS[number % len(MARKS)]
@@ -79,23 +81,23 @@ def curves(rows: Sequence[Row], axes: Mapping[str, Sequence[Any]], *, title: str
         figure.legend(
             handles, labels, loc="outside lower center", ncols=3, fontsize=SMALL, frameon=False
         )
-    said = "means over seeds, bars their 95 percent intervals, dashed what was forecast"
-    figure.suptitle(f"{title}: {said}" if title else said, fontsize=SMALL + 2)
+    legend = "means over seeds, bars their 95 percent intervals, dashed lines the forecast"
+    figure.suptitle(f"{title}: {legend}" if title else legend, fontsize=SMALL + 2)
     return figure
 
 
 def phase_diagrams(
-    rows: Sequence[Row], axes: Mapping[str, Sequence[Any]], *, title: str = ""
+    rows: Sequence[TableRow], axes: Mapping[str, Sequence[Any]], *, title: str = ""
 ) -> Figure:
-    """Heat maps of the first two axes, a row of maps for each choice of the others.
+    """Draw heat maps over the first two varying axes, one row per combination of the other axes.
 
     Args:
-        rows: of the sweep's table.
-        axes: of its grid, two of them with two values or more.
-        title: of the figure.
+        rows: rows of the sweep's table.
+        axes: axes of the sweep's grid.
+        title: title of the figure.
 
     Raises:
-        ExpectedError: if fewer than two axes have two values.
+        ExpectedError: if fewer than two axes have two values or more.
     """
     up, across, *others = _varying(axes, 2)
     groups = _combinations(axes, others)
@@ -120,21 +122,24 @@ def phase_diagrams(
             panel.tick_params(labelsize=SMALL)
             named = ", ".join(f"{key} = {_text(value)}" for key, value in group.items())
             panel.set_title(f"{label}\n{named}" if named else label, fontsize=SMALL)
-    said = "means over seeds; grey: no run got there"
-    figure.suptitle(f"{title}: {said}" if title else said, fontsize=SMALL + 2)
+    legend = "means over seeds; grey: no run got there"
+    figure.suptitle(f"{title}: {legend}" if title else legend, fontsize=SMALL + 2)
     return figure
 
 
 def varying(axes: Mapping[str, Sequence[Any]]) -> list[str]:
-    """The axes with two values or more."""
+    """Return the names of the axes with two values or more."""
     return [name for name, values in axes.items() if len(values) > 1]
 
 
 def _varying(axes: Mapping[str, Sequence[Any]], least: int) -> list[str]:
     names = varying(axes)
     if len(names) < least:
-        allowed = f"{least} --grid with two values or more, to be drawn"
-        raise expected_error("grid", allowed, ", ".join(names) or "none")
+        raise ExpectedError(
+            "axes",
+            f"The figure needs {least} axes with two values or more, not {len(names)}.",
+            "Add axes or values.",
+        )
     return names
 
 
@@ -145,12 +150,12 @@ def _combinations(axes: Mapping[str, Sequence[Any]], names: Sequence[str]) -> li
     return groups
 
 
-def _matching(rows: Sequence[Row], chosen: Mapping[str, Any]) -> list[Row]:
+def _matching(rows: Sequence[TableRow], chosen: Mapping[str, Any]) -> list[TableRow]:
     return [row for row in rows if all(row[name] == value for name, value in chosen.items())]
 
 
-def _estimate(rows: Sequence[Row], column: str) -> intervals.Interval:
-    """Mean of a column over finished runs, or the share of them that was fitted."""
+def _estimate(rows: Sequence[TableRow], column: str) -> intervals.Interval:
+    """Return a column's mean over finished runs, or for `success` the share that was fitted."""
     finished = [row for row in rows if row["state"] == "finished"]
     if column == "success":
         return intervals.share(sum(row["fitted"] is not None for row in finished), len(finished))
@@ -159,7 +164,7 @@ def _estimate(rows: Sequence[Row], column: str) -> intervals.Interval:
 
 def _curve(
     panel: Axes,
-    rows: Sequence[Row],
+    rows: Sequence[TableRow],
     across: str,
     values: Sequence[Any],
     column: str,
@@ -168,7 +173,7 @@ def _curve(
     mark: str,
     place: Transform,
 ) -> float:
-    """Draw a curve; the largest mean on it, 0 if there is none."""
+    """Draw a curve with its forecast; return its largest mean, or 0 without one."""
     places = values if _numeric(values) else range(len(values))
     found = [_estimate(_matching(rows, {across: value}), column) for value in values]
     means = np.array([estimate.value for estimate in found])
@@ -197,7 +202,7 @@ def _curve(
             label="_",
             transform=place,
         )
-    # what is drawn beside its place does not count for the axes by itself
+    # artists with a transform of their own do not count for the limits by themselves
     ends = np.concatenate([means - below, means + above])
     panel.update_datalim(
         [(x, y) for x, y in zip([*places] * 2, ends, strict=True) if math.isfinite(y)]
@@ -239,7 +244,7 @@ def _scale(panel: Axes, name: str, values: Sequence[Any]) -> None:
 
 
 def _scale_up(panel: Axes, most: float) -> None:
-    """A vertical axis for steps or samples, which are above 0; long bars may leave it."""
+    """Scale the vertical axis of steps or samples, which are positive; long bars may be cut off."""
     low, high = panel.get_ylim()
     if _spans((low, high)):
         panel.set_yscale("log")

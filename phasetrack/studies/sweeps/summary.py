@@ -1,4 +1,4 @@
-"""A sweep at a glance: a line for each combination of settings, means and intervals over seeds."""
+"""Summarise a sweep: means and intervals over seeds, one line per combination of settings."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from phasetrack.studies import confidence as intervals
 from phasetrack.studies.sweeps.sweep import Sweep
 from phasetrack.studies.sweeps.table import tabulate
 
-# The numbers are means, and after the sign half of their 95 percent interval.
+# Each number is a mean over seeds, followed by ± half of its 95 percent interval.
 COLUMNS = ("runs", "fitted", "onset", "forecast", "target met", "samples to 2 %")
 
 
 def by_combination(sweep: Sweep) -> Iterator[tuple[dict[str, Any], list[str]]]:
-    """Each combination of the axes, and its cells under `COLUMNS`."""
+    """Yield each combination of the axes with its cells under `COLUMNS`."""
     rows = tabulate(sweep.folder, sweep.points, {})
     seeds = sweep.grid.seeds
     for number, chosen in enumerate(sweep.grid.combinations()):

@@ -1,4 +1,4 @@
-"""The results of a sweep as one tidy table: a row a run, settings first, then what came of it."""
+"""Tabulate a sweep: one row per run, its settings first, then its results. No torch."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from phasetrack.phases.classifier import first_crossing
+from phasetrack.storage.atomic_files import replace_file
 from phasetrack.storage.directory import Run, read_run
 from phasetrack.studies.sweeps.point import Point, is_finished
 
 TABLE, PARQUET = "points.csv", "points.parquet"
-# Share of a fresh batch on the wrong side at which a function counts as learned (theory.md 7).
+# Error at which a function counts as learned (theory.md 7).
 LEARNED = 0.02
 BOUNDARIES = {"onset": "signal_heavy", "linear_exit": "linear_exit", "fitted": "fitted"}
 FORECAST = {
@@ -38,12 +39,12 @@ FINAL = {
 def tabulate(
     folder: Path, points: Sequence[Point], failed: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """One row a point, in their order; a value that there is none of is None.
+    """Return one row per point, in their order; a missing value is None.
 
     Args:
-        folder: the sweep's.
-        points: its points.
-        failed: name of a point to the reason why it has no result.
+        folder: folder of the sweep.
+        points: the points.
+        failed: for each point that failed, its name and the reason.
     """
     return [_row(folder, point, failed.get(point.name, "")) for point in points]
 
@@ -51,7 +52,7 @@ def tabulate(
 def write_table(
     folder: Path, points: Sequence[Point], failed: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """Write the table as CSV, and as Parquet where pyarrow is installed; return its rows."""
+    """Write the table as CSV, and as Parquet if pyarrow is installed; return its rows."""
     rows = tabulate(folder, points, failed)
     if not rows:
         return rows
@@ -59,14 +60,14 @@ def write_table(
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    _replace(folder / TABLE, text.getvalue().encode())
+    replace_file(folder / TABLE, text.getvalue().encode())
     if find_spec("pyarrow"):
         import pyarrow
         from pyarrow import parquet
 
         packed = pyarrow.BufferOutputStream()
         parquet.write_table(pyarrow.Table.from_pylist(rows), packed)
-        _replace(folder / PARQUET, packed.getvalue().to_pybytes())
+        replace_file(folder / PARQUET, packed.getvalue().to_pybytes())
     return rows
 
 
@@ -108,10 +109,3 @@ def _results(run: Run | None, point: Point) -> dict[str, Any]:
 
 def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one."""
-    scratch = path.with_name(f".{path.name}")
-    scratch.write_bytes(content)
-    scratch.replace(path)
