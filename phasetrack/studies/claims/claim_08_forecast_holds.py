@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from phasetrack.phases.boundaries import LOSS_HALVED, SIGNAL_HEAVY
 from phasetrack.studies import confidence
 from phasetrack.studies.claims.findings import ClaimChart, ClaimResult, Finding, Series
 from phasetrack.studies.claims.lab import Lab, Observed
@@ -40,9 +41,7 @@ def evaluate(lab: Lab) -> ClaimResult:
         runs = made[name]
         start = replace(changed, seed=changed.seed + 1000)
         bands = predict(XOR(changed.d).geometry, start).bands()
-        forecast, halved = (
-            bands[key]["value"] for key in ("signal_heavy_onset", "loss_halving_step")
-        )
+        forecast, halved = (bands[m.forecast]["value"] for m in (SIGNAL_HEAVY, LOSS_HALVED))
         onsets.append(confidence.mean([run.boundary("signal_heavy") / forecast for run in runs]))
         halvings.append(
             confidence.mean([run.summary["loss_halving_step"] / halved for run in runs])

@@ -34,7 +34,9 @@ def evaluate(lab: Lab) -> ClaimResult:
     findings = []
     for name in ("signal_heavy", "loss_halving_step"):
         pairs = zip(runs["rotated"], runs["xor"], strict=True)
-        ratio = confidence.mean([_step(turned, name) / _step(xor, name) for turned, xor in pairs])
+        ratio = confidence.mean(
+            [turned.boundary(name) / xor.boundary(name) for turned, xor in pairs]
+        )
         findings.append(Finding(f"{name}, rotated / xor", ratio, low=0.9, high=1.1))
     for name in FITTED:
         fitted = confidence.share_of(run.is_fitted for run in runs[name])
@@ -70,9 +72,3 @@ def _settings(base: RunSettings, task: str) -> RunSettings:
     without_target = {"noisy", "parity3"}
     steps = math.ceil(2 * base.predicted_steps) if task in without_target else None
     return replace(base, task=task, steps=steps)
-
-
-def _step(run: Observed, name: str) -> float:
-    if name == "loss_halving_step":
-        return float(run.summary[name])
-    return run.boundary(name)

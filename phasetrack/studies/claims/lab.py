@@ -18,6 +18,7 @@ from torch import Tensor
 
 from phasetrack.model.losses import LogisticLoss
 from phasetrack.model.network import TwoLayerNet
+from phasetrack.phases.boundaries import onset
 from phasetrack.phases.classifier import Phase, first_crossing
 from phasetrack.phases.history import History
 from phasetrack.studies.claims.findings import Series
@@ -52,9 +53,8 @@ class Observed:
     network: TwoLayerNet
 
     def boundary(self, name: str) -> float:
-        """Return the onset of a boundary, or NaN."""
-        onsets = {b["name"]: float(b["onset"]) for b in self.summary["boundaries"]}
-        return onsets.get(name, float("nan"))
+        """Return the interpolated step of a boundary or milestone, or NaN."""
+        return onset(self.summary, name)
 
     @property
     def labels(self) -> list[str]:

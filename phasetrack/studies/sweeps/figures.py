@@ -13,6 +13,7 @@ from matplotlib.transforms import Transform, offset_copy
 
 from phasetrack.display.charts import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 from phasetrack.errors import ExpectedError
+from phasetrack.phases.boundaries import FITTED, SIGNAL_HEAVY
 from phasetrack.studies import confidence as intervals
 
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
@@ -21,8 +22,8 @@ SMALL = 8
 # Columns that are drawn, with their titles; `success` is the share of runs that have `fitted`.
 SHOWN = {
     "success": "share of runs that were fitted",
-    "onset": "onset of signal-heaviness (step)",
-    "fitted": "loss target met (step)",
+    "onset": f"{SIGNAL_HEAVY.title} (step)",
+    "fitted": f"{FITTED.title} (step)",
     "learned_samples": "samples to 2 percent error",
 }
 # Columns whose forecast is drawn dashed.

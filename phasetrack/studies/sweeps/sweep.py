@@ -100,7 +100,7 @@ class Sweep:
         """Make the folder, lock it and write the sweep's description into it."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = RunLock(self.folder, "folder", "a folder of runs")
+            lock = RunLock(self.folder, "folder")
             write_json(
                 self.folder / SWEEP,
                 {

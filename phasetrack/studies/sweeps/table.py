@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from phasetrack.phases.boundaries import FITTED, LINEAR_EXIT, LOSS_HALVED, SIGNAL_HEAVY, onset
 from phasetrack.phases.classifier import first_crossing
 from phasetrack.storage.atomic_files import replace_file
 from phasetrack.storage.directory import Run, read_run
@@ -19,12 +20,12 @@ from phasetrack.studies.sweeps.point import Point, is_finished
 TABLE, PARQUET = "points.csv", "points.parquet"
 # Error at which a function counts as learned (theory.md 7).
 LEARNED = 0.02
-BOUNDARIES = {"onset": "signal_heavy", "linear_exit": "linear_exit", "fitted": "fitted"}
+MEASURED = {"onset": SIGNAL_HEAVY, "linear_exit": LINEAR_EXIT, "fitted": FITTED}
 FORECAST = {
-    "onset_forecast": "signal_heavy_onset",
-    "linear_exit_forecast": "linear_exit",
-    "loss_halving_forecast": "loss_halving_step",
-    "fitted_forecast": "fitted",
+    "onset_forecast": SIGNAL_HEAVY,
+    "linear_exit_forecast": LINEAR_EXIT,
+    "loss_halving_forecast": LOSS_HALVED,
+    "fitted_forecast": FITTED,
 }
 FINAL = {
     "final_loss": "loss/train",
@@ -84,7 +85,6 @@ def _row(folder: Path, point: Point, reason: str) -> dict[str, Any]:
 
 def _results(run: Run | None, point: Point) -> dict[str, Any]:
     summary = run.summary if run else {}
-    onsets = {b["name"]: b["onset"] for b in summary.get("boundaries", ())}
     forecast = summary.get("forecast", {})
     learned = math.nan
     if run and "error/train" in run.history:
@@ -96,11 +96,14 @@ def _results(run: Run | None, point: Point) -> dict[str, Any]:
         "stopped": summary.get("stopped"),
         "steps_taken": summary.get("steps"),
         "samples": summary["steps"] * point.settings.batch_size if summary else None,
-        **{column: _number(onsets.get(name)) for column, name in BOUNDARIES.items()},
-        "loss_halving": _number(summary.get("loss_halving_step")),
+        **{column: _number(onset(summary, m.key)) for column, m in MEASURED.items()},
+        "loss_halving": _number(onset(summary, LOSS_HALVED.key)),
         "learned": _number(learned),
         "learned_samples": _number(samples),
-        **{column: _number(forecast.get(k, {}).get("value")) for column, k in FORECAST.items()},
+        **{
+            column: _number(forecast.get(m.forecast, {}).get("value"))
+            for column, m in FORECAST.items()
+        },
         **{column: _number(summary.get("final", {}).get(k)) for column, k in FINAL.items()},
         "alerts": ",".join(alert["name"] for alert in summary.get("alerts", ())),
         "seconds": _number(summary.get("seconds")),
