@@ -12,6 +12,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike
 
+from phasetrack.display.style import rounded
 from phasetrack.errors import ExpectedError
 
 LEVEL = 0.95
@@ -31,17 +32,8 @@ class Interval:
     def __str__(self) -> str:
         """Format value and ends with three digits each, or as whole numbers from 1000 on."""
         if math.isnan(self.low):
-            return _shown(self.value)
-        return f"{_shown(self.value)} [{_shown(self.low)}, {_shown(self.high)}]"
-
-
-def _shown(value: float) -> str:
-    """Format a number for display.
-
-    >>> _shown(0.12345), _shown(1147.3), _shown(1.5e9)
-    ('0.123', '1147', '1.5e+09')
-    """
-    return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+            return rounded(self.value)
+        return f"{rounded(self.value)} [{rounded(self.low)}, {rounded(self.high)}]"
 
 
 def mean(values: Sequence[float], level: float = LEVEL) -> Interval:

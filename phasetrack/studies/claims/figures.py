@@ -9,14 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from phasetrack.display.charts import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
+from phasetrack.display.style import CURVE_COLOURS, MARKERS, SMALL_FONT
 from phasetrack.studies.claims.findings import ClaimChart, Series
 
-COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
-MARKS = ("o", "s", "^", "D", "v", "P", "X")
 MANY_POINTS = 20  # a curve of this many points or more has no dots
 COLUMNS = 2  # charts per row
-SMALL = 8
 
 
 def figure(charts: Sequence[ClaimChart]) -> Figure:
@@ -52,26 +49,26 @@ def _draw(panel: Axes, chart: ClaimChart) -> None:
         _curve(panel, series, number, joined=not chart.kinds)
     names = [series.name for series in chart.series]
     for x, name in chart.marks:
-        colour = COLOURS[names.index(name) % len(COLOURS)]
+        colour = CURVE_COLOURS[names.index(name) % len(CURVE_COLOURS)]
         panel.axvline(x, color=colour, linewidth=1, linestyle=":")
-    panel.set_title(chart.title, fontsize=SMALL + 1, wrap=True)
-    panel.set_xlabel(chart.x, fontsize=SMALL, wrap=True)
-    panel.set_ylabel(chart.y, fontsize=SMALL)
-    panel.tick_params(labelsize=SMALL)
+    panel.set_title(chart.title, fontsize=SMALL_FONT + 1, wrap=True)
+    panel.set_xlabel(chart.x, fontsize=SMALL_FONT, wrap=True)
+    panel.set_ylabel(chart.y, fontsize=SMALL_FONT)
+    panel.tick_params(labelsize=SMALL_FONT)
     panel.spines[["top", "right"]].set_visible(False)
     if len(chart.series) > 1:
-        panel.legend(fontsize=SMALL - 1, frameon=False)
+        panel.legend(fontsize=SMALL_FONT - 1, frameon=False)
 
 
 def _curve(panel: Axes, series: Series, number: int, *, joined: bool) -> None:
     y = np.array(series.y, dtype=float)
     y[~np.isfinite(y)] = np.nan
-    colour, mark = COLOURS[number % len(COLOURS)], MARKS[number % len(MARKS)]
+    colour, mark = CURVE_COLOURS[number % len(CURVE_COLOURS)], MARKERS[number % len(MARKERS)]
     if series.predicted:
         panel.plot(series.x, y, color=colour, linewidth=1, linestyle="--", label=series.name)
         return
     # dash-dotted where colours repeat
-    line = ("-" if number < len(COLOURS) else "-.") if joined else ""
+    line = ("-" if number < len(CURVE_COLOURS) else "-.") if joined else ""
     dots = {"marker": mark, "markersize": 4.0} if len(y) < MANY_POINTS else {}
     panel.plot(
         series.x,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from phasetrack.studies import confidence as intervals
+from phasetrack.studies import confidence
 from phasetrack.studies.sweeps.sweep import Sweep
 from phasetrack.studies.sweeps.table import tabulate
 
@@ -25,12 +25,12 @@ def by_combination(sweep: Sweep) -> Iterator[tuple[dict[str, Any], list[str]]]:
         cells = [f"{len(finished)}/{seeds}", f"{fitted}/{len(finished)}"]
         for column in ("onset", "onset_forecast", "fitted", "learned_samples"):
             values = [math.nan if row[column] is None else row[column] for row in finished]
-            estimate = intervals.mean(values)
+            estimate = confidence.mean(values)
             cells.append(_cell(estimate))
         yield chosen, cells
 
 
-def _cell(estimate: intervals.Interval) -> str:
+def _cell(estimate: confidence.Interval) -> str:
     if math.isnan(estimate.value):
         return "-"
     half = "" if math.isnan(estimate.high) else f" ±{_number(estimate.high - estimate.value)}"
