@@ -14,6 +14,7 @@ from helpers.sweep_workers import die_always, die_once, die_once_elsewhere, note
 
 from phasetrack import ExpectedError, RunSettings, read_run, train
 from phasetrack.storage.lock import RunLock
+from phasetrack.studies import confidence
 from phasetrack.studies.sweeps.figures import curves, phase_diagrams
 from phasetrack.studies.sweeps.grid import Grid
 from phasetrack.studies.sweeps.job import Job
@@ -196,3 +197,11 @@ def test_phase_diagrams_map_two_axes(tmp_path):
     assert len([axes for axes in figure.axes if axes.images]) == 2 * 4
     shown = figure.axes[1].images[0].get_array()
     assert shown.tolist() == [[8.0, None], [16.0, None]]
+
+
+def test_summary_without_scipy_shows_means_alone(swept, monkeypatch):
+    sweep, _ = swept
+    monkeypatch.setattr(confidence, "find_spec", lambda _: None)
+    with pytest.warns(UserWarning, match="Confidence intervals are left out"):
+        cells = {chosen["eta"]: cells for chosen, cells in by_combination(sweep)}
+    assert float(cells[0.4][2]) > 0 and "±" not in "".join(cells[0.4])
