@@ -16,7 +16,7 @@ from . import options as opt
 from .tables import open_table
 
 if TYPE_CHECKING:
-    from phasetrack.studies.claims.findings import Result
+    from phasetrack.studies.claims.findings import ClaimResult
     from phasetrack.studies.claims.registry import Claim
 
 # Processes that may be asked for (chosen here: beyond every machine).
@@ -73,14 +73,14 @@ def claims(
     from phasetrack.studies.claims.lab import Lab
 
     console = Console(stderr=as_json)
-    results: list[tuple[Claim, Result]] = []
+    results: list[tuple[Claim, ClaimResult]] = []
     interrupted = False
     try:
         with one_thread(), Lab(quick, seed, count) as lab:
             for claim in trials:
                 started = time.monotonic()
                 with console.status(f"{claim.number}. {claim.statement} ..."):
-                    result = claim.run(lab)
+                    result = claim.evaluate(lab)
                 results.append((claim, result))
                 _print(console, claim, result, time.monotonic() - started, whole=not as_json)
     except KeyboardInterrupt:  # what is done is still shown
@@ -103,7 +103,9 @@ def claims(
         raise KeyboardInterrupt
 
 
-def _print(console: Console, claim: Claim, result: Result, seconds: float, *, whole: bool) -> None:
+def _print(
+    console: Console, claim: Claim, result: ClaimResult, seconds: float, *, whole: bool
+) -> None:
     """One trial: its verdict, and where the whole is wanted its numbers."""
     verdict = result.verdict.value
     title = Text(f"{claim.number:>2}. {claim.statement}: ", "bold")
@@ -119,14 +121,14 @@ def _print(console: Console, claim: Claim, result: Result, seconds: float, *, wh
         table.add_row(
             Text(finding.name),
             Text(str(finding.estimate), no_wrap=True),
-            Text(finding.asked, "dim", no_wrap=True),
+            Text(finding.required_range, "dim", no_wrap=True),
             Text(own.word, STYLES.get(own.value, "yellow")) if own else "",
         )
     console.print(Padding(table, (0, 0, 0, 4)), highlight=False)
     console.print(Text(f"    {result.setting}\n", "dim"), highlight=False)
 
 
-def _save_figures(results: list[tuple[Claim, Result]], folder: Path) -> None:
+def _save_figures(results: list[tuple[Claim, ClaimResult]], folder: Path) -> None:
     from phasetrack.display.plots import save_figure
     from phasetrack.errors import ExpectedError
     from phasetrack.studies.claims.figures import figure

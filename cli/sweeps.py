@@ -23,7 +23,7 @@ from . import options as opt
 from .tables import open_table
 
 if TYPE_CHECKING:
-    from phasetrack.studies.sweeps.point import Outcome, Point
+    from phasetrack.studies.sweeps.point import Point, PointOutcome
     from phasetrack.studies.sweeps.sweep import Sweep
 
 FAILED, INTERRUPTED = 1, 130
@@ -91,9 +91,9 @@ def sweep(
 
 def _run(
     made: Sweep, console: Console, jobs: int | None, ray: str | None
-) -> tuple[list[Outcome], bool]:
+) -> tuple[list[PointOutcome], bool]:
     """Compute what is missing under a progress bar; failures, and whether it was interrupted."""
-    failed: list[Outcome] = []
+    failed: list[PointOutcome] = []
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -140,7 +140,7 @@ def _cost(settings: RunSettings) -> float:
     return float(steps * settings.batch_size * settings.width * settings.d)
 
 
-def _tell(made: Sweep, console: Console, failed: list[Outcome]) -> None:
+def _tell(made: Sweep, console: Console, failed: list[PointOutcome]) -> None:
     """Each combination with its means over the seeds, and what failed."""
     from phasetrack.studies.sweeps.summary import COLUMNS, by_combination
     from phasetrack.studies.sweeps.table import TABLE

@@ -29,6 +29,10 @@ OPTION_OF = {
     "logdir": "RUN",
     "zeta_enter": "--zeta",
     "loss_target": "--target",
+    "axes": "--grid",
+    "folder": "--out",
+    "numbers": "--only",
+    "scipy": "phasetrack claims",
     "workers": "--jobs",
 }
 

@@ -1,14 +1,18 @@
-"""Input checks with one wording: "<name>: expected ..., got ...".
+"""Errors that a person reads, and the input checks that raise them.
 
-Every error of phasetrack that is the caller's to mend is an `ExpectedError`; it names what was
-given, what is allowed and, where there is one, the mend. The command line turns it into one line
-and exit code 2, naming the option after `ExpectedError.name`.
+    PhasetrackError
+        ExpectedError     the caller passed a wrong value, or a file holds one
+        ProcessError      a process of a run that several processes train failed (training)
+
+An `ExpectedError` is two sentences: the problem with the value, and what to do about it. The command
+line prints it as one line, with the option in place of the argument, and exits with code 2.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from difflib import get_close_matches
 
 
 class PhasetrackError(Exception):
@@ -45,61 +49,64 @@ def expected_error(name: str, expected: str, got: object, mend: str = "") -> Exp
 
 
 def printable(text: object) -> str:
-    r"""Text that can be written as UTF-8: what cannot, as in some files' names, shows as ``\udce9``."""
+    r"""Escape what cannot be written as UTF-8, as in some files' names: ``\udce9``."""
     return str(text).encode(errors="backslashreplace").decode()
 
 
-def check_int(name: str, value: object, *, minimum: int, maximum: int | None = None) -> int:
+def check_int(argument: str, value: object, *, minimum: int, maximum: int | None = None) -> int:
     """Return `value` if it is an integer in [minimum, maximum]; raise ExpectedError otherwise."""
-    allowed = f"an integer >= {minimum}"
-    if maximum is not None:
-        allowed += f" and <= {maximum}"
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise expected_error(name, allowed, repr(value))
-    if value < minimum or (maximum is not None and value > maximum):
-        raise expected_error(name, allowed, value)
+    allowed = f">= {minimum}" if maximum is None else f"from {minimum} to {maximum}"
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int)
+        or value < minimum
+        or (maximum is not None and value > maximum)
+    ):
+        raise ExpectedError(argument, f"{value!r} is not an integer {allowed}.")
     return value
 
 
 def check_float(
-    name: str,
+    argument: str,
     value: object,
     *,
     above: float = -math.inf,
     minimum: float = -math.inf,
     maximum: float = math.inf,
 ) -> float:
-    """Return `value` as a finite float with above < value, minimum <= value <= maximum.
+    """Return `value` as a finite float with above < value and minimum <= value <= maximum.
 
     Raises:
-        ExpectedError: if it is no number, not finite or out of range.
+        ExpectedError: if it is not a number, not finite or out of range.
     """
     bounds = [
         f"{sign} {bound:g}"
         for sign, bound in ((">", above), (">=", minimum), ("<=", maximum))
         if math.isfinite(bound)
     ]
-    allowed = "a finite number" + (" " + " and ".join(bounds) if bounds else "")
+    allowed = " ".join(["a finite number", " and ".join(bounds)]).rstrip()
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise expected_error(name, allowed, repr(value))
+        raise ExpectedError(argument, f"{value!r} is not {allowed}.")
     try:
         number = float(value)
     except OverflowError:  # an integer beyond every float
         number = math.inf if value > 0 else -math.inf
     if not math.isfinite(number) or number <= above or not minimum <= number <= maximum:
-        raise expected_error(name, allowed, f"{number:g}")
+        raise ExpectedError(argument, f"{number:.15g} is not {allowed}.")
     return number
 
 
-def check_switch(name: str, value: object) -> bool:
+def check_switch(argument: str, value: object) -> bool:
     """Return `value` if it is True or False; raise ExpectedError otherwise."""
     if not isinstance(value, bool):
-        raise expected_error(name, "True or False", repr(value))
+        raise ExpectedError(argument, f"{value!r} is neither True nor False.")
     return value
 
 
-def check_choice(name: str, value: str, choices: Collection[str]) -> str:
+def check_choice(argument: str, value: str, choices: Collection[str]) -> str:
     """Return `value` if it is one of `choices`; raise ExpectedError naming them all otherwise."""
-    if value not in choices:
-        raise expected_error(name, "one of " + ", ".join(choices), repr(value))
-    return value
+    if value in choices:
+        return value
+    close = get_close_matches(value.lower(), choices, 1) if isinstance(value, str) else []
+    fix = f"Did you mean {close[0]!r}?" if close else ""
+    raise ExpectedError(argument, f"{value!r} is not one of {', '.join(choices)}.", fix)

@@ -1,4 +1,4 @@
-"""Input checks: what passes unchanged, what is refused, and the one wording of refusals."""
+"""Input checks: valid values pass unchanged, all others raise one wording of ExpectedError."""
 
 import math
 import pickle
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phasetrack import ExpectedError, PhasetrackError
-from phasetrack.errors import check_choice, check_float, check_int
+from phasetrack.errors import check_choice, check_float, check_int, check_switch
 
 
 @pytest.mark.parametrize("value", [2, 3, 5], ids=["minimum", "inside", "maximum"])
@@ -29,10 +29,10 @@ def test_integers_in_range_pass(value):
     ],
     ids=["low", "high", "float", "bool", "text", "none", "nan"],
 )
-def test_other_integers_are_refused(value, shown):
+def test_integers_out_of_range_and_other_types_are_refused(value, shown):
     with pytest.raises(ExpectedError) as caught:
         check_int("n", value, minimum=2, maximum=5)
-    assert str(caught.value) == f"n: expected an integer >= 2 and <= 5, got {shown}"
+    assert str(caught.value) == f"n: {shown} is not an integer from 2 to 5."
 
 
 @pytest.mark.parametrize(
@@ -54,40 +54,59 @@ def test_numbers_in_range_pass_as_floats(bounds, value):
 @pytest.mark.parametrize(
     "bounds, value, message",
     [
-        ({"above": 0.0}, 0.0, "x: expected a finite number > 0, got 0"),
-        ({"minimum": 2.0}, 1.5, "x: expected a finite number >= 2, got 1.5"),
-        ({"maximum": 2.0}, 2.5, "x: expected a finite number <= 2, got 2.5"),
+        ({"above": 0.0}, 0.0, "x: 0 is not a finite number > 0."),
+        ({"minimum": 2.0}, 1.5, "x: 1.5 is not a finite number >= 2."),
+        ({"maximum": 2.0}, 2.5, "x: 2.5 is not a finite number <= 2."),
         (
             {"above": 0.0, "maximum": 2.0},
             3,
-            "x: expected a finite number > 0 and <= 2, got 3",
+            "x: 3 is not a finite number > 0 and <= 2.",
         ),
-        ({}, math.nan, "x: expected a finite number, got nan"),
-        ({}, math.inf, "x: expected a finite number, got inf"),
-        ({}, -math.inf, "x: expected a finite number, got -inf"),
-        ({}, "1", "x: expected a finite number, got '1'"),
-        ({}, False, "x: expected a finite number, got False"),
-        ({}, 1j, "x: expected a finite number, got 1j"),
+        ({}, math.nan, "x: nan is not a finite number."),
+        ({}, math.inf, "x: inf is not a finite number."),
+        ({}, -math.inf, "x: -inf is not a finite number."),
+        ({}, "1", "x: '1' is not a finite number."),
+        ({}, False, "x: False is not a finite number."),
+        ({}, 1j, "x: 1j is not a finite number."),
     ],
     ids=["at above", "low", "high", "two bounds", "nan", "inf", "-inf", "text", "bool", "complex"],
 )
-def test_other_numbers_are_refused(bounds, value, message):
+def test_numbers_out_of_range_and_other_types_are_refused(bounds, value, message):
     with pytest.raises(ExpectedError) as caught:
         check_float("x", value, **bounds)
     assert str(caught.value) == message
 
 
-def test_an_integer_too_large_for_a_float_is_refused_like_any_other():
-    with pytest.raises(ExpectedError, match="x: expected a finite number"):
+def test_an_integer_beyond_every_float_is_refused():
+    with pytest.raises(ExpectedError, match="x: inf is not a finite number"):
         check_float("x", 10**400)
 
 
-@pytest.mark.parametrize("value", ["c", "", "A", None, ["a"]], ids=repr)
-def test_choices(value):
-    assert check_choice("c", "a", ("a", "b")) == "a"
+@pytest.mark.parametrize(
+    "value, fix",
+    [
+        ("nor", " Did you mean 'or'?"),
+        ("XOR", " Did you mean 'xor'?"),
+        ("majority", ""),
+        ("", ""),
+        (None, ""),
+        (["or"], ""),
+    ],
+    ids=repr,
+)
+def test_unknown_choice_is_refused_with_the_closest_known_one(value, fix):
+    assert check_choice("c", "or", ("xor", "or")) == "or"
     with pytest.raises(ExpectedError) as caught:
-        check_choice("c", value, ("a", "b"))
-    assert str(caught.value) == f"c: expected one of a, b, got {value!r}"
+        check_choice("c", value, ("xor", "or"))
+    assert str(caught.value) == f"c: {value!r} is not one of xor, or.{fix}"
+
+
+@pytest.mark.parametrize("value", [1, 0, "no", None], ids=repr)
+def test_a_switch_is_true_or_false(value):
+    assert check_switch("s", True) is True and check_switch("s", False) is False
+    with pytest.raises(ExpectedError) as caught:
+        check_switch("s", value)
+    assert str(caught.value) == f"s: {value!r} is neither True nor False."
 
 
 def test_an_error_carries_its_parts_and_survives_pickling():
@@ -95,12 +114,12 @@ def test_an_error_carries_its_parts_and_survives_pickling():
     assert isinstance(error, PhasetrackError) and isinstance(error, ValueError)
     for one in (error, pickle.loads(pickle.dumps(error))):
         assert (one.argument, one.problem, one.fix) == ("x", "It is 2.", "Use 1.")
-        assert str(one) == "x: expected 1, got 2; use 1"
+        assert str(one) == "x: It is 2. Use 1."
 
 
 @settings(deadline=None, derandomize=True)
 @given(st.floats(), st.floats(-5, 5), st.floats(-5, 5))
-def test_what_passes_is_exactly_what_is_in_range(value, above, maximum):
+def test_check_float_passes_exactly_the_numbers_in_range(value, above, maximum):
     try:
         passed = check_float("x", value, above=above, maximum=maximum) == value
     except ExpectedError:

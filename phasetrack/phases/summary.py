@@ -21,6 +21,7 @@ from phasetrack.phases.classifier import (
     relabel,
 )
 from phasetrack.phases.history import History
+from phasetrack.phases.timeline import timeline
 
 # Characters of a text in a summary that are taken, for files from elsewhere (chosen here).
 LONGEST_TEXT = 1000
@@ -101,20 +102,6 @@ def summarise_again(
         thresholds=thresholds,
         forecast=forecast,
     )
-
-
-def timeline(history: History) -> list[dict[str, Any]]:
-    """Stretches of one label: phase name, first and last recorded step."""
-    stretches: list[dict[str, Any]] = []
-    if "phase/id" not in history:
-        return stretches
-    for step, number in zip(history.steps.tolist(), history["phase/id"].tolist(), strict=True):
-        name = Phase(int(number)).name
-        if stretches and stretches[-1]["phase"] == name:
-            stretches[-1]["end"] = step
-        else:
-            stretches.append({"phase": name, "start": step, "end": step})
-    return stretches
 
 
 def loss_halving_step(history: History) -> float:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from phasetrack.display.style import rounded
+from phasetrack.errors import ExpectedError
+
 LEVEL = 0.95
+NO_SCIPY = "scipy, which computes Student's t, is not installed."
+INSTALL = "Run pip install 'phasetrack[claims]'."
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with the ends of its confidence interval; NaN where data are too few for one."""
+    """An estimate with the ends of its confidence interval, NaN where the data allow no interval."""
 
     value: float
     low: float
@@ -23,23 +30,14 @@ class Interval:
     count: int
 
     def __str__(self) -> str:
-        """Three digits each, and whole numbers in the thousands."""
+        """Format value and ends with three digits each, or as whole numbers from 1000 on."""
         if math.isnan(self.low):
-            return _shown(self.value)
-        return f"{_shown(self.value)} [{_shown(self.low)}, {_shown(self.high)}]"
-
-
-def _shown(value: float) -> str:
-    """A number for people.
-
-    >>> _shown(0.12345), _shown(1147.3), _shown(1.5e9)
-    ('0.123', '1147', '1.5e+09')
-    """
-    return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+            return rounded(self.value)
+        return f"{rounded(self.value)} [{rounded(self.low)}, {rounded(self.high)}]"
 
 
 def mean(values: Sequence[float], level: float = LEVEL) -> Interval:
-    """Mean with Student's t interval; what is not finite is left out.
+    """Return the mean of the finite values with its Student's t interval.
 
     >>> str(mean([1.0, 2.0, 3.0]))
     '2 [-0.484, 4.48]'
@@ -55,7 +53,7 @@ def mean(values: Sequence[float], level: float = LEVEL) -> Interval:
 
 
 def share(successes: int, count: int, level: float = LEVEL) -> Interval:
-    """Share of successes with Wilson's interval, which holds at 0 and 1 too.
+    """Return the share of successes with Wilson's interval, which also holds at 0 and 1.
 
     >>> str(share(5, 5))
     '1 [0.566, 1]'
@@ -68,8 +66,30 @@ def share(successes: int, count: int, level: float = LEVEL) -> Interval:
     return Interval(p, max(0.0, middle - half), min(1.0, middle + half), count)
 
 
+def share_of(flags: Iterable[bool], level: float = LEVEL) -> Interval:
+    """Return the share of true values with Wilson's interval.
+
+    >>> str(share_of([True, True, True, True, True]))
+    '1 [0.566, 1]'
+    """
+    known = [bool(flag) for flag in flags]
+    return share(sum(known), len(known), level)
+
+
+def power(
+    values: Mapping[int, Sequence[float]] | Mapping[float, Sequence[float]], level: float = LEVEL
+) -> Interval:
+    """Return the exponent k in y ~ x^k, the slope of log y over log x, from the values of y at each x.
+
+    >>> power({1.0: [3.0], 2.0: [12.0], 4.0: [48.0]}).value
+    2.0
+    """
+    across = [math.log(x) for x, each in values.items() for _ in each]
+    return slope(across, [math.log(y) for each in values.values() for y in each], level)
+
+
 def slope(x: ArrayLike, y: ArrayLike, level: float = LEVEL) -> Interval:
-    """Slope of the least-squares line of y over x, with Student's t interval."""
+    """Return the slope of the least-squares line of y over x with its Student's t interval."""
     across, up = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     known = np.isfinite(across) & np.isfinite(up)
     across, up = across[known], up[known]
@@ -84,30 +104,27 @@ def slope(x: ArrayLike, y: ArrayLike, level: float = LEVEL) -> Interval:
 
 
 def determination(x: ArrayLike, y: ArrayLike) -> float:
-    """R^2 of the least-squares line of y over x."""
+    """Return R^2 of the least-squares line of y over x."""
     return float(np.corrcoef(np.asarray(x), np.asarray(y))[0, 1] ** 2)
 
 
 def student(dof: int, level: float = LEVEL) -> float:
-    """The quantile of Student's t that a two-sided interval reaches to, for whole degrees of freedom.
+    """Return the multiple of the standard error that a two-sided Student's t interval reaches to.
+
+    NaN, with one warning, where scipy is not installed: estimates are then shown without an interval.
 
     >>> round(student(1), 3), round(student(4), 3), round(student(1000), 3)
     (12.706, 2.776, 1.962)
     """
-    low, high = 0.0, 1e4
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _inside(middle, dof) < level else (low, middle)
-    return high
+    if find_spec("scipy") is None:
+        warnings.warn(f"Confidence intervals are left out: {NO_SCIPY} {INSTALL}", stacklevel=2)
+        return math.nan
+    from scipy.special import stdtrit  # as scipy.stats.t.ppf, which takes a second to import
+
+    return float(stdtrit(dof, (1 + level) / 2))
 
 
-def _inside(t: float, dof: int) -> float:
-    """Probability of (-t, t): the finite sums of Abramowitz and Stegun 26.7.3 and 26.7.4."""
-    angle = math.atan(t / math.sqrt(dof))
-    cosine, sine = math.cos(angle), math.sin(angle)
-    # powers of the cosine from 0 (even) or 1 (odd) up to dof - 2, each with its coefficient
-    first, term, total = dof % 2, 1.0 if dof % 2 == 0 else cosine, 0.0
-    for power in range(first, dof - 1, 2):
-        total += term
-        term *= cosine**2 * (power + 1) / (power + 2)
-    return sine * total if first == 0 else 2 / math.pi * (angle + sine * total)
+def check_intervals() -> None:
+    """Raise ExpectedError unless Student's t intervals can be computed."""
+    if find_spec("scipy") is None:
+        raise ExpectedError("scipy", NO_SCIPY, INSTALL)

@@ -22,7 +22,7 @@ from phasetrack.tracking.guard import warn
 from phasetrack.tracking.probes.default import default_probes
 from phasetrack.training.checkpointing import Checkpointing
 from phasetrack.training.distributed import Processes, joined
-from phasetrack.training.fresh_sample import FRESH_STEP, fresh_sample
+from phasetrack.training.fresh_sample import FRESH_STEP, LEAST_SAMPLE, fresh_sample
 from phasetrack.training.matmul import AUTO, Matmul
 from phasetrack.training.placement import (
     check_placement,
@@ -43,7 +43,7 @@ from phasetrack.training.step import stepper
 from phasetrack.training.stop_signals import StopSignals
 from phasetrack.training.stopping import LOOK_EVERY, End
 
-__all__ = ["FRESH_STEP", "fresh_sample", "resume", "run_name", "train"]
+__all__ = ["FRESH_STEP", "LEAST_SAMPLE", "fresh_sample", "resume", "run_name", "train"]
 
 # Why a run stops before its last step. Of several processes' reasons the last in this order holds.
 STOPS = ("", "interrupted", "terminated", "fitted", "diverged")

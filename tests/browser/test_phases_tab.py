@@ -287,7 +287,7 @@ def test_thresholds_that_contradict_each_other_cost_nothing_but_their_labels(tab
         f"const n = {row}.querySelector('[type=number]'); n.value = 2;"
         "n.dispatchEvent(new Event('input', {bubbles: true}))"
     )
-    complaint = "document.getElementById('message').textContent.includes('zeta_exit: expected')"
+    complaint = "document.getElementById('message').textContent.includes('zeta_exit: 1 is not a finite number')"
     tab.until(complaint)
     tab.driver.refresh()  # the address remembers the thresholds; the page must not stay locked
     tab.enter()

@@ -7,9 +7,9 @@ from helpers.command_line import call_here
 @pytest.mark.parametrize(
     "typed, complaint",
     [
-        (["--only", "99"], "--only: expected numbers of claims, 1, 2"),
-        (["--seed", "-1"], "--seed: expected an integer >= 0"),
-        (["--jobs", "0"], "--jobs: expected an integer >= 1"),
+        (["--only", "99"], "--only: 99 is not the number of a claim. Choose from 1 to 16."),
+        (["--seed", "-1"], "--seed: -1 is not an integer from 0"),
+        (["--jobs", "0"], "--jobs: 0 is not an integer from 1 to 1024"),
         (["--report", "none/such.html"], "--report: expected a file in a folder that exists"),
     ],
     ids=" ".join,

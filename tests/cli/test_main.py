@@ -93,31 +93,31 @@ def test_list_and_plot(made, tmp_path):
 @pytest.mark.parametrize(
     "arguments, complaint",
     [
-        (["run", "xor", "--d", "1"], "--d: expected an integer >= 2"),
+        (["run", "xor", "--d", "1"], "--d: 1 is not an integer from 2"),
         (["run", "xor", "--d", "many"], "--d: "),
-        (["run", "xor", "--width", "0"], "--width: expected an integer >= 1"),
-        (["run", "xor", "--batch", "0"], "--batch: expected an integer >= 1"),
-        (["run", "xor", "--eta", "-1"], "--eta: expected a finite number > 0, got -1"),
-        (["run", "xor", "--theta", "nan"], "--theta: expected a finite number > 0, got nan"),
-        (["run", "xor", "--steps", "0"], "--steps: expected an integer >= 1"),
-        (["run", "xor", "--train", "none"], "--train: expected one of both, first, second"),
-        (["run", "xor", "--every", "0"], "--every: expected an integer >= 1"),
+        (["run", "xor", "--width", "0"], "--width: 0 is not an integer from 1"),
+        (["run", "xor", "--batch", "0"], "--batch: 0 is not an integer >= 1"),
+        (["run", "xor", "--eta", "-1"], "--eta: -1 is not a finite number > 0."),
+        (["run", "xor", "--theta", "nan"], "--theta: nan is not a finite number > 0."),
+        (["run", "xor", "--steps", "0"], "--steps: 0 is not an integer >= 1"),
+        (["run", "xor", "--train", "none"], "--train: 'none' is not one of both, first, second"),
+        (["run", "xor", "--every", "0"], "--every: 0 is not an integer >= 1"),
         (["run", "xor", "--device", "cuda:99"], "--device: expected a CUDA device that is present"),
         (["run", "xor", "--device", "abacus"], "--device: expected cpu or cuda"),
-        (["run", "xor", "--threads", "0"], "--threads: expected an integer >= 1"),
+        (["run", "xor", "--threads", "0"], "--threads: 0 is not an integer from 1"),
         (["run", "xor", "--name", "a/b"], "--name: expected a plain directory name"),
         (
             ["run", "xor", "--micro-batch", "9999"],
             "--micro-batch: expected at most the batch, 2048",
         ),
-        (["run", "nor"], "TASK: expected one of xor, and, or, majority"),
+        (["run", "nor"], "TASK: 'nor' is not one of xor, and, or, majority"),
         (["run"], "TASK: expected a value, got none"),
         (["run", "xor", "--wide", "3"], "phasetrack run: No such option: --wide"),
         (["walk"], "phasetrack: No such command 'walk'"),
-        (["forecast", "xor", "--target", "3"], "--target: expected a finite number"),
+        (["forecast", "xor", "--target", "3"], "--target: 3 is not a finite number"),
         (["show", "nowhere"], "RUN: expected a run directory"),
         (["plot", "nowhere"], "RUN: expected a run directory"),
-        (["tensorboard", "--port", "99999"], "--port: expected an integer >= 0 and <= 65535"),
+        (["tensorboard", "--port", "99999"], "--port: 99999 is not an integer from 0 to 65535"),
         (["tensorboard", "--out", "nowhere"], "--out: expected a folder of runs, got nowhere"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -132,14 +132,14 @@ def test_wrong_usage_is_one_line_and_exit_code_2(arguments, complaint, tmp_path)
 @pytest.mark.parametrize(
     "options, complaint",
     [
-        (["--zeta", "0"], "--zeta: expected a finite number > 0, got 0"),
-        (["--zeta", "2"], "--zeta-exit: expected a finite number >= 2, got 1"),
-        (["--target", "-1"], "--target: expected a finite number > 0, got -1"),
+        (["--zeta", "0"], "--zeta: 0 is not a finite number > 0."),
+        (["--zeta", "2"], "--zeta-exit: 1 is not a finite number >= 2."),
+        (["--target", "-1"], "--target: -1 is not a finite number > 0."),
         (["--threshold", "nonsense"], "--threshold: expected NAME=VALUE, NAME one of zeta_enter"),
         (["--threshold", "patience=x"], "--threshold: expected patience=NUMBER, got 'patience=x'"),
         (
             ["--threshold", "patience=0"],
-            "--threshold: patience: expected an integer >= 1 and <= 10000, got 0",
+            "--threshold: patience: 0 is not an integer from 1 to 10000.",
         ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -289,7 +289,7 @@ def test_report_and_paper_figure(made, tmp_path):
     done = call("plot", out / "mine", "--size", "huge")
     assert (done.returncode, done.stderr) == (
         2,
-        "--size: expected one of screen, paper, got 'huge'\n",
+        "--size: 'huge' is not one of screen, paper.\n",
     )
 
 

@@ -28,8 +28,8 @@ FORECAST = (
 @pytest.mark.parametrize(
     "arguments, complaint",
     [
-        (["--gpus", "0"], "--gpus: expected an integer >= 1, got 0"),
-        (["--gpu-share", "2"], "--gpu-share: expected a finite number > 0 and <= 1, got 2"),
+        (["--gpus", "0"], "--gpus: 0 is not an integer >= 1."),
+        (["--gpu-share", "2"], "--gpu-share: 2 is not a finite number > 0 and <= 1."),
         (["noisy"], f"{FORECAST}, got noisy"),
     ],
     ids=" ".join,

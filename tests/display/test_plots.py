@@ -114,5 +114,5 @@ def test_a_boundary_that_was_crossed_nowhere_is_drawn_nowhere(tmp_path):
 def test_pages_have_the_size_that_was_asked_for(size):
     figure = run_figure(history(range(10)), SUMMARY, size=size)
     assert tuple(figure.get_size_inches()) == SIZES[size]
-    with pytest.raises(ExpectedError, match="size: expected one of screen, paper"):
+    with pytest.raises(ExpectedError, match="size: 'A0' is not one of screen, paper"):
         run_figure(history(range(10)), SUMMARY, size="A0")

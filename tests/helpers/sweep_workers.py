@@ -1,4 +1,4 @@
-"""What a sweep's processes are made to do in tests: work, fail, or die. Importable by name."""
+"""Jobs of a sweep for tests: they leave a line per attempt, or kill their worker. Importable by name."""
 
 import io
 import os
@@ -6,18 +6,18 @@ import signal
 import tarfile
 import time
 
-from phasetrack.studies.sweeps.point import Outcome
+from phasetrack.studies.sweeps.point import PointOutcome
 
 
 def note(job):
-    """Leave a line for each attempt."""
+    """Append a line per point to the file `attempts`."""
     with (job.folder / "attempts").open("a") as file:
         file.write("".join(f"{point.name}\n" for point in job.points))
-    return [Outcome(point) for point in job.points]
+    return [PointOutcome(point) for point in job.points]
 
 
 def die_once(job):
-    """The first attempt at the first point is killed, as by a system out of memory."""
+    """Kill the worker at the first attempt at the first point, as a system out of memory would."""
     first = not (job.folder / "attempts").exists()
     outcomes = note(job)
     if job.points[0].settings.seed == 0 and first:
@@ -27,13 +27,14 @@ def die_once(job):
 
 
 def die_once_elsewhere(job):
-    """`die_once` as Ray is given it: outcomes, and the archive of the run directories."""
+    """`die_once` for Ray: return outcomes and an archive of the run directories."""
     packed = io.BytesIO()
     tarfile.open(fileobj=packed, mode="w").close()
     return die_once(job), packed.getvalue()
 
 
 def die_always(job):
+    """Kill the worker at every attempt at the first point."""
     outcomes = note(job)
     if job.points[0].settings.seed == 0:
         os.kill(os.getpid(), signal.SIGKILL)

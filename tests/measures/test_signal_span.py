@@ -132,8 +132,9 @@ def test_wrong_data_is_explained(arguments, message):
 
 
 @pytest.mark.parametrize(
-    "option", [{"dim": 0}, {"dim": 99}, {"min_gap": 0.5}, {"min_stability": 2.0}], ids=str
+    "option", [{"dim": 0}, {"dim": 99}, {"min_gap": 0.5}, {"min_stability": 2}], ids=str
 )
 def test_wrong_options_are_explained(option, data):
-    with pytest.raises(ExpectedError, match=f"{next(iter(option))}: expected"):
+    ((name, value),) = option.items()
+    with pytest.raises(ExpectedError, match=f"{name}: {value} is not a"):
         discover(*data, **option)

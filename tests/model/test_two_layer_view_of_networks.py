@@ -64,12 +64,12 @@ def test_formula(dtype, rtol, shape):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"d": 0}, "d: expected an integer >= 1, got 0"),
-        ({"width": 2.0}, "width: expected an integer >= 1, got 2.0"),
-        ({"theta": 0.0}, "theta: expected a finite number > 0, got 0"),
-        ({"theta": float("nan")}, "theta: expected a finite number > 0, got nan"),
-        ({"seed": "a"}, "seed: expected an integer"),
-        ({"seed": 2**64}, "seed: expected an integer"),
+        ({"d": 0}, "d: 0 is not an integer >= 1."),
+        ({"width": 2.0}, "width: 2.0 is not an integer >= 1."),
+        ({"theta": 0.0}, "theta: 0 is not a finite number > 0."),
+        ({"theta": float("nan")}, "theta: nan is not a finite number > 0."),
+        ({"seed": "a"}, "seed: 'a' is not an integer"),
+        ({"seed": 2**64}, f"seed: {2**64} is not an integer"),
     ],
     ids=lambda value: str(value)[:20],
 )

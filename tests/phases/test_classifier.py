@@ -226,11 +226,11 @@ def test_a_crossing_lies_between_its_ends(low, high, share):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"zeta_enter": 0.0}, "zeta_enter: expected a finite number > 0, got 0"),
-        ({"zeta_enter": 2.0}, "zeta_exit: expected a finite number >= 2, got 1"),
-        ({"patience": 0}, "patience: expected an integer >= 1 and <= 10000, got 0"),
-        ({"fitted_exit": 0.5}, "fitted_exit: expected a finite number >= 1, got 0.5"),
-        ({"loss_target": math.nan}, "loss_target: expected a finite number > 0, got nan"),
+        ({"zeta_enter": 0.0}, "zeta_enter: 0 is not a finite number > 0."),
+        ({"zeta_enter": 2.0}, "zeta_exit: 1 is not a finite number >= 2."),
+        ({"patience": 0}, "patience: 0 is not an integer from 1 to 10000."),
+        ({"fitted_exit": 0.5}, "fitted_exit: 0.5 is not a finite number >= 1."),
+        ({"loss_target": math.nan}, "loss_target: nan is not a finite number > 0."),
     ],
 )
 def test_wrong_thresholds_are_explained(changes, message):

@@ -385,16 +385,16 @@ def test_each_threshold_is_a_positive_number(name, value):
     shown = f"{value:g}" if type(value) is float else repr(value)
     with pytest.raises(ExpectedError) as caught:
         Thresholds(**{name: value})
-    assert str(caught.value) == f"{name}: expected a finite number > 0, got {shown}"
+    assert str(caught.value) == f"{name}: {shown} is not a finite number > 0."
 
 
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"patience": 2.0}, "patience: expected an integer >= 1 and <= 10000, got 2.0"),
-        ({"zeta_exit": 0.4}, "zeta_exit: expected a finite number >= 0.5, got 0.4"),
-        ({"fitted_exit": 0.99}, "fitted_exit: expected a finite number >= 1, got 0.99"),
-        ({"diverged_factor": 1.0}, "diverged_factor: expected a finite number > 1, got 1"),
+        ({"patience": 2.0}, "patience: 2.0 is not an integer from 1 to 10000."),
+        ({"zeta_exit": 0.4}, "zeta_exit: 0.4 is not a finite number >= 0.5."),
+        ({"fitted_exit": 0.99}, "fitted_exit: 0.99 is not a finite number >= 1."),
+        ({"diverged_factor": 1.0}, "diverged_factor: 1 is not a finite number > 1."),
     ],
     ids=["patience", "zeta", "fitted", "diverged"],
 )

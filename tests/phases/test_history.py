@@ -39,15 +39,15 @@ def test_every_and_log_spaced():
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: every(0), "every: expected an integer >= 1, got 0"),
-        (lambda: log_spaced(base=1.0), "base: expected a finite number > 1, got 1"),
-        (lambda: check_int("n", "3", minimum=1), "n: expected an integer >= 1, got '3'"),
+        (lambda: every(0), "every: 0 is not an integer >= 1."),
+        (lambda: log_spaced(base=1.0), "base: 1 is not a finite number > 1."),
+        (lambda: check_int("n", "3", minimum=1), "n: '3' is not an integer >= 1."),
         (
             lambda: check_int("n", 9, minimum=1, maximum=5),
-            "n: expected an integer >= 1 and <= 5, got 9",
+            "n: 9 is not an integer from 1 to 5.",
         ),
-        (lambda: check_float("x", None), "x: expected a finite number, got None"),
-        (lambda: check_choice("c", "z", ("a", "b")), "c: expected one of a, b, got 'z'"),
+        (lambda: check_float("x", None), "x: None is not a finite number."),
+        (lambda: check_choice("c", "z", ("a", "b")), "c: 'z' is not one of a, b."),
     ],
 )
 def test_errors_say_what_was_given_and_what_is_allowed(call, message):

@@ -99,7 +99,7 @@ def test_mixed_xors_have_the_strengths_that_they_say(first):
     assert torch.equal(y[agree], -(x[:, 0] * x[:, 1])[agree])
     right = (y == -x[:, 0] * x[:, 1])[~agree].double().mean()
     assert float(right) == pytest.approx(first, abs=0.03)
-    with pytest.raises(ExpectedError, match="first: expected"):
+    with pytest.raises(ExpectedError, match=r"first: 1\.5 is not a finite number"):
         MixedXORs(D, 1.5)
 
 
@@ -139,14 +139,14 @@ def test_gaussian_inputs_are_normal():
     "name, least", [("majority", 3), ("two-xors", 4), ("equal-xors", 4), ("gaussian", 2)]
 )
 def test_too_small_dimensions_are_refused(name, least):
-    with pytest.raises(ExpectedError, match=f"d: expected an integer >= {least}"):
+    with pytest.raises(ExpectedError, match=f"d: {least - 1} is not an integer >= {least}"):
         make_task(name, least - 1)
 
 
 def test_labels_of_xor_alone_are_shuffled():
     with pytest.raises(ExpectedError, match="shuffle_labels: expected the task xor, got and"):
         make_task("and", D, shuffle_labels=True)
-    with pytest.raises(ExpectedError, match=r"task: expected one of xor, and, or, .* got 'nor'"):
+    with pytest.raises(ExpectedError, match="task: 'nor' is not one of xor, and, or, "):
         make_task("nor", D)
 
 
@@ -163,7 +163,7 @@ def test_every_task_can_be_run(name, tmp_path):
     assert bool(summary["forecast"]) == settings.forecastable
     x, y = fresh_sample(read_run(tmp_path / "run").config["settings"])
     assert len(x) == len(y) == 4096
-    with pytest.raises(ExpectedError, match="d: expected an integer >= "):
+    with pytest.raises(ExpectedError, match="d: 3 is not an integer >= 4"):
         train(RunSettings(task="parity4", d=3), out=tmp_path, name="other")
     assert not (tmp_path / "other").exists()
 

@@ -89,7 +89,7 @@ def test_global_random_states_are_left_alone():
 
 
 def test_one_dimension_has_no_xor():
-    with pytest.raises(ExpectedError, match="d: expected an integer >= 2, got 1"):
+    with pytest.raises(ExpectedError, match="d: 1 is not an integer >= 2"):
         XOR(1)
 
 

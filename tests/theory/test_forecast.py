@@ -98,7 +98,7 @@ def test_a_summary_has_the_keys_of_a_run(small):
 
 
 def test_no_draws_is_a_mistake():
-    with pytest.raises(ExpectedError, match="draws: expected an integer >= 1, got 0"):
+    with pytest.raises(ExpectedError, match="draws: 0 is not an integer >= 1"):
         predict(naive.xor(16), SMALL, draws=0)
 
 

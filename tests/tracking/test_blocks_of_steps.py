@@ -273,7 +273,7 @@ def test_the_end_of_a_process_loses_nothing(end, tmp_path):
 
 
 def test_a_wrong_block_is_refused():
-    with pytest.raises(ExpectedError, match="block: expected an integer >= 1, got 0"):
+    with pytest.raises(ExpectedError, match="block: 0 is not an integer >= 1"):
         follow(plain(), block=0)
 
 

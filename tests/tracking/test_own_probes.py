@@ -255,7 +255,7 @@ def test_only_scheduled_steps_are_recorded(schedule, steps):
 @pytest.mark.parametrize("value", [0, -1, 1.5, "2", None], ids=repr)
 def test_what_is_no_schedule_is_refused(value):
     net, optimizer, loss = setting()
-    with pytest.raises(ExpectedError, match="every: expected an integer >= 1"):
+    with pytest.raises(ExpectedError, match=f"every: {value!r} is not an integer >= 1"):
         follow(net, optimizer, loss, every=value)
     follow(net, optimizer, loss).detach()
 

@@ -77,14 +77,14 @@ def test_an_integer_means_every_and_a_function_is_itself():
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: every(0), "every: expected an integer >= 1, got 0"),
-        (lambda: every(-3), "every: expected an integer >= 1, got -3"),
-        (lambda: every(2.0), "every: expected an integer >= 1, got 2.0"),
-        (lambda: as_schedule(True), "every: expected an integer >= 1, got True"),
-        (lambda: as_schedule("3"), "every: expected an integer >= 1, got '3'"),
-        (lambda: log_spaced(0), "per_decade: expected an integer >= 1, got 0"),
-        (lambda: log_spaced(base=0.5), "base: expected a finite number > 1, got 0.5"),
-        (lambda: log_spaced(base=math.inf), "base: expected a finite number > 1, got inf"),
+        (lambda: every(0), "every: 0 is not an integer >= 1."),
+        (lambda: every(-3), "every: -3 is not an integer >= 1."),
+        (lambda: every(2.0), "every: 2.0 is not an integer >= 1."),
+        (lambda: as_schedule(True), "every: True is not an integer >= 1."),
+        (lambda: as_schedule("3"), "every: '3' is not an integer >= 1."),
+        (lambda: log_spaced(0), "per_decade: 0 is not an integer >= 1."),
+        (lambda: log_spaced(base=0.5), "base: 0.5 is not a finite number > 1."),
+        (lambda: log_spaced(base=math.inf), "base: inf is not a finite number > 1."),
     ],
     ids=["zero", "negative", "float", "bool", "text", "per decade", "base", "infinite base"],
 )

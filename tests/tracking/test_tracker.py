@@ -322,7 +322,7 @@ def test_only_own_hooks_are_removed():
     "changes, message",
     [
         ({"geometry": naive.xor(5)}, r"centres in R\^5, and first takes 12 inputs"),
-        ({"every": 0}, "every: expected an integer >= 1, got 0"),
+        ({"every": 0}, "every: 0 is not an integer >= 1."),
         (
             {"layers": ("first", "third")},
             "layers: expected names of layers or parameters, of first, second",

@@ -87,9 +87,9 @@ def test_measuring_leaves_torch_as_it_was():
 @pytest.mark.parametrize(
     "figures, complaint",
     [
-        ({"tflops": 0.0}, "gpu_tflops: expected a finite number > 0"),
-        ({"share": 1.5}, "gpu_share: expected a finite number > 0 and <= 1, got 1.5"),
-        ({"count": 0}, "gpus: expected an integer >= 1, got 0"),
+        ({"tflops": 0.0}, "gpu_tflops: 0 is not a finite number > 0"),
+        ({"share": 1.5}, "gpu_share: 1.5 is not a finite number > 0 and <= 1."),
+        ({"count": 0}, "gpus: 0 is not an integer >= 1."),
     ],
     ids=str,
 )

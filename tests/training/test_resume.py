@@ -219,7 +219,7 @@ def test_probes_that_failed_stay_off(tmp_path):
         (lambda s: s["sinks"]["history"].update(checksum=1), "history.jsonl as it was at"),
         (lambda s: s["sinks"]["history"].update(bytes=10**9), "history.jsonl as it was at"),
         (lambda s: s["sinks"]["history"].update(bytes=-1), "history.jsonl as it was at"),
-        (lambda s: s["sinks"]["neurons"].update(stride="x"), "stride: expected an integer"),
+        (lambda s: s["sinks"]["neurons"].update(stride="x"), "stride: 'x' is not an integer"),
         (
             lambda s: s["sinks"]["tensorboard"]["files"][0].update(name="../../etc/passwd"),
             "names of event files, got '../../etc/passwd'",
@@ -453,10 +453,10 @@ def test_checkpoints_by_the_clock_take_no_more_than_their_share():
 @pytest.mark.parametrize(
     "options, complaint",
     [
-        ({"steps": 0}, "checkpoint_steps: expected an integer >= 1, got 0"),
-        ({"steps": 1.5}, "checkpoint_steps: expected an integer >= 1, got 1.5"),
-        ({"seconds": -1.0}, "checkpoint_seconds: expected a finite number >= 0, got -1"),
-        ({"seconds": float("nan")}, "checkpoint_seconds: expected a finite number >= 0, got nan"),
+        ({"steps": 0}, "checkpoint_steps: 0 is not an integer >= 1."),
+        ({"steps": 1.5}, "checkpoint_steps: 1.5 is not an integer >= 1."),
+        ({"seconds": -1.0}, "checkpoint_seconds: -1 is not a finite number >= 0."),
+        ({"seconds": float("nan")}, "checkpoint_seconds: nan is not a finite number >= 0."),
     ],
 )
 def test_schedules_that_are_none(options, complaint):

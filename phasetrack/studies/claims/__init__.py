@@ -1,1 +1,1 @@
-"""Statements of arXiv 2309.15111 on trial: one file a statement, each with numbers and a verdict."""
+"""Test the statements of arXiv 2309.15111: one module per claim, with findings and a verdict."""

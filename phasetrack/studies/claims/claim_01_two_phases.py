@@ -1,51 +1,51 @@
-"""Two phases in this order with one boundary; the linear regime is left only after it.
+"""Two phases in this order with one boundary; the linear regime ends after it.
 
-Statement: "SGD naturally decomposes learning into signal-finding and signal-heavy phases" (summary of
-arXiv 2309.15111, Mechanism 1, section 4.1), with the loss well approximated to first
-order in the first. Asked, after theory.md 3 and 8: zeta* crosses 1 exactly once, the labels
-come as SIGNAL_FINDING, SIGNAL_HEAVY, FITTED, and the value error passes 0.1 after the onset.
+Statement, after arXiv 2309.15111, section 4.1: SGD passes through a signal-finding phase, in which the
+loss is close to its first-order approximation, and then a signal-heavy phase. Required, after theory.md 3,
+theory.md 7 and theory.md 8: zeta* crosses 1 exactly once, the labels are SIGNAL_FINDING, SIGNAL_HEAVY and
+FITTED in this order, and the value error passes 0.1 after the onset of signal-heaviness.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from phasetrack.studies import confidence as intervals
-from phasetrack.studies.claims.findings import Chart, Finding, Result
+from phasetrack.studies import confidence
+from phasetrack.studies.claims.findings import ClaimChart, ClaimResult, Finding
 from phasetrack.studies.claims.lab import Lab, Observed
 from phasetrack.theory.settings import RunSettings
 
 ORDER = ["SIGNAL_FINDING", "SIGNAL_HEAVY", "FITTED"]
 
 
-def run(lab: Lab) -> Result:
-    """Healthy runs: count those that behave, and measure the gap between the two boundaries."""
+def evaluate(lab: Lab) -> ClaimResult:
+    """Count the healthy runs with the required phases; measure the gap between the boundaries."""
     settings = RunSettings(d=64, width=128) if lab.quick else RunSettings()
     runs = lab.seeds(settings, 8 if lab.quick else 20)
     count = len(runs)
-    gaps = [one.boundary("linear_exit") / one.boundary("signal_heavy") for one in runs]
-    return Result(
+    gaps = [run.boundary("linear_exit") / run.boundary("signal_heavy") for run in runs]
+    return ClaimResult(
         [
             Finding(
                 "runs with the phases in this order",
-                intervals.share(sum(one.labels == ORDER for one in runs), count),
+                confidence.share_of(run.labels == ORDER for run in runs),
                 low=0.5,
             ),
             Finding(
                 "runs in which zeta* crosses 1 once",
-                intervals.share(sum(_crossings(one) == 1 for one in runs), count),
+                confidence.share_of(_crossings(run) == 1 for run in runs),
                 low=0.5,
             ),
-            Finding("exit from the linear regime / onset", intervals.mean(gaps), low=1.0),
+            Finding("exit from the linear regime / onset", confidence.mean(gaps), low=1.0),
         ],
         [
-            Chart(
+            ClaimChart(
                 "zeta* falls through 1 once",
                 "step",
                 "zeta*",
                 [
-                    one.series(f"seed {one.settings.seed}", "heaviness/zeta_star")
-                    for one in runs[:5]
+                    run.series(f"seed {run.settings.seed}", "heaviness/zeta_star")
+                    for run in runs[:5]
                 ],
                 log_y=True,
             )
@@ -54,6 +54,6 @@ def run(lab: Lab) -> Result:
     )
 
 
-def _crossings(one: Observed) -> int:
-    under = one.history["heaviness/zeta_star"] <= 1
+def _crossings(run: Observed) -> int:
+    under = run.history["heaviness/zeta_star"] <= 1
     return int(np.count_nonzero(np.diff(under.astype(int))))

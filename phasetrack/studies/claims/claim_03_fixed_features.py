@@ -1,9 +1,9 @@
-"""What cannot learn features needs about d^2 samples.
+"""Methods with fixed features need about d^2 samples.
 
-Statement: d polylog(d) samples are near-optimal, where methods with fixed features need about d^2 (summary
-of arXiv 2309.15111, Key Results; that kernels need d^2 is from memory of the literature, theory.md 7).
-Asked: the power of d in the samples to 10 percent error between 1.6 and 2.4, for the two-layer network's
-tangent kernel in closed form and for a frozen random first layer with a ridge-fitted second.
+Statement: the d polylog(d) samples of arXiv 2309.15111 are near-optimal, while methods with fixed features
+need about d^2 (from memory of the literature, theory.md 7). Required: the samples to 10 percent error grow
+as a power of d between 1.6 and 2.4, both for the two-layer network's tangent kernel in closed form and for a
+frozen random first layer with a ridge-fitted second layer.
 """
 
 from __future__ import annotations
@@ -15,44 +15,42 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from phasetrack.studies import confidence as intervals
-from phasetrack.studies.claims.findings import Chart, Finding, Result, Series
+from phasetrack.studies import confidence
+from phasetrack.studies.claims.findings import ClaimChart, ClaimResult, Finding, Series
 from phasetrack.studies.claims.lab import TEST_STEP, Lab
 from phasetrack.tasks import XOR
 
 ERROR = 0.1
-RIDGE = 1e-6  # of the kernel's diagonal: only against rounding
-GROWTH = 1.3  # of the sample from one size to the next
-# Random features over d^2: about eleven for each sample that is needed. Twice as many change the samples by
-# 5 percent, none at all would by 10 (d = 12 to 48). A number that goes as d alone makes a power of its own:
-# 64 d features gave 2.5 up to d = 64. Chosen here.
+RIDGE = 1e-6  # share of the kernel's diagonal; it only counters rounding
+GROWTH = 1.3  # factor between sample sizes that are tried
+# Random features over d^2, about eleven per sample that is needed; twice as many change the samples by 5
+# percent, infinitely many by 10 (d = 12 to 48). A number proportional to d would change the measured power.
 FEATURES_PER_SQUARE = 4
 TESTED = 2000
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
 
 
-def run(lab: Lab) -> Result:
-    """Samples to 10 percent error for each method, over d."""
+def evaluate(lab: Lab) -> ClaimResult:
+    """Measure the samples to 10 percent error over d for each method."""
     dims = (10, 14, 20, 28) if lab.quick else (12, 16, 24, 32, 48, 64)
     seeds = 3 if lab.quick else 5
     findings, series = [], []
     for name, make in {"tangent kernel": _tangent, "random features": _random_features}.items():
         each = [(d, lab.seed + i, make) for d in dims for i in range(seeds)]
-        needed = iter(lab.map(_needed, each, lambda one: float(one[0] ** 6)))
+        needed = iter(lab.map(_needed_samples, each, lambda arguments: float(arguments[0] ** 6)))
         found = {d: [next(needed) for _ in range(seeds)] for d in dims}
-        pairs = [(math.log(d), math.log(n)) for d in dims for n in found[d]]
-        power = intervals.slope(*np.array(pairs).T)
+        power = confidence.power(found)
         findings.append(Finding(f"power of d, {name}", power, low=1.6, high=2.4))
-        series.append(Series.of(name, dims, (intervals.mean(found[d]) for d in dims)))
+        series.append(Series.of(name, dims, (confidence.mean(found[d]) for d in dims)))
     series.append(Series("d^2", dims, [float(d * d) for d in dims], predicted=True))
     title = "samples to 10 percent error"
-    chart = Chart(title, "d", "samples", series, log_x=True, log_y=True)
-    return Result(findings, [chart], f"d = {dims[0]} to {dims[-1]}, {seeds} seeds")
+    chart = ClaimChart(title, "d", "samples", series, log_x=True, log_y=True)
+    return ClaimResult(findings, [chart], f"d = {dims[0]} to {dims[-1]}, {seeds} seeds")
 
 
-def _needed(d: int, seed: int, make: Callable[[int, int], Kernel]) -> float:
-    """Interpolated samples at which the test error passes ERROR."""
+def _needed_samples(d: int, seed: int, make: Callable[[int, int], Kernel]) -> float:
+    """Return the interpolated number of samples at which the test error passes ERROR."""
     task, kernel = XOR(d), make(d, seed)
     x_test, y_test = task.sample(TESTED, seed=seed, step=TEST_STEP, dtype=torch.float64)
     before, count = (math.nan, math.nan), float(d)
@@ -75,10 +73,10 @@ def _error(kernel: Kernel, x: Tensor, y: Tensor, x_test: Tensor, y_test: Tensor)
 
 
 def _tangent(d: int, _: int) -> Kernel:
-    """The tangent kernel of a two-layer ReLU network (Jacot et al. 2018; Cho and Saul 2009)."""
+    """Return the tangent kernel of a two-layer ReLU network (Jacot et al. 2018; Cho, Saul 2009)."""
 
-    def kernel(one: Tensor, other: Tensor) -> Tensor:
-        cosine = (one @ other.T / d).clamp(-1, 1)
+    def kernel(x: Tensor, z: Tensor) -> Tensor:
+        cosine = (x @ z.T / d).clamp(-1, 1)
         angle = cosine.arccos()
         first = (math.pi - angle) / (2 * math.pi)
         second = (angle.sin() + (math.pi - angle) * cosine) / (2 * math.pi)
@@ -88,12 +86,12 @@ def _tangent(d: int, _: int) -> Kernel:
 
 
 def _random_features(d: int, seed: int) -> Kernel:
-    """The kernel of a frozen first layer, whose second layer is fitted."""
+    """Return the kernel of a frozen random first layer."""
     generator = torch.Generator().manual_seed(seed)
     count = FEATURES_PER_SQUARE * d * d
     W = torch.randn(d, count, generator=generator, dtype=torch.float64) / math.sqrt(d)
 
-    def kernel(one: Tensor, other: Tensor) -> Tensor:
-        return torch.relu(one @ W) @ torch.relu(other @ W).T / count
+    def kernel(x: Tensor, z: Tensor) -> Tensor:
+        return torch.relu(x @ W) @ torch.relu(z @ W).T / count
 
     return kernel

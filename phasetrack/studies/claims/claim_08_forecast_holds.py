@@ -1,8 +1,8 @@
-"""Growth rates, escape time and the whole forecast against training.
+"""The law of one neuron forecasts growth rates, escape time and onset.
 
-Statement: neurons evolve on their own while the network is small, so that the run follows from the
-law of one neuron (summary of arXiv 2309.15111, Mechanism 1); rates and forecast are this project's
-(theory.md 6 and 6b). Asked: measured over forecast within 5 percent, over d, m, eta, theta and width.
+Statement, after arXiv 2309.15111, section 4.1: neurons evolve independently while the network is small, so
+that the run follows from the law of one neuron; rates and forecast are those of theory.md 6 and theory.md 6b.
+Required: measured over forecast is within 5 percent of 1, over d, m, eta, theta and width.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from phasetrack.studies import confidence as intervals
-from phasetrack.studies.claims.findings import Chart, Finding, Result, Series
+from phasetrack.phases.boundaries import LOSS_HALVED, SIGNAL_HEAVY
+from phasetrack.studies import confidence
+from phasetrack.studies.claims.findings import ClaimChart, ClaimResult, Finding, Series
 from phasetrack.studies.claims.lab import Lab, Observed
 from phasetrack.tasks import XOR
 from phasetrack.theory.forecast import predict
@@ -20,8 +21,8 @@ from phasetrack.theory.settings import RunSettings
 TOLERANCE = 0.05
 
 
-def run(lab: Lab) -> Result:
-    """One setting changed at a time; the forecast starts from other weights than the runs."""
+def evaluate(lab: Lab) -> ClaimResult:
+    """Change one setting at a time; the forecast starts from other weights than the runs."""
     base = RunSettings(d=64, width=128) if lab.quick else RunSettings()
     double, quadruple = 2 * base.d, 4 * base.d
     settings = {
@@ -36,49 +37,51 @@ def run(lab: Lab) -> Result:
     seeds = 4 if lab.quick else 5
     findings, onsets, halvings = [], [], []
     made = lab.grid(settings, seeds)
-    for name, one in settings.items():
+    for name, changed in settings.items():
         runs = made[name]
-        bands = predict(XOR(one.d).geometry, replace(one, seed=one.seed + 1000)).bands()
-        onset = bands["signal_heavy_onset"]["value"]
-        halved = bands["loss_halving_step"]["value"]
-        onsets.append(intervals.mean([r.boundary("signal_heavy") / onset for r in runs]))
-        halvings.append(intervals.mean([r.summary["loss_halving_step"] / halved for r in runs]))
+        start = replace(changed, seed=changed.seed + 1000)
+        bands = predict(XOR(changed.d).geometry, start).bands()
+        forecast, halved = (bands[m.forecast]["value"] for m in (SIGNAL_HEAVY, LOSS_HALVED))
+        onsets.append(confidence.mean([run.boundary("signal_heavy") / forecast for run in runs]))
+        halvings.append(
+            confidence.mean([run.summary["loss_halving_step"] / halved for run in runs])
+        )
         findings.append(Finding(f"onset, measured / forecast, {name}", onsets[-1]))
     for phase in ("signal_finding", "signal_heavy"):
-        ratios = [_growth(one, phase) for one in lab.seeds(base, seeds)]
+        ratios = [_growth(run, phase) for run in lab.seeds(base, seeds)]
         findings.append(
             Finding(
                 f"growth in {phase}, measured / predicted",
-                intervals.mean(ratios),
+                confidence.mean(ratios),
                 1 - TOLERANCE,
                 1 + TOLERANCE,
             )
         )
-    over_settings = intervals.mean([one.value for one in onsets])
-    halved_over = intervals.mean([one.value for one in halvings])
+    over_settings = confidence.mean([onset.value for onset in onsets])
+    halved_over = confidence.mean([halving.value for halving in halvings])
     low, high = 1 - TOLERANCE, 1 + TOLERANCE
-    near = sum(abs(one.value - 1) <= TOLERANCE for one in onsets)
+    near = sum(abs(onset.value - 1) <= TOLERANCE for onset in onsets)
     findings += [
-        # an average over settings could hide errors of both signs
+        # the mean over settings alone could hide errors of both signs
         Finding(
             "settings whose mean onset is within 5 percent",
-            intervals.share(near, len(onsets)),
+            confidence.share(near, len(onsets)),
             low=0.3,
         ),
         Finding("onset, measured / forecast, over settings", over_settings, low, high),
         Finding("loss halved, measured / forecast, over settings", halved_over, low, high),
     ]
     places = range(len(settings))
-    chart = Chart(
+    chart = ClaimChart(
         "measured / forecast",
         "setting",
         "ratio",
         [Series.of("onset", places, onsets), Series.of("loss halved", places, halvings)],
         kinds=list(settings),
     )
-    return Result(findings, [chart], f"around d = {base.d}, width {base.width}, {seeds} seeds")
+    return ClaimResult(findings, [chart], f"around d = {base.d}, width {base.width}, {seeds} seeds")
 
 
-def _growth(one: Observed, phase: str) -> float:
-    rates = one.summary["growth"].get(phase)
+def _growth(run: Observed, phase: str) -> float:
+    rates = run.summary["growth"].get(phase)
     return rates["measured"] / rates["predicted"] if rates else math.nan

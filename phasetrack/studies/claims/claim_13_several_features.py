@@ -1,18 +1,18 @@
 """Open question 2: targets of several features, learned one after another.
 
-Statement: "Can the signal-heavy inductive hypothesis be maintained for learning more general multi-index
-functions beyond XOR, such as those with k >= 2 features and L >= 2 hierarchical structure?" (summary of
-arXiv 2309.15111, Open Question 2). Asked of every target alike: most runs become signal-heavy. Asked beside
-it, after the law of the first phase (theory.md 6), by which a feature's neurons grow at a rate proportional
-to its strength (its mean product with the label): a feature is acquired at a time that goes as 1 / strength
-within 15 percent, so that of two XORs the stronger comes first and equal ones come together. Reported: which
-neurons took it, and whether those that take the second held the first. A feature counts as acquired once its gain, the Fourier
-coefficient of the clean network, passes 0.5; its holders are the fewest neurons that make nine tenths of
-it (`measures.acquisition`).
+Statement, as an open question after arXiv 2309.15111: signal-heaviness carries over to functions of
+k >= 2 features with L >= 2 levels of hierarchy. Required of every target: most runs become signal-heavy.
+Required of two XORs, whose neurons grow in the first phase at a rate proportional to the feature's strength,
+its mean product with the label (theory.md 6): each feature is acquired at a time proportional to 1 / strength
+within 15 percent, so that the stronger XOR comes first and equal XORs come together. Reported: which neurons
+hold each feature, and whether those that hold the second feature held the first.
 
-A bias-free network of ReLUs represents no odd function but the linear ones. The parity of three and the
-last stair of the staircase are therefore out of reach at any size, which the verdict of these targets shows.
-The parity of four is within reach and not found: no feature of a lower degree leads to it.
+A feature counts as acquired once its gain, the Fourier coefficient of the clean network, passes 0.5. Its
+holders are the fewest neurons that make nine tenths of the gain (`measures.feature_gain`).
+
+A bias-free ReLU network represents no odd function except the linear ones. The parity of three and the last
+stair of the staircase are therefore out of reach at any size, as the verdicts of these targets show. The
+parity of four is representable and not found: no feature of a lower degree leads to it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from torch import Tensor
 from phasetrack.measures.feature_gain import Features, contributions, holders
 from phasetrack.model.geometry import Neurons
 from phasetrack.phases.classifier import Boundary
-from phasetrack.studies import confidence as intervals
-from phasetrack.studies.claims.findings import Chart, Finding, Result
+from phasetrack.studies import confidence
+from phasetrack.studies.claims.findings import ClaimChart, ClaimResult, Finding
 from phasetrack.studies.claims.lab import Lab, Observed, error_on_fresh_samples
 from phasetrack.studies.claims.task_features import features
 from phasetrack.tasks.quadratic import STRONGER
@@ -41,17 +41,21 @@ SHOWN = ("unequal-xors", "equal-xors", "quadratic", "staircase")
 TOLERANCE = 0.15
 
 
-def run(lab: Lab) -> Result:
-    """All targets for as long; then the networks at each acquisition of the two XORs."""
+def evaluate(lab: Lab) -> ClaimResult:
+    """Train all targets for as long; then the two XORs again up to each acquisition."""
     base = RunSettings(d=64, width=128) if lab.quick else RunSettings(d=128, width=256)
-    # with every corner of four coordinates a record costs more than a step, and boundaries are interpolated
+    # a record over all corners of four coordinates costs more than a step; boundaries are interpolated
     base = replace(base, steps=math.ceil(2.5 * base.predicted_steps), every=2)
     seeds = 5
     names = ("xor", *QUADRATIC, *HIGHER)
     runs = lab.grid({name: replace(base, task=name) for name in names}, seeds, "acquiring")
     findings = [
         *(
-            Finding(f"signal-heavy, {name}", _share(runs[name]), low=0.5)
+            Finding(
+                f"signal-heavy, {name}",
+                confidence.share_of(run.is_signal_heavy for run in runs[name]),
+                low=0.5,
+            )
             for name in (*QUADRATIC, *HIGHER)
         ),
         *_timing(runs),
@@ -67,12 +71,12 @@ def run(lab: Lab) -> Result:
     ]
     charts = [_chart(name, runs[name][0]) for name in SHOWN]
     words = f"d = {base.d}, width {base.width}, {base.steps} steps, {seeds} seeds"
-    return Result(findings, charts, words)
+    return ClaimResult(findings, charts, words)
 
 
 def _timing(runs: dict[str, list[Observed]]) -> list[Finding]:
-    """Step of each acquisition times the feature's strength, over that of XOR alone."""
-    alone = intervals.mean([_step(one, STRONG) for one in runs["xor"]]).value
+    """Return each step of acquisition times the feature's strength, over the step in XOR."""
+    alone = confidence.mean([_step(run, STRONG) for run in runs["xor"]]).value
     strengths = {
         ("equal-xors", STRONG): 0.5,
         ("equal-xors", WEAK): 0.5,
@@ -82,7 +86,7 @@ def _timing(runs: dict[str, list[Observed]]) -> list[Finding]:
     return [
         Finding(
             f"step of {feature} in {task} x strength {strength:.2g} / step in xor",
-            intervals.mean([_step(one, feature) * strength / alone for one in runs[task]]),
+            confidence.mean([_step(run, feature) * strength / alone for run in runs[task]]),
             1 - TOLERANCE,
             1 + TOLERANCE,
         )
@@ -93,82 +97,77 @@ def _timing(runs: dict[str, list[Observed]]) -> list[Finding]:
 def _sequence(
     lab: Lab, task: str, runs: list[Observed], *, low: float, high: float
 ) -> list[Finding]:
-    """How long after the first of two XORs the second is acquired, and by whom."""
-    ratios = [_step(one, WEAK) / _step(one, STRONG) for one in runs]
+    """Return the ratio of the two XORs' steps of acquisition, and the neurons that hold them."""
+    ratios = [_step(run, WEAK) / _step(run, STRONG) for run in runs]
     name = f"{task}: {WEAK} acquired / {STRONG} acquired"
     return [
-        Finding(name, intervals.mean(ratios), low, high),
+        Finding(name, confidence.mean(ratios), low, high),
         *_holder_findings(lab, task, runs),
     ]
 
 
-def _error(runs: list[Observed]) -> intervals.Interval:
-    return intervals.mean([error_on_fresh_samples(one.network, one.settings) for one in runs])
+def _error(runs: list[Observed]) -> confidence.Interval:
+    return confidence.mean([error_on_fresh_samples(run.network, run.settings) for run in runs])
 
 
-def _features(one: Observed) -> Features:
-    return features(one.settings.task, one.settings.d)
+def _features(run: Observed) -> Features:
+    return features(run.settings.task, run.settings.d)
 
 
-def _boundaries(one: Observed) -> dict[str, Boundary]:
-    return {b.name: b for b in acquisitions(one.history, _features(one))}
+def _boundaries(run: Observed) -> dict[str, Boundary]:
+    return {b.name: b for b in acquisitions(run.history, _features(run))}
 
 
-def _step(one: Observed, feature: str) -> float:
-    found = _boundaries(one).get(feature)
+def _step(run: Observed, feature: str) -> float:
+    found = _boundaries(run).get(feature)
     return found.onset if found else math.nan
 
 
-def _share(runs: list[Observed]) -> intervals.Interval:
-    heavy = sum(math.isfinite(one.boundary("signal_heavy")) for one in runs)
-    return intervals.share(heavy, len(runs))
-
-
 def _acquired(task: str, feature: str, runs: list[Observed]) -> list[Finding]:
-    """When, by which share of the runs, and by how many neurons a feature was acquired."""
-    found = [(one, b[feature]) for one in runs if feature in (b := _boundaries(one))]
-    share = intervals.share(len(found), len(runs))
+    """Return the share of runs that acquire a feature, the step, and the number of its neurons."""
+    found = [(run, b[feature]) for run in runs if feature in (b := _boundaries(run))]
+    share = confidence.share(len(found), len(runs))
     acquiring = Finding(f"{task}: runs that acquire {feature}", share)
     if not found:
         return [acquiring]
-    counts = [one.at(f"acquisition/{feature}/neurons", b.detected) for one, b in found]
+    counts = [run.at(f"acquisition/{feature}/neurons", b.detected) for run, b in found]
     steps = [b.onset for _, b in found]
     return [
         *([acquiring] if len(found) < len(runs) else ()),
-        Finding(f"{task}: {feature} acquired at step", intervals.mean(steps)),
-        Finding(f"{task}: neurons that hold {feature} then", intervals.mean(counts)),
+        Finding(f"{task}: {feature} acquired at step", confidence.mean(steps)),
+        Finding(f"{task}: neurons that hold {feature} then", confidence.mean(counts)),
     ]
 
 
 def _holder_findings(lab: Lab, task: str, runs: list[Observed]) -> list[Finding]:
-    """Who holds the second of two XORs when it is acquired, and what they held when the first was."""
-    known = [(one, _boundaries(one)) for one in runs if len(_boundaries(one)) == 2]
+    """Return how many neurons that hold the second XOR hold, or held, the first one."""
+    known = [(run, _boundaries(run)) for run in runs if len(_boundaries(run)) == 2]
     moments = [
-        (replace(one.settings, steps=max(found[name].detected, 1)), "acquiring")
-        for one, found in known
+        (replace(run.settings, steps=max(found[name].detected, 1)), "acquiring")
+        for run, found in known
         for name in (STRONG, WEAK)
     ]
-    made = iter(lab.all(moments))
+    at_acquisition = iter(lab.all(moments))
     shared, moved = [], []
     for _ in known:
-        first, second = _holders(next(made)), _holders(next(made))
+        first, second = _holders(next(at_acquisition)), _holders(next(at_acquisition))
         both = (second[:, 0] & second[:, 1]).sum()
         shared.append(float(both / second[:, 1].sum()))
         moved.append(float((first[:, 0] & second[:, 1]).sum() / second[:, 1].sum()))
     return [
-        Finding(f"{task}: holders of {WEAK} that hold {STRONG} too", intervals.mean(shared)),
-        Finding(f"{task}: ... that held {STRONG} when it was acquired", intervals.mean(moved)),
+        Finding(f"{task}: holders of {WEAK} that hold {STRONG} too", confidence.mean(shared)),
+        Finding(f"{task}: ... that held {STRONG} when it was acquired", confidence.mean(moved)),
     ]
 
 
-def _holders(one: Observed) -> Tensor:
-    task = make_task(one.settings.task, one.settings.d)
-    W, a = one.network.first.weight.detach(), one.network.second.weight.detach()[0]
+def _holders(run: Observed) -> Tensor:
+    task = make_task(run.settings.task, run.settings.d)
+    W, a = run.network.first.weight.detach(), run.network.second.weight.detach()[0]
     neurons = Neurons.of(W.double(), a.double(), task.geometry)
-    return holders(contributions(neurons, _features(one)))
+    return holders(contributions(neurons, _features(run)))
 
 
-def _chart(name: str, one: Observed) -> Chart:
-    series = [one.series(name, f"acquisition/{name}") for name in _features(one).names]
-    marks = [(b.onset, b.name) for b in acquisitions(one.history, _features(one))]
-    return Chart(f"{name}, seed 0", "step", "gain of each feature", series, marks=marks)
+def _chart(name: str, run: Observed) -> ClaimChart:
+    series = [run.series(name, f"acquisition/{name}") for name in _features(run).names]
+    marks = [(b.onset, b.name) for b in acquisitions(run.history, _features(run))]
+    return ClaimChart(f"{name}, seed 0", "step", "gain of each feature", series, marks=marks)

@@ -1,4 +1,4 @@
-"""A trial's charts as one figure. No torch."""
+"""Draw the charts of a claim as one figure. No torch."""
 
 from __future__ import annotations
 
@@ -9,38 +9,35 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from phasetrack.display.charts import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
-from phasetrack.studies.claims.findings import Chart, Series
+from phasetrack.display.style import CURVE_COLOURS, MARKERS, SMALL_FONT
+from phasetrack.studies.claims.findings import ClaimChart, Series
 
-COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
-MARKS = ("o", "s", "^", "D", "v", "P", "X")
-MANY_POINTS = 20  # from which on a curve has no dots
-BESIDE = 2  # charts in a row
-SMALL = 8
+MANY_POINTS = 20  # a curve of this many points or more has no dots
+COLUMNS = 2  # charts per row
 
 
-def figure(charts: Sequence[Chart]) -> Figure:
-    """The charts, two beside each other; bars are 95 percent intervals over seeds."""
-    columns = min(len(charts), BESIDE)
+def figure(charts: Sequence[ClaimChart]) -> Figure:
+    """Draw charts, two per row; bars are 95 percent intervals over seeds."""
+    columns = min(len(charts), COLUMNS)
     rows = -(-len(charts) // columns)
-    made = Figure(figsize=(5.2 * columns, 3.4 * rows), layout="constrained")
-    panels = made.subplots(rows, columns, squeeze=False).flatten()
+    drawn = Figure(figsize=(5.2 * columns, 3.4 * rows), layout="constrained")
+    panels = drawn.subplots(rows, columns, squeeze=False).flatten()
     for panel, chart in zip(panels, charts, strict=False):
         _draw(panel, chart)
     for panel in panels[len(charts) :]:
         panel.remove()
-    return made
+    return drawn
 
 
-def svg(charts: Sequence[Chart]) -> str:
-    """The same as an SVG element, for a page."""
+def svg(charts: Sequence[ClaimChart]) -> str:
+    """Draw charts as an SVG element for a page."""
     file = io.StringIO()
     figure(charts).savefig(file, format="svg")
     text = file.getvalue()
     return text[text.index("<svg") :]
 
 
-def _draw(panel: Axes, chart: Chart) -> None:
+def _draw(panel: Axes, chart: ClaimChart) -> None:
     if chart.log_x:
         panel.set_xscale("log")
     if chart.log_y:
@@ -52,26 +49,26 @@ def _draw(panel: Axes, chart: Chart) -> None:
         _curve(panel, series, number, joined=not chart.kinds)
     names = [series.name for series in chart.series]
     for x, name in chart.marks:
-        colour = COLOURS[names.index(name) % len(COLOURS)]
+        colour = CURVE_COLOURS[names.index(name) % len(CURVE_COLOURS)]
         panel.axvline(x, color=colour, linewidth=1, linestyle=":")
-    panel.set_title(chart.title, fontsize=SMALL + 1, wrap=True)
-    panel.set_xlabel(chart.x, fontsize=SMALL, wrap=True)
-    panel.set_ylabel(chart.y, fontsize=SMALL)
-    panel.tick_params(labelsize=SMALL)
+    panel.set_title(chart.title, fontsize=SMALL_FONT + 1, wrap=True)
+    panel.set_xlabel(chart.x, fontsize=SMALL_FONT, wrap=True)
+    panel.set_ylabel(chart.y, fontsize=SMALL_FONT)
+    panel.tick_params(labelsize=SMALL_FONT)
     panel.spines[["top", "right"]].set_visible(False)
     if len(chart.series) > 1:
-        panel.legend(fontsize=SMALL - 1, frameon=False)
+        panel.legend(fontsize=SMALL_FONT - 1, frameon=False)
 
 
 def _curve(panel: Axes, series: Series, number: int, *, joined: bool) -> None:
     y = np.array(series.y, dtype=float)
     y[~np.isfinite(y)] = np.nan
-    colour, mark = COLOURS[number % len(COLOURS)], MARKS[number % len(MARKS)]
+    colour, mark = CURVE_COLOURS[number % len(CURVE_COLOURS)], MARKERS[number % len(MARKERS)]
     if series.predicted:
         panel.plot(series.x, y, color=colour, linewidth=1, linestyle="--", label=series.name)
         return
-    # colours that come again are dash-dotted
-    line = ("-" if number < len(COLOURS) else "-.") if joined else ""
+    # dash-dotted where colours repeat
+    line = ("-" if number < len(CURVE_COLOURS) else "-.") if joined else ""
     dots = {"marker": mark, "markersize": 4.0} if len(y) < MANY_POINTS else {}
     panel.plot(
         series.x,

@@ -1,4 +1,4 @@
-"""What an experiment hands back: findings with intervals, a verdict, and what to draw. No torch."""
+"""The result of a claim: findings with intervals, a verdict and charts. No torch."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 from phasetrack.studies.confidence import Interval
 
 
-class Verdict(Enum):
-    """What the numbers say of a statement."""
+class ClaimVerdict(Enum):
+    """Whether the numbers support a statement."""
 
     SUPPORTED = "supported"
     CONTRADICTED = "contradicted"
@@ -20,19 +20,19 @@ class Verdict(Enum):
 
     @property
     def word(self) -> str:
-        """The same for one number: yes, no or open."""
+        """The verdict on a single finding: yes, no or open."""
         return {"SUPPORTED": "yes", "CONTRADICTED": "no", "UNDECIDED": "open"}[self.name]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One number of an experiment, and the range that the statement asks it to lie in.
+    """One measured number and the range that the statement requires.
 
     Attributes:
-        name: what was measured, with its unit.
-        estimate: over seeds, with its confidence interval.
-        low: the statement asks for at least this; minus infinity if it asks for nothing.
-        high: ... and at most this.
+        name: the measured quantity, with its unit.
+        estimate: the mean or share over seeds, with its confidence interval.
+        low: least value that the statement allows; minus infinity for no lower end.
+        high: largest value that the statement allows; infinity for no upper end.
     """
 
     name: str
@@ -41,22 +41,22 @@ class Finding:
     high: float = math.inf
 
     @property
-    def verdict(self) -> Verdict | None:
-        """Whether the interval lies in the range, outside it, or neither; None if none was asked."""
+    def verdict(self) -> ClaimVerdict | None:
+        """Whether the interval lies inside the range, outside it, or neither; None without a range."""
         if math.isinf(self.low) and math.isinf(self.high):
             return None
         value, below, above = self.estimate.value, self.estimate.low, self.estimate.high
         if math.isnan(value) or math.isnan(below):
-            return Verdict.UNDECIDED
+            return ClaimVerdict.UNDECIDED
         if self.low <= below and above <= self.high:
-            return Verdict.SUPPORTED
+            return ClaimVerdict.SUPPORTED
         if above < self.low or below > self.high:
-            return Verdict.CONTRADICTED
-        return Verdict.UNDECIDED
+            return ClaimVerdict.CONTRADICTED
+        return ClaimVerdict.UNDECIDED
 
     @property
-    def asked(self) -> str:
-        """The range in words."""
+    def required_range(self) -> str:
+        """The range in words; empty without a range."""
         if math.isinf(self.low) and math.isinf(self.high):
             return ""
         if math.isinf(self.high):
@@ -66,7 +66,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Series:
-    """A curve: y over x, with the ends of its intervals where it has any; `line` joins the points."""
+    """A curve: y over x, with the ends of its intervals if it has any.
+
+    A predicted curve is drawn as a dashed line without dots.
+    """
 
     name: str
     x: Sequence[float]
@@ -77,24 +80,24 @@ class Series:
 
     @classmethod
     def of(cls, name: str, x: Sequence[float], estimates: Iterable[Interval]) -> Series:
-        """Estimates with their intervals."""
-        y, low, high = zip(*((one.value, one.low, one.high) for one in estimates), strict=True)
+        """Return a curve of estimates with their intervals."""
+        y, low, high = zip(*((e.value, e.low, e.high) for e in estimates), strict=True)
         return cls(name, x, y, low, high)
 
 
 @dataclass(frozen=True)
-class Chart:
-    """A figure of some curves on shared axes.
+class ClaimChart:
+    """A chart of some curves on shared axes.
 
     Attributes:
-        title: above it.
-        x: the axis, in words.
-        y: likewise.
+        title: text above the chart.
+        x: label of the horizontal axis.
+        y: label of the vertical axis.
         series: the curves.
-        log_x: whether the axis is logarithmic.
-        log_y: likewise.
-        kinds: names of what stands at x = 0, 1, ..., if these are no numbers; nothing joins them then.
-        marks: vertical lines, each for the series of a name, such as its boundary.
+        log_x: whether the horizontal axis is logarithmic.
+        log_y: whether the vertical axis is logarithmic.
+        kinds: labels of x = 0, 1, ... where x is a category; dots are then not joined.
+        marks: vertical lines: a position, and the name of the series whose colour it takes.
     """
 
     title: str
@@ -108,29 +111,29 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Result:
-    """A statement's trial.
+class ClaimResult:
+    """The evidence on a claim.
 
     Attributes:
-        findings: the numbers; those with a range decide.
-        charts: what to draw.
+        findings: the numbers; those with a required range decide the verdict.
+        charts: the charts of the report.
         setting: sizes and seeds, in words.
     """
 
     findings: Sequence[Finding]
-    charts: Sequence[Chart]
+    charts: Sequence[ClaimChart]
     setting: str
 
     @property
-    def verdict(self) -> Verdict:
-        """Supported if every finding that decides is; contradicted if one is; else undecided."""
+    def verdict(self) -> ClaimVerdict:
+        """Contradicted if any finding is; else undecided if any is; else supported."""
         each = [finding.verdict for finding in self.findings if finding.verdict]
-        if Verdict.CONTRADICTED in each:
-            return Verdict.CONTRADICTED
-        return Verdict.UNDECIDED if Verdict.UNDECIDED in each else Verdict.SUPPORTED
+        if ClaimVerdict.CONTRADICTED in each:
+            return ClaimVerdict.CONTRADICTED
+        return ClaimVerdict.UNDECIDED if ClaimVerdict.UNDECIDED in each else ClaimVerdict.SUPPORTED
 
     def as_json(self) -> dict[str, Any]:
-        """Verdict, setting and findings, as JSON knows them."""
+        """Return verdict, setting and findings as a JSON object."""
         return {
             "verdict": self.verdict.value,
             "setting": self.setting,
@@ -141,7 +144,7 @@ class Result:
                     "low": f.estimate.low,
                     "high": f.estimate.high,
                     "count": f.estimate.count,
-                    "asked": f.asked,
+                    "asked": f.required_range,
                     "verdict": f.verdict.value if f.verdict else "",
                 }
                 for f in self.findings

@@ -1,4 +1,4 @@
-"""All trials as one HTML page that opens without a network. No torch."""
+"""Write the results of claims as one HTML page that needs no network. No torch."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from phasetrack._version import __version__
-from phasetrack.errors import expected_error
+from phasetrack.errors import ExpectedError
 from phasetrack.studies.claims.figures import svg
-from phasetrack.studies.claims.findings import Finding, Result
+from phasetrack.studies.claims.findings import ClaimResult, Finding
 from phasetrack.studies.claims.registry import Claim
 
 PAGE = """<!doctype html>
@@ -27,18 +27,18 @@ th, td {{ text-align: left; padding: .2rem 1.1rem .2rem 0; border-bottom: 1px so
 td.number {{ font-variant-numeric: tabular-nums; white-space: nowrap; }}
 .yes, .no, .open {{ font-weight: 600; }}
 .yes {{ color: #006b4f; }} .no {{ color: #a63a00; }} .open {{ color: #555; }}
-.about {{ color: #444; white-space: pre-line; }}
+.source {{ color: #444; white-space: pre-line; }}
 svg {{ max-width: 100%; height: auto; }}
 @media (prefers-color-scheme: dark) {{ body {{ color: #e6e6e6; background: #161616; }}
-  .about {{ color: #bbb; }} th, td {{ border-color: #444; }} .yes {{ color: #4fd1a5; }}
+  .source {{ color: #bbb; }} th, td {{ border-color: #444; }} .yes {{ color: #4fd1a5; }}
   .no {{ color: #ff9a5c; }} .open {{ color: #bbb; }} svg {{ background: #fff; }} }}
 </style>
 </head>
 <body>
 <h1>arXiv 2309.15111 on trial</h1>
 <p>{setting}. Numbers are estimates over seeds with 95 percent intervals. A statement is supported where
-every interval lies in the range that it asks for, contradicted where one lies outside, and undecided at
-these sizes otherwise. phasetrack {version}.</p>
+every interval lies in its required range, contradicted where one lies outside, and undecided at these
+sizes otherwise. phasetrack {version}.</p>
 <table><thead><tr><th></th><th>statement</th><th>verdict</th></tr></thead>
 <tbody>{rows}</tbody></table>
 {sections}
@@ -47,39 +47,41 @@ these sizes otherwise. phasetrack {version}.</p>
 """
 SECTION = """<section id="claim-{number}">
 <h2>{number}. {statement}: <span class="{mark}">{verdict}</span></h2>
-<p class="about">{about}</p>
+<p class="source">{source}</p>
 <p>{setting}</p>
 {findings}
 {figure}
 </section>
 """
-TABLE = """<table><thead><tr><th>measured</th><th>estimate</th><th>asked</th><th></th></tr></thead>
+TABLE = """<table><thead><tr><th>measured</th><th>estimate</th><th>required</th><th></th></tr></thead>
 <tbody>{rows}</tbody></table>"""
 FOLDED = """<details><summary>{count} further numbers</summary>{table}</details>"""
-FEW = 10  # further numbers that stand among those that decide
+FEW = 10  # further numbers up to this many are not folded up
 
 
-def write_page(results: Sequence[tuple[Claim, Result]], file: Path, setting: str) -> None:
-    """Write the page.
+def write_page(results: Sequence[tuple[Claim, ClaimResult]], report: Path, setting: str) -> None:
+    """Write claims, their findings and their charts as an HTML page.
 
     Args:
-        results: each claim with its trial.
-        file: where to; an existing file is replaced.
-        setting: how the trials were made, in words.
+        results: each claim with its result.
+        report: the file; an existing file is replaced.
+        setting: sizes and seeds of the runs, in words.
 
     Raises:
         ExpectedError: if the file cannot be written.
     """
     try:
-        file.write_text(page(results, setting), encoding="utf-8")
+        report.write_text(page(results, setting), encoding="utf-8")
     except OSError as error:
-        raise expected_error(
-            "report", "a file that can be written", f"{file} ({error.strerror})"
+        raise ExpectedError(
+            "report",
+            f"{str(report)!r} cannot be written ({error.strerror}).",
+            "Choose another file.",
         ) from None
 
 
-def page(results: Sequence[tuple[Claim, Result]], setting: str) -> str:
-    """The page of `write_page` as text."""
+def page(results: Sequence[tuple[Claim, ClaimResult]], setting: str) -> str:
+    """Return the page of `write_page` as text."""
     rows = "".join(
         f'<tr><td class="number">{claim.number}</td><td><a href="#claim-{claim.number}">'
         f'{html.escape(claim.statement)}</a></td><td class="{result.verdict.word}">'
@@ -94,13 +96,13 @@ def page(results: Sequence[tuple[Claim, Result]], setting: str) -> str:
     )
 
 
-def _section(claim: Claim, result: Result) -> str:
+def _section(claim: Claim, result: ClaimResult) -> str:
     return SECTION.format(
         number=claim.number,
         statement=html.escape(claim.statement),
         mark=result.verdict.word,
         verdict=result.verdict.value,
-        about=html.escape(_paragraphs(claim.about)),
+        source=html.escape(_paragraphs(claim.docstring)),
         setting=html.escape(result.setting),
         findings=_tables(result.findings),
         figure=svg(result.charts),
@@ -108,7 +110,7 @@ def _section(claim: Claim, result: Result) -> str:
 
 
 def _tables(findings: Sequence[Finding]) -> str:
-    """What decides, and the rest: folded up where it is long."""
+    """Return the findings as a table; many findings without a range are folded up."""
     deciding = [finding for finding in findings if finding.verdict]
     rest = [finding for finding in findings if not finding.verdict]
     if len(rest) <= FEW:
@@ -125,11 +127,11 @@ def _row(finding: Finding) -> str:
     mark = f'<td class="{verdict.word}">{verdict.value}</td>' if verdict else "<td></td>"
     return (
         f"<tr><td>{html.escape(finding.name)}</td><td class='number'>{finding.estimate}</td>"
-        f"<td class='number'>{html.escape(finding.asked)}</td>{mark}</tr>"
+        f"<td class='number'>{html.escape(finding.required_range)}</td>{mark}</tr>"
     )
 
 
 def _paragraphs(text: str) -> str:
-    """Lines of a docstring joined, its paragraphs kept."""
+    """Join the lines of each paragraph of a docstring."""
     parts = text.split("\n\n")
     return "\n".join(" ".join(part.split()) for part in parts)

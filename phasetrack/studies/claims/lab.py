@@ -1,18 +1,15 @@
-"""Runs for experiments, in memory, each made once and shared by all statements that ask for it.
+"""Runs in memory for the claims, each trained once and shared by every claim that needs it.
 
-Runs that do not depend on each other are made side by side in processes of their own, of one thread
-each: the numbers are those of one process, whatever their count.
+Independent runs are trained in parallel, in processes of one thread each. The numbers do not depend
+on the number of processes.
 """
 
 from __future__ import annotations
 
-import multiprocessing
+import math
 import pickle
-import signal
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
-from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -21,10 +18,14 @@ from torch import Tensor
 
 from phasetrack.model.losses import LogisticLoss
 from phasetrack.model.network import TwoLayerNet
+from phasetrack.phases.boundaries import onset
 from phasetrack.phases.classifier import Phase, first_crossing
 from phasetrack.phases.history import History
 from phasetrack.studies.claims.findings import Series
 from phasetrack.studies.claims.task_features import features
+from phasetrack.studies.confidence import check_intervals
+from phasetrack.studies.sweeps.table import LEARNED
+from phasetrack.studies.worker_pool import WorkerPool
 from phasetrack.tasks import Task
 from phasetrack.tasks.registry import make_task
 from phasetrack.theory.settings import RunSettings
@@ -33,20 +34,18 @@ from phasetrack.tracking.probes.default import Probe, default_probes
 from phasetrack.tracking.probes.feature_gain import AcquisitionProbe
 from phasetrack.tracking.probes.held_out import HeldOutProbe
 from phasetrack.tracking.probes.neuron_blocks import GatheringProbe
+from phasetrack.training.run import FRESH_STEP, LEAST_SAMPLE
 
-# Samples on which a trained network is tested: an error of 2 percent is then known to a tenth
-# of itself (chosen here), from a step that no training reaches.
-TEST_SAMPLES, TEST_STEP = 4096, 2**62
-# Share of held-out samples on the wrong side at which a run counts as having learned (theory.md 7).
-LEARNED = 0.02
+# Held-out samples of a trained network: an error of 2 percent is then known to a tenth of itself.
+TEST_SAMPLES, TEST_STEP = LEAST_SAMPLE, FRESH_STEP
 
 Key = TypeVar("Key", bound=Hashable)
-Wanted = tuple[RunSettings, str]
+RunKey = tuple[RunSettings, str]
 
 
 @dataclass(frozen=True)
 class Observed:
-    """A run that was made: its settings, readings, summary and final network."""
+    """A trained run: its settings, readings, summary and final network."""
 
     settings: RunSettings
     history: History
@@ -54,9 +53,8 @@ class Observed:
     network: TwoLayerNet
 
     def boundary(self, name: str) -> float:
-        """The onset of a boundary, or NaN."""
-        onsets = {b["name"]: float(b["onset"]) for b in self.summary["boundaries"]}
-        return onsets.get(name, float("nan"))
+        """Return the interpolated step of a boundary or milestone, or NaN."""
+        return onset(self.summary, name)
 
     @property
     def labels(self) -> list[str]:
@@ -64,23 +62,33 @@ class Observed:
         return [stretch["phase"] for stretch in self.summary["timeline"]]
 
     @property
+    def is_signal_heavy(self) -> bool:
+        """Whether the run became signal-heavy."""
+        return math.isfinite(self.boundary("signal_heavy"))
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the run met its loss target."""
+        return "FITTED" in self.labels
+
+    @property
     def alerts(self) -> set[str]:
-        """The failure signatures that were raised."""
+        """Names of the failure signatures that were raised."""
         return {alert["name"] for alert in self.summary["alerts"]}
 
     def crosses(self, metric: str, level: float) -> float:
-        """The first step, interpolated, at which a reading passes a level from where it began; or NaN."""
+        """Return the interpolated step at which a reading first passes a level, or NaN."""
         values = self.history[metric].tolist()
         points = zip(self.history.steps.tolist(), values, strict=True)
         return first_crossing(points, level, rising=values[0] < level)
 
     def at(self, metric: str, step: float) -> float:
-        """A reading at the last recorded step that is not after `step`."""
+        """Return a reading at the last recorded step that is not after `step`."""
         index = int((self.history.steps <= step).sum()) - 1
         return float(self.history[metric][index])
 
     def series(self, name: str, metric: str) -> Series:
-        """A reading over the steps, as a curve of a chart."""
+        """Return a reading over the steps as a curve of a chart."""
         return Series(
             name, self.history.steps.astype(float).tolist(), self.history[metric].tolist()
         )
@@ -88,125 +96,119 @@ class Observed:
 
 @dataclass
 class Lab:
-    """Makes runs and keeps them.
+    """Trains runs and keeps them.
 
-    Used as a context manager where `jobs` is more than 1, so that its processes end with it.
+    With more than one worker a Lab is a context manager, which ends its processes.
 
     Attributes:
-        quick: sizes for minutes; otherwise for an hour.
-        seed: of the first run of each setting.
-        jobs: processes at work at once; 1 works in this one.
+        quick: use sizes that take minutes instead of an hour.
+        seed: seed of the first run of each setting.
+        workers: number of processes; 1 trains in this process.
+
+    Raises:
+        ExpectedError: if scipy, which computes confidence intervals, is not installed.
     """
 
     quick: bool = True
     seed: int = 0
-    jobs: int = 1
-    _made: dict[Wanted, Observed] = field(default_factory=dict)
-    _pool: ProcessPoolExecutor | None = None
-    _before: frozenset[BaseProcess] = frozenset()  # processes that are not ours
+    workers: int = 1
+    _trained: dict[RunKey, Observed] = field(default_factory=dict)
+    _pool: WorkerPool | None = None
 
-    def seeds(self, settings: RunSettings, count: int, how: str = "") -> list[Observed]:
-        """Runs that differ in their seed alone."""
-        return self.grid({"": settings}, count, how)[""]
+    def __post_init__(self) -> None:
+        """Check that findings can have intervals, before hours of training."""
+        check_intervals()
+
+    def seeds(self, settings: RunSettings, count: int, variation: str = "") -> list[Observed]:
+        """Return `count` runs that differ only in their seed."""
+        return self.grid({"": settings}, count, variation)[""]
 
     def grid(
-        self, settings: Mapping[Key, RunSettings], count: int, how: str = ""
+        self, settings: Mapping[Key, RunSettings], count: int, variation: str = ""
     ) -> dict[Key, list[Observed]]:
-        """Several settings, each over seeds, under their keys."""
-        return self.variations({key: (one, how) for key, one in settings.items()}, count)
+        """Return the runs of several settings under their keys, each over `count` seeds."""
+        return self.variations({key: (each, variation) for key, each in settings.items()}, count)
 
-    def variations(self, wanted: Mapping[Key, Wanted], count: int) -> dict[Key, list[Observed]]:
-        """Several settings, each with the name of its variation and over seeds, under their keys."""
+    def variations(self, wanted: Mapping[Key, RunKey], count: int) -> dict[Key, list[Observed]]:
+        """Return the runs of several (settings, variation) under their keys, over `count` seeds."""
         seeded = {
-            key: [(replace(settings, seed=self.seed + i), how) for i in range(count)]
-            for key, (settings, how) in wanted.items()
+            key: [(replace(settings, seed=self.seed + i), variation) for i in range(count)]
+            for key, (settings, variation) in wanted.items()
         }
-        made = iter(self.all([one for runs in seeded.values() for one in runs]))
-        return {key: [next(made) for _ in runs] for key, runs in seeded.items()}
+        trained = iter(self.all([key for keys in seeded.values() for key in keys]))
+        return {key: [next(trained) for _ in keys] for key, keys in seeded.items()}
 
-    def run(self, settings: RunSettings, how: str = "") -> Observed:
-        """The run of some settings, made now or before.
+    def run(self, settings: RunSettings, variation: str = "") -> Observed:
+        """Return the run of some settings, trained now or before.
 
         Args:
-            settings: the run; it ends as `phasetrack run` would.
-            how: a variation, a name in `VARIATIONS`; empty for none.
+            settings: the run; it ends as `phasetrack run` would end it.
+            variation: a name in `VARIATIONS`; empty for none.
         """
-        return self.all([(settings, how)])[0]
+        return self.all([(settings, variation)])[0]
 
-    def all(self, wanted: Sequence[Wanted]) -> list[Observed]:
-        """Some runs in their order, those that are missing made now."""
-        missing = [one for one in dict.fromkeys(wanted) if one not in self._made]
-        for one, made in zip(missing, self.map(_train, missing, _work), strict=True):
-            self._made[one] = made
-        return [self._made[one] for one in wanted]
+    def all(self, wanted: Sequence[RunKey]) -> list[Observed]:
+        """Return some runs in their order; train those that are missing."""
+        missing = [key for key in dict.fromkeys(wanted) if key not in self._trained]
+        for key, run in zip(missing, self.map(_train, missing, _cost), strict=True):
+            self._trained[key] = run
+        return [self._trained[key] for key in wanted]
 
     def map(
         self,
         function: Callable[..., Any],
         arguments: Sequence[tuple[Any, ...]],
-        work: Callable[[tuple[Any, ...]], float] = lambda _: 0.0,
+        cost: Callable[[tuple[Any, ...]], float] = lambda _: 0.0,
     ) -> list[Any]:
-        """A function's results in the order of its arguments.
+        """Return a function's results in the order of its arguments.
 
         Args:
-            function: of a module, so that a process can find it; so are the classes of its arguments.
-            arguments: of each call.
-            work: how long a call takes, in any unit: the longest begin first, and none is left at the
-                end alone.
+            function: a function of a module, so that a worker can import it.
+            arguments: the arguments of each call; they are pickled.
+            cost: duration of a call in any unit: the longest calls start first, so that none of
+                them runs alone at the end.
         """
-        if self.jobs == 1 or len(arguments) < 2:
-            return [function(*one) for one in arguments]
-        order = sorted(range(len(arguments)), key=lambda i: -work(arguments[i]))
-        pool = self._processes()
-        futures: dict[int, Future[bytes]] = {
-            i: pool.submit(_pickled, function, arguments[i]) for i in order
-        }
+        if self.workers == 1 or len(arguments) < 2:
+            return [function(*each) for each in arguments]
+        if self._pool is None:
+            self._pool = WorkerPool(self.workers)
+        order = sorted(range(len(arguments)), key=lambda i: -cost(arguments[i]))
+        futures = {i: self._pool.submit(_call, function, arguments[i]) for i in order}
         return [pickle.loads(futures[i].result()) for i in range(len(arguments))]
 
     @property
     def runs(self) -> list[tuple[Observed, str]]:
-        """Every run made so far, with the name of its variation."""
-        return [(one, how) for (_, how), one in self._made.items()]
-
-    def _processes(self) -> ProcessPoolExecutor:
-        if self._pool is None:
-            # spawned: a forked copy of a process with threads, such as torch's, can hang
-            self._before = frozenset(multiprocessing.active_children())
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.jobs, context, initializer=_begin_process)
-        return self._pool
+        """Every run trained so far, with the name of its variation."""
+        return [(run, variation) for (_, variation), run in self._trained.items()]
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
-        if self._pool is None:
-            return
-        if kind is not None:
-            for process in set(multiprocessing.active_children()) - self._before:
-                process.terminate()  # in the middle of a run
-        self._pool.shutdown(cancel_futures=True)
-        self._pool = None
+        if self._pool is not None:
+            self._pool.__exit__(kind, error, trace)
+            self._pool = None
 
 
-def _begin_process() -> None:
-    """One thread; Ctrl-C reaches all processes of a terminal, and the first one ends the others."""
+def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bytes:
+    """Call in a worker, on one thread, and pickle the result by value.
+
+    torch would pass each tensor as an open file, of which a process may have only so many.
+    """
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _pickled(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bytes:
-    """A result by value: torch would hand tensors over as open files, of which there are only so many."""
     return pickle.dumps(function(*arguments))
 
 
-def _work(wanted: tuple[Any, ...]) -> float:
-    """Multiplications of a run, about."""
-    settings: RunSettings = wanted[0]
+def _cost(key: tuple[Any, ...]) -> float:
+    """Return about how many multiplications a run takes."""
+    settings: RunSettings = key[0]
     step = settings.d * settings.width * settings.batch_size
-    # on small networks Python's own cost of a step is that of so many
+    # Python's own cost of a step on a small network equals this many
     return settings.step_limit * (step + 1e7)
 
 
@@ -216,10 +218,10 @@ class Variation:
 
     Attributes:
         start: changes the network before the first step.
-        before_step: changes the optimizer's step sizes at each step.
-        stop: ends the run after a step, given the history so far.
-        fixed: take the first step's batch at every step.
-        probes: further ones, for the task and the settings.
+        before_step: changes the optimizer's learning rates before each step.
+        stop: whether to end the run after a step, given the history so far.
+        fixed: train on the first step's batch at every step.
+        probes: additional probes, given the task and the settings.
     """
 
     start: Callable[[TwoLayerNet], object] = lambda _: None
@@ -231,38 +233,38 @@ class Variation:
 
 @torch.no_grad()
 def _favour_one_cluster(net: TwoLayerNet) -> None:
-    """Double the neurons that serve mu1 = e1 - e2 best, in both layers."""
+    """Double both layers of the positive neurons that respond to mu1 = e1 - e2."""
     W, a = net.first.weight, net.second.weight[0]
     along = W[:, 0] - W[:, 1]
-    served = (a > 0) & (along > 0)
-    W[served] *= 2
-    a[served] *= 2
+    responding = (a > 0) & (along > 0)
+    W[responding] *= 2
+    a[responding] *= 2
 
 
 def _alternate(optimizer: torch.optim.Optimizer, step: int, lr: float) -> None:
-    """Let the first layer move at even steps and the second at odd ones."""
+    """Train the first layer at even steps and the second layer at odd steps."""
     for layer, group in enumerate(optimizer.param_groups):
         group["lr"] = lr if step % 2 == layer else 0.0
 
 
 def _tested(task: Task, settings: RunSettings) -> list[Probe]:
-    """Error and loss on samples that no step trains on, as ``held_out/...``."""
+    """Return a probe of error and loss on samples that no step trains on (``held_out/...``)."""
     x, y = task.sample(TEST_SAMPLES, seed=settings.seed, step=TEST_STEP)
     return [HeldOutProbe(x, y, LogisticLoss())]
 
 
 def _learned(history: History) -> bool:
-    """Whether at most 2 percent of the held-out samples are on the wrong side."""
+    """Whether at most 2 percent of the held-out samples are wrong."""
     return float(history["held_out/error"][-1]) <= LEARNED
 
 
 def _acquiring(_: Task, settings: RunSettings) -> list[Probe]:
-    """What the network holds of each feature."""
+    """Return a probe of the network's gain of each feature."""
     return [AcquisitionProbe(features(settings.task, settings.d))]
 
 
 def _gathering(task: Task, settings: RunSettings) -> list[Probe]:
-    """Blocks of neurons, beside held-out samples."""
+    """Return probes of blocks of neurons and of held-out samples."""
     return [*_tested(task, settings), GatheringProbe()]
 
 
@@ -279,7 +281,7 @@ VARIATIONS = {
 
 
 def error_on_fresh_samples(net: TwoLayerNet, settings: RunSettings) -> float:
-    """Share of fresh samples on the wrong side."""
+    """Return the share of fresh samples that a network gets wrong."""
     x, y = make_task(settings.task, settings.d).sample(
         TEST_SAMPLES, seed=settings.seed, step=TEST_STEP
     )
@@ -288,17 +290,17 @@ def error_on_fresh_samples(net: TwoLayerNet, settings: RunSettings) -> float:
 
 
 def pruned(net: TwoLayerNet, keep: Tensor) -> TwoLayerNet:
-    """A copy of a network in which the other neurons are silent."""
+    """Return a copy of a network in which only some neurons act: `keep`, bool (p,)."""
     p, d = net.first.weight.shape
-    other = TwoLayerNet(d, p)
-    other.load_state_dict(net.state_dict())
+    copy = TwoLayerNet(d, p)
+    copy.load_state_dict(net.state_dict())
     with torch.no_grad():
-        other.second.weight[0, ~keep] = 0.0
-    return other
+        copy.second.weight[0, ~keep] = 0.0
+    return copy
 
 
-def _train(settings: RunSettings, how: str) -> Observed:
-    variation = VARIATIONS[how]
+def _train(settings: RunSettings, variation_name: str) -> Observed:
+    variation = VARIATIONS[variation_name]
     task = make_task(settings.task, settings.d, shuffle_labels=settings.shuffle_labels)
     loss = LogisticLoss()
     net = TwoLayerNet(settings.d, settings.width, theta=settings.theta, seed=settings.seed)

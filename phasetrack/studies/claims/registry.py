@@ -1,27 +1,29 @@
-"""The statements on trial, in the order of their numbers. No torch until one is run."""
+"""The claims in the order of their numbers. A claim's module, and torch, load when it is evaluated."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
-from phasetrack.errors import expected_error
+from phasetrack.errors import ExpectedError
 
 if TYPE_CHECKING:
-    from phasetrack.studies.claims.findings import Result
+    from phasetrack.studies.claims.findings import ClaimResult
     from phasetrack.studies.claims.lab import Lab
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement and where its trial is.
+    """A statement of the paper and the module that tests it.
 
     Attributes:
-        number: for people.
-        statement: in one sentence.
-        module: in `phasetrack.studies.claims`; its docstring says where the statement comes from and
-            how it is tested, its `run(lab)` does.
+        number: position in the list, from 1.
+        statement: the claim in one sentence.
+        module: name of a module of `phasetrack.studies.claims`. Its docstring gives the statement's
+            source and the required numbers; its function `evaluate(lab)` measures them.
     """
 
     number: int
@@ -29,14 +31,17 @@ class Claim:
     module: str
 
     @property
-    def about(self) -> str:
-        """The trial's docstring."""
-        return (import_module(f"phasetrack.studies.claims.{self.module}").__doc__ or "").strip()
+    def docstring(self) -> str:
+        """The docstring of the claim's module."""
+        return (self._load().__doc__ or "").strip()
 
-    def run(self, lab: Lab) -> Result:
-        """Put the statement on trial."""
-        result: Result = import_module(f"phasetrack.studies.claims.{self.module}").run(lab)
+    def evaluate(self, lab: Lab) -> ClaimResult:
+        """Measure the claim's findings on runs of a lab."""
+        result: ClaimResult = self._load().evaluate(lab)
         return result
+
+    def _load(self) -> ModuleType:
+        return import_module(f"phasetrack.studies.claims.{self.module}")
 
 
 CLAIMS = (
@@ -81,15 +86,18 @@ CLAIMS = (
 )
 
 
-def chosen(numbers: list[int]) -> list[Claim]:
-    """The claims of some numbers, or all.
+def chosen(numbers: Sequence[int]) -> list[Claim]:
+    """Return the claims of some numbers in the registry's order; every claim for no numbers.
 
     Raises:
-        ExpectedError: naming `only`, if there is none of a number.
+        ExpectedError: naming `numbers`, if no claim has one of them.
     """
-    known = {claim.number: claim for claim in CLAIMS}
+    known = [claim.number for claim in CLAIMS]
     for number in numbers:
         if number not in known:
-            allowed = "numbers of claims, " + ", ".join(map(str, known))
-            raise expected_error("only", allowed, number)
+            raise ExpectedError(
+                "numbers",
+                f"{number!r} is not the number of a claim.",
+                f"Choose from {known[0]} to {known[-1]}.",
+            )
     return [claim for claim in CLAIMS if not numbers or claim.number in numbers]

@@ -1,4 +1,4 @@
-"""What the tasks of several features are made of."""
+"""The features of the tasks that have several."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from phasetrack.measures.feature_gain import Features
 
-# For each task how many coordinates there are, and its features: terms as `Features.products` takes them.
-# Each has a positive mean product with the label; for a parity it is the label.
+# For each task its number of relevant coordinates and its features, as terms for `Features.products`.
+# Every feature has a positive mean product with the label; the feature of a parity is the label.
 FEATURES: dict[str, tuple[int, dict[str, Sequence[int]]]] = {
     "xor": (2, {"-x1 x2": (-1, 1, 2)}),
     "two-xors": (4, {"-x1 x2": (-1, 1, 2), "-x3 x4": (-1, 3, 4)}),
@@ -21,6 +21,6 @@ FEATURES: dict[str, tuple[int, dict[str, Sequence[int]]]] = {
 
 
 def features(task: str, d: int) -> Features:
-    """The features of a task in dimension d."""
+    """Return the features of a task in dimension d."""
     k, terms = FEATURES[task]
     return Features.products(d, k, terms)

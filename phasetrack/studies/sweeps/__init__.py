@@ -1,1 +1,1 @@
-"""Many runs over a grid of settings: computed once each, on this machine or on a Ray cluster."""
+"""Sweeps: train each point of a grid of settings once, on this machine or on a Ray cluster."""

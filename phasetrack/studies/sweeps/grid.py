@@ -1,4 +1,4 @@
-"""What a sweep goes over: every combination of some settings, several seeds each. No torch."""
+"""The points of a sweep: every combination of some settings, each over several seeds. No torch."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from phasetrack.errors import check_int, expected_error
+from phasetrack.errors import ExpectedError, check_int
 from phasetrack.theory.settings import RunSettings
 
-# What a point may be swept over: every option of a run but the task and the seed.
+# Settings that may be an axis: all except the task and the seed.
 AXES = tuple(f.name for f in fields(RunSettings) if f.name not in ("task", "seed"))
 KINDS = {f.name: str(f.type).split(" | ")[0] for f in fields(RunSettings)}
 SWITCHES = {"true": True, "false": False}
-LARGEST_SWEEP = 100_000  # points, so that a slip of the finger is an error (chosen here)
+LARGEST_SWEEP = 100_000  # points; a larger sweep is taken for a typing mistake
 NAME_LENGTH = 150  # characters of a point's name before its digest (file systems allow 255)
 DIGEST_LENGTH = 8
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Every combination of the axes' values, for each of some seeds.
+    """Every combination of the axes' values, each over several seeds.
 
     Attributes:
-        base: settings that all points share; its seed is the first one.
-        axes: setting to the values that it takes.
-        seeds: how many seeds each combination is run with.
+        base: settings that all points share; its seed is the first seed.
+        axes: the values of each varied setting.
+        seeds: number of seeds per combination.
 
     Raises:
-        ExpectedError: naming the option that is wrong at some point of the grid.
+        ExpectedError: naming the setting that is wrong at some point of the grid.
 
     Example:
         >>> grid = Grid(RunSettings(width=64), {"d": (32, 64), "theta": (0.1,)}, seeds=2)
@@ -50,47 +50,51 @@ class Grid:
         for values in self.axes.values():
             size *= len(values)
         if size > LARGEST_SWEEP:
-            raise expected_error("grid", f"at most {LARGEST_SWEEP} points in all", size)
+            raise ExpectedError(
+                "axes",
+                f"The grid has {size} points, more than {LARGEST_SWEEP}.",
+                "Pass fewer values or seeds.",
+            )
         for _ in self.points():
-            pass  # settings check themselves as they are made
+            pass  # settings validate themselves
 
     def combinations(self) -> Iterator[dict[str, Any]]:
-        """The axes' values at each place of the grid, the last axis fastest."""
+        """Yield the axes' values of each combination; the last axis varies fastest."""
         for values in itertools.product(*self.axes.values()):
             yield dict(zip(self.axes, values, strict=True))
 
     def points(self) -> Iterator[RunSettings]:
-        """The settings of every run, all seeds of a combination after each other."""
+        """Yield the settings of every run; the seed varies fastest."""
         for chosen in self.combinations():
             for seed in range(self.base.seed, self.base.seed + self.seeds):
                 yield replace(self.base, **chosen, seed=seed)
 
     def name(self, point: RunSettings) -> str:
-        """A run directory's name for a point: what varies, and a digest of all that is set."""
+        """Return the name of a point's run directory: its axes' values and a digest of its settings."""
         varies = [*self.axes, "seed"]
         shown = ",".join(f"{axis}={_text(getattr(point, axis))}" for axis in varies)
         return f"{shown[:NAME_LENGTH]}-{digest(point)}"
 
 
 def digest(point: RunSettings) -> str:
-    """A short name for settings: equal for equal runs, whichever sweep they are part of.
+    """Return a short hash of settings, equal for equal runs of any sweep.
 
-    Only what differs from the defaults counts, so that it stays the same when options are added.
+    Settings at their defaults are left out, so that a hash survives the addition of a setting.
 
     >>> digest(RunSettings()) == digest(RunSettings(batch=2048))  # 4 d, as by default
     True
     """
     values = {f.name: getattr(point, f.name) for f in fields(point)}
-    told = {name: value for name, value in values.items() if value != _DEFAULTS[name]}
-    text = json.dumps(told | {"batch": point.batch_size}, sort_keys=True)
+    changed = {name: value for name, value in values.items() if value != _DEFAULTS[name]}
+    text = json.dumps(changed | {"batch": point.batch_size}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
 
 
 def parse_axes(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
-    """Axes as they are typed, each ``NAME=VALUE,VALUE,...``.
+    """Parse axes that are typed as ``NAME=VALUE,VALUE,...``.
 
     Raises:
-        ExpectedError: naming `grid`: what was typed, and what is allowed.
+        ExpectedError: naming `axes`, for an axis that is not of this form.
 
     Example:
         >>> parse_axes(["d=64,128", "theta=0.03"])
@@ -101,15 +105,21 @@ def parse_axes(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
         name, _, values = text.partition("=")
         name = name.strip().replace("-", "_")
         if name == "seed":
-            raise expected_error("grid", "no seed", repr(text), "say how many with --seeds")
+            raise ExpectedError(
+                "axes",
+                f"{text!r} varies the seed.",
+                "Pass the number of runs per combination as seeds.",
+            )
         if name not in AXES or not values.strip():
-            allowed = "NAME=VALUE,VALUE,..., NAME one of " + ", ".join(AXES)
-            raise expected_error("grid", allowed, repr(text))
+            form = "Write NAME=VALUE,VALUE,... with one of the names " + ", ".join(AXES)
+            raise ExpectedError("axes", f"{text!r} is not an axis.", f"{form}.")
         if name in axes:
-            raise expected_error("grid", "each setting once", f"{name} twice")
+            raise ExpectedError(
+                "axes", f"{name!r} is given twice.", f"Write all values of {name} in one axis."
+            )
         axes[name] = tuple(_value(name, value.strip(), text) for value in values.split(","))
         if len(set(axes[name])) < len(axes[name]):
-            raise expected_error("grid", "different values", repr(text))
+            raise ExpectedError("axes", f"{text!r} repeats a value.", "Write each value once.")
     return axes
 
 
@@ -120,8 +130,10 @@ def _value(name: str, value: str, text: str) -> Any:
             return SWITCHES[value.lower()]
         return {"int": int, "float": float, "str": str}[kind](value)
     except (ValueError, KeyError):
-        words = {"int": "integers", "float": "numbers", "bool": "true and false", "str": "words"}
-        raise expected_error("grid", f"{words[kind]} for {name}", repr(text)) from None
+        words = {"int": "an integer", "float": "a number", "bool": "true or false"}
+        raise ExpectedError(
+            "axes", f"{value!r} in {text!r} is not {words[kind]}.", f"Correct the values of {name}."
+        ) from None
 
 
 def _text(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The unit of work of a sweep: some points, computed in one process into their run directories."""
+"""The unit of work of a sweep: points that one process trains into their run directories."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from phasetrack.storage.directory import CONFIG
-from phasetrack.studies.sweeps.point import ENDED, Outcome, Point
+from phasetrack.studies.sweeps.point import ENDED, Point, PointOutcome
 
 
 @dataclass(frozen=True)
 class Job:
-    """Points that one process computes together.
+    """Points that one process trains.
 
     Attributes:
-        points: one or more; points of one shape could be trained side by side.
-        threads: cores that they may use.
+        points: one or more points.
+        threads: number of threads of the process.
         folder: the sweep's folder.
     """
 
@@ -28,13 +28,13 @@ class Job:
     folder: Path
 
 
-def compute(job: Job) -> list[Outcome]:
-    """Train a job's points; a failure is an outcome, not an exception."""
+def compute(job: Job) -> list[PointOutcome]:
+    """Train a job's points; a failure becomes an outcome, not an exception."""
     return [_compute(point, job) for point in job.points]
 
 
-def compute_elsewhere(job: Job) -> tuple[list[Outcome], bytes]:
-    """`compute` on a machine that does not see the sweep's folder.
+def compute_elsewhere(job: Job) -> tuple[list[PointOutcome], bytes]:
+    """Train a job's points on a machine that does not see the sweep's folder.
 
     Returns:
         The outcomes, and the run directories as a tar archive for `unpack`.
@@ -50,27 +50,27 @@ def compute_elsewhere(job: Job) -> tuple[list[Outcome], bytes]:
 
 
 def unpack(packed: bytes, folder: Path) -> None:
-    """Lay the run directories of `compute_elsewhere` into a folder; paths cannot lead out of it."""
+    """Extract the archive of `compute_elsewhere`; paths cannot lead out of the folder."""
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         archive.extractall(folder, filter="data")
 
 
 def clear(folder: Path, point: Point) -> None:
-    """Take away what an earlier, unfinished attempt at a point has left."""
+    """Remove the run directory of an unfinished attempt at a point; leave anything else alone."""
     left = folder / point.name
     if left.is_symlink() or (
         left.exists() and not (left / CONFIG).exists() and any(left.iterdir())
     ):
-        return  # not ours: training will say that the name is taken
+        return  # not a run directory: training will report that the name is taken
     shutil.rmtree(left, ignore_errors=True)
 
 
-def _compute(point: Point, job: Job) -> Outcome:
-    from phasetrack.training.run import train as trained
+def _compute(point: Point, job: Job) -> PointOutcome:
+    from phasetrack.training.run import train
 
     clear(job.folder, point)
     try:
-        summary = trained(point.settings, out=job.folder, name=point.name, threads=job.threads)
+        summary = train(point.settings, out=job.folder, name=point.name, threads=job.threads)
     except Exception as error:
-        return Outcome(point, f"{type(error).__name__}: {' '.join(str(error).split())}")
-    return Outcome(point, "" if summary["stopped"] in ENDED else str(summary["stopped"]))
+        return PointOutcome(point, f"{type(error).__name__}: {' '.join(str(error).split())}")
+    return PointOutcome(point, "" if summary["stopped"] in ENDED else str(summary["stopped"]))

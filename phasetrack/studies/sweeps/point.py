@@ -1,4 +1,4 @@
-"""A point of a sweep, what became of it, and whether its run is there. No torch."""
+"""A point of a sweep, its outcome, and whether its run has finished. No torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from phasetrack.storage.directory import SUMMARY
 from phasetrack.storage.json_schema import read_object
 from phasetrack.theory.settings import RunSettings
 
-# Why a run stopped, where that is its end. A run that was interrupted is none.
+# Values of `stopped` in the summary of a finished run; an interrupted run is not finished.
 ENDED = ("fitted", "steps", "diverged")
 
 
@@ -22,12 +22,12 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a point: finished, or not, with the reason.
+class PointOutcome:
+    """The outcome of training a point.
 
     Attributes:
         point: the point.
-        reason: why it has no result; empty if it has one.
+        reason: why the point has no result; empty if it has one.
     """
 
     point: Point
@@ -35,11 +35,11 @@ class Outcome:
 
     @property
     def finished(self) -> bool:
-        """Whether its run directory is complete."""
+        """Whether the run directory is complete."""
         return not self.reason
 
 
 def is_finished(folder: Path, point: Point) -> bool:
-    """Whether a point's run came to its end, diverged or not; no torch is needed to know."""
+    """Whether a point's run reached its end; a diverged run did."""
     summary = folder / point.name / SUMMARY
     return summary.is_file() and read_object(summary).get("stopped") in ENDED

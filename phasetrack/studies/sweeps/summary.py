@@ -1,4 +1,4 @@
-"""A sweep at a glance: a line for each combination of settings, means and intervals over seeds."""
+"""Summarise a sweep: means and intervals over seeds, one line per combination of settings."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from phasetrack.studies import confidence as intervals
+from phasetrack.studies import confidence
 from phasetrack.studies.sweeps.sweep import Sweep
 from phasetrack.studies.sweeps.table import tabulate
 
-# The numbers are means, and after the sign half of their 95 percent interval.
+# Each number is a mean over seeds, followed by ± half of its 95 percent interval.
 COLUMNS = ("runs", "fitted", "onset", "forecast", "target met", "samples to 2 %")
 
 
 def by_combination(sweep: Sweep) -> Iterator[tuple[dict[str, Any], list[str]]]:
-    """Each combination of the axes, and its cells under `COLUMNS`."""
+    """Yield each combination of the axes with its cells under `COLUMNS`."""
     rows = tabulate(sweep.folder, sweep.points, {})
     seeds = sweep.grid.seeds
     for number, chosen in enumerate(sweep.grid.combinations()):
@@ -25,12 +25,12 @@ def by_combination(sweep: Sweep) -> Iterator[tuple[dict[str, Any], list[str]]]:
         cells = [f"{len(finished)}/{seeds}", f"{fitted}/{len(finished)}"]
         for column in ("onset", "onset_forecast", "fitted", "learned_samples"):
             values = [math.nan if row[column] is None else row[column] for row in finished]
-            estimate = intervals.mean(values)
+            estimate = confidence.mean(values)
             cells.append(_cell(estimate))
         yield chosen, cells
 
 
-def _cell(estimate: intervals.Interval) -> str:
+def _cell(estimate: confidence.Interval) -> str:
     if math.isnan(estimate.value):
         return "-"
     half = "" if math.isnan(estimate.high) else f" ±{_number(estimate.high - estimate.value)}"

@@ -1,4 +1,4 @@
-"""A sweep: the points of a grid that have no result yet are computed, and all are tabulated."""
+"""Train the points of a grid that have no result yet, and write the table of all points."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from phasetrack._cores import available_cores
-from phasetrack.errors import check_int, expected_error
+from phasetrack.errors import ExpectedError, check_int
 from phasetrack.storage.directory import write_json
 from phasetrack.storage.lock import RunLock
 from phasetrack.studies.sweeps.grid import Grid
 from phasetrack.studies.sweeps.job import Job, clear
-from phasetrack.studies.sweeps.point import Outcome, Point, is_finished
+from phasetrack.studies.sweeps.point import Point, PointOutcome, is_finished
 from phasetrack.studies.sweeps.process_backend import run_locally
 from phasetrack.studies.sweeps.table import write_table
 
@@ -21,11 +21,11 @@ SWEEP = "sweep.json"
 
 @dataclass(frozen=True)
 class Sweep:
-    """A grid in a folder.
+    """A grid of runs and the folder that holds them.
 
     Attributes:
-        grid: what is computed.
-        folder: where each point has its run directory; sweeps with points in common may share it.
+        grid: the points.
+        folder: holds a run directory per point; sweeps with points in common may share it.
     """
 
     grid: Grid
@@ -46,22 +46,23 @@ class Sweep:
         workers: int | None = None,
         ray: str | None = None,
         begun: Callable[[list[Point]], None] = lambda _: None,
-    ) -> Iterator[Outcome]:
-        """Compute what is missing, in several processes, and yield each outcome as it comes.
+    ) -> Iterator[PointOutcome]:
+        """Train the missing points in several processes and yield each outcome as it comes.
 
-        Whatever ends it, a point that was finished is never computed again, and the table holds
-        what there is. The folder is locked meanwhile.
+        A finished point is never trained again. The table is written however the sweep ends. The
+        folder is locked while the sweep runs.
 
         Args:
-            workers: processes at work at once; None means one a core. They share the cores.
-            ray: a Ray cluster's address, or ``local``, in place of processes of our own.
-            begun: called once with the points that will be computed.
+            workers: number of processes, which share the cores; None for one per core.
+            ray: address of a Ray cluster, ``auto`` or ``local``; None for processes of this machine.
+            begun: called once with the missing points.
 
         Raises:
-            ExpectedError: if the folder cannot be written, another sweep is at work in it, or Ray
-                cannot be reached.
+            ExpectedError: if the folder cannot be written, another sweep holds its lock, or no Ray
+                cluster answers.
         """
-        check_int("jobs", available_cores() if workers is None else workers, minimum=1)
+        if workers is not None:
+            check_int("workers", workers, minimum=1)
         lock = self._locked()
         try:
             yield from self._run(workers, ray, begun)
@@ -70,9 +71,9 @@ class Sweep:
 
     def _run(
         self, workers: int | None, ray: str | None, begun: Callable[[list[Point]], None]
-    ) -> Iterator[Outcome]:
+    ) -> Iterator[PointOutcome]:
         cores, missing = available_cores(), self.missing()
-        # without more workers than points, nor fewer threads than one
+        # a worker without a point would leave its cores idle
         count = max(1, min(cores if workers is None else workers, len(missing)))
         for point in missing:
             clear(self.folder, point)
@@ -96,10 +97,10 @@ class Sweep:
             write_table(self.folder, self.points, failed)
 
     def _locked(self) -> RunLock:
-        """The folder, made if need be, with what is computed in it written down."""
+        """Make the folder, lock it and write the sweep's description into it."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = RunLock(self.folder, "out", "a folder of runs")
+            lock = RunLock(self.folder, "folder")
             write_json(
                 self.folder / SWEEP,
                 {
@@ -109,7 +110,9 @@ class Sweep:
                 },
             )
         except OSError as error:
-            raise expected_error(
-                "out", "a folder that can be written", f"{self.folder} ({error.strerror})"
+            raise ExpectedError(
+                "folder",
+                f"{str(self.folder)!r} cannot be written ({error.strerror}).",
+                "Choose another folder.",
             ) from None
         return lock

@@ -1,4 +1,4 @@
-"""The results of a sweep as one tidy table: a row a run, settings first, then what came of it."""
+"""Tabulate a sweep: one row per run, its settings first, then its results. No torch."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from phasetrack.phases.boundaries import FITTED, LINEAR_EXIT, LOSS_HALVED, SIGNAL_HEAVY, onset
 from phasetrack.phases.classifier import first_crossing
+from phasetrack.storage.atomic_files import replace_file
 from phasetrack.storage.directory import Run, read_run
 from phasetrack.studies.sweeps.point import Point, is_finished
 
 TABLE, PARQUET = "points.csv", "points.parquet"
-# Share of a fresh batch on the wrong side at which a function counts as learned (theory.md 7).
+# Error at which a function counts as learned (theory.md 7).
 LEARNED = 0.02
-BOUNDARIES = {"onset": "signal_heavy", "linear_exit": "linear_exit", "fitted": "fitted"}
+MEASURED = {"onset": SIGNAL_HEAVY, "linear_exit": LINEAR_EXIT, "fitted": FITTED}
 FORECAST = {
-    "onset_forecast": "signal_heavy_onset",
-    "linear_exit_forecast": "linear_exit",
-    "loss_halving_forecast": "loss_halving_step",
-    "fitted_forecast": "fitted",
+    "onset_forecast": SIGNAL_HEAVY,
+    "linear_exit_forecast": LINEAR_EXIT,
+    "loss_halving_forecast": LOSS_HALVED,
+    "fitted_forecast": FITTED,
 }
 FINAL = {
     "final_loss": "loss/train",
@@ -38,12 +40,12 @@ FINAL = {
 def tabulate(
     folder: Path, points: Sequence[Point], failed: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """One row a point, in their order; a value that there is none of is None.
+    """Return one row per point, in their order; a missing value is None.
 
     Args:
-        folder: the sweep's.
-        points: its points.
-        failed: name of a point to the reason why it has no result.
+        folder: folder of the sweep.
+        points: the points.
+        failed: for each point that failed, its name and the reason.
     """
     return [_row(folder, point, failed.get(point.name, "")) for point in points]
 
@@ -51,7 +53,7 @@ def tabulate(
 def write_table(
     folder: Path, points: Sequence[Point], failed: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """Write the table as CSV, and as Parquet where pyarrow is installed; return its rows."""
+    """Write the table as CSV, and as Parquet if pyarrow is installed; return its rows."""
     rows = tabulate(folder, points, failed)
     if not rows:
         return rows
@@ -59,14 +61,14 @@ def write_table(
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    _replace(folder / TABLE, text.getvalue().encode())
+    replace_file(folder / TABLE, text.getvalue().encode())
     if find_spec("pyarrow"):
         import pyarrow
         from pyarrow import parquet
 
         packed = pyarrow.BufferOutputStream()
         parquet.write_table(pyarrow.Table.from_pylist(rows), packed)
-        _replace(folder / PARQUET, packed.getvalue().to_pybytes())
+        replace_file(folder / PARQUET, packed.getvalue().to_pybytes())
     return rows
 
 
@@ -83,7 +85,6 @@ def _row(folder: Path, point: Point, reason: str) -> dict[str, Any]:
 
 def _results(run: Run | None, point: Point) -> dict[str, Any]:
     summary = run.summary if run else {}
-    onsets = {b["name"]: b["onset"] for b in summary.get("boundaries", ())}
     forecast = summary.get("forecast", {})
     learned = math.nan
     if run and "error/train" in run.history:
@@ -95,11 +96,14 @@ def _results(run: Run | None, point: Point) -> dict[str, Any]:
         "stopped": summary.get("stopped"),
         "steps_taken": summary.get("steps"),
         "samples": summary["steps"] * point.settings.batch_size if summary else None,
-        **{column: _number(onsets.get(name)) for column, name in BOUNDARIES.items()},
-        "loss_halving": _number(summary.get("loss_halving_step")),
+        **{column: _number(onset(summary, m.key)) for column, m in MEASURED.items()},
+        "loss_halving": _number(onset(summary, LOSS_HALVED.key)),
         "learned": _number(learned),
         "learned_samples": _number(samples),
-        **{column: _number(forecast.get(k, {}).get("value")) for column, k in FORECAST.items()},
+        **{
+            column: _number(forecast.get(m.forecast, {}).get("value"))
+            for column, m in FORECAST.items()
+        },
         **{column: _number(summary.get("final", {}).get(k)) for column, k in FINAL.items()},
         "alerts": ",".join(alert["name"] for alert in summary.get("alerts", ())),
         "seconds": _number(summary.get("seconds")),
@@ -108,10 +112,3 @@ def _results(run: Run | None, point: Point) -> dict[str, Any]:
 
 def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one."""
-    scratch = path.with_name(f".{path.name}")
-    scratch.write_bytes(content)
-    scratch.replace(path)

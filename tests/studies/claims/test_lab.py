@@ -1,4 +1,4 @@
-"""The laboratory's runs are those of `phasetrack run`, and its variations do what they say."""
+"""A lab's runs equal those of `phasetrack run`; its variations differ as documented."""
 
 import multiprocessing
 from dataclasses import replace
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from phasetrack import RunSettings, TwoLayerNet, read_run, train
-from phasetrack.studies.claims.claim_03_fixed_features import _needed, _tangent
+from phasetrack.studies.claims.claim_03_fixed_features import _needed_samples, _tangent
 from phasetrack.studies.claims.claim_05_few_neurons import largest
 from phasetrack.studies.claims.lab import VARIATIONS, Lab, error_on_fresh_samples, pruned
 from phasetrack.studies.claims.task_features import FEATURES, features
@@ -22,11 +22,11 @@ def lab():
     return Lab()
 
 
-def test_a_run_is_that_of_training(lab, tmp_path):
+def test_run_equals_training(lab, tmp_path):
     summary = train(SMALL, out=tmp_path, name="run")
     one = lab.run(SMALL)
     history = read_run(tmp_path / "run").history
-    # the canonical step rounds otherwise than autograd
+    # the fused network of `train` rounds differently from autograd
     for name in ("loss/train", "margin/min", "heaviness/heavy_mass"):
         assert len(one.history[name]) == len(history[name])
         np.testing.assert_allclose(one.history[name], history[name], rtol=1e-3, atol=1e-5)
@@ -36,12 +36,12 @@ def test_a_run_is_that_of_training(lab, tmp_path):
     assert error_on_fresh_samples(one.network, SMALL) < 0.01
 
 
-def test_a_run_is_made_once(lab):
+def test_run_is_trained_once(lab):
     assert lab.run(replace(SMALL, batch=128)) is lab.run(SMALL)
     assert lab.seeds(SMALL, 2)[0] is lab.run(SMALL)
 
 
-def test_layers_take_turns(lab):
+def test_alternating_trains_one_layer_per_step(lab):
     net = TwoLayerNet(4, 8)
     optimizer = torch.optim.SGD(
         [{"params": net.first.parameters()}, {"params": net.second.parameters()}], lr=1.0
@@ -52,7 +52,7 @@ def test_layers_take_turns(lab):
     assert [group["lr"] for group in optimizer.param_groups] == [0.0, 3.0]
 
 
-def test_a_favoured_cluster_starts_ahead():
+def test_favoured_cluster_starts_with_a_larger_output():
     net = TwoLayerNet(16, 64)
     inputs = torch.zeros(2, 16)
     inputs[:, :2] = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
@@ -62,7 +62,7 @@ def test_a_favoured_cluster_starts_ahead():
     assert after[0] - before[0] > 1e-4 > abs(after[1] - before[1])
 
 
-def test_pruning_silences_the_others(lab):
+def test_pruning_silences_other_neurons(lab):
     one = lab.run(SMALL)
     keep = largest(one, 8)
     assert keep.sum() == 8
@@ -72,7 +72,7 @@ def test_pruning_silences_the_others(lab):
     assert pruned(one.network, torch.ones(32, dtype=torch.bool))(x).equal(one.network(x))
 
 
-def test_the_tangent_kernel_is_the_gradients_of_a_wide_network():
+def test_tangent_kernel_is_the_gradient_product_of_a_wide_network():
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(6, 10, generator=generator, dtype=torch.float64)
     x *= 10**0.5 / x.norm(dim=1, keepdim=True)
@@ -85,25 +85,25 @@ def test_the_tangent_kernel_is_the_gradients_of_a_wide_network():
     torch.testing.assert_close(_tangent(10, 0)(x, x), expected, atol=0.01, rtol=0.02)
 
 
-def test_needed_samples_are_found():
-    assert 10 < _needed(10, 0, _tangent) < 400
+def test_needed_samples_are_between_d_and_four_d_squared():
+    assert 10 < _needed_samples(10, 0, _tangent) < 400
 
 
 def _double(value, wait):
     return 2 * value
 
 
-def test_results_come_in_the_order_of_their_arguments():
+def test_map_keeps_the_order_of_its_arguments():
     assert Lab().map(_double, [(3, 0), (1, 9)]) == [6, 2]
 
 
-def test_processes_give_the_numbers_of_one_and_end_with_the_first_error():
+def test_workers_give_the_numbers_of_one_process_and_end_with_the_first_error():
     settings = {"a": replace(SMALL, steps=4), "b": replace(SMALL, steps=9)}
     alone = Lab(seed=5).grid(settings, 2, "tested")
-    with pytest.raises(KeyError, match="none"), Lab(seed=5, jobs=2) as lab:
+    with pytest.raises(KeyError, match="none"), Lab(seed=5, workers=2) as lab:
         together = lab.grid(settings, 2, "tested")
         assert [one.settings.seed for one in together["b"]] == [5, 6]
-        assert [how for _, how in lab.runs] == ["tested"] * 4
+        assert [variation for _, variation in lab.runs] == ["tested"] * 4
         for name, runs in alone.items():
             for one, other in zip(runs, together[name], strict=True):
                 assert one.settings == other.settings
@@ -114,7 +114,7 @@ def test_processes_give_the_numbers_of_one_and_end_with_the_first_error():
     assert not multiprocessing.active_children()
 
 
-def test_a_fixed_sample_is_the_first_batch(lab):
+def test_fixed_sample_is_the_first_batch(lab):
     fixed = lab.run(replace(SMALL, steps=3), "fixed sample")
     fresh = lab.run(replace(SMALL, steps=3))
     assert fixed.history["loss/train"][0] == fresh.history["loss/train"][0]
@@ -123,7 +123,7 @@ def test_a_fixed_sample_is_the_first_batch(lab):
     assert all(np.isfinite(one).all() for one in clusters)
 
 
-def test_a_run_ends_once_it_has_learned(lab):
+def test_run_until_learned_ends_at_two_percent_error(lab):
     one = lab.run(SMALL, "until learned")
     errors = one.history["held_out/error"]
     assert errors[-1] <= 0.02 < errors[:-1].min()
@@ -133,7 +133,7 @@ def test_a_run_ends_once_it_has_learned(lab):
     assert one.crosses("held_out/error", float(errors[0])) == 0.0
 
 
-def test_features_of_a_task_have_a_positive_mean_with_its_label():
+def test_features_have_a_positive_mean_product_with_the_label():
     for task, (k, _) in FEATURES.items():
         x, y = make_task(task, 8).sample(4096, seed=0, step=0, dtype=torch.float64)
         corners = features(task, 8)

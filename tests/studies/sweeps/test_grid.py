@@ -1,4 +1,4 @@
-"""Grids as they are typed, and names that tell runs apart."""
+"""Parsing of axes, the points of a grid, and the names of their run directories."""
 
 import re
 from dataclasses import replace
@@ -13,7 +13,7 @@ from phasetrack.studies.sweeps.grid import AXES, Grid, digest, parse_axes
 BASE = RunSettings(width=16)
 
 
-def test_every_option_of_a_run_can_vary():
+def test_every_setting_can_be_an_axis():
     typed = ["d=8,16", "theta=1e-3,.1", "train=both,first", "shuffle-labels=true,False"]
     assert parse_axes(typed) == {
         "d": (8, 16),
@@ -27,29 +27,32 @@ def test_every_option_of_a_run_can_vary():
 @pytest.mark.parametrize(
     "typed, complaint",
     [
-        (["d"], r"grid: expected NAME=VALUE,VALUE,..., NAME one of d, width.*, got 'd'"),
-        (["depth=3"], "NAME one of d, width.*, got 'depth=3'"),
-        (["d=8,x"], "grid: expected integers for d, got 'd=8,x'"),
-        (["d=8,,16"], "grid: expected integers for d"),
-        (["theta=big"], "grid: expected numbers for theta"),
-        (["shuffle_labels=1"], "grid: expected true and false for shuffle_labels"),
-        (["d=8", "d=16"], "grid: expected each setting once, got d twice"),
-        (["d=8,8"], "grid: expected different values"),
-        (["seed=1,2"], "grid: expected no seed, got 'seed=1,2'; say how many with --seeds"),
+        (["d"], r"axes: 'd' is not an axis. Write NAME=VALUE,VALUE,... with one of the names d, w"),
+        (["depth=3"], "axes: 'depth=3' is not an axis. .* names d, width"),
+        (["d=8,x"], "axes: 'x' in 'd=8,x' is not an integer. Correct the values of d."),
+        (["d=8,,16"], "axes: '' in 'd=8,,16' is not an integer."),
+        (["theta=big"], "axes: 'big' in 'theta=big' is not a number."),
+        (["shuffle_labels=1"], "axes: '1' in 'shuffle_labels=1' is not true or false."),
+        (["d=8", "d=16"], "axes: 'd' is given twice. Write all values of d in one axis."),
+        (["d=8,8"], "axes: 'd=8,8' repeats a value. Write each value once."),
+        (
+            ["seed=1,2"],
+            "axes: 'seed=1,2' varies the seed. Pass the number of runs per combination as seeds.",
+        ),
     ],
     ids=" ".join,
 )
-def test_slips_are_explained(typed, complaint):
+def test_wrong_axes_are_reported(typed, complaint):
     with pytest.raises(ExpectedError, match=complaint):
         parse_axes(typed)
 
 
-def test_a_grid_checks_all_its_points_first():
-    with pytest.raises(ExpectedError, match="theta: expected a finite number > 0, got -1"):
+def test_grid_validates_every_point():
+    with pytest.raises(ExpectedError, match="theta: -1 is not a finite number > 0"):
         Grid(BASE, {"d": (8, 16), "theta": (0.1, -1.0)})
-    with pytest.raises(ExpectedError, match="seeds: expected an integer >= 1, got 0"):
+    with pytest.raises(ExpectedError, match="seeds: 0 is not an integer >= 1"):
         Grid(BASE, {}, seeds=0)
-    with pytest.raises(ExpectedError, match="grid: expected at most 100000 points"):
+    with pytest.raises(ExpectedError, match=r"axes: The grid has 997002 points, more than 100000."):
         Grid(BASE, {"d": tuple(range(2, 1000)), "width": tuple(range(1, 1000))})
 
 
@@ -60,15 +63,15 @@ def test_points_are_all_combinations_with_all_seeds():
     assert len({grid.name(point) for point in grid.points()}) == len(points)
 
 
-def test_a_name_is_readable_and_the_same_in_every_grid():
+def test_name_shows_the_axes_and_its_digest_is_the_same_in_every_grid():
     point = RunSettings(d=8, width=16)
     one, other = Grid(BASE, {"d": (8,)}), Grid(replace(BASE, d=8), {"width": (16,)})
     assert re.fullmatch(r"d=8,seed=0-[0-9a-f]{8}", one.name(point))
     assert one.name(point)[-8:] == other.name(point)[-8:] == digest(point)
-    # what is set to its default, or derived so, is not told apart
+    # explicit defaults give the same digest
     assert digest(RunSettings(d=8, width=16, batch=32, theta=0.1)) == digest(point)
     long = Grid(BASE, {name: (getattr(BASE, name),) for name in AXES})
-    assert len(long.name(BASE)) < 255  # what file systems take
+    assert len(long.name(BASE)) < 255  # the limit of file systems
 
 
 @given(

@@ -1,7 +1,8 @@
-"""Sweeps in real processes: each point once, whatever happens to the others."""
+"""Sweeps in real processes: every point is trained once, whatever happens to other points."""
 
 import csv
 import json
+import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from helpers.sweep_workers import die_always, die_once, die_once_elsewhere, note
 
 from phasetrack import ExpectedError, RunSettings, read_run, train
 from phasetrack.storage.lock import RunLock
+from phasetrack.studies import confidence
 from phasetrack.studies.sweeps.figures import curves, phase_diagrams
 from phasetrack.studies.sweeps.grid import Grid
 from phasetrack.studies.sweeps.job import Job
@@ -34,7 +36,7 @@ def swept(tmp_path_factory):
     return sweep, list(sweep.run(workers=2))
 
 
-def test_a_sweep_is_the_runs_one_by_one(swept, tmp_path):
+def test_swept_runs_equal_single_runs(swept, tmp_path):
     sweep, outcomes = swept
     assert [outcome.reason for outcome in outcomes] == [""] * 4
     assert sorted(o.point.name for o in outcomes) == sorted(p.name for p in sweep.points)
@@ -45,7 +47,7 @@ def test_a_sweep_is_the_runs_one_by_one(swept, tmp_path):
     assert list(run.path.glob("events.out.tfevents.*"))
 
 
-def test_the_table_is_tidy(swept):
+def test_table_has_a_row_per_run(swept):
     sweep, _ = swept
     with (sweep.folder / "points.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -65,45 +67,44 @@ def test_the_table_is_tidy(swept):
     assert len(cells[0.4]) == len(COLUMNS)
 
 
-def test_what_is_finished_is_never_computed_again(swept):
+def test_finished_points_are_not_trained_again(swept):
     sweep, _ = swept
     before = {path: path.stat().st_mtime_ns for path in sweep.folder.rglob("checkpoint.pt")}
     assert len(before) == 4 and sweep.missing() == [] and list(sweep.run()) == []
-    # nor in a larger sweep in the same folder, or after a point was cut off in the middle
+    # a larger sweep in the same folder trains only its new points and those cut off in the middle
     victim = sweep.points[0]
     (sweep.folder / victim.name / "summary.json").unlink()
     larger = Sweep(Grid(BASE, {"eta": (0.4, 300.0, 0.8)}, seeds=1), sweep.folder)
-    asked = []
-    outcomes = list(larger.run(workers=1, begun=asked.extend))
-    assert [point.settings.eta for point in asked] == [0.4, 0.8]
-    assert {o.point.name for o in outcomes} == {point.name for point in asked}
+    begun = []
+    outcomes = list(larger.run(workers=1, begun=begun.extend))
+    assert [point.settings.eta for point in begun] == [0.4, 0.8]
+    assert {o.point.name for o in outcomes} == {point.name for point in begun}
     after = {path: path.stat().st_mtime_ns for path in before}
     assert [path for path in before if before[path] != after[path]] == [
         sweep.folder / victim.name / "checkpoint.pt"
     ]
 
 
-def test_one_sweep_at_a_time(swept):
+def test_second_sweep_in_a_folder_is_refused(swept):
     sweep, _ = swept
     before = sorted(sweep.folder.rglob("*"))
-    lock = RunLock(sweep.folder, "out")
-    complaint = (
-        f"out: expected a folder of runs that nobody else writes to, got {sweep.folder}, which"
-    )
-    with pytest.raises(ExpectedError, match=complaint):
+    lock = RunLock(sweep.folder, "folder")
+    with pytest.raises(ExpectedError) as refused:
         next(sweep.run())
+    assert refused.value.argument == "folder"
+    assert f"rocess {os.getpid()}" in str(refused.value) and str(sweep.folder) in str(refused.value)
     lock.release()
     assert list(sweep.run()) == [] and sorted(sweep.folder.rglob("*")) == before
 
 
-def test_one_that_fails_is_listed_and_ends_nothing(tmp_path):
+def test_failed_point_is_listed_and_the_sweep_continues(tmp_path):
     sweep = Sweep(Grid(BASE, {"steps": (2, 3)}), tmp_path)
     blocked = tmp_path / sweep.points[0].name
     blocked.mkdir()
-    (blocked / "somebody's file").touch()
+    (blocked / "a user's file").touch()
     outcomes = {o.point.settings.steps: o for o in sweep.run(workers=1)}
     assert outcomes[2].reason.startswith("ExpectedError: name: expected a new or empty run")
-    assert outcomes[3].finished and (blocked / "somebody's file").exists()
+    assert outcomes[3].finished and (blocked / "a user's file").exists()
     rows = tabulate(tmp_path, sweep.points, {blocked.name: outcomes[2].reason})
     assert [row["state"] for row in rows] == ["failed", "finished"]
     written = (tmp_path / "points.csv").read_text()
@@ -125,7 +126,7 @@ def test_a_killed_worker_is_retried(tmp_path):
     assert attempts(tmp_path) == {"p0": 2, "p1": 1, "p2": 1, "p3": 1}
 
 
-def test_one_that_kills_every_worker_costs_the_others_nothing(tmp_path):
+def test_point_that_kills_every_worker_fails_alone(tmp_path):
     done = [o for outcomes in run_locally(jobs_of(tmp_path, 3), 2, die_always) for o in outcomes]
     reasons = {outcome.point.name: outcome.reason for outcome in done}
     assert reasons == {"p0": "its process was killed, 3 times", "p1": "", "p2": ""}
@@ -140,7 +141,7 @@ def test_workers_end_with_the_sweep(tmp_path):
 
 
 @pytest.mark.long  # a Ray cluster takes half a minute to start on a busy machine
-def test_ray_computes_the_same(tmp_path, monkeypatch):
+def test_ray_gives_the_same_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")
     sweep = Sweep(Grid(replace(BASE, steps=3), {"theta": (0.1,)}, seeds=2), tmp_path / "ray")
@@ -164,9 +165,11 @@ def test_a_killed_ray_worker_is_retried(tmp_path, monkeypatch):
     assert attempts(tmp_path)["p0"] == 2 and attempts(tmp_path).total() == 4
 
 
-def test_a_ray_cluster_that_is_not_there(tmp_path):
+def test_missing_ray_cluster_is_reported(tmp_path):
     sweep = Sweep(Grid(replace(BASE, steps=3), {}), tmp_path)
-    with pytest.raises(ExpectedError, match="ray: expected local, auto, or the host:port of a Ray"):
+    with pytest.raises(
+        ExpectedError, match=r"ray: No Ray cluster answers at '127.0.0.1:1' .* Pass local, auto"
+    ):
         list(sweep.run(ray="127.0.0.1:1"))
 
 
@@ -178,7 +181,9 @@ def test_curves_show_means_over_seeds(swept):
     assert success.lines[0].get_ydata().tolist() == [1.0, 0.0]
     onsets = [row["onset"] for row in rows[:2] if row["onset"]]
     assert figure.axes[1].lines[0].get_ydata()[0] == pytest.approx(sum(onsets) / len(onsets))
-    with pytest.raises(ExpectedError, match="grid: expected 2 --grid with two values or more"):
+    with pytest.raises(
+        ExpectedError, match="axes: The figure needs 2 axes with two values or more, not 1"
+    ):
         phase_diagrams(rows, sweep.grid.axes)
 
 
@@ -192,3 +197,11 @@ def test_phase_diagrams_map_two_axes(tmp_path):
     assert len([axes for axes in figure.axes if axes.images]) == 2 * 4
     shown = figure.axes[1].images[0].get_array()
     assert shown.tolist() == [[8.0, None], [16.0, None]]
+
+
+def test_summary_without_scipy_shows_means_alone(swept, monkeypatch):
+    sweep, _ = swept
+    monkeypatch.setattr(confidence, "find_spec", lambda _: None)
+    with pytest.warns(UserWarning, match="Confidence intervals are left out"):
+        cells = {chosen["eta"]: cells for chosen, cells in by_combination(sweep)}
+    assert float(cells[0.4][2]) > 0 and "±" not in "".join(cells[0.4])

@@ -1,0 +1,35 @@
+"""Stretches of equal labels, under the keys of ``summary.json``: ``phase``, ``start``, ``end``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from phasetrack.phases.classifier import Phase
+from phasetrack.phases.history import History
+
+
+def timeline(history: History) -> list[dict[str, Any]]:
+    """Return the stretches of a labelled history: phase name, first and last recorded step.
+
+    >>> timeline(History([(0, {"phase/id": 1.0}), (2, {"phase/id": 1.0}), (4, {"phase/id": 3.0})]))
+    [{'phase': 'SIGNAL_FINDING', 'start': 0, 'end': 2}, {'phase': 'FITTED', 'start': 4, 'end': 4}]
+    """
+    if "phase/id" not in history or not history.count:
+        return []
+    ids, steps = history["phase/id"], history.steps
+    starts = np.flatnonzero(np.diff(ids, prepend=np.nan) != 0)
+    ends = np.append(starts[1:] - 1, history.count - 1)
+    return [
+        {"phase": Phase(ids[start]).name, "start": int(steps[start]), "end": int(steps[end])}
+        for start, end in zip(starts, ends, strict=True)
+    ]
+
+
+def extend_timeline(stretches: list[dict[str, Any]], step: int, phase: str) -> None:
+    """Add one recorded step: the last stretch grows if it has this label, or a new one begins."""
+    if stretches and stretches[-1]["phase"] == phase:
+        stretches[-1]["end"] = step
+    else:
+        stretches.append({"phase": phase, "start": step, "end": step})
