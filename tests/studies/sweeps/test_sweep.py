@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -87,9 +88,7 @@ def test_one_sweep_at_a_time(swept):
     sweep, _ = swept
     before = sorted(sweep.folder.rglob("*"))
     lock = RunLock(sweep.folder, "out")
-    complaint = (
-        f"out: expected a folder of runs that nobody else writes to, got {sweep.folder}, which"
-    )
+    complaint = f"out: Process {os.getpid()} already writes to '{sweep.folder}'"
     with pytest.raises(ExpectedError, match=complaint):
         next(sweep.run())
     lock.release()
