@@ -1,4 +1,4 @@
-"""What is left to say of a run at its end: the content of ``summary.json``, made and checked."""
+"""The content of ``summary.json``: labels, events and growth of a whole run."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ def summarise(
     thresholds: Thresholds,
     forecast: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Boundaries, alerts, final readings and the forecast, as JSON knows them.
+    """Summarise a labelled run as JSON values.
 
-    Numbers that are not finite stay so here (``NaN``, ``Infinity`` in the file).
+    Numbers that are not finite stay so (``NaN``, ``Infinity`` in the file).
 
     Args:
-        history: every recorded step, ``phase/id`` included.
+        history: every recorded step, including ``phase/id``.
         phase: the last label.
-        reason: why it is UNDETERMINED; empty otherwise.
-        boundaries: those detected.
-        alerts: those raised.
+        reason: why the last label is UNDETERMINED; empty otherwise.
+        boundaries: all detected boundaries.
+        alerts: all raised alerts.
         undefined: metric or probe name to the reason why it could not be read.
-        steps: optimizer steps taken.
-        thresholds: what the labels go by.
+        steps: the number of optimizer steps.
+        thresholds: the levels of the labels.
         forecast: predicted boundaries, each with `value`, `low` and `high`.
     """
     final = {name: float(history[name][-1]) for name in history} if len(history.steps) else {}
@@ -76,7 +76,7 @@ def summarise_again(
     steps: int | None = None,
     forecast: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """`summarise` for readings that carry no labels, or other ones than `thresholds` give."""
+    """Label a history under `thresholds`, and summarise it."""
     verdicts = [
         verdict for _, verdict in relabel(history.rows(names=METRICS), thresholds, escape_steps)
     ]
@@ -98,7 +98,7 @@ def summarise_again(
 
 
 def loss_halving_step(history: History) -> float:
-    """Interpolated step at which the training loss passes half of its first value; NaN if never."""
+    """Interpolate the step at which the training loss halves; NaN if never."""
     if "loss/train" not in history:
         return math.nan
     losses = history["loss/train"]
@@ -106,9 +106,9 @@ def loss_halving_step(history: History) -> float:
 
 
 def growth_by_phase(history: History) -> dict[str, dict[str, float]]:
-    """Median growth rate of the signal in each phase, measured and predicted (theory.md 6).
+    """Return the median growth rate of the signal per phase, measured and predicted (theory.md 6).
 
-    In SIGNAL_FINDING over all neurons; in SIGNAL_HEAVY over the heavy ones.
+    The median is over all neurons in SIGNAL_FINDING, over the heavy ones in SIGNAL_HEAVY.
     """
     groups = {Phase.SIGNAL_FINDING: "", Phase.SIGNAL_HEAVY: "_heavy"}
     rates: dict[str, dict[str, float]] = {}
