@@ -73,7 +73,7 @@ def test_healthy_run():
 
 
 @pytest.mark.parametrize("every", [3, 7, 20])
-def test_onset_does_not_depend_on_how_often_is_recorded(every):
+def test_onset_does_not_depend_on_the_recording_interval(every):
     rows = [r for r in healthy() if r[0] % every == 0]
     assert boundaries(label(rows))["signal_heavy"].onset == pytest.approx(50)
 
@@ -163,13 +163,13 @@ def test_a_falling_balance_is_imbalanced():
     assert alerts(label(slow)) == []
 
 
-def test_readings_without_a_balance_say_nothing_of_balance():
+def test_missing_balance_raises_no_imbalance():
     rows = [(s, {ZETA: 5.0, DRIFT: 0.0, LOSS: 1.3, HEAVY_MASS: 0.9}) for s in range(15)]
     assert alerts(label(rows)) == []
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf], ids=str)
-def test_a_loss_that_is_no_number_has_diverged(loss):
+def test_loss_that_is_not_finite_has_diverged(loss):
     verdicts = label(series("loss", [1.4, loss, 1.0], zeta=0.1))
     assert alerts(verdicts) == ["DIVERGED"]
     assert verdicts[-1][1].phase is Phase.UNDETERMINED

@@ -67,7 +67,7 @@ def test_heaviness_is_entered_at_the_threshold_and_left_above_it():
     ]
 
 
-def test_wiggling_between_the_thresholds_changes_nothing():
+def test_zeta_between_the_thresholds_keeps_the_phase():
     wiggle = [0.51, 0.99] * 10
     below = label(rows(21, zeta=lambda i: [0.4, *wiggle][i]))
     above = label(rows(21, zeta=lambda i: [2.0, *wiggle][i]))
@@ -103,7 +103,7 @@ def test_a_large_drift_is_undetermined_until_the_run_is_heavy():
     )
 
 
-def test_an_infinite_zeta_is_a_number():
+def test_infinite_zeta_is_not_missing():
     verdicts = label(rows(2, zeta=lambda i: [math.inf, 0.1][i]))
     assert phases(verdicts) == ["SIGNAL_FINDING", "SIGNAL_HEAVY"]
     (boundary,) = boundaries(verdicts, "signal_heavy")
@@ -253,12 +253,12 @@ def test_diverged(value, raised):
         assert verdicts[-1][1].reason.endswith("1.4 at the first recorded step")
 
 
-def test_a_loss_that_nobody_reads_has_not_diverged():
+def test_missing_loss_has_not_diverged():
     data = [(step, {ZETA: 5.0, DRIFT: 0.0}) for step in range(5)]
     assert alerts(label(data)) == []
 
 
-def test_a_loss_that_is_read_later_is_the_start():
+def test_first_recorded_loss_is_the_reference_of_divergence():
     """The first call was not seen, say of a plain function; DIVERGED compares with the next."""
     data = list(rows(6, loss=lambda i: [math.nan, 1.4, 1.4, 1.4, 1e6, 1e6][i]))
     del data[0][1][LOSS]
@@ -297,7 +297,7 @@ def healthy(every=1):
 
 
 @pytest.mark.parametrize("every", [1, 4, 9])
-def test_a_healthy_run_raises_nothing_however_often_it_is_recorded(every):
+def test_healthy_run_raises_no_alert_at_any_recording_interval(every):
     verdicts = label(healthy(every), escape=84)
     assert alerts(verdicts) == []
     changes = [
@@ -342,7 +342,7 @@ def test_no_reading_breaks_the_labels(readings, every, patience):
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(FINITE, st.integers(1, 5))
-def test_the_onset_lies_beside_the_last_crossing(values, every):
+def test_onset_lies_between_the_records_of_the_last_crossing(values, every):
     """Between the last record above 1 and the one after it; both before it is detected."""
     verdicts = label(rows(len(values), every=every, zeta=lambda i: values[i]))
     for boundary in boundaries(verdicts, "signal_heavy"):
@@ -404,6 +404,6 @@ def test_thresholds_that_do_not_fit_together_are_explained(changes, message):
     assert str(caught.value) == message
 
 
-def test_ids_are_what_the_history_holds():
+def test_phase_values_are_those_of_the_history():
     assert [phase.id for phase in Phase] == [0, 1, 2, 3]
     assert np.array([phase.id for phase in Phase]).dtype.kind == "i"

@@ -10,7 +10,7 @@ from phasetrack.errors import check_choice, check_float, check_int
 from phasetrack.phases.history import Undefined
 
 
-def test_a_metric_that_comes_late_or_goes_early_is_nan_elsewhere():
+def test_metric_is_nan_at_steps_without_it():
     history = History([(0, {"a": 1.0}), (5, {"a": 2.0, "b": 3.0}), (7, {"b": 4.0})])
     assert history.steps.tolist() == [0, 5, 7]
     np.testing.assert_array_equal(history["a"], [1, 2, math.nan])
@@ -19,7 +19,7 @@ def test_a_metric_that_comes_late_or_goes_early_is_nan_elsewhere():
     assert [(step, row["b"]) for step, row in history.rows()][1:] == [(5, 3.0), (7, 4.0)]
 
 
-def test_an_unknown_metric_names_the_known_ones():
+def test_unknown_metric_lists_the_known_ones():
     with pytest.raises(KeyError, match=r"no metric 'c'; this history has \['a'\]"):
         History([(0, {"a": 1.0})])["c"]
 
@@ -50,11 +50,11 @@ def test_every_and_log_spaced():
         (lambda: check_choice("c", "z", ("a", "b")), "c: 'z' is not one of a, b."),
     ],
 )
-def test_errors_say_what_was_given_and_what_is_allowed(call, message):
+def test_errors_name_the_value_and_the_allowed_range(call, message):
     with pytest.raises(ExpectedError) as caught:
         call()
     assert str(caught.value) == message
 
 
-def test_a_mend_is_appended():
+def test_fix_follows_the_problem():
     assert str(ExpectedError("x", "It is 2.", "Use 1.")) == "x: It is 2. Use 1."

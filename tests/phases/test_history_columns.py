@@ -14,7 +14,7 @@ from phasetrack.phases.classifier import Transition
 from phasetrack.phases.history import Record, Undefined
 
 
-def test_news_is_a_line_each():
+def test_news_has_one_line_per_event():
     change = Transition(7, Phase.SIGNAL_FINDING, Phase.SIGNAL_HEAVY)
     alert = Alert("LAZY", 7, {"loss/train": 0.0123456, "heaviness/zeta_star": 3.0})
     record = Record(7, {}, Phase.SIGNAL_HEAVY, "", change, (Boundary("fitted", 6.54, 7),), (alert,))
@@ -74,7 +74,7 @@ def test_columns_are_the_rows_with_nan_in_the_gaps(rows):
 
 @settings(deadline=None, derandomize=True)
 @given(ROWS, ROWS)
-def test_many_steps_added_at_once_are_those_added_one_by_one(before, after):
+def test_extend_equals_repeated_append(before, after):
     """Columns of the second lot hold NaN where a row lacks a metric, as a table must."""
     names = sorted({name for row in after for name in row})
     one = History(enumerate([*before, *({n: r.get(n, math.nan) for n in names} for r in after)]))
@@ -89,7 +89,7 @@ def test_many_steps_added_at_once_are_those_added_one_by_one(before, after):
 
 
 @pytest.mark.parametrize("start", [0, 1, 1023, 1024, 2499, 2500, 9999])
-def test_rows_of_a_long_history_begin_where_they_are_asked_to(start):
+def test_rows_begin_at_the_given_record(start):
     history = History()
     history.extend(np.arange(0, 5000, 2), {"a": np.arange(2500.0)})
     expected = [(2 * i, {"a": float(i)}) for i in range(start, 2500)]

@@ -227,7 +227,7 @@ def test_a_failure_in_the_middle_leaves_a_readable_run(tmp_path):
 
 @pytest.mark.parametrize("device", ["nonsense", "meta", "cuda:99"])
 def test_other_devices_are_refused_and_leave_nothing(device, tmp_path):
-    with pytest.raises(ExpectedError, match="device: .*(is not a device|is not there)"):
+    with pytest.raises(ExpectedError, match=r"device: .*(is not a device|is not there)"):
         train(RunSettings(d=8), out=tmp_path / "runs", device=device)
     assert not (tmp_path / "runs").exists()
 

@@ -7,11 +7,12 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from phasetrack.phases.classifier import METRICS, PhaseClassifier, Thresholds
 from phasetrack.phases.history import History
-from phasetrack.phases.summary import check_summary
+from phasetrack.storage.json_schema import check_summary
 
 # Stretches of one label, and boundaries or alerts, that are told one by one (chosen here: more than
 # can be told apart on a screen).
@@ -67,7 +68,9 @@ def recorded_labels(summary: Mapping[str, Any]) -> dict[str, Any]:
             not write.
     """
     names = ("phase", "reason", "timeline", "boundaries", "alerts")
-    checked = check_summary({"reason": ""} | {name: summary.get(name) for name in names})
+    checked = check_summary(
+        {"reason": ""} | {name: summary.get(name) for name in names}, Path("summary.json")
+    )
     return {name: checked[name] for name in names}
 
 

@@ -103,7 +103,7 @@ def test_failed_point_is_listed_and_the_sweep_continues(tmp_path):
     blocked.mkdir()
     (blocked / "a user's file").touch()
     outcomes = {o.point.settings.steps: o for o in sweep.run(workers=1)}
-    assert outcomes[2].reason.startswith("ExpectedError: name: expected a new or empty run")
+    assert outcomes[2].reason.startswith(f"ExpectedError: name: '{blocked}' already exists")
     assert outcomes[3].finished and (blocked / "a user's file").exists()
     rows = tabulate(tmp_path, sweep.points, {blocked.name: outcomes[2].reason})
     assert [row["state"] for row in rows] == ["failed", "finished"]
