@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from phasetrack.display.charts import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
+from phasetrack.display.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 from phasetrack.studies.claims.findings import Chart, Series
 
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)

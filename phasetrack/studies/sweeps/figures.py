@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Transform, offset_copy
 
-from phasetrack.display.charts import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
+from phasetrack.display.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 from phasetrack.errors import expected_error
 from phasetrack.studies import confidence as intervals
 
