@@ -29,7 +29,7 @@ return [texts.join(' ').toLowerCase(), curves];
         ("images", ["run"], 0),
     ],
 )
-def test_pages(page, server, tab, texts, curves):
+def test_dashboards_show_the_run(page, server, tab, texts, curves):
     page.open(f"{server}/#{tab}")
 
     def missing():

@@ -1,8 +1,8 @@
 """The HTML report: one file that fetches nothing, and in which no text becomes a tag."""
 
+import itertools
 import json
 import os
-import itertools
 import re
 import shutil
 from pathlib import Path
@@ -52,14 +52,16 @@ def test_report_fetches_nothing(made):
 def test_modules_share_no_exported_name():
     """The report's script declares the exports of every module in one scope."""
     static = Path(plugin.__file__).parent / "static"
-    assert {f"{name}.js" for name in ("index",)} | set(SCRIPTS) == {p.name for p in static.glob("*.js")}
+    assert {"index.js", *SCRIPTS} == {path.name for path in static.glob("*.js")}
     exported = {name: exports((static / name).read_text(encoding="utf-8")) for name in SCRIPTS}
     every = list(itertools.chain(*exported.values()))
     assert len(every) == len(set(every))
     seen = set()
     for name in SCRIPTS:
         text = (static / name).read_text(encoding="utf-8")
-        imported = {n for names in re.findall(r"^import {([^}]*)}", text, re.M) for n in names.split(",")}
+        imported = {
+            n for names in re.findall(r"^import {([^}]*)}", text, re.M) for n in names.split(",")
+        }
         assert {n.strip() for n in imported} <= seen  # from modules before it
         seen |= set(exported[name])
         assert len(exported[name]) == len(re.findall(r"^export ", text, re.M))
@@ -116,9 +118,9 @@ def test_names_that_are_not_utf_8_are_shown(made, tmp_path):
 
 
 def test_wrong_arguments_are_explained(made, tmp_path):
-    with pytest.raises(ExpectedError, match="runs: No run directory was given. Pass one or more."):
+    with pytest.raises(ExpectedError, match=r"^runs: No run directory was given\."):
         report([])
-    with pytest.raises(ExpectedError, match="none' is not a directory. `phasetrack list` shows the runs."):
+    with pytest.raises(ExpectedError, match=r"none' is not a directory\. `phasetrack list`"):
         report([tmp_path / "none"])
     with pytest.raises(ExpectedError, match=r"^file: '.*folder.html' cannot be written \(No such"):
         write_report([made], tmp_path / "no" / "folder.html")
@@ -127,5 +129,5 @@ def test_wrong_arguments_are_explained(made, tmp_path):
     with pytest.raises(ExpectedError, match="line 1"):
         report([tmp_path / "run"])
     (tmp_path / "run" / "history.jsonl").write_text("")
-    with pytest.raises(ExpectedError, match="has no record that can be read. Leave it out"):
+    with pytest.raises(ExpectedError, match=r"has no record that can be read\. Leave it out"):
         report([tmp_path / "run"])

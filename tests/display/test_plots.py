@@ -82,7 +82,9 @@ def test_any_run_can_be_drawn(made, tmp_path):
 
 def test_files_that_cannot_be_written_are_explained(tmp_path):
     figure = run_figure(history([0, 1]), {})
-    with pytest.raises(ExpectedError, match=r"run.gif' has an unknown suffix. Use one of .png, .pdf, .svg"):
+    with pytest.raises(
+        ExpectedError, match=r"run.gif' has an unknown suffix. Use one of .png, .pdf, .svg"
+    ):
         save_figure(figure, tmp_path / "run.gif")
     with pytest.raises(ExpectedError, match=r"^file: '.*run.png' cannot be written \(No such"):
         save_figure(figure, tmp_path / "none" / "run.png")
