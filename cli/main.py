@@ -57,6 +57,8 @@ OPTION_OF = {
     "task": "TASK",
     "torchrun": "torchrun",
     "run": "RUN",
+    "runs": "RUN",
+    "aligned": "--align",
     "zeta_enter": "--zeta",
     "loss_target": "--target",
 }

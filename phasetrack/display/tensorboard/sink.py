@@ -137,9 +137,7 @@ class TensorBoardSink:
         _pending(state["pending"])
         for file in state["files"]:
             if not is_ours(file["name"]):
-                problem = (
-                    f"The checkpoint names {file['name']!r}, which is not an event file of ours."
-                )
+                problem = f"The checkpoint names {file['name']!r}, which is not an event file of phasetrack."
                 raise ExpectedError("resume", problem, "Resume from an undamaged checkpoint.")
             with EventFile.again(self._logdir / file["name"]) as found:
                 found.check(file)
