@@ -21,7 +21,7 @@ DRAWN = f"{FIGURE}.data && {FIGURE}.querySelector('.main-svg') && {FIGURE}.layou
 
 
 def shapes(page, prefix):
-    """Positions of the shapes whose names begin so."""
+    """Return the positions of the shapes whose names begin with a prefix."""
     wanted = page.run(
         f"return {FIGURE}.layout.shapes.map(s => [s.name || '', s.x0, s.x1])"
         ".filter(s => s[0].startsWith(arguments[0]))",
@@ -31,11 +31,11 @@ def shapes(page, prefix):
 
 
 def choose(page, *names):
-    """Tick these runs and no others."""
+    """Tick exactly these runs."""
     page.run(
         "const boxes = () => [...document.querySelectorAll('#runs input')];"
         "for (const id of boxes().map(b => b.dataset.run)) {"
-        "  const box = boxes().find(b => b.dataset.run === id);"  # each click draws the list anew
+        "  const box = boxes().find(b => b.dataset.run === id);"  # each click redraws the list
         "  if (box.checked !== arguments[0].includes(id)) box.click();"
         "}",
         list(names),
@@ -48,7 +48,7 @@ def choose(page, *names):
 
 
 def settled(page):
-    """Waits until the page shows what was asked for last."""
+    """Wait until the page shows the latest request."""
     page.until("document.querySelector('main').getAttribute('aria-busy') === 'false'")
     page.until(DRAWN)
 
@@ -111,7 +111,7 @@ def test_bands_and_lines_are_at_the_boundaries_of_the_summary(tab, server, name)
 
 
 def test_drawn_bands_match_the_axis(tab, server):
-    """In pixels, and behind every chart: not only in the figure's description."""
+    """Compare pixels on the screen, not only the figure's description."""
     choose(tab, "first")
     boundary = read_run(server.logdir / "first").summary["timeline"][1]["start"]
     drawn = tab.run(
@@ -144,7 +144,7 @@ def test_alerts_are_lines_with_name_and_evidence(page, tmp_path, serve):
 
 
 def test_legends_and_titles_do_not_overlap(tab):
-    """Each chart is as tall as its legend asks for, so that all names can be read."""
+    """Each chart is as tall as its legend needs, so that all names can be read."""
     boxes = tab.run(
         f"const g = {FIGURE}; const box = (e) => {{ const r = e.getBoundingClientRect();"
         " return [r.top, r.bottom]; };"
@@ -194,7 +194,7 @@ def test_mouse_zoom_requests_its_steps_and_double_click_shows_all(tab):
     tab.until(
         f"{FIGURE}.layout.xaxis.range[1] - {FIGURE}.layout.xaxis.range[0] < {(high - low) / 2}"
     )
-    # the points outside are gone, except the ones by which lines enter
+    # only the points in view and their neighbours, from which lines enter, are left
     tab.until(f"Math.min(...{FIGURE}.data[0].x) > {low}")
     tab.run("document.getElementById('do-reset').click()")
     tab.until(f"Math.min(...{FIGURE}.data[0].x) === {low}")
@@ -306,7 +306,7 @@ def test_filter_hides_runs_that_do_not_match(tab):
     names = "[...document.querySelectorAll('#runs input')].map(b => b.dataset.run).join()"
     box.send_keys("^fi")
     tab.until(f"{names} === 'first'")
-    box.send_keys("[")  # half an expression is taken as it stands
+    box.send_keys("[")  # an incomplete expression is taken as plain text
     tab.until("document.querySelector('#runs .nothing')")
     box.clear()
     box.send_keys(Keys.SPACE, Keys.BACKSPACE)
@@ -362,7 +362,7 @@ def test_neurons_follow_the_slider(tab, server):
     )
     tab.until("document.getElementById('neuron-step-name').textContent.startsWith('step 0,')")
     points = tab.run(f"return {figure}.data.map(t => t.x.map((x, i) => [x, t.y[i]]))")
-    # at the start every neuron lies within the sphere of radius theta, by as much as it opposes
+    # at the start |sig|, |opp| and |perp| of a neuron make up the radius theta
     lengths = np.hypot(*np.array([p for side in points for p in side]).T)
     assert len(lengths) == 64 and all(len(side) for side in points)
     assert (lengths <= 0.1 * (1 + 1e-6)).all() and (lengths > 0.05).all()
@@ -414,7 +414,7 @@ def test_export_downloads_a_file(tab, kind):
     tab.run(f"document.getElementById('do-{kind}').click()")
 
     def downloaded(_):
-        # the name is taken, by an empty file, before the content is there
+        # the browser makes an empty file before it writes the content
         files = list(tab.downloads.iterdir())
         under_way = any(file.suffix == ".crdownload" for file in files)
         whole = [file for file in files if file.suffix == f".{kind}" and file.stat().st_size]
@@ -467,7 +467,7 @@ def test_run_in_progress_grows(page, server, made):
 
 
 def delay(page, route, condition, milliseconds):
-    """Makes the page's requests to a route wait, where a condition on their address holds."""
+    """Delay the page's requests to a route, where a condition on their address holds."""
     page.run(
         "const real = window.fetch; window.asked = window.asked || [];"
         "window.fetch = async (url, options) => {"
@@ -481,7 +481,7 @@ def delay(page, route, condition, milliseconds):
 
 
 def outlast_delays(page):
-    """Waits, by the page's own clock, until every delayed answer has come."""
+    """Wait, by the page's own clock, until every delayed answer has arrived."""
     page.run("window.waited = false; setTimeout(() => { window.waited = true; }, 1300)")
     page.until("window.waited")
 
@@ -501,7 +501,7 @@ def test_slow_view_appears_while_another_run_grows(page, server, made):
             "document.querySelector('#runs input[data-run=first]').closest('li')"
             ".querySelector('.only').click()"
         )
-        for count in (25, 30, 35):  # each seen by a look at the list, while the answer is awaited
+        for count in (25, 30, 35):  # each noticed by polling the list, while the answer is delayed
             history.write_text("".join(lines[:count]))
             polls = page.run("return window.asked.filter(a => a.includes('/runs')).length")
             page.until(f"window.asked.filter(a => a.includes('/runs')).length > {polls}")
@@ -526,7 +526,7 @@ def test_late_answer_does_not_replace_a_later_choice(tab):
 
 
 def neurons_shown(tab, server, run):
-    """The step of the neuron view, whose points are those saved by the run at it."""
+    """Return the step of the neuron panel, after comparing its points with the saved ones."""
     name = tab.run("return document.getElementById('neuron-step-name').textContent")
     step = int(name.removeprefix("step ").split(",")[0])
     drawn = tab.run("return document.getElementById('neuron-figure').data.flatMap(t => t.y)")
@@ -542,12 +542,12 @@ def test_neurons_belong_to_the_chosen_run_and_step(tab, server):
     move = slider + "s.dispatchEvent(new Event('input', {bubbles: true}))"
     late = saved_neurons(server.logdir / "second")[3]
     delay(tab, "neurons", f"text => /step={late}$/.test(text)", 800)
-    tab.run(move, 3)  # its answer comes after that of the next one
+    tab.run(move, 3)  # answered after the next request
     tab.run(move, 10)
     outlast_delays(tab)
     saved = saved_neurons(server.logdir / "second")
     assert neurons_shown(tab, server, "second") == saved[10]
-    # another run's, asked for while the first ones are on their way
+    # a second run's neurons, requested while the first ones are on their way
     tab.run(move, 3)
     choose(tab, "first")
     outlast_delays(tab)
@@ -730,7 +730,7 @@ def test_hostile_runs_are_shown_as_text_or_reported_as_unreadable(page, server, 
         texts = page.run("return document.getElementById('runs').innerText")
         assert "nothing has been recorded yet" in texts
         assert page.run("return document.documentElement.scrollWidth <= window.innerWidth")
-        # asked for, the corrupt one is named; the others stay
+        # choosing the corrupt run reports it; the other runs stay
         box = "[...document.querySelectorAll('#runs input')].find(b => b.dataset.run === 'corrupt')"
         page.run(f"{box}.click()")
         page.until(

@@ -23,7 +23,7 @@ def recorded(tmp_path_factory):
 
 
 def test_every_charted_metric_is_recorded_by_the_probes(recorded):
-    """A name that the probes no longer write would leave a chart empty in silence."""
+    """A metric that the probes do not write would leave a chart empty without an error."""
     everything = metrics_of([*ALL_CHARTED, *recorded])
     assert set(everything) <= set(recorded)
     compared = {curve.metric for chart in COMPARED for curve in chart.curves}

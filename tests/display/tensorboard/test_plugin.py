@@ -36,7 +36,7 @@ def logdir(made, tmp_path):
 
 
 class Server:
-    """The plugin's applications, asked as a browser does."""
+    """The plugin's applications, with requests as from a browser."""
 
     def __init__(self, logdir):
         self.plugin = PhasesPlugin(base_plugin.TBContext(logdir=str(logdir)))
@@ -62,7 +62,7 @@ def server(logdir):
 
 
 RUN = "group/run"
-ROUTES = ("about", "series", "labels", "csv")  # each of one run
+ROUTES = ("about", "series", "labels", "csv")  # routes of a single run
 
 
 def test_tensorboard_finds_it_by_its_entry_point():
@@ -213,7 +213,7 @@ def test_csv_is_lossless(server, made):
 
 
 def flicker(folder, count=10_000):
-    """A run whose zeta* and slope drift are noise about their thresholds."""
+    """Make a run whose zeta* and slope drift are noise around their thresholds."""
     rng = np.random.default_rng(0)
     zeta = np.exp(0.7 * rng.standard_normal(count)).tolist()
     drift = (0.25 + 0.02 * rng.standard_normal(count)).tolist()
@@ -239,7 +239,7 @@ def test_flickering_labels_are_merged_and_counted(tmp_path):
     }
     assert all(boundary in whole["boundaries"] for boundary in found["boundaries"])
     assert found["boundaries"][0] == whole["boundaries"][0]
-    # no more points than two a column for the extremes, a pair a column for the boundaries, the ends
+    # at most two extremes and one pair for the boundaries per column, and the two ends
     for columns in (250, 1000):
         for steps, _ in server.ask("series", run="a", columns=columns)["points"].values():
             assert len(steps) <= 4 * columns + 4
@@ -346,7 +346,7 @@ def test_run_within_a_run_of_its_name_has_its_own_id(made, tmp_path):
     assert {server.ask("series", run=name)["count"] for name in names} == {5, len(lines)}
 
 
-# Readings of the run that is read while its list is asked for.
+# Number of readings of the run that is read while the list is requested.
 SLOW_RECORDS, SLOW_METRICS = 30_000, 8
 
 
@@ -625,7 +625,7 @@ def test_many_runs_are_opened_by_many_threads(made, tmp_path):
     sys.setswitchinterval(1e-6)
     try:
         for _ in range(6):
-            store = run_store.RunStore(tmp_path)  # opens one run while others are being read
+            store = run_store.RunStore(tmp_path)  # opens a run while further ones are being read
             with ThreadPoolExecutor(len(names)) as threads:
                 answers = threads.map(lambda name, s=store: s.open(name).series(), names)
                 assert len({answer["count"] for answer in answers}) == 1

@@ -149,7 +149,7 @@ def test_run_has_one_event_file(logdir):
 
 @pytest.mark.parametrize("fast", ["true", "false"], ids=["fast loader", "python loader"])
 def test_data_server_answers_with_the_boundaries(logdir, fast):
-    """As `phasetrack tensorboard` starts it, on a free port."""
+    """TensorBoard is started as by `phasetrack tensorboard`, on a free port."""
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir), "--port", "0"]
     command += ["--host", "localhost", "--load_fast", fast, "--reload_interval", "1"]
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
@@ -180,11 +180,11 @@ def _get(url):
 
 
 def _scalars(url, tag):
-    """Points of a tag; asked again until the server has read the file to its end."""
+    """Request the points of a tag until the server has read the file to its end."""
     query = urllib.parse.urlencode({"run": "run", "tag": tag})
     for _ in range(300):
         tags = {}
-        # TensorBoard's Python loader lists a tag before its first point, and fails if asked in between
+        # TensorBoard's Python loader lists a tag before its first point, and fails on requests in between
         with suppress(urllib.error.HTTPError):
             tags = json.loads(_get(f"{url}/data/plugin/scalars/tags")).get("run", {})
         if "boundary/fitted_onset" in tags:

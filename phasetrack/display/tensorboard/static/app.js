@@ -83,7 +83,7 @@ class App {
     this.table = h("div", { id: "boundaries" });
     this.help = h("dialog", { id: "keys" },
       h("h2", {}, "Keys"),
-      h("dl", {}, ...HELP.flatMap(([key, what]) => [h("dt", {}, key), h("dd", {}, what)])),
+      h("dl", {}, ...HELP.flatMap(([key, action]) => [h("dt", {}, key), h("dd", {}, action)])),
       h("p", {}, "Drag over the charts to zoom, double-click to show all steps."),
       button("close", "close", () => this.help.close()));
     this.main = h("main", {}, this.toolbar(), this.message, this.figure, this.table, this.neurons.element);
@@ -321,7 +321,7 @@ class App {
       h("tbody", {}, ...body))] : []), ...(more ? [h("p", { className: "note" }, `and ${more} more`)] : []));
   }
 
-  // --- actions of people -------------------------------------------------------------------------
+  // --- actions of people ----------------------------------------------------------------------
 
   toggle(id, on) {
     const others = (this.state.runs || []).filter((other) => other !== id);

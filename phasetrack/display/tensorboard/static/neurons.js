@@ -81,7 +81,7 @@ export class NeuronPanel {
     if (this.run) this.onStep(this.run.about.neurons[place]);
   }
 
-  // The saved step nearest to one.
+  // The saved step nearest to `step`, or null.
   near(step) {
     const steps = this.run ? this.run.about.neurons : [];
     return steps.length ? steps[nearest(steps, step)] : null;
