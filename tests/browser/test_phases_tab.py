@@ -362,7 +362,7 @@ def test_neurons_follow_the_slider(tab, server):
     )
     tab.until("document.getElementById('neuron-step-name').textContent.startsWith('step 0,')")
     points = tab.run(f"return {figure}.data.map(t => t.x.map((x, i) => [x, t.y[i]]))")
-    # at the start |sig|, |opp| and |perp| of a neuron make up the radius theta
+    # at the start, |sig|^2 + |opp|^2 + |perp|^2 = theta^2 for every neuron
     lengths = np.hypot(*np.array([p for side in points for p in side]).T)
     assert len(lengths) == 64 and all(len(side) for side in points)
     assert (lengths <= 0.1 * (1 + 1e-6)).all() and (lengths > 0.05).all()
