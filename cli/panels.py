@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from phasetrack.display.console_sink import PHASE_STYLES, number
+from phasetrack.display.style import PHASE_STYLES, number
 from phasetrack.errors import printable
 from phasetrack.phases.classifier import Phase
 

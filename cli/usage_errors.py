@@ -23,6 +23,8 @@ OPTION_OF = {
     "task": "TASK",
     "torchrun": "torchrun",
     "run": "RUN",
+    "runs": "RUN",
+    "aligned": "--align",
     "path": "RUN",
     "checkpoint": "RUN",
     "state": "RUN",

@@ -1,7 +1,7 @@
-"""What the interactive charts show: one list, for the TensorBoard tab and for the HTML report.
+"""Definitions of the charts of a run: for the Phases tab, the HTML report and the printed page.
 
-Pure data. A chart has curves of metrics, in design.md's names, and horizontal levels that are named
-after the threshold which they show.
+Pure data. A chart has curves of metrics, under their names in the history, and horizontal levels that
+are named after the threshold they show.
 """
 
 from __future__ import annotations
@@ -10,34 +10,24 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from phasetrack.phases.classifier import Phase, Thresholds
-
-# Okabe and Ito's colours, which colour-blind readers can tell apart; the same in every figure.
-BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (
-    "#000000",
-    "#E69F00",
-    "#56B4E9",
-    "#009E73",
-    "#0072B2",
-    "#D55E00",
-    "#CC79A7",
+from phasetrack.display.style import (
+    ALERT_COLOUR,
+    BLACK,
+    BLUE,
+    CLUSTER_COLOURS,
+    CLUSTER_DASHES,
+    GREEN,
+    PHASE_COLOURS,
+    PREDICTED_DASH,
+    PURPLE,
+    SIGN_COLOURS,
+    VERMILION,
 )
-CLUSTER_COLOURS = (BLUE, SKY, VERMILION, ORANGE, GREEN, PURPLE)
-# Of the first six clusters, the next six, ... under plotly's names; "dash" is for predictions.
-CLUSTER_DASHES = ("solid", "dashdot", "dot", "longdashdot")
-PHASE_COLOURS = {
-    Phase.UNDETERMINED: "#999999",
-    Phase.SIGNAL_FINDING: SKY,
-    Phase.SIGNAL_HEAVY: ORANGE,
-    Phase.FITTED: GREEN,
-}
-BOUNDARY_LABELS = {
-    "signal_heavy": "signal-heavy",
-    "linear_exit": "linear exit",
-    "fitted": "fitted",
-}
-# So many clusters have a curve each; beyond that the band between the extremes says enough, and the
-# CSV holds them all (chosen here).
+from phasetrack.phases.boundaries import BOUNDARIES
+from phasetrack.phases.classifier import Thresholds
+
+# Up to this many clusters have a curve each; beyond, a band from the smallest to the largest margin
+# is drawn, and the CSV holds every cluster.
 MOST_CLUSTERS = 24
 CLUSTER_PREFIX = "margin/clean/"
 
@@ -48,11 +38,11 @@ class Curve:
 
     Attributes:
         metric: its name in the history.
-        label: in the legend.
-        colour: where one run is shown; of several, each has a colour of its own.
-        dash: its line, under plotly's names; ``dash`` is for predictions alone.
+        label: its name in the legend.
+        colour: its colour where one run is shown; of several runs, each has its own colour.
+        dash: its line style, under plotly's names; ``dash`` is reserved for predictions.
         predicted: whether it is a prediction.
-        role: ``line``; ``low`` and ``high`` are the edges of a band.
+        role: ``line``, or ``low`` and ``high`` for the edges of a band.
         overlaid: whether it is drawn where several runs are shown.
     """
 
@@ -70,144 +60,170 @@ class Chart:
     """One chart over the steps.
 
     Attributes:
-        title: for people.
+        title: its title for people.
         log: whether the value axis is logarithmic.
-        curves: what is drawn.
-        levels: thresholds drawn as dotted lines.
-        note: what is not drawn, for people; mostly empty.
+        curves: the curves, in the order of the legend.
+        levels: names of the thresholds that are drawn as dotted lines.
+        footnote: which curves are left out and why, for people; empty where none are.
+        limits: ends of the value axis on the printed page, or None to fit the curves.
     """
 
     title: str
     log: bool
     curves: tuple[Curve, ...]
     levels: tuple[str, ...] = ()
-    note: str = ""
+    footnote: str = ""
+    limits: tuple[float, float] | None = None
 
 
 def charts(metrics: Iterable[str]) -> list[Chart]:
-    """The charts for runs that recorded `metrics`; curves of others are left out, charts are not."""
+    """Return the interactive charts of runs that recorded `metrics`.
+
+    Curves of other metrics are left out; a chart stays even without curves.
+    """
     names = list(dict.fromkeys(metrics))
-    known = set(names)
-    return [
-        replace(chart, curves=tuple(curve for curve in chart.curves if curve.metric in known))
-        for chart in _every_chart(names)
-    ]
+    margins = _margins(names)
+    return _recorded([LOSS, HEAVINESS, margins, FIRST_ORDER, SIGNAL, SECOND_LAYER, SHARES], names)
+
+
+def page_charts(metrics: Iterable[str]) -> list[Chart]:
+    """Return the six charts of the printed page, in reading order."""
+    names = list(dict.fromkeys(metrics))
+    return _recorded([HEAVINESS, SHARES, _page_margins(names), LOSS, FIRST_ORDER, GROWTH], names)
 
 
 def describe(metrics: Iterable[str]) -> dict[str, Any]:
-    """Charts, colours of phases, boundary labels and names of thresholds, as JSON knows them."""
+    """Return charts, colours, boundary labels and names of thresholds as JSON objects."""
     return {
         "charts": [asdict(chart) for chart in charts(metrics)],
         "phases": {phase.name: colour for phase, colour in PHASE_COLOURS.items()},
-        "boundaries": BOUNDARY_LABELS,
+        "alert": ALERT_COLOUR,
+        "signs": SIGN_COLOURS,
+        "boundaries": {key: boundary.label for key, boundary in BOUNDARIES.items()},
         "threshold_names": [field.name for field in fields(Thresholds)],
     }
 
 
-def _every_chart(names: list[str]) -> list[Chart]:
-    rates = {"signal": BLUE, "second_layer": PURPLE}
+def _recorded(every: list[Chart], names: list[str]) -> list[Chart]:
+    known = set(names)
     return [
-        Chart(
-            "Loss and error",
-            True,
-            (
-                Curve("loss/train", "loss", BLUE),
-                Curve("error/train", "error", VERMILION),
-                _predicted("forecast/loss", "loss, forecast", BLACK, overlaid=False),
-            ),
-            ("loss_target",),
-        ),
-        Chart(
-            "Signal-heaviness ζ*",
-            True,
-            (
-                Curve("heaviness/zeta_star", "ζ*", BLUE),
-                _predicted("forecast/zeta_star", "ζ*, forecast", BLACK, overlaid=False),
-            ),
-            ("zeta_exit", "zeta_enter"),
-        ),
-        Chart("Clean margins", False, _margins(names), note=_margins_note(names)),
-        Chart(
-            "First-order error of the loss",
-            True,
-            (
-                Curve("linearization/value_error", "value error", BLUE),
-                Curve("linearization/slope_drift", "slope drift", VERMILION),
-                Curve("linearization/gradient_error_first", "gradient, 1st layer", GREEN),
-                Curve("linearization/gradient_error_second", "gradient, 2nd layer", PURPLE),
-            ),
-            ("linear_exit",),
-        ),
-        Chart(
-            "Growth rate of the signal",
-            False,
-            (
-                Curve("growth/signal_rate", "all neurons", rates["signal"]),
-                _predicted(
-                    "growth/signal_rate_predicted",
-                    "all, predicted",
-                    rates["signal"],
-                ),
-                Curve("growth/signal_rate_heavy", "heavy", VERMILION, overlaid=False),
-                _predicted(
-                    "growth/signal_rate_heavy_predicted",
-                    "heavy, predicted",
-                    VERMILION,
-                    overlaid=False,
-                ),
-            ),
-        ),
-        Chart(
-            "Growth rate of |a|",
-            False,
-            (
-                Curve("growth/second_layer_rate_heavy", "heavy", VERMILION),
-                _predicted(
-                    "growth/second_layer_rate_heavy_predicted",
-                    "heavy, predicted",
-                    VERMILION,
-                    overlaid=False,
-                ),
-                Curve("growth/second_layer_rate_rest", "rest", GREEN),
-                _predicted(
-                    "growth/second_layer_rate_rest_predicted",
-                    "rest, predicted",
-                    GREEN,
-                    overlaid=False,
-                ),
-            ),
-        ),
-        Chart(
-            "Shares of Σ|w|²",
-            False,
-            (
-                Curve("heaviness/heavy_mass", "heavy neurons", BLUE),
-                Curve("heaviness/signal_share", "signal span", VERMILION),
-                Curve("heaviness/control", "random span", GREEN, overlaid=False),
-                _predicted("heaviness/chance", "chance", BLACK, overlaid=False),
-            ),
-        ),
+        replace(chart, curves=tuple(curve for curve in chart.curves if curve.metric in known))
+        for chart in every
     ]
 
 
-def _predicted(metric: str, label: str, colour: str, *, overlaid: bool = True) -> Curve:
-    return Curve(metric, label, colour, dash="dash", predicted=True, overlaid=overlaid)
+def _predicted(metric: str, label: str, colour: str, *, overlaid: bool = False) -> Curve:
+    return Curve(metric, label, colour, PREDICTED_DASH, predicted=True, overlaid=overlaid)
 
 
-def _clusters(names: list[str]) -> list[str]:
-    return [name for name in names if name.startswith(CLUSTER_PREFIX)]
+LOSS = Chart(
+    "Loss and error",
+    True,
+    (
+        Curve("loss/train", "loss", BLUE),
+        Curve("error/train", "error", VERMILION),
+        _predicted("forecast/loss", "loss, forecast", BLACK),
+    ),
+    ("loss_target",),
+)
+HEAVINESS = Chart(
+    "Signal-heaviness ζ*",
+    True,
+    (
+        Curve("heaviness/zeta_star", "ζ*", BLUE),
+        _predicted("forecast/zeta_star", "ζ*, forecast", BLACK),
+    ),
+    ("zeta_exit", "zeta_enter"),
+)
+FIRST_ORDER = Chart(
+    "First-order error of the loss",
+    True,
+    (
+        Curve("linearization/value_error", "value error", BLUE),
+        Curve("linearization/slope_drift", "slope drift", VERMILION),
+        Curve("linearization/gradient_error_first", "gradient, 1st layer", GREEN),
+        Curve("linearization/gradient_error_second", "gradient, 2nd layer", PURPLE),
+    ),
+    ("linear_exit",),
+)
+SIGNAL = Chart(
+    "Growth rate of the signal",
+    False,
+    (
+        Curve("growth/signal_rate", "all neurons", BLUE),
+        _predicted("growth/signal_rate_predicted", "all, predicted", BLUE, overlaid=True),
+        Curve("growth/signal_rate_heavy", "heavy", VERMILION, overlaid=False),
+        _predicted("growth/signal_rate_heavy_predicted", "heavy, predicted", VERMILION),
+    ),
+)
+SECOND_LAYER = Chart(
+    "Growth rate of |a|",
+    False,
+    (
+        Curve("growth/second_layer_rate_heavy", "heavy", VERMILION),
+        _predicted("growth/second_layer_rate_heavy_predicted", "heavy, predicted", VERMILION),
+        Curve("growth/second_layer_rate_rest", "rest", GREEN),
+        _predicted("growth/second_layer_rate_rest_predicted", "rest, predicted", GREEN),
+    ),
+)
+# SIGNAL and SECOND_LAYER in one, for the page, where six charts have room.
+GROWTH = Chart(
+    "Growth rates",
+    False,
+    (
+        Curve("growth/signal_rate", "signal", BLUE),
+        Curve("growth/second_layer_rate_heavy", "|a|, heavy", VERMILION),
+        Curve("growth/second_layer_rate_rest", "|a|, rest", GREEN),
+        _predicted("growth/signal_rate_predicted", "predicted", BLACK),
+        _predicted("growth/second_layer_rate_heavy_predicted", "", BLACK),
+        _predicted("growth/second_layer_rate_rest_predicted", "", BLACK),
+    ),
+)
+SHARES = Chart(
+    "Shares of Σ|w|²",
+    False,
+    (
+        Curve("heaviness/heavy_mass", "heavy neurons", BLUE),
+        Curve("heaviness/signal_share", "signal span", VERMILION),
+        Curve("heaviness/control", "random span", GREEN, overlaid=False),
+        _predicted("heaviness/chance", "chance", BLACK),
+    ),
+    limits=(-0.03, 1.03),
+)
+# Charts of several runs on one page: one metric each.
+COMPARED = (
+    Chart("Signal-heaviness ζ*", True, (Curve("heaviness/zeta_star", "", BLUE),)),
+    Chart("Share of the heavy neurons", False, (Curve("heaviness/heavy_mass", "", BLUE),)),
+    Chart("Smallest clean margin", False, (Curve("margin/min", "", BLUE),)),
+    Chart("Training loss", True, (Curve("loss/train", "", BLUE),)),
+    Chart("First-order value error", True, (Curve("linearization/value_error", "", BLUE),)),
+    Chart("Growth rate of the signal", False, (Curve("growth/signal_rate", "", BLUE),)),
+)
 
 
-def _margins(names: list[str]) -> tuple[Curve, ...]:
-    clusters = _clusters(names)
-    if len(clusters) > MOST_CLUSTERS:
-        clusters = []
-    return (
+def _margins(names: list[str]) -> Chart:
+    """Return the interactive chart of the margins: a band, and a curve per cluster."""
+    clusters = [name for name in names if name.startswith(CLUSTER_PREFIX)]
+    many = len(clusters) > MOST_CLUSTERS
+    footnote = (
+        f"{len(clusters)} clusters: only the smallest and the largest margin are drawn; "
+        "the CSV holds them all"
+    )
+    curves = (
         Curve("margin/min", "smallest", BLACK, role="low"),
         Curve("margin/max", "largest", BLACK, role="high"),
-        *(_cluster(index, name) for index, name in enumerate(clusters)),
-        _predicted("forecast/margin_min", "smallest, forecast", BLACK, overlaid=False),
+        *(_cluster(index, name) for index, name in enumerate([] if many else clusters)),
+        _predicted("forecast/margin_min", "smallest, forecast", BLACK),
     )
+    return Chart("Clean margins", False, curves, footnote=footnote if many else "")
+
+
+def _page_margins(names: list[str]) -> Chart:
+    """Return the margins for the page: without the band where each cluster has a curve."""
+    chart = _margins(names)
+    if chart.footnote:
+        return chart
+    return replace(chart, curves=tuple(c for c in chart.curves if c.role == "line"))
 
 
 def _cluster(index: int, name: str) -> Curve:
@@ -215,10 +231,3 @@ def _cluster(index: int, name: str) -> Curve:
     dash = CLUSTER_DASHES[turn % len(CLUSTER_DASHES)]
     label = name.removeprefix(CLUSTER_PREFIX)
     return Curve(name, label, CLUSTER_COLOURS[place], dash, overlaid=False)
-
-
-def _margins_note(names: list[str]) -> str:
-    count = len(_clusters(names))
-    if count <= MOST_CLUSTERS:
-        return ""
-    return f"{count} clusters, of which the smallest and largest margin are drawn; the CSV has all"

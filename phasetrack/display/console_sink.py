@@ -1,4 +1,4 @@
-"""The terminal: a live view while the run goes on, plain lines where nobody watches."""
+"""Show a run in progress: a live panel on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,24 +14,16 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from phasetrack.phases.classifier import Phase
+from phasetrack.display.style import PHASE_STYLES, number
 from phasetrack.phases.history import History, Record
 
-# On a terminal: the view is redrawn at most so often (chosen here: smooth, and under 1 percent of
-# a run's time).
+# Seconds between two redraws of the live panel: smooth, and under 1 percent of a run's time.
 LIVE_SECONDS = 0.1
-# Off a terminal: a line at least so often, and whenever something happens (chosen here).
+# Seconds between two lines elsewhere; transitions, boundaries and alerts are printed at once.
 PLAIN_LINE_SECONDS = 2.0
 
-PHASE_STYLES = {
-    Phase.UNDETERMINED: "black on bright_black",
-    Phase.SIGNAL_FINDING: "black on cyan",
-    Phase.SIGNAL_HEAVY: "black on yellow",
-    Phase.FITTED: "black on green",
-}
-
-# Measured reading, its name for people, and the forecast beside it.
-ROWS = (
+# Metric, its name for people, and the metric of its forecast.
+SHOWN = (
     ("heaviness/zeta_star", "zeta*", "forecast/zeta_star"),
     ("heaviness/heavy_mass", "heavy mass", ""),
     ("margin/min", "margin, min", "forecast/margin_min"),
@@ -44,13 +36,14 @@ ROWS = (
 
 
 class ConsoleSink:
-    """Shows a run as it goes; a context manager, so that the terminal is given back in any case.
+    """Show the readings of a run while it trains.
 
     On a terminal one panel is redrawn in place; elsewhere a line is printed every
-    `PLAIN_LINE_SECONDS` and at each transition, boundary and alert.
+    `PLAIN_LINE_SECONDS` and at each transition, boundary and alert. A context manager, which
+    restores the terminal after a failure too.
 
     Args:
-        console: where to write.
+        console: the terminal or file to write to.
         title: the run's name.
         expected: predicted number of steps, for the progress bar and the time left.
     """
@@ -62,22 +55,22 @@ class ConsoleSink:
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
-        """Start the live view, if this is a terminal."""
+        """Start the live panel, if the console is a terminal."""
         if self._console.is_terminal:
-            # no refresh thread: the view is redrawn by write(), when it is due
+            # no refresh thread: write() redraws the panel when it is due
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
             self._live.start()
             self._live.update(Text("forecasting the run ...", "dim"), refresh=True)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take the live view down; what is left to say is printed by the command."""
+        """Remove the live panel and restore the terminal; the command prints the summary."""
         if self._live is not None:
             self._live.stop()
         self._live = None
 
     def write(self, record: Record) -> None:
-        """Show one recorded step, if it is due or brings news."""
+        """Show one recorded step, if a redraw is due or the step brings news."""
         now, news = time.monotonic(), record.news()
         if math.isinf(self._started):
             self._started = now
@@ -86,20 +79,20 @@ class ConsoleSink:
             return
         self._shown = now
         if self._live is not None:
-            self._live.update(self._view(record), refresh=True)
+            self._live.update(self._panel(record), refresh=True)
             return
         for line in (self._line(record), *(f"  {item}" for item in news)):
             self._console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     def close(self, summary: Mapping[str, Any], history: History) -> None:
-        """Nothing is left to do: the command prints the summary."""
+        """Do nothing: the command prints the summary."""
 
-    def _view(self, record: Record) -> RenderableType:
+    def _panel(self, record: Record) -> RenderableType:
         table = Table.grid(padding=(0, 2))
         table.add_column(style="dim")
         table.add_column(justify="right", min_width=10)
         table.add_column(justify="right", style="dim")
-        for name, label, predicted in ROWS:
+        for name, label, predicted in SHOWN:
             if name in record.readings:
                 beside = f"predicted {number(record.readings.get(predicted, math.nan))}"
                 table.add_row(label, number(record.readings[name]), beside if predicted else "")
@@ -124,7 +117,7 @@ class ConsoleSink:
         return line.append(f" {record.reason}", style="dim") if record.reason else line
 
     def _remaining(self, step: int) -> str:
-        """Time left until the predicted end, at the pace so far."""
+        """Return the time left until the predicted end, at the pace so far."""
         passed = time.monotonic() - self._started
         if step == 0:
             return f"of about {self._expected:.0f}"
@@ -135,12 +128,7 @@ class ConsoleSink:
     def _line(self, record: Record) -> str:
         shown = (
             f"{label} {number(record.readings[name])}"
-            for name, label, _ in ROWS
+            for name, label, _ in SHOWN
             if label in ("zeta*", "margin, min", "loss") and name in record.readings
         )
         return f"step {record.step:>5}  {record.phase.name:<14}  {'  '.join(shown)}"
-
-
-def number(value: float) -> str:
-    """A reading for people: three digits, and a dash for what could not be read."""
-    return "-" if math.isnan(value) else f"{value:.3g}"

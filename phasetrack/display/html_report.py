@@ -1,4 +1,4 @@
-"""One HTML file with the charts of some runs: it opens without TensorBoard, and without a network."""
+"""Write the charts of runs into one HTML file, which opens without TensorBoard or a network."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from phasetrack.display.tensorboard.run_store import OpenRun
-from phasetrack.errors import expected_error, printable
+from phasetrack.display.style import RUN_COLOURS
+from phasetrack.display.tensorboard.open_run import OpenRun
+from phasetrack.errors import ExpectedError, printable
 
-# Pixel columns that a report keeps of each curve: fine enough to zoom in some way (chosen here).
+# Pixel columns per curve: more than a screen has, so that zooming in shows more.
 COLUMNS = 2000
-# Saved steps of the neuron view in a report, evenly chosen (chosen here: some megabytes).
+# Saved steps of the neurons, evenly chosen: a few megabytes.
 NEURON_STEPS = 25
-# In the order in which they need each other.
+# Each module after the modules that it imports.
 SCRIPTS = (
     *("dom.js", "theme.js", "scales.js", "sources.js", "address.js", "loader.js", "figure.js"),
     *("runs.js", "thresholds.js", "neurons.js", "app.js"),
@@ -52,24 +53,26 @@ def write_report(runs: Sequence[Path], file: Path) -> None:
     """Write the charts, labels and neurons of runs into one HTML file.
 
     Args:
-        runs: run directories; the first one is shown first. With more than one, all are overlaid.
-        file: where to; an existing file is replaced.
+        runs: run directories; the first one is in front. Several runs are overlaid.
+        file: the HTML file; an existing file is replaced.
 
     Raises:
-        ExpectedError: if of a run's history nothing can be read, or the file cannot be written. A
-            history that is damaged is shown up to there, and the page says so.
+        ExpectedError: if a run has no readable record, or the file cannot be written. A damaged
+            history is shown up to the damage, which the page reports.
     """
     content = report([Path(run) for run in runs])
     try:
         file.write_text(content, encoding="utf-8")
     except OSError as error:
-        raise expected_error(
-            "file", "a file that can be written", f"{file} ({error.strerror})"
+        raise ExpectedError(
+            "file",
+            f"{str(file)!r} cannot be written ({error.strerror}).",
+            "Choose a file in a directory that exists and is writable.",
         ) from None
 
 
 def report(runs: Sequence[Path]) -> str:
-    """The page of `write_report` as text."""
+    """Return the page of `write_report` as text."""
     static = resources.files("phasetrack.display.tensorboard") / "static"
     plotly = resources.files("plotly") / "package_data" / "plotly.min.js"
     data = _data(runs)
@@ -78,29 +81,42 @@ def report(runs: Sequence[Path]) -> str:
         title=html.escape(f"{names} · phasetrack")[:300],
         style=(static / "style.css").read_text(encoding="utf-8"),
         plotly=plotly.read_text(encoding="utf-8").replace("</script", "<\\/script"),
-        # no tag can begin within a JSON text whose every "<" is written as its number
+        # a JSON text in which every "<" is escaped cannot contain a tag
         data=json.dumps(data, allow_nan=False).replace("<", "\\u003c"),
-        script="\n".join(_inlined((static / n).read_text(encoding="utf-8")) for n in SCRIPTS),
+        script="\n".join(_scoped((static / n).read_text(encoding="utf-8")) for n in SCRIPTS),
     )
 
 
-def _inlined(module: str) -> str:
-    """A module's text without imports and exports: all of them share the page's one scope."""
-    without = re.sub(r"^import .*?;\n", "", module, flags=re.MULTILINE)
-    return re.sub(r"^export ", "", without, flags=re.MULTILINE)
+def _scoped(module: str) -> str:
+    """Turn a module into a function's scope, of which the page's script sees the exports alone.
+
+    Two modules may therefore have private helpers of one name.
+    """
+    exported = ", ".join(exports(module))
+    body = re.sub(r"^import .*?;\n", "", module, flags=re.MULTILINE)
+    body = re.sub(r"^export ", "", body, flags=re.MULTILINE)
+    return f"const {{ {exported} }} = (() => {{\n{body}\nreturn {{ {exported} }};\n}})();"
+
+
+def exports(module: str) -> list[str]:
+    """Return the names that a JavaScript module exports."""
+    declared = r"^export (?:async )?(?:function|class|const|let) (\w+)"
+    return re.findall(declared, module, flags=re.MULTILINE)
 
 
 def _data(runs: Sequence[Path]) -> dict[str, Any]:
-    data: dict[str, Any] = {"runs": [], "about": {}, "series": {}, "labels": {}, "neurons": {}}
+    data: dict[str, Any] = {"runs": [], "colours": RUN_COLOURS}
+    data |= {"about": {}, "series": {}, "labels": {}, "neurons": {}}
     for name, folder in _named(runs).items():
         run = OpenRun(name, folder)
         series, entry = run.series(columns=COLUMNS), run.entry()
         if not series["count"]:
-            got = printable(run.problem or "an empty one")
-            raise expected_error("run", f"a history with records in {printable(folder)}", got)
+            problem = f"The run {printable(folder)} has no record that can be read"
+            reason = f"{problem} ({printable(run.problem)})." if run.problem else f"{problem}."
+            raise ExpectedError("runs", reason, "Leave it out, or wait for its first record.")
         about, labels = run.about(), run.labels()
         about["neurons"] = _spread(about["neurons"], NEURON_STEPS)
-        # times on this machine are of no use elsewhere, and the same runs make the same file
+        # without times of this machine the same runs make the same file
         entry |= {"phase": labels["phase"], "revision": "", "started": 0.0}
         entry["steps"] = series["last"] + 1 if entry["steps"] is None else entry["steps"]
         series["generation"] = labels["generation"] = 0
@@ -111,14 +127,14 @@ def _data(runs: Sequence[Path]) -> dict[str, Any]:
 
 
 def _named(runs: Sequence[Path]) -> dict[str, Path]:
-    """A different name for each run: its directory's, with its parents' where those are the same."""
+    """Name each run after its directory, with parent directories where the names would be equal."""
     if not runs:
-        raise expected_error("run", "one run directory or more", "none")
+        raise ExpectedError("runs", "No run directory was given.", "Pass one or more.")
     names: dict[str, Path] = {}
     for run in runs:
         if not run.is_dir():
-            got, mend = printable(run), "`phasetrack list` shows the runs"
-            raise expected_error("run", "a run directory", got, mend)
+            problem = f"{printable(run)!r} is not a directory."
+            raise ExpectedError("runs", problem, "`phasetrack list` shows the runs.")
         folder, depth = run.resolve(), 1
         shown = [printable(part) for part in folder.parts]
         while (name := "/".join(shown[-depth:])) in names and depth < len(shown):
@@ -128,7 +144,7 @@ def _named(runs: Sequence[Path]) -> dict[str, Path]:
 
 
 def _spread(steps: list[int], count: int) -> list[int]:
-    """At most `count` of the steps, evenly, first and last among them."""
+    """Choose at most `count` of the steps, evenly, with the first and the last."""
     if len(steps) <= count:
         return steps
     last = len(steps) - 1

@@ -1,4 +1,4 @@
-"""Real TensorBoard in real headless Chromium; missing browsers fail the tests, they are not skipped."""
+"""Run TensorBoard and headless Chromium; without Chromium the tests fail instead of being skipped."""
 
 import contextlib
 import shutil
@@ -10,13 +10,13 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from phasetrack import RunSettings, train
 
-PATIENCE = 60  # seconds until a page must have become what it should; no test measures time
-# Screenshots of the last test run, for people to look at.
+PATIENCE = 60  # seconds until a condition must hold in the page; no test measures time
+# Screenshots of the last test run, for people.
 PICTURES = Path(__file__).parents[2] / "build" / "screenshots"
 
 
 class Page:
-    """A browser's window and what tests do with it."""
+    """A browser's window, with the actions of the tests."""
 
     def __init__(self, driver):
         self.driver = driver
@@ -25,8 +25,8 @@ class Page:
         return self.driver.execute_script(script, *arguments)
 
     def until(self, script, *arguments):
-        """The first true value of an expression in the page."""
-        # what is not there yet is not true yet
+        """Wait until an expression in the page is true, and return its value."""
+        # an expression about a missing element is not true yet
         careful = f"return (() => {{ try {{ return ({script}) }} catch {{ return null }} }})()"
         waiting = WebDriverWait(self.driver, PATIENCE, poll_frequency=0.1)
         return waiting.until(lambda _: self.run(careful, *arguments), script)
@@ -36,13 +36,13 @@ class Page:
         self.driver.get(address)
 
     def open_tab(self, server, query=""):
-        """The Phases tab, with its frame as the page that scripts run in."""
+        """Open the Phases tab, and run later scripts in its frame."""
         self.open(f"{server}/{query}#phases")
         self.enter()
         self.until("document.querySelector('#runs li')")
 
     def enter(self):
-        """Into the tab's frame, once it is there: TensorBoard makes it after the page has loaded."""
+        """Enter the tab's frame, which TensorBoard makes after the page has loaded."""
         self.driver.switch_to.default_content()
         self.until("document.querySelector('iframe')")
         self.driver.switch_to.frame(0)
@@ -55,17 +55,17 @@ class Page:
         self.driver.set_window_size(width, height)
 
     def leave(self):
-        """Go nowhere, after a look at what the page complained of."""
+        """Open an empty page, after checking that the old one logged no errors."""
         errors = self.errors()
         self.driver.switch_to.default_content()
         self.driver.get("about:blank")
         assert errors == []
 
     def errors(self):
-        """What the page's own scripts complained of since the last call."""
+        """Return the errors that the page logged since the last call."""
         entries = self.driver.get_log("browser")
         severe = [e["message"] for e in entries if e["level"] == "SEVERE"]
-        # browsers ask every server for one; TensorBoard has none outside its own page
+        # browsers request a favicon from every server; TensorBoard has it only on its own page
         return [message for message in severe if "favicon.ico" not in message]
 
 
@@ -90,15 +90,15 @@ def page(driver, tmp_path):
 
 @pytest.fixture
 def serve(page):
-    """Starts TensorBoard on a log directory, until the test's end."""
+    """Start TensorBoard on a log directory until the end of the test."""
     with contextlib.ExitStack() as stack:
         yield lambda logdir: stack.enter_context(tensorboard(logdir))
-        page.leave()  # before its server goes
+        page.leave()  # before the server stops
 
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory):
-    """Two real runs that go well, one after the other."""
+    """Train two runs that succeed."""
     out = tmp_path_factory.mktemp("made")
     for seed, name in ((1, "first"), (2, "second")):
         train(RunSettings(d=32, width=64, seed=seed), out=out, name=name)
@@ -106,12 +106,12 @@ def made(tmp_path_factory):
 
 
 class Server(str):
-    """An address, with its log directory."""
+    """An address with its log directory."""
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, made):
-    """TensorBoard on a log directory of this module's own; `server.logdir` is the directory."""
+    """Start TensorBoard on a log directory for this module; `server.logdir` is the directory."""
     logdir = tmp_path_factory.mktemp("logs")
     shutil.copytree(made, logdir, dirs_exist_ok=True)
     with tensorboard(logdir) as (_, address):

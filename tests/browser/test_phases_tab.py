@@ -21,7 +21,7 @@ DRAWN = f"{FIGURE}.data && {FIGURE}.querySelector('.main-svg') && {FIGURE}.layou
 
 
 def shapes(page, prefix):
-    """Positions of the shapes whose names begin so."""
+    """Return the positions of the shapes whose names begin with a prefix."""
     wanted = page.run(
         f"return {FIGURE}.layout.shapes.map(s => [s.name || '', s.x0, s.x1])"
         ".filter(s => s[0].startsWith(arguments[0]))",
@@ -31,11 +31,11 @@ def shapes(page, prefix):
 
 
 def choose(page, *names):
-    """Tick these runs and no others."""
+    """Tick exactly these runs."""
     page.run(
         "const boxes = () => [...document.querySelectorAll('#runs input')];"
         "for (const id of boxes().map(b => b.dataset.run)) {"
-        "  const box = boxes().find(b => b.dataset.run === id);"  # each click draws the list anew
+        "  const box = boxes().find(b => b.dataset.run === id);"  # each click redraws the list
         "  if (box.checked !== arguments[0].includes(id)) box.click();"
         "}",
         list(names),
@@ -48,7 +48,7 @@ def choose(page, *names):
 
 
 def settled(page):
-    """Waits until the page shows what was asked for last."""
+    """Wait until the page shows the latest request."""
     page.until("document.querySelector('main').getAttribute('aria-busy') === 'false'")
     page.until(DRAWN)
 
@@ -73,7 +73,7 @@ def tab(page, server):
     return page
 
 
-def test_it_opens_from_a_plain_tensorboard_with_the_newest_run(tab, server):
+def test_tab_opens_in_plain_tensorboard_with_the_newest_run(tab, server):
     chosen = tab.run(
         "return [...document.querySelectorAll('#runs input:checked')].map(b => b.dataset.run)"
     )
@@ -89,7 +89,7 @@ def test_it_opens_from_a_plain_tensorboard_with_the_newest_run(tab, server):
 
 
 @pytest.mark.parametrize("name", ["first", "second"])
-def test_bands_and_lines_stand_at_the_boundaries_of_the_summary(tab, server, name):
+def test_bands_and_lines_are_at_the_boundaries_of_the_summary(tab, server, name):
     choose(tab, name)
     summary = read_run(server.logdir / name).summary
     bands = shapes(tab, "phase:")
@@ -110,8 +110,8 @@ def test_bands_and_lines_stand_at_the_boundaries_of_the_summary(tab, server, nam
     assert f"{summary['boundaries'][0]['onset']:.2f}" in cells
 
 
-def test_the_drawn_bands_are_where_the_axis_says(tab, server):
-    """In pixels, and behind every chart: not only in the figure's description."""
+def test_drawn_bands_match_the_axis(tab, server):
+    """Compare pixels on the screen, not only the figure's description."""
     choose(tab, "first")
     boundary = read_run(server.logdir / "first").summary["timeline"][1]["start"]
     drawn = tab.run(
@@ -126,7 +126,7 @@ def test_the_drawn_bands_are_where_the_axis_says(tab, server):
     assert all(height == pytest.approx(drawn["height"], rel=0.02) for _, height in drawn["boxes"])
 
 
-def test_alerts_are_markers_with_their_text_and_numbers(page, tmp_path, serve):
+def test_alerts_are_lines_with_name_and_evidence(page, tmp_path, serve):
     train(RunSettings(d=16, width=32, seed=1, train="second"), out=tmp_path, name="stuck")
     (alert,) = read_run(tmp_path / "stuck").summary["alerts"]
     _, address = serve(tmp_path)
@@ -144,7 +144,7 @@ def test_alerts_are_markers_with_their_text_and_numbers(page, tmp_path, serve):
 
 
 def test_legends_and_titles_do_not_overlap(tab):
-    """Each chart is as tall as its legend asks for, so that all names can be read."""
+    """Each chart is as tall as its legend needs, so that all names can be read."""
     boxes = tab.run(
         f"const g = {FIGURE}; const box = (e) => {{ const r = e.getBoundingClientRect();"
         " return [r.top, r.bottom]; };"
@@ -158,7 +158,7 @@ def test_legends_and_titles_do_not_overlap(tab):
         assert end <= start + 1
 
 
-def test_curves_are_those_of_the_history(tab, server):
+def test_curves_have_the_values_of_the_history(tab, server):
     choose(tab, "first")
     history = read_run(server.logdir / "first").history
     curves = tab.run(
@@ -170,7 +170,7 @@ def test_curves_are_those_of_the_history(tab, server):
     np.testing.assert_array_equal(drawn, np.where(np.isfinite(zeta), zeta, np.nan))
 
 
-def test_hover_says_all_charts_at_one_step(tab):
+def test_hover_shows_all_charts_at_one_step(tab):
     figure = tab.driver.find_element(By.CSS_SELECTOR, "#figure .nsewdrag")
     ActionChains(tab.driver).move_to_element_with_offset(figure, -100, 0).pause(0.3).perform()
     ActionChains(tab.driver).move_by_offset(3, 0).perform()
@@ -186,7 +186,7 @@ def test_hover_says_all_charts_at_one_step(tab):
     assert height > 0.9 * tab.run(f"return {FIGURE}._fullLayout._size.h")
 
 
-def test_zoom_by_mouse_asks_for_those_steps_and_twice_shows_all(tab):
+def test_mouse_zoom_requests_its_steps_and_double_click_shows_all(tab):
     low, high = steps_shown(tab)
     drag = tab.driver.find_element(By.CSS_SELECTOR, "#figure .nsewdrag")
     chain = ActionChains(tab.driver).move_to_element_with_offset(drag, -60, 0).click_and_hold()
@@ -194,14 +194,14 @@ def test_zoom_by_mouse_asks_for_those_steps_and_twice_shows_all(tab):
     tab.until(
         f"{FIGURE}.layout.xaxis.range[1] - {FIGURE}.layout.xaxis.range[0] < {(high - low) / 2}"
     )
-    # the points outside are gone, except the ones by which lines enter
+    # only the points in view and their neighbours, from which lines enter, are left
     tab.until(f"Math.min(...{FIGURE}.data[0].x) > {low}")
     tab.run("document.getElementById('do-reset').click()")
     tab.until(f"Math.min(...{FIGURE}.data[0].x) === {low}")
     assert steps_shown(tab) == pytest.approx([low, high])
 
 
-def test_keys_zoom_move_and_go_to_boundaries(tab, server):
+def test_keys_zoom_move_and_jump_to_boundaries(tab, server):
     low, high = steps_shown(tab)
     tab.driver.find_element(By.TAG_NAME, "h1").click()  # into the frame
     body = tab.driver.find_element(By.TAG_NAME, "body")
@@ -225,7 +225,7 @@ def test_keys_zoom_move_and_go_to_boundaries(tab, server):
     assert tab.run("return document.activeElement.id") == "filter"
 
 
-def test_everything_is_reached_by_the_keyboard(tab):
+def test_every_control_is_reachable_by_keyboard(tab):
     seen = set()
     for _ in range(40):
         ActionChains(tab.driver).send_keys(Keys.TAB).perform()
@@ -246,7 +246,7 @@ def test_everything_is_reached_by_the_keyboard(tab):
     } <= seen
 
 
-def test_a_threshold_relabels_at_once_as_show_does(tab, server):
+def test_changed_threshold_relabels_as_show_does(tab, server):
     choose(tab, "first")
     run = read_run(server.logdir / "first")
     before = shapes(tab, "detected:")
@@ -269,7 +269,7 @@ def test_a_threshold_relabels_at_once_as_show_does(tab, server):
     )
 
 
-def test_a_slider_stops_at_its_partner(tab):
+def test_slider_stops_at_the_value_of_its_partner(tab):
     tab.run(
         "const s = document.getElementById('threshold-zeta_enter'); s.value = 2;"
         "s.dispatchEvent(new Event('input', {bubbles: true}))"
@@ -280,7 +280,7 @@ def test_a_slider_stops_at_its_partner(tab):
     assert tab.run("return document.getElementById('message').textContent") == ""
 
 
-def test_thresholds_that_contradict_each_other_cost_nothing_but_their_labels(tab):
+def test_contradictory_thresholds_are_reported_and_recorded_labels_stay(tab):
     recorded = shapes(tab, "detected:")
     row = "document.getElementById('threshold-zeta_enter').parentElement"
     tab.run(
@@ -297,23 +297,23 @@ def test_thresholds_that_contradict_each_other_cost_nothing_but_their_labels(tab
     tab.run("document.getElementById('do-own').click()")
     settled(tab)
     assert tab.run("return document.getElementById('message').textContent") == ""
-    # said by the server with status 400, which the browser notes: that is no error of the page
+    # the server answers with status 400, which the browser logs; that is not an error of the page
     assert all("400" in line for line in tab.errors())
 
 
-def test_filter(tab):
+def test_filter_hides_runs_that_do_not_match(tab):
     box = tab.driver.find_element(By.ID, "filter")
     names = "[...document.querySelectorAll('#runs input')].map(b => b.dataset.run).join()"
     box.send_keys("^fi")
     tab.until(f"{names} === 'first'")
-    box.send_keys("[")  # half an expression is taken as it stands
+    box.send_keys("[")  # an incomplete expression is taken as plain text
     tab.until("document.querySelector('#runs .nothing')")
     box.clear()
     box.send_keys(Keys.SPACE, Keys.BACKSPACE)
     tab.until(f"{names} === 'second,first'")
 
 
-def test_runs_over_each_other_aligned_at_their_onset(tab, server):
+def test_overlaid_runs_align_at_their_onsets(tab, server):
     choose(tab, "first", "second")
     onsets = {
         name: read_run(server.logdir / name).summary["boundaries"][0]["onset"]
@@ -330,7 +330,7 @@ def test_runs_over_each_other_aligned_at_their_onset(tab, server):
 
 
 @pytest.mark.parametrize("axis", ["log", "relative", "onset", "step"])
-def test_axes(tab, server, axis):
+def test_axis_places_the_steps(tab, server, axis):
     choose(tab, "first")
     use_axis(tab, axis)
     summary = read_run(server.logdir / "first").summary
@@ -362,7 +362,7 @@ def test_neurons_follow_the_slider(tab, server):
     )
     tab.until("document.getElementById('neuron-step-name').textContent.startsWith('step 0,')")
     points = tab.run(f"return {figure}.data.map(t => t.x.map((x, i) => [x, t.y[i]]))")
-    # at the start every neuron lies within the sphere of radius theta, by as much as it opposes
+    # at the start, |sig|^2 + |opp|^2 + |perp|^2 = theta^2 for every neuron
     lengths = np.hypot(*np.array([p for side in points for p in side]).T)
     assert len(lengths) == 64 and all(len(side) for side in points)
     assert (lengths <= 0.1 * (1 + 1e-6)).all() and (lengths > 0.05).all()
@@ -379,7 +379,7 @@ def test_neurons_follow_the_slider(tab, server):
     tab.picture("neurons")
 
 
-def test_a_link_restores_the_view(tab, server):
+def test_link_restores_the_view(tab, server):
     choose(tab, "first")
     use_axis(tab, "log")
     assert tab.run(f"return {FIGURE}.layout.xaxis.type") == "log"
@@ -403,18 +403,18 @@ def test_a_link_restores_the_view(tab, server):
 @pytest.mark.parametrize(
     "view", ["{", "[1]", '{"axis": "up", "range": ["a", 1], "runs": 3}', '{"runs": ["<b>"]}']
 )
-def test_links_of_others_are_only_text(page, server, view):
+def test_hostile_links_are_harmless(page, server, view):
     page.open_tab(server, "?p.phases.view=" + urllib.parse.quote(view))
     page.until("document.querySelectorAll('#runs input').length === 2")
     assert page.run("return document.getElementById('axis').value") == "step"
 
 
 @pytest.mark.parametrize("kind", ["svg", "png", "csv"])
-def test_exports(tab, kind):
+def test_export_downloads_a_file(tab, kind):
     tab.run(f"document.getElementById('do-{kind}').click()")
 
     def downloaded(_):
-        # the name is taken, by an empty file, before the content is there
+        # the browser makes an empty file before it writes the content
         files = list(tab.downloads.iterdir())
         under_way = any(file.suffix == ".crdownload" for file in files)
         whole = [file for file in files if file.suffix == f".{kind}" and file.stat().st_size]
@@ -432,7 +432,7 @@ def test_exports(tab, kind):
 
 @pytest.mark.parametrize("width", [1280, 1920])
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_themes_and_widths(page, server, width, theme):
+def test_page_fits_every_width_and_theme(page, server, width, theme):
     page.size(width, 1080)
     dark = "true" if theme == "dark" else "false"
     page.open_tab(server, f"?darkMode={dark}")
@@ -444,7 +444,7 @@ def test_themes_and_widths(page, server, width, theme):
     page.picture(f"phases-{theme}-{width}")
 
 
-def test_a_run_in_progress_moves(page, server, made):
+def test_run_in_progress_grows(page, server, made):
     lines = (made / "first" / "history.jsonl").read_text().splitlines(keepends=True)
     live = server.logdir / "live"
     live.mkdir()
@@ -467,7 +467,7 @@ def test_a_run_in_progress_moves(page, server, made):
 
 
 def delay(page, route, condition, milliseconds):
-    """Makes the page's requests to a route wait, where a condition on their address holds."""
+    """Delay the page's requests to a route, where a condition on their address holds."""
     page.run(
         "const real = window.fetch; window.asked = window.asked || [];"
         "window.fetch = async (url, options) => {"
@@ -481,12 +481,12 @@ def delay(page, route, condition, milliseconds):
 
 
 def outlast_delays(page):
-    """Waits, by the page's own clock, until every delayed answer has come."""
+    """Wait, by the page's own clock, until every delayed answer has arrived."""
     page.run("window.waited = false; setTimeout(() => { window.waited = true; }, 1300)")
     page.until("window.waited")
 
 
-def test_a_slow_view_appears_while_another_run_grows(page, server, made):
+def test_slow_view_appears_while_another_run_grows(page, server, made):
     lines = (made / "first" / "history.jsonl").read_text().splitlines(keepends=True)
     live = server.logdir / "live"
     live.mkdir()
@@ -501,7 +501,7 @@ def test_a_slow_view_appears_while_another_run_grows(page, server, made):
             "document.querySelector('#runs input[data-run=first]').closest('li')"
             ".querySelector('.only').click()"
         )
-        for count in (25, 30, 35):  # each seen by a look at the list, while the answer is awaited
+        for count in (25, 30, 35):  # each noticed by polling the list, while the answer is delayed
             history.write_text("".join(lines[:count]))
             polls = page.run("return window.asked.filter(a => a.includes('/runs')).length")
             page.until(f"window.asked.filter(a => a.includes('/runs')).length > {polls}")
@@ -513,7 +513,7 @@ def test_a_slow_view_appears_while_another_run_grows(page, server, made):
         shutil.rmtree(live)
 
 
-def test_a_late_answer_does_not_replace_what_was_chosen_later(tab):
+def test_late_answer_does_not_replace_a_later_choice(tab):
     settled(tab)
     delay(tab, "series", "text => text.includes('run=first')", 800)
     only = "[...document.querySelectorAll('#runs li')].find(l => l.title.startsWith(%r)).querySelector('.only').click()"
@@ -526,7 +526,7 @@ def test_a_late_answer_does_not_replace_what_was_chosen_later(tab):
 
 
 def neurons_shown(tab, server, run):
-    """The step of the neuron view, whose points are those saved by the run at it."""
+    """Return the step of the neuron panel, after comparing its points with the saved ones."""
     name = tab.run("return document.getElementById('neuron-step-name').textContent")
     step = int(name.removeprefix("step ").split(",")[0])
     drawn = tab.run("return document.getElementById('neuron-figure').data.flatMap(t => t.y)")
@@ -535,26 +535,26 @@ def neurons_shown(tab, server, run):
     return step
 
 
-def test_neurons_are_those_of_the_chosen_run_and_step(tab, server):
+def test_neurons_belong_to_the_chosen_run_and_step(tab, server):
     settled(tab)
     tab.until("document.getElementById('neuron-figure').data")
     slider = "const s = document.getElementById('neuron-step'); s.value = arguments[0];"
     move = slider + "s.dispatchEvent(new Event('input', {bubbles: true}))"
     late = saved_neurons(server.logdir / "second")[3]
     delay(tab, "neurons", f"text => /step={late}$/.test(text)", 800)
-    tab.run(move, 3)  # its answer comes after that of the next one
+    tab.run(move, 3)  # answered after the next request
     tab.run(move, 10)
     outlast_delays(tab)
     saved = saved_neurons(server.logdir / "second")
     assert neurons_shown(tab, server, "second") == saved[10]
-    # another run's, asked for while the first ones are on their way
+    # a second run's neurons, requested while the first ones are on their way
     tab.run(move, 3)
     choose(tab, "first")
     outlast_delays(tab)
     neurons_shown(tab, server, "first")
 
 
-def test_a_zoomed_link_has_every_point_at_once(page, tmp_path, made, serve):
+def test_zoomed_link_loads_every_point_at_once(page, tmp_path, made, serve):
     lines = (made / "first" / "history.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     long = tmp_path / "long"
@@ -573,7 +573,7 @@ def test_a_zoomed_link_has_every_point_at_once(page, tmp_path, made, serve):
 
 
 @pytest.mark.parametrize("axis", ["step", "log"])
-def test_nobody_zooms_out_of_sight(tab, axis):
+def test_view_stays_near_the_steps(tab, axis):
     use_axis(tab, axis)
     whole = steps_shown(tab)
     body = tab.driver.find_element(By.TAG_NAME, "body")
@@ -590,7 +590,7 @@ def test_nobody_zooms_out_of_sight(tab, axis):
     assert tab.run("return document.getElementById('message').textContent") == ""
 
 
-def test_keys_are_quiet_behind_the_list_of_keys(tab):
+def test_keys_do_nothing_while_the_list_of_keys_is_open(tab):
     tab.run("document.getElementById('do-help').click()")
     tab.driver.find_element(By.TAG_NAME, "body").send_keys("a", "t")
     assert tab.run("return document.getElementById('axis').value") == "step"
@@ -598,7 +598,7 @@ def test_keys_are_quiet_behind_the_list_of_keys(tab):
     tab.run("document.getElementById('do-close').click()")
 
 
-def test_focus_and_opened_details_stay_while_runs_come(tab, server, made):
+def test_focus_and_open_details_stay_when_runs_are_added(tab, server, made):
     settled(tab)
     tab.run("document.querySelector('#thresholds details').open = true")
     tab.run(
@@ -616,7 +616,7 @@ def test_focus_and_opened_details_stay_while_runs_come(tab, server, made):
         shutil.rmtree(server.logdir / "new")
 
 
-def test_more_runs_than_colours(page, tmp_path, made, serve):
+def test_only_as_many_runs_as_colours_are_drawn(page, tmp_path, made, serve):
     for number in range(14):
         shutil.copytree(made / "first", tmp_path / f"r{number:02}")
     _, address = serve(tmp_path)
@@ -634,7 +634,7 @@ def test_more_runs_than_colours(page, tmp_path, made, serve):
     assert len(set(colours)) == 12
 
 
-def test_a_run_that_only_begins_is_chosen_once_it_has_records(page, tmp_path, made, serve):
+def test_new_run_is_shown_at_its_first_record(page, tmp_path, made, serve):
     folder = tmp_path / "young"
     folder.mkdir()
     shutil.copy(made / "first" / "config.json", folder)
@@ -646,7 +646,7 @@ def test_a_run_that_only_begins_is_chosen_once_it_has_records(page, tmp_path, ma
     assert page.run("return document.querySelector('#boundaries b').textContent") == "young"
 
 
-def test_a_replaced_history_is_shown_anew(page, tmp_path, made, serve):
+def test_replaced_history_is_reloaded(page, tmp_path, made, serve):
     lines = (made / "first" / "history.jsonl").read_text().splitlines(keepends=True)
     folder = tmp_path / "again"
     folder.mkdir()
@@ -663,7 +663,7 @@ def test_a_replaced_history_is_shown_anew(page, tmp_path, made, serve):
     assert shapes(page, "onset:") == []
 
 
-def test_curves_that_one_run_alone_recorded_stay_in_an_overlay(page, tmp_path, made, serve):
+def test_overlay_keeps_curves_that_only_one_run_recorded(page, tmp_path, made, serve):
     for name, metrics in (("a", ["loss/train", "linearization/gradient_error_first"]), ("b", [])):
         shutil.copytree(made / "first", tmp_path / name)
         path = tmp_path / name / "history.jsonl"
@@ -706,7 +706,7 @@ def test_flickering_labels_leave_room_for_the_charts(page, tmp_path, made, serve
 HOSTILE = '<img src=x onerror="document.title=1">&lt;b&gt;'
 
 
-def test_hostile_runs_are_shown_as_text_or_named_as_unreadable(page, server, made):
+def test_hostile_runs_are_shown_as_text_or_reported_as_unreadable(page, server, made):
     folders = {
         HOSTILE: None,
         "läuft ζ 実行": None,
@@ -728,9 +728,9 @@ def test_hostile_runs_are_shown_as_text_or_named_as_unreadable(page, server, mad
         assert page.run("return document.title") == "Phases"
         assert page.run(f"return {FIGURE}.querySelectorAll('img').length") == 0
         texts = page.run("return document.getElementById('runs').innerText")
-        assert "nothing was recorded yet" in texts
+        assert "nothing has been recorded yet" in texts
         assert page.run("return document.documentElement.scrollWidth <= window.innerWidth")
-        # asked for, the corrupt one is named; the others stay
+        # choosing the corrupt run reports it; the other runs stay
         box = "[...document.querySelectorAll('#runs input')].find(b => b.dataset.run === 'corrupt')"
         page.run(f"{box}.click()")
         page.until(
@@ -743,7 +743,7 @@ def test_hostile_runs_are_shown_as_text_or_named_as_unreadable(page, server, mad
             shutil.rmtree(server.logdir / name, ignore_errors=True)
 
 
-def test_no_runs_yet_and_then_one(page, tmp_path, made, serve):
+def test_first_run_appears_by_itself(page, tmp_path, made, serve):
     _, address = serve(tmp_path)
     page.open(f"{address}/data/plugin_entry.html?name=phases")
     page.until("document.getElementById('message').textContent.includes('No runs yet')")
@@ -752,12 +752,12 @@ def test_no_runs_yet_and_then_one(page, tmp_path, made, serve):
     page.until(DRAWN)
 
 
-def test_a_server_that_goes_away_is_said(page, tmp_path, made, serve):
+def test_unreachable_server_is_reported(page, tmp_path, made, serve):
     shutil.copytree(made / "first", tmp_path / "first")
     process, address = serve(tmp_path)
     page.open(f"{address}/data/plugin_entry.html?name=phases")
     page.until(DRAWN)
     end_server(process)
     page.until("document.getElementById('message').textContent.includes('does not answer')")
-    assert page.run(f"return {FIGURE}.data.length") > 0  # what was there stays
+    assert page.run(f"return {FIGURE}.data.length") > 0  # the charts stay
     assert all("net::ERR_" in line or "404" in line for line in page.errors())

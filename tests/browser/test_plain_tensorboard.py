@@ -1,9 +1,9 @@
-"""TensorBoard's own pages on a run: scalars, the layout of custom scalars, the timeline, hyperparameters."""
+"""TensorBoard's own dashboards on a run: scalars, custom scalars, timeline, hyperparameters, figure."""
 
 import pytest
 from selenium.webdriver.support.ui import WebDriverWait
 
-# Through the shadow roots of TensorBoard's elements: all text, and how many curves are drawn.
+# All text in TensorBoard's page, through its shadow roots, and the number of drawn curves.
 DEEP = """
 const texts = [];
 let curves = 0;
@@ -22,14 +22,14 @@ return [texts.join(' ').toLowerCase(), curves];
     "tab, texts, curves",
     [
         ("scalars", ["loss", "heaviness", "boundary"], 2),
-        # of the layout's charts, each with a curve or more of two runs
+        # 7 charts of the layout, each with a curve of two runs
         ("custom_scalars", ["signal-heaviness", "clean margin of each cluster"], 14),
         ("text", ["timeline", "signal_heavy, onset"], 0),
         ("hparams", ["eta", "onset of signal-heaviness"], 0),
         ("images", ["run"], 0),
     ],
 )
-def test_pages(page, server, tab, texts, curves):
+def test_dashboards_show_the_run(page, server, tab, texts, curves):
     page.open(f"{server}/#{tab}")
 
     def missing():

@@ -30,11 +30,13 @@ def test_all_runs_are_drawn_with_their_boundaries(report, made):
     report.picture("report")
 
 
-def test_neurons_and_zoom_work_and_thresholds_say_why_not(report):
+def test_neurons_and_zoom_work_and_thresholds_explain_why_they_are_fixed(report):
     report.until("document.getElementById('neuron-figure').data")
     report.run(
         "document.body.dispatchEvent(new KeyboardEvent('keydown', {key: '+', bubbles: true}))"
     )
     report.until(f"{FIGURE}.layout.xaxis.range[0] > 1")
     assert report.run("return document.getElementById('thresholds').disabled")
-    assert "label again" in report.run("return document.getElementById('thresholds').innerText")
+    assert "Thresholds are fixed in a report" in report.run(
+        "return document.getElementById('thresholds').innerText"
+    )

@@ -1,16 +1,11 @@
-"""The list of charts: what is charted is what the probes record."""
+"""The definitions of the charts: every charted metric is one that the probes record."""
 
 import re
 
 import pytest
 
-from phasetrack.display.charts import (
-    BOUNDARY_LABELS,
-    MOST_CLUSTERS,
-    PHASE_COLOURS,
-    charts,
-    describe,
-)
+from phasetrack.display.charts import COMPARED, MOST_CLUSTERS, charts, describe, page_charts
+from phasetrack.display.style import PHASE_COLOURS
 from phasetrack.phases.classifier import Phase, Thresholds
 
 
@@ -27,10 +22,22 @@ def recorded(tmp_path_factory):
     return list(read_run(out / "run").history)
 
 
-def test_every_charted_metric_is_recorded_by_a_run_with_all_probes(recorded):
-    """A name that the probes no longer write would leave a chart empty in silence."""
+def test_every_charted_metric_is_recorded_by_the_probes(recorded):
+    """A metric that the probes do not write would leave a chart empty without an error."""
     everything = metrics_of([*ALL_CHARTED, *recorded])
     assert set(everything) <= set(recorded)
+    compared = {curve.metric for chart in COMPARED for curve in chart.curves}
+    assert compared <= set(recorded)
+
+
+def test_page_charts_have_the_metrics_of_the_interactive_charts():
+    assert len(page_charts(ALL_CHARTED)) == 6
+    printed = {curve.metric for chart in page_charts(ALL_CHARTED) for curve in chart.curves}
+    edges = {"margin/min", "margin/max"}  # drawn where clusters have no curves of their own
+    assert printed == set(ALL_CHARTED) - edges
+    names = [f"margin/clean/c{i}" for i in range(MOST_CLUSTERS + 1)]
+    many = {c.metric for chart in page_charts([*ALL_CHARTED, *names]) for c in chart.curves}
+    assert edges <= many and not many & set(names)
 
 
 ALL_CHARTED = [
@@ -55,29 +62,28 @@ ALL_CHARTED = [
 ]
 
 
-def test_what_issue_and_design_ask_for_is_charted(recorded):
+def test_promised_metrics_are_charted(recorded):
     assert set(ALL_CHARTED) <= set(metrics_of(recorded))
     assert {f"margin/clean/{c}" for c in ("mu1", "-mu1", "mu2", "-mu2")} <= set(
         metrics_of(recorded)
     )
 
 
-def test_a_run_without_a_metric_has_the_chart_without_the_curve():
+def test_missing_metric_leaves_a_chart_without_its_curve():
     (loss, *_), few = charts(["loss/train"]), metrics_of(["loss/train"])
     assert few == ["loss/train"] and loss.title == "Loss and error"
     assert len(charts([])) == len(charts(ALL_CHARTED))
 
 
-def test_many_clusters_are_a_band():
+def test_many_clusters_become_a_band():
     names = [f"margin/clean/c{i}" for i in range(MOST_CLUSTERS + 1)]
     assert metrics_of(["margin/min", *names]) == ["margin/min"]
     assert len(metrics_of(names[:-1])) == MOST_CLUSTERS
-    notes = [chart.note for chart in charts(names)]
-    (said,) = filter(None, notes)
-    assert said.startswith("25 clusters") and not any(c.note for c in charts(names[:-1]))
+    (footnote,) = filter(None, [chart.footnote for chart in charts(names)])
+    assert footnote.startswith("25 clusters") and not any(c.footnote for c in charts(names[:-1]))
 
 
-def test_no_two_clusters_look_the_same_and_only_predictions_are_dashed():
+def test_clusters_differ_in_colour_or_dash_and_only_predictions_are_dashed():
     names = [f"margin/clean/c{i}" for i in range(MOST_CLUSTERS)]
     every = [c for chart in charts([*ALL_CHARTED, *names]) for c in chart.curves]
     clusters = [c for c in every if c.metric in names]
@@ -87,11 +93,12 @@ def test_no_two_clusters_look_the_same_and_only_predictions_are_dashed():
     assert all((c.dash == "dash") == c.predicted for c in every)
 
 
-def test_levels_are_thresholds_and_colours_are_colours():
+def test_levels_name_thresholds_and_colours_are_hexadecimal():
     known = vars(Thresholds())
     about = describe(ALL_CHARTED)
     for chart in about["charts"]:
         assert all(level in known for level in chart["levels"])
         assert all(re.fullmatch("#[0-9A-F]{6}", curve["colour"]) for curve in chart["curves"])
+    assert re.fullmatch("#[0-9A-F]{6}", about["alert"])
     assert set(PHASE_COLOURS) == set(Phase)
-    assert set(BOUNDARY_LABELS) == {"signal_heavy", "linear_exit", "fitted"}
+    assert set(about["boundaries"]) == {"signal_heavy", "linear_exit", "fitted"}

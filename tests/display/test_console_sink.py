@@ -1,11 +1,11 @@
-"""What people see while a run goes on: a live view on a terminal, plain lines elsewhere."""
+"""The display of a run in progress: a live panel on a terminal, plain lines elsewhere."""
 
 import io
 
 import pytest
 from rich.console import Console
 
-from phasetrack.display.console_sink import ConsoleSink, number
+from phasetrack.display.console_sink import ConsoleSink
 from phasetrack.phases.classifier import Boundary, Phase, Transition
 from phasetrack.phases.history import History, Record
 
@@ -33,7 +33,7 @@ NEWS = record(
 )
 
 
-def test_plain_lines_tell_the_news_at_once():
+def test_plain_lines_report_news_at_once():
     lines = show([record(0), NEWS, *[record(step) for step in range(2, 50)]], False).splitlines()
     assert lines == [
         "step     0  SIGNAL_FINDING  zeta* 12.3  loss 1",
@@ -44,26 +44,17 @@ def test_plain_lines_tell_the_news_at_once():
 
 
 @pytest.mark.parametrize("width", [30, 80, 200])
-def test_live_view_fits_the_terminal_and_gives_it_back(width):
+def test_live_panel_fits_the_terminal_and_restores_it(width):
     shown = show([record(0), NEWS], True, width)
     assert "\x1b[?25l" in shown and shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
     assert "SIGNAL_HEAVY" in shown and "zeta*" in shown
     assert max(len(line) for line in shown.split("\n") if "\x1b" not in line) <= width
 
 
-def test_the_terminal_is_given_back_after_a_failure():
+def test_terminal_is_restored_after_a_failure():
     file = io.StringIO()
     console = Console(file=file, force_terminal=True)
     with pytest.raises(RuntimeError), ConsoleSink(console, title="x", expected=10.0) as sink:
         sink.write(record(0))
         raise RuntimeError
     assert file.getvalue().rindex("\x1b[?25h") > file.getvalue().rindex("\x1b[?25l")
-
-
-def test_numbers_for_people():
-    assert [number(v) for v in (float("nan"), float("inf"), 0.123456, 1234.5)] == [
-        "-",
-        "inf",
-        "0.123",
-        "1.23e+03",
-    ]

@@ -1,4 +1,4 @@
-"""Downsampling keeps what can be seen."""
+"""Downsampling keeps extremes and gaps."""
 
 import itertools
 import math
@@ -18,7 +18,7 @@ NUMBERS = st.one_of(st.floats(-1e6, 1e6), st.sampled_from([math.nan, math.inf, -
     st.integers(1, 40),
     st.lists(st.integers(-5, 400)),
 )
-def test_every_column_keeps_its_extremes_its_gap_and_what_is_asked_for(points, columns, keep):
+def test_every_column_keeps_its_extremes_its_gap_and_the_kept_indices(points, columns, keep):
     at = np.cumsum([float(gap) for gap, _ in points])
     data = np.array([value for _, value in points], dtype=float)
     chosen = min_max(at, data, columns, keep)
@@ -50,7 +50,7 @@ def test_every_column_keeps_its_extremes_its_gap_and_what_is_asked_for(points, c
     st.lists(st.sampled_from([0.0, 0.0, 1 / 64, 2 / 64, -1.0, math.nan]), min_size=1, max_size=300),
     st.integers(1, 40),
 )
-def test_on_a_logarithmic_value_axis_extremes_are_positive(values, columns):
+def test_extremes_on_a_logarithmic_value_axis_are_positive(values, columns):
     at, data = np.arange(float(len(values))), np.array(values)
     chosen = set(min_max(at, data, columns, log=True).tolist())
     if len(data) <= 2 * columns:
@@ -65,7 +65,7 @@ def test_on_a_logarithmic_value_axis_extremes_are_positive(values, columns):
             drawn = [v for v in kept if v > 0]
             assert min(drawn) == min(data[positive]) and max(drawn) == max(data[positive])
         elif inside:
-            assert kept and not any(v > 0 for v in kept)  # the gap is seen
+            assert kept and not any(v > 0 for v in kept)  # the gap stays
 
 
 def test_zeros_among_positive_values_do_not_break_the_line():
@@ -75,12 +75,12 @@ def test_zeros_among_positive_values_do_not_break_the_line():
 
 
 @pytest.mark.parametrize("count, columns", [(10_000, 100), (1_000_001, 777)])
-def test_points_are_few(count, columns):
+def test_number_of_points_is_bounded(count, columns):
     values = np.sin(np.arange(count) / 3.7)
     assert len(min_max(np.arange(float(count)), values, columns)) <= 2 * columns + 2
 
 
-def test_on_a_logarithmic_axis_the_early_points_stay():
+def test_early_points_stay_on_a_logarithmic_step_axis():
     steps = np.arange(1_000_000)
     chosen = min_max(np.log1p(steps), np.cos(steps), 500)
     assert len(chosen) <= 1002

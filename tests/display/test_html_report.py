@@ -1,5 +1,6 @@
-"""One file with everything in it: nothing is fetched, nobody's text becomes a tag."""
+"""The HTML report: one file that fetches nothing, and in which no text becomes a tag."""
 
+import itertools
 import json
 import os
 import re
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from phasetrack import ExpectedError, RunSettings, read_run, train
-from phasetrack.display.html_report import NEURON_STEPS, report, write_report
+from phasetrack.display.html_report import NEURON_STEPS, SCRIPTS, exports, report, write_report
+from phasetrack.display.tensorboard import plugin
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def data_of(page):
     return json.loads(text)
 
 
-def test_it_holds_the_run(made, tmp_path):
+def test_report_holds_the_run(made, tmp_path):
     write_report([made], tmp_path / "report.html")
     page, run = (tmp_path / "report.html").read_text(encoding="utf-8"), read_run(made)
     data = data_of(page)
@@ -38,16 +40,34 @@ def test_it_holds_the_run(made, tmp_path):
     assert set(data["neurons"]["run"]) == {str(step) for step in data["about"]["run"]["neurons"]}
 
 
-def test_nothing_is_fetched(made):
+def test_report_fetches_nothing(made):
     page = report([made])
     head = page.split("<script>", 1)[0] + page.split('id="data">', 1)[1]
     assert "src=" not in head and "<link" not in head and "@import" not in head
-    # modules became one scope: nothing is left of their imports and exports
+    # modules became functions of one script, without imports and exports
     script = page.rsplit('<script type="module">', 1)[1]
     assert not re.search(r"^(import|export) ", script, re.MULTILINE)
 
 
-def test_names_are_text(made, tmp_path):
+def test_modules_share_no_exported_name():
+    """The report's script declares the exports of every module in one scope."""
+    static = Path(plugin.__file__).parent / "static"
+    assert {"index.js", *SCRIPTS} == {path.name for path in static.glob("*.js")}
+    exported = {name: exports((static / name).read_text(encoding="utf-8")) for name in SCRIPTS}
+    every = list(itertools.chain(*exported.values()))
+    assert len(every) == len(set(every))
+    seen = set()
+    for name in SCRIPTS:
+        text = (static / name).read_text(encoding="utf-8")
+        imported = {
+            n for names in re.findall(r"^import {([^}]*)}", text, re.M) for n in names.split(",")
+        }
+        assert {n.strip() for n in imported} <= seen  # from modules before it
+        seen |= set(exported[name])
+        assert len(exported[name]) == len(re.findall(r"^export ", text, re.M))
+
+
+def test_run_names_are_text(made, tmp_path):
     name = "<script>alert(1)<!--"
     shutil.copytree(made, tmp_path / name)
     page = report([tmp_path / name])
@@ -58,14 +78,14 @@ def test_names_are_text(made, tmp_path):
     assert [entry["id"] for entry in data_of(page)["runs"]] == [name]
 
 
-def test_runs_of_one_name_are_told_apart_by_their_folder(made, tmp_path):
+def test_runs_of_one_name_are_named_with_their_parent_directory(made, tmp_path):
     for group in ("a", "b"):
         shutil.copytree(made, tmp_path / group / "run")
     data = data_of(report([tmp_path / "a" / "run", tmp_path / "b" / "run"]))
     assert [entry["id"] for entry in data["runs"]] == ["run", "b/run"]
 
 
-def test_a_run_in_progress_is_not_called_finished(made, tmp_path):
+def test_run_in_progress_is_not_called_finished(made, tmp_path):
     shutil.copytree(made, tmp_path / "run")
     (tmp_path / "run" / "summary.json").unlink()
     (entry,) = data_of(report([tmp_path / "run"]))["runs"]
@@ -74,11 +94,11 @@ def test_a_run_in_progress_is_not_called_finished(made, tmp_path):
     assert entry["state"] == "finished" and entry["steps"] == read_run(made).summary["steps"]
 
 
-def test_the_same_run_makes_the_same_page(made):
+def test_same_run_makes_the_same_page(made):
     assert report([made]) == report([made])
 
 
-def test_a_damaged_run_is_shown_up_to_there(made, tmp_path):
+def test_damaged_run_is_shown_up_to_the_damage(made, tmp_path):
     shutil.copytree(made, tmp_path / "run")
     path = tmp_path / "run" / "history.jsonl"
     lines = path.read_text().splitlines(keepends=True)
@@ -89,7 +109,7 @@ def test_a_damaged_run_is_shown_up_to_there(made, tmp_path):
     assert data["series"]["run"]["count"] == 50
 
 
-def test_names_that_are_no_utf_8_are_shown(made, tmp_path):
+def test_names_that_are_not_utf_8_are_shown(made, tmp_path):
     folder = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
     shutil.copytree(made, folder)
     write_report([Path(folder)], tmp_path / "report.html")
@@ -97,17 +117,17 @@ def test_names_that_are_no_utf_8_are_shown(made, tmp_path):
     assert [entry["id"] for entry in data["runs"]] == [r"caf\udce9"]
 
 
-def test_mistakes_are_explained(made, tmp_path):
-    with pytest.raises(ExpectedError, match="one run directory or more"):
+def test_wrong_arguments_are_explained(made, tmp_path):
+    with pytest.raises(ExpectedError, match=r"^runs: No run directory was given\."):
         report([])
-    with pytest.raises(ExpectedError, match="a run directory, got"):
+    with pytest.raises(ExpectedError, match=r"none' is not a directory\. `phasetrack list`"):
         report([tmp_path / "none"])
-    with pytest.raises(ExpectedError, match="file: expected a file that can be written"):
+    with pytest.raises(ExpectedError, match=r"^file: '.*folder.html' cannot be written \(No such"):
         write_report([made], tmp_path / "no" / "folder.html")
     shutil.copytree(made, tmp_path / "run")
     (tmp_path / "run" / "history.jsonl").write_text("{]\n")
     with pytest.raises(ExpectedError, match="line 1"):
         report([tmp_path / "run"])
     (tmp_path / "run" / "history.jsonl").write_text("")
-    with pytest.raises(ExpectedError, match="an empty one"):
+    with pytest.raises(ExpectedError, match=r"has no record that can be read\. Leave it out"):
         report([tmp_path / "run"])

@@ -1,4 +1,4 @@
-"""The figure of a run, whatever the run was."""
+"""Figures of runs and of compared runs."""
 
 import math
 
@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from phasetrack import ExpectedError, History
-from phasetrack.display.charts import PHASE_COLOURS
-from phasetrack.display.plots import SIZES, comparison_figure, run_figure, save_figure
+from phasetrack.display.panels import SIZES
+from phasetrack.display.plots import comparison_figure, run_figure, save_figure
+from phasetrack.display.style import PHASE_COLOURS
 
 SUMMARY = {
     "phase": "SIGNAL_HEAVY",
@@ -34,10 +35,10 @@ def history(steps, zeta=lambda step: 10.0 / (1 + step)):
     )
 
 
-def test_curves_are_the_history():
+def test_curves_have_the_values_of_the_history():
     figure = run_figure(history(range(10)), SUMMARY, title="mine")
     panel = figure.axes[0]
-    measured = next(line for line in panel.lines if line.get_label() == "measured")
+    measured = next(line for line in panel.lines if line.get_label() == "ζ*")
     np.testing.assert_array_equal(measured.get_xdata(), range(10))
     np.testing.assert_allclose(measured.get_ydata(), 10 / np.arange(1, 11))
     levels = {line.get_ydata()[0] for line in panel.lines if line.get_linestyle() == ":"}
@@ -79,15 +80,17 @@ def test_any_run_can_be_drawn(made, tmp_path):
         assert path.stat().st_size > 5000
 
 
-def test_wrong_files_are_explained(tmp_path):
+def test_files_that_cannot_be_written_are_explained(tmp_path):
     figure = run_figure(history([0, 1]), {})
-    with pytest.raises(ExpectedError, match=r"file: expected a name that ends in .png, .pdf, .svg"):
+    with pytest.raises(
+        ExpectedError, match=r"run.gif' has an unknown suffix. Use one of .png, .pdf, .svg"
+    ):
         save_figure(figure, tmp_path / "run.gif")
-    with pytest.raises(ExpectedError, match="file: expected a file that can be written"):
+    with pytest.raises(ExpectedError, match=r"^file: '.*run.png' cannot be written \(No such"):
         save_figure(figure, tmp_path / "none" / "run.png")
 
 
-def test_compared_runs_have_a_colour_each_and_are_aligned_at_their_onsets():
+def test_compared_runs_differ_in_colour_and_align_at_their_onsets():
     early = {"boundaries": [{"name": "signal_heavy", "onset": 3.5, "detected": 5}]}
     late = {"boundaries": [{"name": "signal_heavy", "onset": 6.0, "detected": 7}]}
     runs = {"a": (history(range(10)), early), "b": (history(range(12)), late)}
@@ -99,19 +102,19 @@ def test_compared_runs_have_a_colour_each_and_are_aligned_at_their_onsets():
         np.testing.assert_allclose(curves["b"].get_xdata(), np.arange(12) - shifts[1])
 
 
-def test_a_run_without_an_onset_cannot_be_aligned():
+def test_runs_without_an_onset_cannot_be_aligned():
     runs = {"a": (history(range(3)), {"boundaries": []})}
-    with pytest.raises(ExpectedError, match="align: expected a run with an onset"):
+    with pytest.raises(ExpectedError, match="aligned: None of these runs became signal-heavy"):
         comparison_figure(runs, aligned=True)
 
 
-def test_a_boundary_that_was_crossed_nowhere_is_drawn_nowhere(tmp_path):
+def test_boundary_without_an_onset_is_not_drawn(tmp_path):
     unseen = {"boundaries": [{"name": "fitted", "onset": math.nan, "detected": 5}]}
     save_figure(run_figure(history(range(10)), SUMMARY | unseen), tmp_path / "run.svg")
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_pages_have_the_size_that_was_asked_for(size):
+def test_page_has_the_requested_size(size):
     figure = run_figure(history(range(10)), SUMMARY, size=size)
     assert tuple(figure.get_size_inches()) == SIZES[size]
     with pytest.raises(ExpectedError, match="size: 'A0' is not one of screen, paper"):

@@ -1,4 +1,4 @@
-"""Runs beside each other: settings that differ, results as their summaries have them."""
+"""The comparison of runs: settings that differ, results as in their summaries."""
 
 import math
 
@@ -26,7 +26,7 @@ SUMMARIES = [
 ]
 
 
-def test_rows():
+def test_rows_hold_differing_settings_and_all_results():
     rows = {row.name: row for row in compare(CONFIGS, SUMMARIES)}
     assert rows["d"].values == (64, 128, None) and rows["d"].kind == "setting"
     assert rows["eta"].values == (0.2, 0.2, None) and rows["eta"].differs
@@ -35,7 +35,7 @@ def test_rows():
     assert rows["growth in signal-finding, measured"].values == (0.37, None, None)
     assert rows["final loss"].values == (0.049, None, None)
     assert rows["alerts"].values == (None, "LAZY, DIVERGED", None)
-    # what no run has is no row
+    # a result that every run lacks has no row
     assert "final balance" not in rows and "loss target met" not in rows
 
 

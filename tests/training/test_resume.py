@@ -222,7 +222,7 @@ def test_probes_that_failed_stay_off(tmp_path):
         (lambda s: s["sinks"]["neurons"].update(stride="x"), "stride: 'x' is not an integer"),
         (
             lambda s: s["sinks"]["tensorboard"]["files"][0].update(name="../../etc/passwd"),
-            "names of event files, got '../../etc/passwd'",
+            "'../../etc/passwd', which is not an event file",
         ),
         (lambda s: s.update(records=3), "a history of 3 records, got 7"),
         (lambda s: s["previous"]["layers"].update(perp=torch.zeros(3)), "perp of shape"),

@@ -1,4 +1,4 @@
-"""The labels of a history that grows, under any thresholds: only new steps are looked at."""
+"""Label a growing history under any thresholds: only new steps are classified."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from typing import Any
 
 from phasetrack.phases.classifier import METRICS, PhaseClassifier, Thresholds
 from phasetrack.phases.history import History
+from phasetrack.phases.timeline import extend_timeline
 from phasetrack.storage.json_schema import check_summary
 
-# Stretches of one label, and boundaries or alerts, that are told one by one (chosen here: more than
-# can be told apart on a screen).
+# Stretches of one label, and boundaries or alerts, that are sent one by one: more than a person can
+# tell apart on a screen.
 MOST_STRETCHES = 500
 MOST_MARKS = 300
 
 
 class Labels:
-    """Phases, boundaries and alerts of a history, brought up to date by `advance`.
+    """Phases, boundaries and alerts of a history, updated by `advance`.
 
     Args:
-        thresholds: what the labels go by.
-        escape_steps: predicted steps until the loss halves, for SADDLE; None leaves it out.
+        thresholds: the levels that decide the labels.
+        escape_steps: predicted steps until the loss halves, or None to leave SADDLE out.
     """
 
     def __init__(self, thresholds: Thresholds, escape_steps: float | None) -> None:
@@ -38,17 +39,14 @@ class Labels:
         self._reason = ""
 
     def advance(self, history: History) -> dict[str, Any]:
-        """Label the steps that are new, and return everything known, under ``summary.json``'s keys."""
+        """Label the new steps, and return all labels under the keys of ``summary.json``."""
         for step, readings in history.rows(self._seen, METRICS):
             verdict = self._classifier.update(step, readings)
             self._boundaries += [asdict(boundary) for boundary in verdict.boundaries]
             self._alerts += [
                 {**asdict(alert), "evidence": dict(alert.evidence)} for alert in verdict.alerts
             ]
-            if self._timeline and self._timeline[-1]["phase"] == verdict.phase.name:
-                self._timeline[-1]["end"] = step
-            else:
-                self._timeline.append({"phase": verdict.phase.name, "start": step, "end": step})
+            extend_timeline(self._timeline, step, verdict.phase.name)
             self._reason, self._seen = verdict.reason, self._seen + 1
         return {
             "phase": self._timeline[-1]["phase"] if self._timeline else "UNDETERMINED",
@@ -61,11 +59,11 @@ class Labels:
 
 
 def recorded_labels(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Phase, reason, timeline, boundaries and alerts of a ``summary.json``, each checked.
+    """Return phase, reason, timeline, boundaries and alerts of a ``summary.json``, validated.
 
     Raises:
-        ExpectedError: naming what is missing or not of its kind, for summaries that phasetrack did
-            not write.
+        ExpectedError: if a part is missing or has the wrong type, as in a summary that phasetrack
+            did not write.
     """
     names = ("phase", "reason", "timeline", "boundaries", "alerts")
     checked = check_summary(
@@ -75,23 +73,20 @@ def recorded_labels(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def bounded(labels: Mapping[str, Any]) -> dict[str, Any]:
-    """The same labels with no more parts than a person can tell apart.
+    """Return the labels with no more parts than a person can tell apart.
 
     Where the label changes too often, changes within a 500th of the steps become one stretch with
-    the label that holds most of them; where there are too many boundaries, the first of each name
-    and evenly chosen others stay. ``omitted`` says how many of each were left out.
+    the label that holds most of them. Of too many boundaries or alerts, the first of each name and
+    evenly chosen further ones stay. ``omitted`` counts the parts that were left out.
     """
-    timeline = _merged(labels["timeline"])
-    boundaries, alerts = _few(labels["boundaries"]), _few(labels["alerts"])
-    kept = {"stretches": timeline, "boundaries": boundaries, "alerts": alerts}
-    given = {
-        "stretches": labels["timeline"],
-        "boundaries": labels["boundaries"],
-        "alerts": labels["alerts"],
+    kept = {
+        "timeline": _merged(labels["timeline"]),
+        "boundaries": _few(labels["boundaries"]),
+        "alerts": _few(labels["alerts"]),
     }
-    return {**labels, "timeline": timeline, "boundaries": boundaries, "alerts": alerts} | {
-        "omitted": {name: len(given[name]) - len(kept[name]) for name in kept}
-    }
+    omitted = {name: len(labels[name]) - len(parts) for name, parts in kept.items()}
+    omitted["stretches"] = omitted.pop("timeline")
+    return {**labels, **kept, "omitted": omitted}
 
 
 def _merged(timeline: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -127,7 +122,7 @@ def _few(marks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def without_infinity(value: Any) -> Any:
-    """The same with None for numbers that JSON does not have."""
+    """Replace numbers that JSON does not have by None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

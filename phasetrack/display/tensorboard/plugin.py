@@ -1,4 +1,4 @@
-"""The TensorBoard plugin itself: routes from the browser to the run store."""
+"""The TensorBoard plugin "Phases": routes from the browser to the run store."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import gzip
 import json
 import logging
 import math
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from importlib import resources
@@ -18,19 +17,21 @@ from tensorboard.backend import http_util
 from tensorboard.plugins import base_plugin
 from werkzeug import Request, Response
 
+from phasetrack.display.style import RUN_COLOURS
 from phasetrack.display.tensorboard.run_store import RunStore
-from phasetrack.errors import ExpectedError, expected_error
+from phasetrack.errors import ExpectedError
 from phasetrack.phases.classifier import Thresholds
 
 NAME = "phases"
-# What the browser may ask for by name; nothing else is served.
+# Static files that are served.
 STATIC = (
     *("index.js", "app.js", "dom.js", "address.js", "loader.js", "sources.js", "scales.js"),
     *("figure.js", "theme.js", "runs.js", "thresholds.js", "neurons.js", "style.css"),
 )
 KINDS = {".js": "text/javascript", ".css": "text/css"}
 PLOTLY = "plotly.min.js"
-PLOTLY_SECONDS = 24 * 3600  # how long a browser keeps it
+NO_LOGDIR = "TensorBoard runs without a log directory; start it with --logdir DIRECTORY."
+PLOTLY_SECONDS = 24 * 3600  # for which a browser caches it
 
 Route = Callable[[dict[str, str]], Any]
 log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class PhasesPlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # tensorboard s
     """The "Phases" tab; found through the entry point group ``tensorboard_plugins``.
 
     Args:
-        context: TensorBoard's, of which the log directory is used.
+        context: TensorBoard's context, which holds the log directory.
     """
 
     plugin_name = NAME
@@ -48,11 +49,9 @@ class PhasesPlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # tensorboard s
     def __init__(self, context: base_plugin.TBContext) -> None:
         super().__init__(context)
         self._store = RunStore(Path(context.logdir)) if context.logdir else None
-        # before the first browser asks for it
-        threading.Thread(target=_packed_plotly, daemon=True).start()
 
     def get_plugin_apps(self) -> dict[str, Any]:
-        """Path under ``data/plugin/phases`` to the application that answers it."""
+        """Return the application of each path under ``data/plugin/phases``."""
         data: dict[str, Route] = {
             "/runs": self._runs,
             "/about": lambda asked: self._run(asked).about(),
@@ -66,23 +65,23 @@ class PhasesPlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # tensorboard s
         return {path: functools.partial(_guarded, app) for path, app in (apps | files).items()}
 
     def is_active(self) -> bool:
-        """Whether the tab is shown at once: there is a run."""
+        """Whether the log directory has a run, so that TensorBoard shows the tab at once."""
         return self._store is not None and self._store.any()
 
     def frontend_metadata(self) -> base_plugin.FrontendMetadata:
-        """Where the page starts."""
+        """Return the page's first module and the tab's name."""
         return base_plugin.FrontendMetadata(
             es_module_path="/index.js", tab_name="Phases", disable_reload=True
         )
 
     def _runs(self, _: dict[str, str]) -> dict[str, Any]:
         if self._store is None:
-            return {"runs": [], "problem": "start TensorBoard with --logdir DIRECTORY"}
+            return {"runs": [], "problem": NO_LOGDIR, "colours": RUN_COLOURS}
         return self._store.runs()
 
     def _run(self, asked: Mapping[str, str]) -> Any:
         if self._store is None:
-            raise expected_error("run", "TensorBoard started with --logdir", "none")
+            raise ExpectedError("run", NO_LOGDIR)
         return self._store.open(asked.get("run", ""))
 
     def _series(self, asked: dict[str, str]) -> Any:
@@ -124,6 +123,7 @@ def _serve_plotly(request: Request) -> Response:
 
 @functools.cache
 def _packed_plotly() -> bytes:
+    """Return plotly's script, compressed once per process at its first request."""
     script = resources.files("plotly") / "package_data" / PLOTLY
     return gzip.compress(script.read_bytes(), compresslevel=1, mtime=0)
 
@@ -134,7 +134,7 @@ def _respond(request: Request, content: str | bytes, kind: str, **more: Any) -> 
 
 
 def _guarded(app: Callable[[Request], Response], environ: Any, start: Any) -> Any:
-    """A WSGI application whose failures are answers, so that the server lives on."""
+    """Answer a request, with an error message where `app` fails, so that the server survives."""
     request = Request(environ)
     try:
         response = app(request)
@@ -144,13 +144,13 @@ def _guarded(app: Callable[[Request], Response], environ: Any, start: Any) -> An
         )
     except Exception as error:
         log.exception("phases: %s failed", request.path)
-        message = f"the server failed on this: {type(error).__name__}: {error}"
+        message = f"The server failed to answer ({type(error).__name__}: {error})."
         response = _respond(request, json.dumps({"error": message}), "application/json", code=500)
     return response(environ, start)
 
 
 def _thresholds(asked: Mapping[str, str]) -> dict[str, float]:
-    """The thresholds that a request names."""
+    """Return the thresholds in a request."""
     names = {field.name for field in fields(Thresholds)}
     return {
         name: _integer(asked, name) if name == "patience" else _number(asked, name)
@@ -167,12 +167,12 @@ def _number(asked: Mapping[str, str], name: str, default: float = math.nan) -> f
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise expected_error(name, "a finite number", repr(text)[:80])
+        raise ExpectedError(name, f"{text[:80]!r} is not a finite number.")
     return value
 
 
 def _integer(asked: Mapping[str, str], name: str, default: int | None = None) -> int:
     value = _number(asked, name, math.nan if default is None else default)
     if value != int(value) or not 0 <= value < 2**63:
-        raise expected_error(name, "an integer >= 0", repr(asked.get(name))[:80])
+        raise ExpectedError(name, f"{asked.get(name, '')[:80]!r} is not an integer >= 0.")
     return int(value)

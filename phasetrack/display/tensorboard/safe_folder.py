@@ -1,4 +1,4 @@
-"""A run directory from elsewhere: plain files in it are opened, and nothing that lies outside."""
+"""Open regular files in an untrusted run directory, and nothing outside it."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from phasetrack.errors import expected_error
+from phasetrack.errors import ExpectedError
 from phasetrack.storage.directory import CONFIG, SUMMARY
 from phasetrack.storage.history_sink import HISTORY
 from phasetrack.storage.json_schema import read_object
 
-# A pipe must not be waited for.
+# Links are refused, and opening a pipe must not wait for its writer.
 FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class RunFolder:
-    """One directory, as it was found: another one that takes its place later is refused.
+    """One directory as it was found; a directory that takes its place later is refused.
 
     Args:
-        path: where it lies.
+        path: the directory.
 
     Raises:
-        OSError: if it is no directory, or a link to one.
+        OSError: if `path` is not a directory, or is a link to one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,7 +35,7 @@ class RunFolder:
         self._identity = status.st_dev, status.st_ino
 
     def there(self) -> bool:
-        """Whether the directory is still where it was found."""
+        """Whether the directory is still the one that was found."""
         try:
             os.close(self._enter())
         except OSError:
@@ -46,7 +46,7 @@ class RunFolder:
         """Open a file in the directory, as an `opener` of Python's `open`.
 
         Raises:
-            OSError: if it is no plain file, or a link leads to it.
+            OSError: if it is not a regular file, or the path contains a link.
         """
         *folders, name = Path(file).relative_to(self.path).parts
         at = self._enter()
@@ -58,30 +58,30 @@ class RunFolder:
             opened = os.open(name, flags | FLAGS, dir_fd=at)
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENOTDIR):
-                error.strerror = "a link, which is not followed"
+                error.strerror = "a symbolic link, which is not followed"
             raise
         finally:
             os.close(at)
         if not stat.S_ISREG(os.fstat(opened).st_mode):
             os.close(opened)
-            raise OSError(errno.EINVAL, "no plain file", file)
+            raise OSError(errno.EINVAL, "not a regular file", file)
         return opened
 
     def read(self, file: str) -> dict[str, Any]:
-        """The object in a JSON file; empty if there is no such file.
+        """Return the object in a JSON file; empty if the file does not exist.
 
         Raises:
-            ExpectedError: if it cannot be read.
+            ExpectedError: if the file cannot be read.
         """
         try:
             return read_object(self.path / file, self.open)
         except FileNotFoundError:
             return {}
         except OSError as error:
-            raise expected_error("run", f"a plain file {file}", error.strerror) from None
+            raise ExpectedError("run", f"{file} cannot be read: {error.strerror}.") from None
 
     def stamp(self, file: str) -> tuple[int, int, int] | None:
-        """Time of the last change in nanoseconds, size and number of a file; None if there is none."""
+        """Return modification time in nanoseconds, size and inode of a file, or None without a file."""
         try:
             status = os.lstat(self.path / file)
         except OSError:
@@ -89,7 +89,7 @@ class RunFolder:
         return status.st_mtime_ns, status.st_size, status.st_ino
 
     def stamps(self) -> tuple[tuple[int, int, int] | None, ...]:
-        """The stamps of history, summary and configuration: another one means another content."""
+        """Return the stamps of history, summary and configuration, which change with their content."""
         return tuple(self.stamp(file) for file in (HISTORY, SUMMARY, CONFIG))
 
     def _enter(self) -> int:
@@ -97,5 +97,5 @@ class RunFolder:
         status = os.fstat(opened)
         if (status.st_dev, status.st_ino) != self._identity:
             os.close(opened)
-            raise OSError(errno.ESTALE, "another directory lies here now", str(self.path))
+            raise OSError(errno.ESTALE, "the directory was replaced", str(self.path))
         return opened

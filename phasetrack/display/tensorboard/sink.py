@@ -1,9 +1,9 @@
-"""TensorBoard: one event a recorded step, and boundaries that survive its sampling.
+"""Write runs to TensorBoard: one event per recorded step, and boundaries that survive its sampling.
 
-The loader keeps 1000 scalars a tag, so a boundary inside a long tag can vanish. Each boundary has
-sparse tags of its own: ``boundary/<name>`` is 0 at the step before its detection and 1 at it, and
-``boundary/<name>_onset`` holds the interpolated onset at the step of detection. Values that are
-not finite cannot be drawn and are left out; the history file is the lossless record.
+TensorBoard's loader keeps 1000 scalars per tag, so a boundary inside a long tag can vanish. Each
+boundary has sparse tags of its own: ``boundary/<name>`` is 0 at the step before its detection and 1
+at its detection, and ``boundary/<name>_onset`` holds the interpolated onset. Values that are not
+finite cannot be drawn and are left out; the history file is the lossless record.
 """
 
 from __future__ import annotations
@@ -21,41 +21,41 @@ from numpy.typing import NDArray
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from phasetrack.display.tensorboard import summaries as _summaries
+from phasetrack.display.tensorboard import summaries
 from phasetrack.display.tensorboard.event_file import EventFile, event_files, is_ours
-from phasetrack.errors import check_int, expected_error
+from phasetrack.errors import ExpectedError, check_int
+from phasetrack.phases.boundaries import BOUNDARIES
 from phasetrack.phases.history import History, Record
 
 TIMELINE, FIGURE = "timeline", "run"
-# Histograms are drawn at every so many-th recorded step (chosen here: TensorBoard keeps 500 of
-# them, and they are the largest part of the file), and at the last.
+# Recorded steps from one histogram to the next; the last step always has one. Histograms are the
+# largest part of the file, and TensorBoard keeps 500 of them.
 HISTOGRAM_EVERY = 10
 FIGURE_DPI = 100
-# Lines of the timeline that are shown (chosen here): it is written anew with each, and a label that
-# flickers must not make a long run's file grow with the square of its changes.
+# Lines of the timeline. Every change rewrites the timeline: without a limit, a flickering label would
+# make the file grow with the square of its changes.
 TIMELINE_LINES = 100
 
 # Columns of the HParams dashboard: scalar tag to title.
 METRICS = {
-    "boundary/signal_heavy_onset": "onset of signal-heaviness",
-    "boundary/linear_exit_onset": "exit from the linear regime",
-    "boundary/fitted_onset": "loss target met",
+    **{f"boundary/{key}_onset": boundary.title for key, boundary in BOUNDARIES.items()},
     "loss/train": "loss",
     "heaviness/zeta_star": "zeta*",
 }
 
 
 class TensorBoardSink:
-    """Writes one event file into a run directory.
+    """Write the event files of a run directory.
 
-    Each time the run is taken up it goes on in a further file: TensorBoard, which may be looking
-    at the first one, would not bear that it becomes shorter and then grows again.
+    A resumed run continues in a further file, because a TensorBoard that is reading the first file
+    cannot follow when it becomes shorter and then grows again.
 
     Args:
         logdir: the directory.
         clusters: cluster names, for the layout of the margin charts.
-        hparams: hyperparameters for the HParams dashboard; none, no row there.
-        resume: take up what other event files of phasetrack in the directory hold.
+        hparams: hyperparameters for the HParams dashboard, or None for no row.
+        resume: keep the event files of phasetrack in the directory, and wait for
+            `load_state_dict` before writing.
     """
 
     state_key = "tensorboard"
@@ -72,17 +72,17 @@ class TensorBoardSink:
         self._logdir, self._name = logdir, logdir.resolve().name
         self._clusters, self._hparams = clusters, hparams
         self._file: EventFile | None = None
-        self._earlier: list[dict[str, Any]] = []  # files, and how far they are ours
+        self._earlier: list[dict[str, Any]] = []  # states of the files before this one
         self._timeline: list[str] = []
         self._records, self._closed = 0, False
-        # the last record's step and distributions, if its histograms are not written
+        # step and distributions of the last record, until its histograms are written
         self._pending: tuple[int, Mapping[str, NDArray[np.float64]]] | None = None
         self._placed = not (resume and event_files(logdir))
         if self._placed:
             self._begin()
 
     def write(self, record: Record) -> None:
-        """Write all finite readings as one event, and what is new at this step."""
+        """Write all finite readings as one event, then boundaries and other news of this step."""
         values = {name: v for name, v in record.readings.items() if math.isfinite(v)}
         before: dict[str, float] = {}
         for boundary in record.boundaries:
@@ -90,13 +90,13 @@ class TensorBoardSink:
             values[f"boundary/{boundary.name}"] = 1.0
             values[f"boundary/{boundary.name}_onset"] = boundary.onset
         if before and record.step > 0:
-            self._write(record.step - 1, _summaries.scalars(before))
-        self._write(record.step, _summaries.scalars(values))
+            self._write(record.step - 1, summaries.scalars(before))
+        self._write(record.step, summaries.scalars(values))
         if news := record.news():
             self._timeline += [f"* {item}" for item in news]
-            # the whole list each time: of text, only the last few events are kept
+            # TensorBoard keeps only the last few texts, so each one holds the whole timeline
             del self._timeline[:-TIMELINE_LINES]
-            self._write(record.step, _summaries.text(TIMELINE, "\n".join(self._timeline)))
+            self._write(record.step, summaries.text(TIMELINE, "\n".join(self._timeline)))
         self._pending = record.step, record.distributions
         if self._records % HISTOGRAM_EVERY == 0:
             self._write_histograms()
@@ -117,7 +117,7 @@ class TensorBoardSink:
                 self._file.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """The event files and how far they are written, and what is to be written yet."""
+        """Return the positions of the event files, the timeline and the pending histograms."""
         files = [*self._earlier, *([] if self._file is None else [self._file.state()])]
         pending = None
         if self._pending is not None:
@@ -132,17 +132,18 @@ class TensorBoardSink:
         }
 
     def check_state(self, state: Mapping[str, Any]) -> None:
-        """Raise ExpectedError if the files do not begin with what was written then."""
+        """Raise ExpectedError if the files do not begin with their content at `state`."""
         check_int("records", state["records"], minimum=0)
         _pending(state["pending"])
         for file in state["files"]:
             if not is_ours(file["name"]):
-                raise expected_error("resume", "names of event files", repr(file["name"]))
+                problem = f"The checkpoint names {file['name']!r}, which is not an event file of phasetrack."
+                raise ExpectedError("resume", problem, "Resume from an undamaged checkpoint.")
             with EventFile.again(self._logdir / file["name"]) as found:
                 found.check(file)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Cut the files back to where they were, delete later ones, and go on in a new one."""
+        """Truncate the files to `state`, delete later files, and continue in a new file."""
         if self._file is not None:
             self._file.close()
         self._file, self._earlier = None, [dict(file) for file in state["files"]]
@@ -159,28 +160,28 @@ class TensorBoardSink:
             self._begin()
 
     def sync(self) -> None:
-        """Have the file on the disk."""
+        """Flush the file to the disk."""
         if self._file is not None:
             self._file.sync()
 
     def abandon(self) -> None:
-        """Close the file, and write nothing more."""
+        """Close the file without flushing it."""
         self._closed = True
         if self._file is not None:
             self._file.abandon()
 
     def _begin(self) -> None:
-        """What an event file holds before the first step."""
-        self._write(0, _summaries.layout(self._clusters))
+        """Write the layout and the hyperparameters, which stand before the first step."""
+        self._write(0, summaries.layout(self._clusters))
         if self._hparams:
-            for summary in _summaries.hyperparameters(self._name, self._hparams, METRICS):
+            for summary in summaries.hyperparameters(self._name, self._hparams, METRICS):
                 self._write(0, summary)
 
     def _write_histograms(self) -> None:
         if self._pending is not None:
             step, distributions = self._pending
             for tag, values in distributions.items():
-                self._write(step, _summaries.histogram(tag, values))
+                self._write(step, summaries.histogram(tag, values))
         self._pending = None
 
     def _write_figure(self, summary: Mapping[str, Any], history: History) -> None:
@@ -190,14 +191,17 @@ class TensorBoardSink:
         figure.savefig(png, format="png", dpi=FIGURE_DPI)
         width, height = (round(inches * FIGURE_DPI) for inches in figure.get_size_inches())
         step = int(history.steps[-1])
-        self._write(step, _summaries.image(FIGURE, png.getvalue(), width, height))
+        self._write(step, summaries.image(FIGURE, png.getvalue(), width, height))
 
     def _write(self, step: int, summary: Summary) -> None:
         if self._closed:
             raise ValueError("this TensorBoard sink is closed")
         if not self._placed:
-            mend = "load_state_dict() goes on from a state, start_over() discards what is there"
-            raise expected_error("resume", "to be told where to go on", "event files", mend)
+            raise ExpectedError(
+                "resume",
+                "The directory holds event files, and no state was loaded.",
+                "Call load_state_dict() to continue them, or start_over() to discard them.",
+            )
         if self._file is None:
             self._file = EventFile.new(self._logdir)
         self._file.write(Event(wall_time=time.time(), step=step, summary=summary))

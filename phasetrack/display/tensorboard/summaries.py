@@ -1,4 +1,4 @@
-"""TensorBoard's Summary messages, made without TensorFlow."""
+"""Build TensorBoard's Summary messages without TensorFlow."""
 
 from __future__ import annotations
 
@@ -16,25 +16,27 @@ from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.text import metadata as text_metadata
 from tensorboard.util import tensor_util
 
-HISTOGRAM_BINS = 30  # what TensorBoard's own writer makes
+from phasetrack.display.charts import CLUSTER_PREFIX
+
+HISTOGRAM_BINS = 30  # as many as TensorBoard's own writer makes
 
 
 def scalars(values: Mapping[str, float]) -> Summary:
-    """Many scalars in one message."""
+    """Put many scalars into one message."""
     return Summary(value=[Summary.Value(tag=k, simple_value=v) for k, v in values.items()])
 
 
 def text(tag: str, markdown: str) -> Summary:
-    """A Markdown text."""
+    """Build a Markdown text."""
     metadata = text_metadata.create_summary_metadata(display_name=tag, description="")
     return _tensor(tag, metadata, [markdown.encode()])
 
 
 def histogram(tag: str, values: NDArray[np.float64]) -> Summary:
-    """A histogram of one value per neuron; infinite ones are counted in the outermost bin.
+    """Build a histogram of one value per neuron; infinite values count in the outermost bin.
 
     Args:
-        tag: its name.
+        tag: the histogram's name.
         values: (p,); NaN is left out.
     """
     finite = values[np.isfinite(values)]
@@ -47,7 +49,7 @@ def histogram(tag: str, values: NDArray[np.float64]) -> Summary:
 
 
 def image(tag: str, png: bytes, width: int, height: int) -> Summary:
-    """A picture that is encoded already."""
+    """Build a picture from an encoded PNG."""
     metadata = image_metadata.create_summary_metadata(
         display_name=tag, description="", converted_to_tensor=False
     )
@@ -57,11 +59,11 @@ def image(tag: str, png: bytes, width: int, height: int) -> Summary:
 def hyperparameters(
     name: str, values: Mapping[str, object], metrics: Mapping[str, str]
 ) -> list[Summary]:
-    """The HParams dashboard's row for this run, in the run's own file: no sub-run appears.
+    """Build this run's row of the HParams dashboard, in the run's own file: no sub-run appears.
 
     Args:
-        name: what the row is called.
-        values: hyperparameter to value; numbers and booleans stay so, all else becomes text.
+        name: the row's name.
+        values: hyperparameter to value; everything but numbers and booleans becomes text.
         metrics: scalar tag to the name of its column.
     """
     known = {
@@ -77,11 +79,11 @@ def hyperparameters(
 
 
 def layout(clusters: Sequence[str]) -> Summary:
-    """The Custom Scalars dashboard: measured beside predicted, margins as a band."""
+    """Build the Custom Scalars dashboard: measured beside predicted, margins as a band."""
     lines = {
         "Signal-heaviness": ("heaviness/zeta_star", "forecast/zeta_star"),
         "Loss": ("loss/train", "forecast/loss"),
-        "Clean margin of each cluster": tuple(f"margin/clean/{name}" for name in clusters),
+        "Clean margin of each cluster": tuple(f"{CLUSTER_PREFIX}{name}" for name in clusters),
         "Signal growth, measured and predicted": (
             "growth/signal_rate",
             "growth/signal_rate_predicted",
@@ -106,7 +108,7 @@ def layout(clusters: Sequence[str]) -> Summary:
     margin = layout_pb2.MarginChartContent(series=[band])
     charts.append(layout_pb2.Chart(title="Cluster margins, min to max", margin=margin))
     category = layout_pb2.Category(title="phasetrack", chart=charts)
-    # by hand: custom_scalar.summary.pb would import TensorFlow
+    # custom_scalar.summary.pb builds the same message, but imports TensorFlow
     return _tensor(
         layout_metadata.CONFIG_SUMMARY_TAG,
         layout_metadata.create_summary_metadata(),

@@ -7,20 +7,20 @@ from hypothesis import strategies as st
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from phasetrack.display.tensorboard import event_file as _events
+from phasetrack.display.tensorboard import event_file
 from phasetrack.display.tensorboard.event_file import EventFile, _framed
 
 
 @given(st.binary(max_size=300))
-def test_records_are_framed_as_tensorboard_does(event):
+def test_records_are_framed_as_by_tensorboard(event):
     file = io.BytesIO()
     RecordWriter(file).write(event)
     assert _framed(event) == file.getvalue()
 
 
-def test_a_fast_run_holds_no_more_than_some_events(tmp_path, monkeypatch):
-    monkeypatch.setattr(_events, "FLUSH_SECONDS", 1e9)
-    monkeypatch.setattr(_events, "FLUSH_BYTES", 1000)
+def test_fast_run_flushes_after_some_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(event_file, "FLUSH_SECONDS", 1e9)
+    monkeypatch.setattr(event_file, "FLUSH_BYTES", 1000)
     file = EventFile.new(tmp_path)
     for step in range(200):
         file.write(Event(step=step, file_version="x" * 50))

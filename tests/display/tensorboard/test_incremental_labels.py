@@ -1,4 +1,4 @@
-"""Labels that grow with a history are those of the whole of it; recorded ones are checked."""
+"""Labels that grow with a history equal the labels of the whole; recorded labels are validated."""
 
 import copy
 import itertools
@@ -28,7 +28,7 @@ VALUE = st.floats(0.01, 30)
 
 @given(st.lists(st.tuples(VALUE, VALUE, VALUE), min_size=1, max_size=60), st.data())
 @settings(max_examples=60)
-def test_piece_by_piece_is_as_all_at_once(values, data):
+def test_labels_in_pieces_equal_labels_at_once(values, data):
     rows = [
         (2 * i, {"heaviness/zeta_star": z, "linearization/slope_drift": d / 30, "loss/train": loss})
         for i, (z, d, loss) in enumerate(values)
@@ -54,14 +54,14 @@ SUMMARY = {
 }
 
 
-def test_recorded_labels_come_back():
+def test_recorded_labels_are_returned():
     assert recorded_labels(SUMMARY | {"other": 1}) == SUMMARY
     late = copy.deepcopy(SUMMARY)
     late["boundaries"][0]["onset"] = float("nan")
     assert math.isnan(recorded_labels(late)["boundaries"][0]["onset"])
 
 
-def test_evidence_is_flat_and_texts_end():
+def test_nested_evidence_is_left_out_and_texts_are_cut():
     nested = {"a": [1], "b": {"c": {}}, "d": None, "e": True, "f": 10**400, "g": "x" * 5000}
     given = damaged("alerts", 0, "evidence", value={"loss/train": 0.5, "steps": 3} | nested)
     (alert,) = recorded_labels(given)["alerts"]
@@ -97,12 +97,12 @@ def damaged(*path, value):
         damaged("reason", value=1),
     ],
 )
-def test_summaries_of_others_are_refused(summary):
+def test_foreign_summaries_are_refused(summary):
     with pytest.raises(ExpectedError, match=r"summary\.json"):
         recorded_labels(summary)
 
 
-def test_without_infinity():
+def test_infinity_becomes_none():
     given = {"a": [1.0, float("inf"), (float("nan"), "x")], "b": None, "c": True}
     assert without_infinity(given) == {"a": [1.0, None, [None, "x"]], "b": None, "c": True}
 
@@ -133,7 +133,7 @@ def test_bounded_labels_cover_the_same_steps(lengths):
     column = stretches[-1]["end"] / MOST_STRETCHES
     for sooner, later in itertools.pairwise(kept):
         assert later["start"] == sooner["end"] + 1 and later["phase"] != sooner["phase"]
-    # what is longer than a column keeps its label throughout
+    # a stretch longer than a column keeps its label throughout
     for stretch in stretches:
         if stretch["end"] - stretch["start"] >= column:
             assert any(
@@ -144,7 +144,7 @@ def test_bounded_labels_cover_the_same_steps(lengths):
             )
 
 
-def test_few_hundred_boundaries_stay_as_they_are_and_of_more_each_name_has_its_first():
+def test_many_boundaries_are_thinned_and_each_name_keeps_its_first():
     marks = [{"name": "linear_exit", "onset": float(n), "detected": n} for n in range(5000)]
     few = {"timeline": [], "boundaries": marks[:MOST_MARKS], "alerts": []}
     assert bounded(few)["boundaries"] == marks[:MOST_MARKS]
@@ -156,7 +156,7 @@ def test_few_hundred_boundaries_stay_as_they_are_and_of_more_each_name_has_its_f
     assert gaps.max() <= 2 * 5000 / MOST_MARKS and (gaps > 0).all()
 
 
-def test_labels_look_at_these_metrics_and_no_others():
+def test_classifier_reads_exactly_the_declared_metrics():
     asked = set()
 
     class Asked(dict):

@@ -1,4 +1,4 @@
-"""The tab's routes over HTTP requests: what is answered, to whom, and what hostile runs can do."""
+"""The tab's routes over HTTP requests: their answers, and the harm that hostile runs cannot do."""
 
 import json
 import os
@@ -15,6 +15,7 @@ from tensorboard.plugins import base_plugin
 from werkzeug.test import Client
 
 from phasetrack import RunSettings, Thresholds, read_run, train
+from phasetrack.display.style import RUN_COLOURS
 from phasetrack.display.tensorboard import run_store
 from phasetrack.display.tensorboard.incremental_labels import MOST_MARKS
 from phasetrack.display.tensorboard.plugin import NAME, STATIC, PhasesPlugin
@@ -35,7 +36,7 @@ def logdir(made, tmp_path):
 
 
 class Server:
-    """The plugin's applications, asked as a browser does."""
+    """The plugin's applications, with requests as from a browser."""
 
     def __init__(self, logdir):
         self.plugin = PhasesPlugin(base_plugin.TBContext(logdir=str(logdir)))
@@ -61,7 +62,7 @@ def server(logdir):
 
 
 RUN = "group/run"
-ROUTES = ("about", "series", "labels", "csv")  # each of one run
+ROUTES = ("about", "series", "labels", "csv")  # routes of a single run
 
 
 def test_tensorboard_finds_it_by_its_entry_point():
@@ -69,7 +70,7 @@ def test_tensorboard_finds_it_by_its_entry_point():
     assert found.load() is PhasesPlugin
 
 
-def test_the_tab(server):
+def test_tab_serves_its_scripts(server):
     assert server.plugin.plugin_name == NAME and server.plugin.is_active()
     meta = server.plugin.frontend_metadata()
     assert meta.es_module_path == "/index.js" and meta.tab_name == "Phases"
@@ -79,7 +80,7 @@ def test_the_tab(server):
     assert script.status_code == 200 and len(script.data) > 1e6
 
 
-def test_no_script_asks_for_anything_outside():
+def test_scripts_request_nothing_from_outside():
     folder = Path(run_store.__file__).parent / "static"
     assert sorted(path.name for path in folder.iterdir()) == sorted(STATIC)
     for name in STATIC:
@@ -87,7 +88,7 @@ def test_no_script_asks_for_anything_outside():
         assert "http://" not in text and "https://" not in text and "innerHTML" not in text
 
 
-def test_the_list(server, logdir, made):
+def test_list_has_phase_state_and_steps(server, logdir, made):
     (entry,) = server.ask("runs")["runs"]
     summary = read_run(made).summary
     assert entry["id"] == RUN and entry["state"] == "finished" and entry["problem"] == ""
@@ -97,20 +98,23 @@ def test_the_list(server, logdir, made):
     assert changed["state"] == "running" and changed["revision"] != entry["revision"]
 
 
-def test_a_log_directory_that_is_the_run_itself(made):
+def test_log_directory_may_be_the_run_itself(made):
     server = Server(made)
     (entry,) = server.ask("runs")["runs"]
     assert entry["id"] == "run" and server.ask("labels", run="run")["phase"] == entry["phase"]
 
 
 @pytest.mark.parametrize("missing", [True, False])
-def test_no_runs(tmp_path, missing):
+def test_log_directory_without_runs_is_empty(tmp_path, missing):
     server = Server(tmp_path / "none" if missing else tmp_path)
-    assert server.ask("runs") == {"runs": [], "problem": ""} and not server.plugin.is_active()
-    assert "expected a run under" in server.ask("about", 400, run="x")["error"]
+    assert (
+        server.ask("runs") == {"runs": [], "problem": "", "colours": list(RUN_COLOURS)}
+        and not server.plugin.is_active()
+    )
+    assert "is not a run under" in server.ask("about", 400, run="x")["error"]
 
 
-def test_without_a_log_directory_the_mend_is_said():
+def test_missing_log_directory_is_explained():
     server = Server("")
     assert "--logdir" in server.ask("runs")["problem"]
     assert "--logdir" in server.ask("labels", 400, run="x")["error"]
@@ -136,13 +140,13 @@ def test_changed_thresholds_label_as_show_does(server, made):
 @pytest.mark.parametrize(
     "asked", [{"zeta_enter": "x"}, {"zeta_exit": "-1"}, {"zeta_enter": "3"}, {"patience": "1.5"}]
 )
-def test_thresholds_that_are_none_are_explained(server, asked):
+def test_invalid_thresholds_are_explained(server, asked):
     (name,) = asked
     error = server.ask("labels", 400, run=RUN, **asked)["error"]
-    assert "expected" in error and ("zeta" in error or name in error)
+    assert " is not a" in error and ("zeta" in error or name in error)
 
 
-def test_all_points_come_where_they_fit(server, made):
+def test_all_points_are_sent_where_they_fit(server, made):
     history, answer = read_run(made).history, server.ask("series", run=RUN, columns=4000)
     for metric, (steps, values) in answer["points"].items():
         assert steps == history.steps.tolist()
@@ -165,13 +169,13 @@ def test_few_columns_keep_extremes_and_every_boundary(server, made):
             assert {int(boundary["onset"]), boundary["detected"]} <= set(steps)
 
 
-def test_a_window_has_its_points_and_one_more_on_each_side(server):
+def test_window_has_its_points_and_one_more_on_each_side(server):
     answer = server.ask("series", run=RUN, first=10, last=20, columns=500)
     for steps, _ in answer["points"].values():
         assert steps == list(range(9, 22))
 
 
-def test_a_run_in_progress_grows(server, logdir):
+def test_run_in_progress_grows(server, logdir):
     (logdir / RUN / "summary.json").unlink()
     path = logdir / RUN / "history.jsonl"
     lines = path.read_text().splitlines(keepends=True)
@@ -187,12 +191,15 @@ def test_a_run_in_progress_grows(server, logdir):
     assert len(server.ask("labels", run=RUN)["boundaries"]) > len(found)
 
 
-def test_neurons(server, logdir):
+def test_saved_neurons_are_sent(server, logdir):
     steps = server.ask("about", run=RUN)["neurons"]
     neurons = server.ask("neurons", run=RUN, step=steps[-1])
     assert {len(neurons[name]) for name in ("signal", "perp", "second_layer")} == {32}
     assert "saved steps" in server.ask("neurons", 400, run=RUN, step=10**6)["error"]
-    assert "step: expected" in server.ask("neurons", 400, run=RUN, step="../../x")["error"]
+    assert (
+        "step: '../../x' is not a finite number"
+        in server.ask("neurons", 400, run=RUN, step="../../x")["error"]
+    )
 
 
 def test_csv_is_lossless(server, made):
@@ -206,7 +213,7 @@ def test_csv_is_lossless(server, made):
 
 
 def flicker(folder, count=10_000):
-    """A run whose zeta* and slope drift are noise about their thresholds."""
+    """Make a run whose zeta* and slope drift are noise around their thresholds."""
     rng = np.random.default_rng(0)
     zeta = np.exp(0.7 * rng.standard_normal(count)).tolist()
     drift = (0.25 + 0.02 * rng.standard_normal(count)).tolist()
@@ -219,7 +226,7 @@ def flicker(folder, count=10_000):
             file.write(json.dumps(row) + "\n")
 
 
-def test_labels_that_flicker_are_few_and_the_rest_is_counted(tmp_path):
+def test_flickering_labels_are_merged_and_counted(tmp_path):
     flicker(tmp_path / "a")
     server, whole = Server(tmp_path), read_run(tmp_path / "a").summarise()
     assert len(whole["timeline"]) > 5000 and len(whole["boundaries"]) > 1000
@@ -232,7 +239,7 @@ def test_labels_that_flicker_are_few_and_the_rest_is_counted(tmp_path):
     }
     assert all(boundary in whole["boundaries"] for boundary in found["boundaries"])
     assert found["boundaries"][0] == whole["boundaries"][0]
-    # no more points than two a column for the extremes, a pair a column for the boundaries, the ends
+    # at most two extremes and one pair for the boundaries per column, and the two ends
     for columns in (250, 1000):
         for steps, _ in server.ask("series", run="a", columns=columns)["points"].values():
             assert len(steps) <= 4 * columns + 4
@@ -264,7 +271,7 @@ def test_zeros_do_not_break_a_line_on_a_logarithmic_axis(tmp_path):
     assert sum(value > 0 for value in drawn) > 0.99 * len(drawn)
 
 
-def test_steps_below_zero_on_a_logarithmic_axis(tmp_path):
+def test_negative_steps_are_sent_on_a_logarithmic_axis(tmp_path):
     (tmp_path / "a").mkdir()
     rows = ({"step": step, "loss/train": 1.0 + step % 5} for step in range(-3000, 3000))
     (tmp_path / "a" / "history.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
@@ -272,7 +279,7 @@ def test_steps_below_zero_on_a_logarithmic_axis(tmp_path):
     assert steps[0] == -3000 and steps[-1] == 2999 and set(range(1, 10)) <= set(steps)
 
 
-def test_a_history_that_is_replaced_has_its_own_labels(server, logdir):
+def test_replaced_history_has_its_own_labels(server, logdir):
     (logdir / RUN / "summary.json").unlink()
     path = logdir / RUN / "history.jsonl"
     before, series = server.ask("labels", run=RUN), server.ask("series", run=RUN)
@@ -287,7 +294,7 @@ def test_a_history_that_is_replaced_has_its_own_labels(server, logdir):
     assert after["timeline"][-1]["end"] == 9 and server.ask("series", run=RUN)["count"] == 10
 
 
-def test_a_history_that_was_away_is_read_on(server, logdir):
+def test_history_that_was_missing_for_a_while_is_read_on(server, logdir):
     path = logdir / RUN / "history.jsonl"
     count = server.ask("series", run=RUN)["count"]
     path.rename(logdir / RUN / "away")
@@ -297,7 +304,7 @@ def test_a_history_that_was_away_is_read_on(server, logdir):
     assert answer["problem"] == "" and answer["count"] == count and entry["state"] == "finished"
 
 
-def test_a_damaged_run_is_shown_up_to_there_and_says_so(server, logdir):
+def test_damaged_run_is_shown_up_to_the_damage(server, logdir):
     path = logdir / RUN / "history.jsonl"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([*lines[:30], "garbage\n", *lines[30:]]))
@@ -308,13 +315,13 @@ def test_a_damaged_run_is_shown_up_to_there_and_says_so(server, logdir):
     assert record.startswith("29,") and last.startswith("# history.jsonl, line 31: ")
 
 
-def test_csv_is_what_it_says(server, logdir):
+def test_csv_has_its_content_type_and_name(server, logdir):
     assert server.get("csv", run=RUN).headers["X-Content-Type-Options"] == "nosniff"
     shutil.rmtree(logdir / RUN)
     assert "a run under" in server.ask("csv", 400, run=RUN)["error"]
 
 
-def test_the_newest_runs_are_listed_and_the_others_counted(tmp_path, monkeypatch):
+def test_newest_runs_are_listed_and_older_ones_counted(tmp_path, monkeypatch):
     for number in range(7):
         folder = tmp_path / f"run{number}"
         folder.mkdir()
@@ -323,10 +330,12 @@ def test_the_newest_runs_are_listed_and_the_others_counted(tmp_path, monkeypatch
     monkeypatch.setattr(run_store, "MOST_RUNS", 4)
     answer = Server(tmp_path).ask("runs")
     assert [entry["id"] for entry in answer["runs"]] == ["run0", "run1", "run2", "run3"]
-    assert answer["problem"].startswith("3 older runs are left out, 4 are listed")
+    assert answer["problem"].startswith(
+        "Only the 4 newest runs are listed, 3 older ones are left out"
+    )
 
 
-def test_a_run_within_a_run_of_its_name_has_its_own_id(made, tmp_path):
+def test_run_within_a_run_of_its_name_has_its_own_id(made, tmp_path):
     shutil.copytree(made, tmp_path / "x")
     shutil.copytree(made, tmp_path / "x" / "x")
     lines = (made / "history.jsonl").read_text().splitlines(keepends=True)
@@ -337,11 +346,11 @@ def test_a_run_within_a_run_of_its_name_has_its_own_id(made, tmp_path):
     assert {server.ask("series", run=name)["count"] for name in names} == {5, len(lines)}
 
 
-# Readings of the run that is read while its list is asked for.
+# Number of readings of the run that is read while the list is requested.
 SLOW_RECORDS, SLOW_METRICS = 30_000, 8
 
 
-def test_the_list_and_the_csv_can_be_asked_for_while_a_run_is_read(tmp_path):
+def test_list_and_csv_answer_while_a_run_is_read(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "config.json").write_text("{}")
     values = np.random.default_rng(0).standard_normal((SLOW_RECORDS, SLOW_METRICS)).tolist()
@@ -394,7 +403,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES, ids=lambda n: ascii(n)[:20])
-def test_odd_names_are_names(made, tmp_path, name):
+def test_odd_names_can_be_opened(made, tmp_path, name):
     shutil.copytree(made, tmp_path / name)
     server = Server(tmp_path)
     (entry,) = server.ask("runs")["runs"]
@@ -406,14 +415,14 @@ def test_odd_names_are_names(made, tmp_path, name):
 @pytest.mark.parametrize(
     "name", ["../secret", "group/../../secret", "/etc", "..", "", ".", "group", "a\0b", "x" * 10**5]
 )
-def test_nothing_outside_is_ever_opened(server, logdir, made, name):
+def test_nothing_outside_the_log_directory_is_opened(server, logdir, made, name):
     shutil.copytree(made, logdir.parent / "secret")
     for route in ("about", "series", "labels", "csv"):
-        assert "expected a run" in server.ask(route, 400, run=name)["error"]
+        assert "is not a run under the log directory" in server.ask(route, 400, run=name)["error"]
 
 
 @pytest.mark.parametrize("file", ["history.jsonl", "summary.json", "config.json"])
-def test_links_to_elsewhere_are_not_followed(server, logdir, tmp_path, file):
+def test_links_are_not_followed(server, logdir, tmp_path, file):
     secret = tmp_path / "secret"
     secret.write_text('{"step": 0, "password": 1}\n')
     (logdir / RUN / file).unlink()
@@ -428,7 +437,7 @@ SECRET = '{"step": 0, "password": 1, "loss/train": 42.5}\n'
 
 
 @pytest.mark.parametrize("file", ["history.jsonl", "summary.json", "config.json", "clock.jsonl"])
-def test_links_that_come_later_are_not_followed(server, logdir, tmp_path, file):
+def test_links_swapped_in_later_are_not_followed(server, logdir, tmp_path, file):
     for route in ROUTES:
         server.get(route, run=RUN)
     (tmp_path / "secret").write_text(SECRET)
@@ -440,7 +449,7 @@ def test_links_that_come_later_are_not_followed(server, logdir, tmp_path, file):
 
 
 @pytest.mark.parametrize("swapped", [RUN, "group"])
-def test_a_run_whose_directory_became_a_link_is_dropped(server, logdir, tmp_path, swapped):
+def test_run_whose_directory_became_a_link_is_closed(server, logdir, tmp_path, swapped):
     secret = tmp_path / "secret"
     place = secret / Path(RUN).relative_to(swapped)
     place.mkdir(parents=True)
@@ -463,11 +472,11 @@ def test_neurons_behind_a_link_are_not_read(server, logdir, tmp_path):
     assert server.get("neurons", run=RUN, step=step).status_code == 400
 
 
-def test_a_pipe_is_not_waited_for(server, logdir):
+def test_pipe_is_not_waited_for(server, logdir):
     (logdir / RUN / "history.jsonl").unlink()
     os.mkfifo(logdir / RUN / "history.jsonl")
     (entry,) = server.ask("runs")["runs"]
-    assert entry["state"] == "unreadable" and "no plain file" in entry["problem"]
+    assert entry["state"] == "unreadable" and "not a regular file" in entry["problem"]
     assert server.ask("series", run=RUN)["count"] == 0
 
 
@@ -476,7 +485,7 @@ def nested(depth):
 
 
 @pytest.mark.parametrize("depth", [300, 900])
-def test_a_deep_summary_costs_no_other_run_its_place(server, logdir, depth):
+def test_deep_summary_does_not_hide_other_runs(server, logdir, depth):
     shutil.copytree(logdir / RUN, logdir / "healthy")
     path = logdir / RUN / "summary.json"
     alert = {"name": "X", "step": 1, "evidence": nested(depth)}
@@ -486,7 +495,7 @@ def test_a_deep_summary_costs_no_other_run_its_place(server, logdir, depth):
     assert server.ask("labels", run=RUN)["alerts"] == [{"name": "X", "step": 1, "evidence": {}}]
 
 
-def test_a_failure_at_one_run_is_that_run_s_alone(server, logdir, monkeypatch, caplog):
+def test_failure_at_one_run_does_not_hide_others(server, logdir, monkeypatch, caplog):
     shutil.copytree(logdir / RUN, logdir / "healthy")
     describe = run_store.describe_run
 
@@ -513,7 +522,7 @@ def test_a_failure_at_one_run_is_that_run_s_alone(server, logdir, monkeypatch, c
     ],
     ids=lambda change: str(change)[:30],
 )
-def test_odd_numbers_in_a_configuration(server, logdir, change):
+def test_odd_numbers_in_a_configuration_do_not_break_routes(server, logdir, change):
     path = logdir / RUN / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     (logdir / RUN / "summary.json").unlink()
@@ -523,20 +532,20 @@ def test_odd_numbers_in_a_configuration(server, logdir, change):
     assert entry["state"] == ("unreadable" if "thresholds" in change else "running")
 
 
-def test_times_that_are_none_are_left_out(server, logdir):
+def test_times_that_are_not_finite_are_left_out(server, logdir):
     path = logdir / RUN / "clock.jsonl"
     path.write_text('{"step": 0, "seconds": NaN}\n{"step": 1, "seconds": 1e999}\n')
     assert server.ask("about", run=RUN)["clock"] == []
 
 
-def test_files_of_any_size_are_not_read(server, logdir):
+def test_oversized_files_are_refused(server, logdir):
     with (logdir / RUN / "summary.json").open("wb") as file:
         file.truncate(contents.LARGEST_OBJECT + 1)
     (entry,) = server.ask("runs")["runs"]
     assert entry["state"] == "unreadable" and "bytes, more than" in entry["problem"]
 
 
-def test_names_that_are_no_utf_8_are_shown_and_can_be_asked_for(made, tmp_path):
+def test_names_that_are_not_utf_8_are_listed_and_opened(made, tmp_path):
     shutil.copytree(made, os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
     server = Server(tmp_path)
     (entry,) = server.ask("runs")["runs"]
@@ -576,7 +585,7 @@ CONTENTS = {
 
 @pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
 @pytest.mark.parametrize("file", ["history.jsonl", "summary.json", "config.json", "clock.jsonl"])
-def test_damaged_files_are_said_and_the_server_lives(server, logdir, file, content):
+def test_damaged_files_are_reported_and_the_server_survives(server, logdir, file, content):
     shutil.copytree(logdir / RUN, logdir / "healthy")
     (logdir / RUN / file).write_bytes(content)
     entries = {entry["id"]: entry for entry in server.ask("runs")["runs"]}
@@ -592,7 +601,7 @@ def test_damaged_files_are_said_and_the_server_lives(server, logdir, file, conte
     assert server.ask("series", run="healthy")["count"] > 0
 
 
-def test_a_line_cut_off_is_left_out(server, logdir):
+def test_truncated_line_is_left_out(server, logdir):
     path = logdir / RUN / "history.jsonl"
     content = path.read_bytes()
     path.write_bytes(content[:-7])
@@ -600,7 +609,7 @@ def test_a_line_cut_off_is_left_out(server, logdir):
     assert answer["count"] == content.count(b"\n") - 1 and answer["problem"] == ""
 
 
-def test_a_failure_of_ours_is_an_answer(server, monkeypatch, caplog):
+def test_internal_failure_is_an_answer(server, monkeypatch, caplog):
     def fail(self):
         raise ZeroDivisionError("ours")
 
@@ -608,7 +617,7 @@ def test_a_failure_of_ours_is_an_answer(server, monkeypatch, caplog):
     assert "ZeroDivisionError: ours" in server.ask("runs", 500)["error"]
 
 
-def test_many_runs_at_once(made, tmp_path):
+def test_many_runs_are_opened_by_many_threads(made, tmp_path):
     names = [f"r{number}" for number in range(8)]
     for name in names:
         shutil.copytree(made, tmp_path / name)
@@ -616,7 +625,7 @@ def test_many_runs_at_once(made, tmp_path):
     sys.setswitchinterval(1e-6)
     try:
         for _ in range(6):
-            store = run_store.RunStore(tmp_path)  # opens one run while others are being read
+            store = run_store.RunStore(tmp_path)  # opens a run while further ones are being read
             with ThreadPoolExecutor(len(names)) as threads:
                 answers = threads.map(lambda name, s=store: s.open(name).series(), names)
                 assert len({answer["count"] for answer in answers}) == 1
@@ -624,7 +633,7 @@ def test_many_runs_at_once(made, tmp_path):
         sys.setswitchinterval(switched)
 
 
-def test_many_browsers_at_once(server):
+def test_many_browsers_are_answered_at_once(server):
     answers = []
 
     def ask():

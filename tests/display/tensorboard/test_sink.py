@@ -24,7 +24,7 @@ from phasetrack.display.tensorboard.sink import METRICS, TensorBoardSink
 from phasetrack.phases.classifier import Alert, Boundary, Phase, Transition
 from phasetrack.phases.history import History, Record
 
-STEPS = 3000  # three times what TensorBoard's loader keeps of a tag
+STEPS = 3000  # three times as many as TensorBoard's loader keeps per tag
 BOUNDARIES = {
     "signal_heavy": Boundary("signal_heavy", 1233.25, 1237),
     "linear_exit": Boundary("linear_exit", 1500.5, 1501),
@@ -78,7 +78,7 @@ def content(events, tag):
 
 
 @pytest.mark.parametrize("name", BOUNDARIES)
-def test_every_boundary_is_there_exactly(events, name):
+def test_every_boundary_survives_sampling(events, name):
     boundary = BOUNDARIES[name]
     points = [(e.step, e.value) for e in events.Scalars(f"boundary/{name}")]
     assert points == [(boundary.detected - 1, 0.0), (boundary.detected, 1.0)]
@@ -86,7 +86,7 @@ def test_every_boundary_is_there_exactly(events, name):
     assert onsets == [(boundary.detected, boundary.onset)]
 
 
-def test_scalars_are_there_and_sampled_by_the_loader(events):
+def test_scalars_are_sampled_by_the_loader(events):
     points = events.Scalars("margin/clean/mu1")
     assert 900 < len(points) <= 10_000
     assert all(point.value == point.step for point in points)
@@ -104,7 +104,7 @@ def test_timeline_holds_all_news(events):
     ]
 
 
-def test_histograms_count_every_neuron_also_at_the_last_step(events):
+def test_histograms_count_every_neuron_and_reach_the_last_step(events):
     tag = "neurons/log10_needed_zeta"
     bins = content(events, tag)
     assert bins.shape == (30, 3) and bins[:, 2].sum() == 51
@@ -112,7 +112,7 @@ def test_histograms_count_every_neuron_also_at_the_last_step(events):
     assert events.Tensors(tag)[-1].step == STEPS - 1
 
 
-def test_figure_is_a_picture(events):
+def test_figure_is_a_png(events):
     width, height, png = content(events, "run")
     assert (int(width), int(height)) == (1200, 700)
     assert png.startswith(b"\x89PNG") and len(png) > 20_000
@@ -143,13 +143,13 @@ def test_hyperparameters_have_the_boundaries_as_metrics(events):
     assert all(m.name.group == "" for m in experiment.metric_infos)
 
 
-def test_there_is_one_file_and_no_stray_run(logdir):
+def test_run_has_one_event_file(logdir):
     assert len(list(logdir.rglob("events*"))) == 1
 
 
 @pytest.mark.parametrize("fast", ["true", "false"], ids=["fast loader", "python loader"])
-def test_the_data_server_answers_with_the_boundaries(logdir, fast):
-    """As `phasetrack tensorboard` starts it, on a free port."""
+def test_data_server_answers_with_the_boundaries(logdir, fast):
+    """TensorBoard is started as by `phasetrack tensorboard`, on a free port."""
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir), "--port", "0"]
     command += ["--host", "localhost", "--load_fast", fast, "--reload_interval", "1"]
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
@@ -180,11 +180,11 @@ def _get(url):
 
 
 def _scalars(url, tag):
-    """Points of a tag; asked again until the server has read the file to its end."""
+    """Request the points of a tag until the server has read the file to its end."""
     query = urllib.parse.urlencode({"run": "run", "tag": tag})
     for _ in range(300):
         tags = {}
-        # TensorBoard's Python loader lists a tag before its first point, and fails if asked in between
+        # TensorBoard's Python loader lists a tag before its first point, and fails on requests in between
         with suppress(urllib.error.HTTPError):
             tags = json.loads(_get(f"{url}/data/plugin/scalars/tags")).get("run", {})
         if "boundary/fitted_onset" in tags:

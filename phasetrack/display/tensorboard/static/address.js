@@ -1,8 +1,8 @@
-// The view in the page's address, so that a link restores it.
+// Keeps the view in the page's address, so that a link restores it.
 import { AXES } from "./scales.js";
 
 const KEY = "p.phases.view"; // TensorBoard keeps query parameters of plugins under such names
-// What of the view a link holds, and which values are taken from one: a link is somebody's text.
+// Parts of the view in a link, each with a check, because a link may come from anybody.
 const FIELDS = {
   runs: (x) => Array.isArray(x) && x.every((id) => typeof id === "string"),
   axis: (x) => typeof x === "string" && Object.hasOwn(AXES, x),
@@ -14,7 +14,7 @@ const FIELDS = {
 };
 
 export class Address {
-  // frame: the window whose address people see
+  // frame: the window with the visible address
   constructor(frame) {
     this.frame = frame;
   }
@@ -40,7 +40,7 @@ export class Address {
   write(state) {
     try {
       this.frame.history.replaceState(this.frame.history.state, "", this.link(state));
-    } catch { // a page on disk may not; its link then only lives in the clipboard
+    } catch { // browsers refuse this for pages on disk; "copy link" still works
     }
   }
 }

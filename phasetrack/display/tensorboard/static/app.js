@@ -2,29 +2,27 @@
 import { button, debounced, eager, fileName, h, shortened } from "./dom.js";
 import { boundaryName, figureOf } from "./figure.js";
 import { Loader } from "./loader.js";
-import { NeuronView } from "./neurons.js";
+import { NeuronPanel } from "./neurons.js";
 import { RunList, canBeShown } from "./runs.js";
 import { AXES, clamped, placeOf, scaleOf } from "./scales.js";
 import { Unreachable } from "./sources.js";
-import { RUN_COLOURS } from "./theme.js";
 import { ThresholdPanel } from "./thresholds.js";
 
-const POLL_MS = 2000; // how often a run in progress is looked at
-const SETTLE_MS = 120; // after the last move of a slider or the mouse
-const PATIENCE_MS = 400; // before the page says that it reads
-const MOST_SHOWN = RUN_COLOURS.length;
+const POLL_MS = 2000; // between two requests for new runs and records
+const SETTLE_MS = 120; // from the last move of a slider or the mouse to the request
+const PATIENCE_MS = 400; // before a message says that the page is loading
 const MOST_ROWS = 100; // of the table below the figure
-const COLUMN = 3; // pixels that share an extreme of each side
-const LEAST_HEIGHT = 1000; // pixels of the figure
-const NO_RUNS = "No runs yet: `phasetrack run xor` or attach(logdir=…) makes one; this page looks again by itself.";
+const COLUMN = 3; // screen pixels per pixel column of a curve
+const LEAST_HEIGHT = 1000; // of the figure, in pixels
+const NO_RUNS = "No runs yet. `phasetrack run xor` or attach(logdir=…) makes one; this page will show it by itself.";
 const HELP = [
   ["/", "filter the runs"], ["+ −", "zoom in and out"], ["← →", "move along the steps"],
   ["0", "show all steps"], ["n p", "next and previous boundary"], ["a", "next axis"],
   ["t", "theme"], ["?", "this list"],
 ];
 
-// root: element to fill; source: ServerSource or EmbeddedSource; options: {address, dark, ready}, ready
-// being a promise of Plotly
+// Fills an element with the page. source: ServerSource or EmbeddedSource; options: {address, dark,
+// ready}, with `ready` a promise of Plotly.
 export function start(root, source, options) {
   return new App(root, source, options).begin();
 }
@@ -38,6 +36,7 @@ class App {
     this.ready = ready;
     this.entries = [];
     this.loader = new Loader(source);
+    this.palette = []; // colours of runs, from the server; as many runs are drawn at most
     this.colours = new Map(); // of the chosen runs, by id
     this.state = {
       runs: null, axis: "step", range: null, thresholds: {}, theme: "auto", filter: "", step: null,
@@ -46,16 +45,16 @@ class App {
     this.whole = [0, 1]; // the range that shows all steps
     this.turn = 0;
     this.busy = false;
-    this.stale = false; // whether something changed since the last reading began
-    this.lost = true; // whether what is shown is out of date for want of an answer
+    this.stale = false; // whether something changed since the last refresh began
+    this.lost = true; // whether the page is out of date because the server did not answer
   }
 
   async begin() {
     this.build();
     this.applyTheme();
-    this.say("reading the runs …");
+    this.say("loading the runs …");
     await this.poll();
-    window.focus(); // so that keys reach this frame from the start
+    window.focus(); // so that this frame receives keys from the start
     if (this.source.live) {
       setInterval(() => { if (!document.hidden) this.poll(); }, POLL_MS);
     }
@@ -75,17 +74,17 @@ class App {
       change: (name, value) => this.changeThreshold(name, value),
       reset: () => { this.state.thresholds = {}; this.refresh(); },
     }, this.source.live);
-    this.neurons = new NeuronView(this.source, (step) => this.goToStep(step));
+    this.neurons = new NeuronPanel(this.source, (step) => this.goToStep(step));
     this.message = h("div", { id: "message", role: "status", "aria-live": "polite" });
     this.figure = h("div", {
       id: "figure", tabIndex: 0, role: "img",
-      "aria-label": "charts over the steps; the table below says their boundaries; ? for keys",
+      "aria-label": "charts over the steps; the table below lists the boundaries; press ? for the keys",
     });
     this.table = h("div", { id: "boundaries" });
     this.help = h("dialog", { id: "keys" },
       h("h2", {}, "Keys"),
-      h("dl", {}, ...HELP.flatMap(([key, what]) => [h("dt", {}, key), h("dd", {}, what)])),
-      h("p", {}, "Drag over the charts to zoom, click twice to show all steps."),
+      h("dl", {}, ...HELP.flatMap(([key, action]) => [h("dt", {}, key), h("dd", {}, action)])),
+      h("p", {}, "Drag over the charts to zoom, double-click to show all steps."),
       button("close", "close", () => this.help.close()));
     this.main = h("main", {}, this.toolbar(), this.message, this.figure, this.table, this.neurons.element);
     this.root.replaceChildren(
@@ -115,7 +114,7 @@ class App {
       button("help", "keys", () => this.help.showModal()));
   }
 
-  // Whether what is shown is not yet what was asked for.
+  // Marks the page as waiting for the data of the current view.
   setBusy(busy) {
     this.busy = busy;
     this.main.setAttribute("aria-busy", String(busy));
@@ -128,7 +127,7 @@ class App {
 
   // --- data -----------------------------------------------------------------------------------
 
-  // Looks for new runs and new records.
+  // Asks for new runs and new records.
   async poll() {
     if (this.polling) return;
     this.polling = true;
@@ -142,11 +141,12 @@ class App {
     }
   }
 
-  take({ runs, problem }) {
+  take({ runs, problem, colours }) {
     const revisions = new Map(this.entries.map((entry) => [entry.id, entry.revision]));
     const chosen = JSON.stringify(this.chosen().map((entry) => entry.id));
     this.entries = runs;
     this.problem = problem;
+    this.palette = colours;
     if (this.state.runs === null) this.chooseFirst();
     this.drawRuns();
     if (!runs.length) this.say(problem || NO_RUNS);
@@ -157,7 +157,7 @@ class App {
     if (this.busy) this.stale = true; else this.refresh();
   }
 
-  // Until people choose: the newest run that can be shown; of a report, all of them.
+  // Chooses the first runs to show: the newest one, or all runs of a report.
   chooseFirst() {
     const showable = this.entries.filter(canBeShown).map((entry) => entry.id);
     if (showable.length) this.state.runs = this.source.live ? showable.slice(0, 1) : showable;
@@ -167,12 +167,12 @@ class App {
     return this.entries.find((entry) => entry.id === id);
   }
 
-  // Entries of the chosen runs that are drawn, the last chosen one first.
+  // Entries of the chosen runs that are drawn, the latest choice first.
   chosen() {
-    return (this.state.runs || []).map((id) => this.entry(id)).filter(Boolean).slice(0, MOST_SHOWN);
+    return (this.state.runs || []).map((id) => this.entry(id)).filter(Boolean).slice(0, this.palette.length);
   }
 
-  // Those of them that were read, each with a colour that stays its own while it is chosen.
+  // The chosen runs that were read, each with a colour that it keeps while it is chosen.
   loaded() {
     return this.chosen()
       .map((entry) => ({ ...this.loader.get(entry.id), colour: this.colours.get(entry.id) }))
@@ -188,7 +188,7 @@ class App {
     for (const id of this.colours.keys()) if (!ids.includes(id)) this.colours.delete(id);
     for (const id of ids.reverse()) {
       const taken = new Set(this.colours.values());
-      if (!this.colours.has(id)) this.colours.set(id, RUN_COLOURS.find((colour) => !taken.has(colour)));
+      if (!this.colours.has(id)) this.colours.set(id, this.palette.find((colour) => !taken.has(colour)));
     }
   }
 
@@ -197,13 +197,13 @@ class App {
     return { axis: this.state.axis, range: this.state.range, columns };
   }
 
-  // Reads what the view needs and shows it; of several calls the last one counts.
+  // Reads the data of the current view and shows it; a later call replaces an earlier one.
   async refresh() {
     const turn = ++this.turn;
     const mine = () => turn === this.turn;
     this.stale = false;
     this.setBusy(true);
-    const patience = setTimeout(() => { if (mine()) this.say("reading …"); }, PATIENCE_MS);
+    const patience = setTimeout(() => { if (mine()) this.say("loading …"); }, PATIENCE_MS);
     try {
       const failures = await this.loader.load(this.chosen(), this.view(), this.state.thresholds);
       await this.scripts();
@@ -230,12 +230,12 @@ class App {
     this.lost = failures.some(({ error }) => error instanceof Unreachable);
     const failed = failures.map(({ id, error }) => `${shortened(id, 60)}: ${error.message}`);
     const partial = this.loaded().flatMap((run) => [
-      run.problem, run.series.problem && `${run.series.problem}; shown up to there`,
+      run.problem, run.series.problem && `${run.series.problem}; the records before it are shown`,
     ].filter(Boolean).map((problem) => `${shortened(run.id, 60)}: ${problem}`));
-    const many = (this.state.runs || []).length > MOST_SHOWN
-      ? [`only the last ${MOST_SHOWN} of the chosen runs are drawn`] : [];
+    const many = (this.state.runs || []).length > this.palette.length
+      ? [`only the last ${this.palette.length} of the chosen runs are drawn`] : [];
     const off = this.shown().filter((run) => !scaleOf(this.state.axis, run))
-      .map((run) => `not on this axis: ${shortened(run.id, 40)}`);
+      .map((run) => `cannot be drawn on this axis: ${shortened(run.id, 40)}`);
     const nothing = this.entries.length && !this.chosen().length ? ["Choose a run on the left."] : [];
     if (this.entries.length) {
       const kind = failed.length || partial.length ? "error" : "note";
@@ -321,7 +321,7 @@ class App {
       h("tbody", {}, ...body))] : []), ...(more ? [h("p", { className: "note" }, `and ${more} more`)] : []));
   }
 
-  // --- what people do -------------------------------------------------------------------------
+  // --- actions of people ----------------------------------------------------------------------
 
   toggle(id, on) {
     const others = (this.state.runs || []).filter((other) => other !== id);
@@ -366,7 +366,7 @@ class App {
     this.refetch();
   }
 
-  // The range that is shown now.
+  // The current range.
   range() {
     return this.state.range || this.whole;
   }

@@ -1,6 +1,6 @@
-// Elements, and when to act: for the other modules.
+// Helpers for elements, texts and the timing of actions.
 
-// An element with properties and children; text is only ever set as text.
+// Makes an element with properties and children; texts are never parsed as HTML.
 export function h(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -16,7 +16,7 @@ export function button(id, label, onclick) {
   return h("button", { id: `do-${id}`, type: "button", onclick }, label);
 }
 
-// Acts at the last of several calls.
+// Wraps an action so that it runs once, after the last of several calls.
 export function debounced(action, wait) {
   let timer = 0;
   return () => {
@@ -25,7 +25,7 @@ export function debounced(action, wait) {
   };
 }
 
-// Acts at the first of several calls, and at the last.
+// Wraps an action so that it runs at the first of several calls and after the last.
 export function eager(action, wait) {
   let last = -Infinity;
   const later = debounced(action, wait);
@@ -43,7 +43,7 @@ export function shortened(text, length = 36) {
   return `${whole.slice(0, half)}…${whole.slice(-half)}`;
 }
 
-// A name that every file system takes.
+// A file name that every file system accepts.
 export function fileName(text, length = 80) {
   return text.replace(/[^A-Za-z0-9-]+/g, "-").slice(0, length);
 }

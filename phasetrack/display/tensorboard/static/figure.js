@@ -1,33 +1,33 @@
-// From runs and their labels to one Plotly figure: charts above each other on one axis of steps.
+// Makes one Plotly figure of runs and their labels: charts above each other on one axis of steps.
 import { shortened } from "./dom.js";
 import { AXES, clamped, placeOf, scaleOf, wholeRange } from "./scales.js";
-import { ALERT, FONT, THEMES, faded, inked, readable } from "./theme.js";
+import { FONT, THEMES, faded, inked, readable } from "./theme.js";
 
 const DASHES = ["solid", "dot", "dashdot", "longdash", "longdashdot"];
 const LEGEND_WIDTH = 190;
 const AXIS_WIDTH = 62;
 const LABEL_ROW = 14; // pixels of one row of boundary labels
-const MOST_LABEL_ROWS = 4; // names that need more rows are counted instead
-const MOST_LINES = 200; // of boundaries and alerts in view: more cannot be told apart
-const CHARACTER = 5.6; // pixels of a character in a label, about
-// Pixels of a row in a legend and around all of them, of a chart's title, between two charts, and
-// below the last one.
+const MOST_LABEL_ROWS = 4; // further names are counted instead
+const MOST_LINES = 200; // boundaries and alerts in view: more cannot be told apart
+const CHARACTER = 5.6; // pixels of an average character in a label
+// Pixels: a row of a legend, the legend's padding, a chart's title, the gap between two charts, and
+// the space below the last chart.
 const LEGEND_ROW = 19;
 const LEGEND_PADDING = 12;
 const TITLE_ROW = 16;
 const GAP = 26;
 const FOOT = 44;
-const MOST_NAMED = 14; // curves of one chart in its legend
-const FEW_POINTS = 20; // so many are drawn as dots too: a single one makes no line
+const MOST_NAMED = 14; // curves of one chart that its legend names
+const FEW_POINTS = 20; // up to this many points are drawn as dots too: a single one makes no line
 
-// Text that Plotly shows as it is.
+// Escapes text that Plotly would read as HTML.
 function plain(text) {
   return String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }
 
-// shown: [{id, colour, about, series, labels}], the first one in front; view: {axis, range, theme,
-// thresholds, neuronStep, width, height}; the height is the least of the whole figure, in pixels.
-// Returns {data, layout, whole}: the last is the range that shows everything.
+// shown: [{id, colour, about, series, labels}], the first run in front; view: {axis, range, theme,
+// thresholds, neuronStep, width, height}, with the minimal height of the whole figure in pixels.
+// Returns {data, layout, whole}, with `whole` the range that shows all steps.
 export function figureOf(shown, view) {
   const theme = THEMES[view.theme];
   const many = shown.length > 1;
@@ -64,7 +64,7 @@ export function figureOf(shown, view) {
   return { data, layout, whole };
 }
 
-// The charts of all runs: each has the curves of every run that recorded them.
+// The charts of all runs, each with the curves that any of the runs recorded.
 function chartsOf(shown) {
   const charts = new Map();
   for (const chart of shown.flatMap((run) => run.about.charts)) {
@@ -81,13 +81,13 @@ function key(axis, place) {
   return `${axis}${place ? place + 1 : ""}`;
 }
 
-// Pixels of each chart: the same for all, but for those whose legend needs more.
+// Heights of the charts in pixels: equal, except where a legend needs more.
 function heightsOf(charts, data, room) {
   const least = charts.map((_, place) => {
     const named = data.filter((trace) => trace.yaxis === key("y", place) && trace.showlegend);
     return named.length * LEGEND_ROW + LEGEND_PADDING + TITLE_ROW - GAP;
   });
-  // what the long legends take is no longer there for the others
+  // charts with long legends take their height first, the rest share what remains
   let [share, left, count] = [0, room - GAP * (charts.length - 1), charts.length];
   for (const need of [...least].sort((a, b) => b - a)) {
     share = left / count;
@@ -152,7 +152,7 @@ function layoutOf(charts, heights, head, view, theme) {
   return layout;
 }
 
-// Powers of ten alone where a logarithmic axis shows several of them.
+// Restricts the ticks of a logarithmic axis to powers of ten where it shows several of them.
 function setTicks(charts, data, thresholds, layout) {
   charts.forEach((chart, place) => {
     if (!chart.log) return;
@@ -175,7 +175,7 @@ function tracesOf(chart, place, run, many, theme) {
     const [steps, values] = run.series.points[curve.metric];
     const colour = inked(many ? run.colour : curve.colour, theme);
     const edge = curve.role !== "line";
-    // of several runs the first chart's legend names each, and the front one's curves say the dashes
+    // of several runs, the first chart's legend names each, and the front run's curves explain the dashes
     const namesRun = many && place === 0 && index === 0;
     const label = namesRun ? shortened(run.id, 24) : curve.label;
     const hover = many ? `${shortened(run.id, 24)} · ${curve.label}` : curve.label;
@@ -202,8 +202,8 @@ function tracesOf(chart, place, run, many, theme) {
   });
 }
 
-// The phases in view. A band reaches from its first step to that of the next one: boundaries stand
-// where labels change. Bands that share a pixel are drawn as the first of them.
+// The bands of the phases in view. A band reaches from its first step to the first step of the next
+// band. Bands that share a pixel are drawn as the first of them.
 function bandsOf(run, view, end, theme) {
   const { timeline } = run.labels;
   const place = (x) => ((placeOf(view.axis, x) - view.range[0]) / (view.range[1] - view.range[0])) * view.plot;
@@ -232,7 +232,7 @@ function vertical(x, colour, dash, width, name = "") {
   };
 }
 
-// What people call a boundary; one that nobody knows keeps its name.
+// A boundary's name for people; unknown boundaries keep their own name.
 export function boundaryName(run, name) {
   return Object.hasOwn(run.about.boundaries, name) ? run.about.boundaries[name] : name;
 }
@@ -253,10 +253,10 @@ function marksOf(runs, many, view, theme) {
     }));
     const alerts = run.labels.alerts.map((alert) => ({
       at: to(alert.step),
-      colour: inked(ALERT, theme),
+      colour: inked(run.about.alert, theme),
       text: `▲ ${alert.name} ${alert.step}`,
       hover: Object.entries(alert.evidence).map(([name, value]) => `${name} ${value}`).join("\n"),
-      lines: [vertical(to(alert.step), inked(ALERT, theme), "dashdot", 1.3, `alert:${alert.name}`)],
+      lines: [vertical(to(alert.step), inked(run.about.alert, theme), "dashdot", 1.3, `alert:${alert.name}`)],
     }));
     return [...boundaries, ...alerts];
   });
@@ -266,8 +266,7 @@ function marksOf(runs, many, view, theme) {
     .sort((a, b) => a.place - b.place);
 }
 
-// Names of marks beside each other where there is room, else in further rows; above the names of the
-// phases.
+// Annotations with the names of the marks, in rows above the names of the phases.
 function placed(marks, view, theme) {
   const [low, high] = view.range;
   const ends = [];
@@ -275,7 +274,7 @@ function placed(marks, view, theme) {
   const names = marks.flatMap((mark) => {
     const long = mark.text.length * CHARACTER + 8;
     const middle = ((mark.place - low) / (high - low || 1)) * view.plot;
-    const turned = middle + long > view.plot; // at the right end, a name stands left of its line
+    const turned = middle + long > view.plot; // at the right end, the name is left of its line
     const left = turned ? middle - long : middle;
     const free = ends.findIndex((end) => end < left);
     const row = free < 0 ? ends.length : free;
@@ -300,7 +299,7 @@ function above(row) {
   return { xref: "x", yref: "paper", y: 1, yanchor: "bottom", yshift: 2 + row * LABEL_ROW, showarrow: false };
 }
 
-// The name of each phase above its band, where it has room.
+// Annotations with the name of each phase above its band, where there is room.
 function phaseNamesOf(bands, view, theme) {
   const [low, high] = view.range;
   return bands.flatMap((band) => {
@@ -335,6 +334,6 @@ function titlesOf(charts, layout, theme) {
     xref: "paper", yref: "paper", x: 1.01, xanchor: "left", yanchor: "bottom",
     y: layout[key("yaxis", place)].domain[1], yshift: 1,
     text: `<b>${plain(chart.title)}</b>`, showarrow: false, font: { size: 11, color: theme.ink },
-    ...(chart.note ? { hovertext: plain(chart.note), captureevents: true } : {}),
+    ...(chart.footnote ? { hovertext: plain(chart.footnote), captureevents: true } : {}),
   }));
 }

@@ -1,4 +1,4 @@
-// TensorBoard's way in: it imports this module in a frame of its own and calls render().
+// The entry point: TensorBoard imports this module in a frame of its own and calls render().
 import { Address } from "./address.js";
 import { start } from "./app.js";
 import { ServerSource } from "./sources.js";
@@ -13,7 +13,7 @@ export async function render() {
   root.id = "phases";
   root.textContent = "loading …";
   document.body.append(root);
-  const ready = script(here("plotly.min.js")); // large: it comes while the runs are read
+  const ready = script(here("plotly.min.js")); // large: it loads while the runs are listed
   const dark = () => {
     const body = frame.document.body;
     return frame === window
@@ -29,7 +29,7 @@ export async function render() {
   }
 }
 
-// TensorBoard's own window, whose address people see; this one where the page stands alone.
+// TensorBoard's own window, which has the visible address, or this window if the page stands alone.
 function outer() {
   try {
     return window.parent.location.href ? window.parent : window;

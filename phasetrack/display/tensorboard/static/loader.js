@@ -1,8 +1,8 @@
-// Runs in memory: what was read of each one, and what must be read for a view.
+// Runs in memory, and the requests that bring them up to date for a view.
 import { dependsOnRun, scaleOf, valueAt } from "./scales.js";
 import { merged } from "./sources.js";
 
-// Points of a growing curve before it is thinned again, for each pixel column.
+// Points per pixel column of a growing curve, at which the server thins it again.
 const MOST_APPENDED = 4;
 
 export class Loader {
@@ -16,8 +16,9 @@ export class Loader {
     return this.runs.get(id);
   }
 
-  // Reads runs (entries of the list) as a view {axis, range, columns} needs them, labelled by some
-  // thresholds. Resolves to one error a run that could not be read; rejects if a later call came.
+  // Reads runs (entries of the list) as a view {axis, range, columns} needs them, labelled under
+  // changed thresholds. Resolves to one error per run that could not be read; rejects if a later call
+  // began.
   async load(entries, view, thresholds) {
     if (this.abort) this.abort.abort();
     const { signal } = (this.abort = new AbortController());
@@ -38,11 +39,11 @@ export class Loader {
       run = await this.read(entry, view, thresholds, signal);
     } catch (error) {
       if (signal.aborted || !Object.keys(thresholds).length) throw error;
-      // thresholds that are none cost the labels that they would have given, no more
+      // invalid thresholds: show the run under its own ones
       run = await this.read(entry, view, {}, signal);
       problem = error.message;
     }
-    if (signal.aborted) return; // what was asked for later must not be overwritten
+    if (signal.aborted) return; // a later request must not be overwritten
     this.runs.set(entry.id, { ...run, id: entry.id, revision: entry.revision, asked, problem });
   }
 
@@ -68,7 +69,7 @@ export class Loader {
     return { about: a, series: s, labels: l, key, labelled };
   }
 
-  // The newer points alone for a run that goes on, all of them otherwise.
+  // Only the newer points of a growing run, all points otherwise.
   async series(entry, options, thresholds, known, key, signal) {
     const ask = (more) => this.source.series(entry.id, { ...options, ...more }, thresholds, signal);
     const grows = known && known.key === key && entry.state === "running"
@@ -86,7 +87,7 @@ function drawn(series) {
   return Math.max(0, ...Object.values(series.points).map(([steps]) => steps.length));
 }
 
-// The first and last step of a view; all where there is no range.
+// The first and last step of a view; empty where the view has no range.
 function spanOf({ axis, range }, run) {
   const scale = range && scaleOf(axis, run);
   if (!scale) return {};

@@ -1,40 +1,39 @@
-// The neuron view: each neuron's part in the signal span against what is left of it, at a saved step.
+// The neuron panel: each neuron's length in the signal span against its length outside, at a saved step.
 import { button, h } from "./dom.js";
 import { FONT, THEMES, inked } from "./theme.js";
 
-const SIGNS = { "a ≥ 0": "#0072B2", "a < 0": "#D55E00" };
-// More neurons than that are thinned out, evenly (chosen here: what a browser draws at once).
+// Neurons that a browser draws without delay; more are thinned out evenly.
 const MOST_POINTS = 6000;
 const FRAME_MS = 150; // between two steps while playing
-const RANGE_SHARES = [0, 0.25, 0.5, 0.75, 1]; // of the saved steps, whose neurons set the axes
+const RANGE_SHARES = [0, 0.25, 0.5, 0.75, 1]; // places among the saved steps that set the axes
 const CONFIG = { displaylogo: false, displayModeBar: false };
 
-export class NeuronView {
-  // onStep: called with a step that people chose here
+export class NeuronPanel {
+  // onStep: called with the step that a person chose here
   constructor(source, onStep) {
     this.source = source;
     this.onStep = onStep;
     this.run = null;
-    this.key = ""; // of the run as it was read: neurons of another are no longer its own
+    this.key = ""; // of the run as it was read; when it changes, saved neurons are discarded
     this.saved = new Map(); // step to a promise of its neurons
     this.turn = 0;
     this.playing = 0;
     this.figure = h("div", { id: "neuron-figure" });
     this.slider = h("input", {
       type: "range", id: "neuron-step", min: 0, max: 0, step: 1, value: 0,
-      "aria-label": "saved step of the neuron view",
+      "aria-label": "saved step of the neurons",
       oninput: () => this.choose(Number(this.slider.value)),
     });
     this.name = h("output", { id: "neuron-step-name" });
     this.playButton = button("play", "play", () => (this.playing ? this.pause() : this.play()));
     this.element = h("section", { id: "neurons", hidden: true },
       h("h2", {}, "Neurons"),
-      h("p", {}, "Each neuron's length in the signal span, |sig|, against what is left of it, |perp|."),
+      h("p", {}, "Length of each neuron in the signal span, |sig|, against its length outside, |perp|."),
       h("div", { className: "row" }, this.playButton, this.slider, this.name),
       this.figure);
   }
 
-  // Shows a run with saved neurons at the one of its steps that is nearest; null shows nothing.
+  // Shows a run with saved neurons at its saved step nearest to `step`; without a run the panel is hidden.
   async show(run, step, themeName) {
     this.element.hidden = !run;
     const turn = ++this.turn;
@@ -56,10 +55,10 @@ export class NeuronView {
     try {
       const shown = RANGE_SHARES.map((share) => steps[Math.round(share * (steps.length - 1))]);
       const all = await Promise.all([...new Set(shown), steps[place]].map((at) => this.neurons(at)));
-      if (turn !== this.turn) return; // a later choice is under way
+      if (turn !== this.turn) return; // a later choice replaces this one
       const neurons = all.at(-1);
       this.name.textContent = `step ${steps[place]}, ${neurons.signal.length} neurons`;
-      const { data, layout } = neuronFigure(neurons, rangesOf(all.slice(0, -1)), themeName);
+      const { data, layout } = neuronFigure(neurons, rangesOf(all.slice(0, -1)), run.about.signs, themeName);
       layout.width = Math.min(760, this.figure.clientWidth || 760);
       layout.height = 520;
       await window.Plotly.react(this.figure, data, layout, CONFIG);
@@ -72,7 +71,7 @@ export class NeuronView {
     if (!this.saved.has(step)) {
       const saved = this.saved;
       const asked = this.source.neurons(this.run.id, step);
-      asked.catch(() => saved.delete(step)); // another time, it may be there
+      asked.catch(() => saved.delete(step)); // so that the next call asks again
       saved.set(step, asked);
     }
     return this.saved.get(step);
@@ -82,7 +81,7 @@ export class NeuronView {
     if (this.run) this.onStep(this.run.about.neurons[place]);
   }
 
-  // The saved step nearest to one.
+  // The saved step nearest to `step`, or null.
   near(step) {
     const steps = this.run ? this.run.about.neurons : [];
     return steps.length ? steps[nearest(steps, step)] : null;
@@ -114,12 +113,13 @@ function nearest(steps, wanted) {
   return best;
 }
 
-function neuronFigure(neurons, ranges, themeName) {
+// signs: label and colour of the neurons with a >= 0, then of the rest
+function neuronFigure(neurons, ranges, signs, themeName) {
   const theme = THEMES[themeName];
   const stride = Math.ceil(neurons.signal.length / MOST_POINTS);
   const places = neurons.signal.map((_, index) => index).filter((index) => index % stride === 0);
-  const data = Object.entries(SIGNS).map(([name, colour]) => {
-    const mine = places.filter((i) => (neurons.second_layer[i] >= 0) === (name === "a ≥ 0"));
+  const data = Object.entries(signs).map(([name, colour], index) => {
+    const mine = places.filter((i) => (neurons.second_layer[i] >= 0) === (index === 0));
     return {
       type: "scatter", mode: "markers", name,
       x: mine.map((i) => neurons.perp[i]),
@@ -144,7 +144,7 @@ function neuronFigure(neurons, ranges, themeName) {
       yaxis: axis("|sig|", ranges.y),
       legend: { orientation: "h", y: 1.02, yanchor: "bottom" },
       hovermode: "closest",
-      // where a neuron is as much signal as not
+      // the line |sig| = |perp|
       shapes: low < high ? [{
         type: "line", x0: 10 ** low, y0: 10 ** low, x1: 10 ** high, y1: 10 ** high,
         line: { color: "#888888", width: 1, dash: "dot" },
@@ -153,7 +153,7 @@ function neuronFigure(neurons, ranges, themeName) {
   };
 }
 
-// Ranges (in decades) that hold every neuron of some saved steps, so that the view stands still.
+// Ranges (in decades) that hold every neuron of some saved steps, so that the axes do not move.
 function rangesOf(saved) {
   const range = (key) => {
     const values = saved.flatMap((neurons) => neurons[key]).filter((v) => v > 0).map(Math.log10);

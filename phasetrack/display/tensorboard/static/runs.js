@@ -1,4 +1,4 @@
-// The list of runs: rows stay the same elements while it changes, so that focus stays where it is.
+// The list of runs: rows keep their elements while the list changes, so that the focus stays.
 import { h, shortened } from "./dom.js";
 
 const SHOWABLE = new Set(["finished", "running", "damaged"]);
@@ -14,12 +14,12 @@ export class RunList {
     this.rows = new Map();
     this.nothing = h("li", { className: "nothing" });
     this.list = h("ul", { id: "runs", "aria-label": "runs" });
-    this.note = h("p", { className: "note" });
-    this.element = h("div", { className: "list" }, this.list, this.note);
+    this.problem = h("p", { className: "note" });
+    this.element = h("div", { className: "list" }, this.list, this.problem);
   }
 
-  // entries of the server, a regular expression, a colour for each run that is shown
-  draw(entries, filter, colours, note) {
+  // entries of the server, a regular expression, colours of the shown runs by id, a problem of the list
+  draw(entries, filter, colours, problem) {
     const wanted = entries.filter(matcher(filter));
     const rows = wanted.map((entry) => this.row(entry, colours.get(entry.id)));
     if (!rows.length) {
@@ -32,7 +32,7 @@ export class RunList {
     while (this.list.children.length > rows.length) this.list.lastChild.remove();
     const known = new Set(entries.map((entry) => entry.id));
     for (const id of this.rows.keys()) if (!known.has(id)) this.rows.delete(id);
-    this.note.textContent = note;
+    this.problem.textContent = problem;
   }
 
   row(entry, colour) {
@@ -73,7 +73,7 @@ function matcher(filter) {
   try {
     const expression = new RegExp(filter, "i");
     return (entry) => expression.test(entry.id);
-  } catch { // half-written: taken as it stands
+  } catch { // an incomplete expression is taken as plain text
     return (entry) => entry.id.includes(filter);
   }
 }

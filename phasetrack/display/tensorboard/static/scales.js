@@ -1,4 +1,4 @@
-// How a run's steps lie on the axis that people chose.
+// Axes: from a run's steps to places on the chosen axis, and back.
 
 export const AXES = {
   step: "optimizer step",
@@ -6,18 +6,18 @@ export const AXES = {
   log: "optimizer step + 1",
   onset: "steps since the onset of signal-heaviness",
 };
-const END_MARGIN = 0.04; // of the steps, drawn behind the last one, so that its phase is seen
+const END_MARGIN = 0.04; // share of the steps drawn behind the last one, so that its phase is visible
 const LEAST_MARGIN = 0.5; // steps or seconds
-const BEYOND = 0.5; // of the whole width, how far one may move past either end
-const FINEST = 1e-9; // of the whole width: nobody zooms in further
+const BEYOND = 0.5; // share of the whole width by which a view may pass either end
+const FINEST = 1e-9; // share of the whole width: the narrowest range
 
 export function onsetOf(labels) {
   const found = labels.boundaries.find((b) => b.name === "signal_heavy");
   return found && found.onset !== null ? found.onset : null;
 }
 
-// From a run's steps to values on an axis, and back; null where the run has no such axis. Only
-// `relative` and `onset` look at the run.
+// Functions from a run's steps to values on an axis and back, or null if the run lacks this axis. Only
+// `relative` and `onset` depend on the run.
 export function scaleOf(axis, run) {
   if (axis === "log") return { to: (step) => Math.max(step, 0) + 1, from: (x) => x - 1 };
   if (axis === "onset") {
@@ -35,12 +35,12 @@ export function scaleOf(axis, run) {
   return { to: (step) => step, from: (x) => x };
 }
 
-// Whether the steps that a range covers can only be told once a run is known.
+// Whether the steps in a range depend on the run.
 export function dependsOnRun(axis) {
   return axis === "relative" || axis === "onset";
 }
 
-// Plotly's ranges and annotations on a logarithmic axis are in decades.
+// A value in plotly's units: ranges and annotations on a logarithmic axis are in decades.
 export function placeOf(axis, value) {
   return axis === "log" ? Math.log10(value) : value;
 }
@@ -49,7 +49,7 @@ export function valueAt(axis, place) {
   return axis === "log" ? 10 ** place : place;
 }
 
-// The range that shows all of some runs (each with its scale), in the axis' own units.
+// The range that shows all of the runs (each with its scale), in the axis' own units.
 export function wholeRange(axis, runs) {
   const ends = runs.flatMap((run) => [run.scale.to(run.series.first), run.scale.to(run.series.last)]);
   const places = ends.map((value) => placeOf(axis, value)).filter(Number.isFinite);
@@ -59,7 +59,7 @@ export function wholeRange(axis, runs) {
   return [low, high + Math.max(END_MARGIN * (high - low), least)];
 }
 
-// A range no wider than the whole, and not far beyond it; null for one that shows nothing of it.
+// A range cut to the whole range and some room beyond; null if it shows no part of the whole.
 export function clamped(range, whole) {
   if (range === null) return null;
   const width = whole[1] - whole[0];
@@ -69,7 +69,7 @@ export function clamped(range, whole) {
   return some && high - low < width * (1 + BEYOND) ? [low, high] : null;
 }
 
-// Between the pairs of a clock, and along its first or last stretch beyond them.
+// Interpolates linearly between the pairs of a clock, and extrapolates its first or last segment.
 function interpolated(pairs, value, from, to) {
   let low = 0;
   let high = pairs.length - 1;

@@ -1,10 +1,10 @@
-// Where the page's data comes from: TensorBoard's server, or the report's own text.
+// Sources of the page's data: TensorBoard's server, or the report's own text.
 
-// The server did not answer at all, and may do so later.
+// The server did not answer at all; it may answer later.
 export class Unreachable extends Error {}
 
 export class ServerSource {
-  // base: URL of the plugin's routes, with a slash at its end
+  // base: URL of the plugin's routes, with a slash at the end
   constructor(base) {
     this.base = base;
     this.live = true;
@@ -31,7 +31,7 @@ export class ServerSource {
     return url;
   }
 
-  // Thresholds may come from somebody's link: they stand first, where they can replace nothing.
+  // Thresholds may come from an untrusted link: options after them override equal names.
   runs() { return this.ask("runs"); }
   about(run, signal) { return this.ask("about", { run }, signal); }
   series(run, view, thresholds, signal) { return this.ask("series", { ...thresholds, ...view, run }, signal); }
@@ -41,13 +41,13 @@ export class ServerSource {
 }
 
 export class EmbeddedSource {
-  // data: {runs: [entry], series: {id: ...}, about: {id: ...}, labels: {id: ...}, neurons: {id: {step: ...}}}
+  // data: {runs: [entry], colours, series: {id: ...}, about: {id: ...}, labels: {id: ...}, neurons: {id: {step: ...}}}
   constructor(data) {
     this.data = data;
     this.live = false;
   }
 
-  async runs() { return { runs: this.data.runs, problem: "" }; }
+  async runs() { return { runs: this.data.runs, problem: "", colours: this.data.colours }; }
   async about(run) { return this.data.about[run]; }
   async series(run) { return this.data.series[run]; }
   async labels(run) { return this.data.labels[run]; }
@@ -70,7 +70,7 @@ export class EmbeddedSource {
   }
 }
 
-// Newer points behind older ones, for a run that goes on.
+// Appends the newer points of a growing run to the older ones.
 export function merged(before, fresh) {
   const points = {};
   for (const [name, [steps, values]] of Object.entries(fresh.points)) {

@@ -1,28 +1,22 @@
-// Colours of the page's two themes, and colours that can be seen on them.
+// The page's two themes, and how the server's colours are adapted to them.
 
 export const THEMES = {
   light: { paper: "#ffffff", ink: "#222222", grid: "#e3e3e3", faint: "#666666", band: 0.16, lines: 3 },
   dark: { paper: "#1e1e1e", ink: "#eeeeee", grid: "#3a3a3a", faint: "#aaaaaa", band: 0.2, lines: 5 },
 };
 export const FONT = "Roboto, Helvetica, Arial, sans-serif";
-export const ALERT = "#D55E00";
-// One colour a run where several are shown: Okabe and Ito's, and darker ones of them.
-export const RUN_COLOURS = [
-  "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9",
-  "#004a75", "#8a3d00", "#00664b", "#8f4a72", "#9c6b00", "#2b7fb0",
-];
-// The contrast that the Web Content Accessibility Guidelines ask of small text; `lines` above is at
-// least what they ask of lines, 3, and more where thin lines lie on dark paper (chosen here).
-const OF_TEXT = 4.5;
+// The contrast that the Web Content Accessibility Guidelines require of small text. They require 3 of
+// lines; `lines` above is larger on dark paper, where thin lines are hard to see.
+const TEXT_CONTRAST = 4.5;
 
-// A colour, mixed with the theme's ink as far as a line needs it to be seen.
+// A colour, mixed with the theme's ink until a line in it has enough contrast.
 export function inked(colour, theme) {
   return colour === "#000000" ? theme.ink : withContrast(colour, theme, theme.lines);
 }
 
-// Likewise as far as small text needs it.
+// A colour, mixed with the theme's ink until small text in it has enough contrast.
 export function readable(colour, theme) {
-  return withContrast(colour, theme, OF_TEXT);
+  return withContrast(colour, theme, TEXT_CONTRAST);
 }
 
 export function faded(colour, share) {

@@ -1,4 +1,4 @@
-// Thresholds as sliders and numbers; the elements stay while their values change.
+// Thresholds as sliders and numbers; elements stay while their values change, so that the focus stays.
 import { button, h } from "./dom.js";
 
 const LOGARITHMIC = new Set(["loss_target"]);
@@ -6,20 +6,20 @@ const SLIDERS = {
   zeta_enter: [0.05, 2], zeta_exit: [0.1, 4], linear_exit: [0.02, 1], finding_drift: [0.02, 1],
   loss_target: [1e-4, 1.4],
 };
-// A slider stops at its partner's value: beyond it, the two would contradict each other.
+// A slider stops at its partner's value, because zeta_enter must not exceed zeta_exit.
 const PARTNERS = { zeta_enter: ["zeta_exit", Math.min], zeta_exit: ["zeta_enter", Math.max] };
 
 export class ThresholdPanel {
-  // actions: {change(name, value), reset()}; live: whether anything can be labelled again
+  // actions: {change(name, value), reset()}; live: whether the source can relabel a run
   constructor(actions, live) {
     this.actions = actions;
     this.rows = new Map();
     this.first = h("div");
-    this.rest = h("details", {}, h("summary", {}, "all others"));
+    this.rest = h("details", {}, h("summary", {}, "more thresholds"));
     this.element = h("fieldset", { id: "thresholds", disabled: !live, hidden: true },
       h("legend", {}, "Thresholds"), this.first, this.rest,
       button("own", "as recorded", () => actions.reset()),
-      h("p", { className: "note" }, live ? "" : "A report cannot label again: `phasetrack tensorboard` can."));
+      h("p", { className: "note" }, live ? "" : "Thresholds are fixed in a report; `phasetrack tensorboard` can relabel the run."));
   }
 
   show(names, values) {
@@ -30,7 +30,7 @@ export class ThresholdPanel {
     }
   }
 
-  // A row, kept as the function that sets its value.
+  // Adds a row, and keeps the function that sets its value.
   add(name) {
     const log = LOGARITHMIC.has(name);
     const [to, from] = log ? [Math.log10, (x) => 10 ** x] : [Number, Number];

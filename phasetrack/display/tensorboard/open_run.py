@@ -1,0 +1,305 @@
+"""Read one run for the Phases tab: its charts, points, labels and neurons, as far as it is written."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phasetrack.display.charts import describe
+from phasetrack.display.downsample import min_max
+from phasetrack.display.tensorboard.incremental_labels import (
+    Labels,
+    bounded,
+    recorded_labels,
+    without_infinity,
+)
+from phasetrack.display.tensorboard.safe_folder import RunFolder
+from phasetrack.errors import ExpectedError, check_float, printable
+from phasetrack.phases.classifier import Thresholds
+from phasetrack.phases.history import ROWS_AT_ONCE, History
+from phasetrack.storage.clock_sink import CLOCK, read_clock
+from phasetrack.storage.directory import CONFIG, SUMMARY
+from phasetrack.storage.history_reader import EXACT_STEPS, HistoryFile
+from phasetrack.storage.history_sink import HISTORY
+from phasetrack.storage.neuron_sink import read_neurons, saved_neurons
+
+# Labels under changed thresholds that a run keeps, so that moving a slider back is immediate.
+LABELS_KEPT = 8
+MOST_COLUMNS = 4000
+# Records at boundaries and changes of label that are sent however few pixel columns there are.
+EXACT_MARKS = 100
+
+Changes = Mapping[str, float]
+
+
+class OpenRun:
+    """One run, read as far as it is written; every method may be called from any thread.
+
+    Attributes:
+        readings: number of readings in memory when the history was last read.
+
+    Args:
+        name: the run's id.
+        path: the run's directory.
+
+    Raises:
+        OSError: if `path` is not a directory, or is a link.
+    """
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name, self.folder = name, RunFolder(path)
+        self._lock = threading.RLock()
+        self._live = HistoryFile(path / HISTORY, opener=self.folder.open)
+        self._labels: OrderedDict[Thresholds, Labels] = OrderedDict()
+        self._labelled = self._live.generation
+        # a stored count: counting packs the history's last rows, which needs the lock
+        self.readings = 0
+
+    @property
+    def problem(self) -> str:
+        """Problem of the history, or an empty text."""
+        return self._live.problem
+
+    def history(self) -> History:
+        """Return everything recorded so far; callers must not change it."""
+        with self._lock:
+            self._live.refresh()
+            if self._labelled != self._live.generation:
+                self._labels.clear()
+                self._labelled = self._live.generation
+            history = self._live.history
+            self.readings = len(history) * history.count
+            return history
+
+    def entry(self) -> dict[str, Any]:
+        """Return the run's entry in the list."""
+        with self._lock:
+            self.history()
+            return self.corrected(describe_run(self.name, self.folder))
+
+    def corrected(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        """Return an entry of the list with the problems that only reading the history reveals."""
+        problem, count = self.problem, self._live.history.count
+        if entry["state"] not in ("finished", "running"):
+            return dict(entry)
+        if problem:
+            return {**entry, "state": "damaged" if count else "unreadable", "problem": problem}
+        if entry["state"] == "finished" and self._live.looked and not count:
+            problem = f"{HISTORY} does not hold a complete record"
+            return {**entry, "state": "unreadable", "problem": problem}
+        return dict(entry)
+
+    def about(self) -> dict[str, Any]:
+        """Return charts, thresholds, clock and saved neurons of the run."""
+        with self._lock:
+            history, config = self.history(), self._read(CONFIG)
+            return describe(history) | {
+                "id": self.name,
+                "own": asdict(_thresholds(config)),
+                "clock": read_clock(self.folder.path / CLOCK, self.folder.open),
+                "neurons": saved_neurons(self.folder.path) if self.folder.there() else [],
+            }
+
+    def series(
+        self,
+        *,
+        columns: int = 600,
+        first: float = -math.inf,
+        last: float = math.inf,
+        log: bool = False,
+        changes: Changes | None = None,
+    ) -> dict[str, Any]:
+        """Return the points of every charted metric between two steps, reduced to what a screen shows.
+
+        Args:
+            columns: number of pixel columns, 1 to `MOST_COLUMNS`.
+            first: the first step; the record before it is included, so that lines enter the chart.
+            last: the last step; the record after it is included.
+            log: whether pixel columns are equal in log(step + 1); steps below 0 count as 0.
+            changes: thresholds that differ from the run's own; records beside the boundaries under
+                these thresholds are included.
+
+        Raises:
+            ExpectedError: if a threshold is out of range.
+        """
+        with self._lock:
+            history = self.history()
+            steps = history.steps
+            low = max(int(np.searchsorted(steps, first)) - 1, 0)
+            high = min(int(np.searchsorted(steps, last, "right")) + 1, len(steps))
+            shown = steps[low:high]
+            at = np.log1p(np.maximum(shown, 0)) if log else shown.astype(np.float64)
+            columns = max(1, min(columns, MOST_COLUMNS))
+            keep = _thinned(_beside(self._all_labels(changes), shown), at, columns)
+            drawn = {
+                curve["metric"]: chart["log"]
+                for chart in describe(history)["charts"]
+                for curve in chart["curves"]
+            }
+            points = {}
+            for metric, log_values in drawn.items():
+                values = history[metric][low:high]
+                index = min_max(at, values, columns, keep, log=log_values)
+                points[metric] = [shown[index].tolist(), without_infinity(values[index].tolist())]
+            return {"id": self.name, "last": history.last_step, "count": len(steps)} | {
+                "first": int(steps[0]) if len(steps) else 0,
+                "generation": self._live.generation,
+                "problem": self._live.problem,
+                "points": points,
+            }
+
+    def labels(self, changes: Changes | None = None) -> dict[str, Any]:
+        """Return phases, boundaries and alerts, as recorded or under changed thresholds.
+
+        Labels that a screen cannot show are left out; ``omitted`` counts them.
+
+        Raises:
+            ExpectedError: if a threshold is out of range.
+        """
+        with self._lock:
+            found: dict[str, Any] = without_infinity(bounded(self._all_labels(changes)))
+            return found | {"generation": self._live.generation}
+
+    def neurons(self, step: int) -> dict[str, Any]:
+        """Return every neuron at a saved step."""
+        read = read_neurons(self.folder.path, step, self.folder.open)
+        neurons: dict[str, Any] = without_infinity(read)
+        return {"step": step} | neurons
+
+    def csv(self) -> Iterator[str]:
+        """Yield every record as a line of comma-separated values; missing values are empty.
+
+        The last line of a damaged run is a comment with the problem.
+        """
+        with self._lock:
+            history, problem = self.history(), self.problem
+            names, count = list(history), history.count
+        yield ",".join(["step", *(_quoted(name) for name in names)]) + "\n"
+        for start in range(0, count, ROWS_AT_ONCE):
+            with self._lock:  # the history may be growing
+                wanted = min(ROWS_AT_ONCE, count - start)
+                rows = list(itertools.islice(history.rows(start, set(names)), wanted))
+            for step, readings in rows:
+                values = ("" if math.isnan(v) else repr(v) for v in readings.values())
+                yield ",".join([str(step), *values]) + "\n"
+        if problem:
+            yield f"# {' '.join(problem.split())}\n"
+
+    def _all_labels(self, changes: Changes | None) -> dict[str, Any]:
+        history, config, summary = self.history(), self._read(CONFIG), self._read(SUMMARY)
+        own = _thresholds(config)
+        wanted = Thresholds(**(asdict(own) | dict(changes or {})))
+        if wanted == own and summary:
+            try:
+                return recorded_labels(summary) | {"thresholds": asdict(own)}
+            except ExpectedError:
+                pass  # the list of runs reports it; the history has the labels too
+        labels = self._labels.pop(wanted, None) or Labels(wanted, _escape_steps(config))
+        self._labels[wanted] = labels
+        while len(self._labels) > LABELS_KEPT:
+            self._labels.popitem(last=False)
+        return labels.advance(history)
+
+    def _read(self, file: str) -> dict[str, Any]:
+        """Return the object in a JSON file of the run; empty if the file cannot be read."""
+        try:
+            return self.folder.read(file)
+        except ExpectedError:
+            return {}
+
+
+def describe_run(name: str, folder: RunFolder) -> dict[str, Any]:
+    """Return the entry of a run in the list, without reading the records of its history."""
+    stamps = folder.stamps()
+    entry = blank_entry(name, started(folder.path)) | {"revision": repr(stamps)}
+    try:
+        summary, config = folder.read(SUMMARY), folder.read(CONFIG)
+        _thresholds(config, strict=True)
+        os.close(folder.open(str(folder.path / HISTORY), os.O_RDONLY))
+    except FileNotFoundError:
+        return entry | {"state": "empty", "problem": "nothing has been recorded yet"}
+    except ExpectedError as error:
+        return entry | {"state": "unreadable", "problem": printable(error)[:300]}
+    except OSError as error:
+        return entry | {"state": "unreadable", "problem": f"{HISTORY}, {error.strerror}"}
+    if stamps[0] is None or stamps[0][1] == 0:
+        return entry | {"state": "empty", "problem": "nothing has been recorded yet"}
+    if summary:
+        try:
+            labels = recorded_labels(summary)
+        except ExpectedError as error:
+            return entry | {"problem": printable(error)[:300]}
+        steps = summary.get("steps")
+        known = type(steps) is int and 0 <= steps < EXACT_STEPS
+        entry |= {"phase": labels["phase"], "state": "finished", "steps": steps if known else None}
+    return entry
+
+
+def blank_entry(name: str, start: float) -> dict[str, Any]:
+    """Return the entry of a run about which nothing is known but its start."""
+    entry = {"id": name, "state": "running", "problem": "", "phase": None, "steps": None}
+    return entry | {"started": start, "revision": ""}
+
+
+def _beside(labels: Mapping[str, Any], steps: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Return the indices of the last records before every boundary, change of label and alert."""
+    marks = [b[key] for b in labels["boundaries"] for key in ("onset", "detected")]
+    marks += [stretch["start"] for stretch in labels["timeline"]]
+    marks += [alert["step"] for alert in labels["alerts"]]
+    known = np.array(marks, dtype=np.float64)
+    places = np.searchsorted(steps, known[np.isfinite(known)], "right") - 1
+    return np.unique(places[places >= 0])
+
+
+def _thinned(places: NDArray[np.intp], at: NDArray[np.float64], columns: int) -> list[int]:
+    """Return each place and its successor; of many places, one pair per pixel column."""
+    if len(places) > max(columns, EXACT_MARKS):
+        ends = np.linspace(at[0], at[-1], columns + 1)
+        _, first = np.unique(np.searchsorted(ends, at[places]), return_index=True)
+        places = places[first]
+    both: list[int] = np.concatenate([places, places + 1]).tolist()
+    return both
+
+
+def _thresholds(config: Mapping[str, Any], *, strict: bool = False) -> Thresholds:
+    """Return a run's own thresholds, or the defaults if it has none or (unless strict) invalid ones."""
+    try:
+        return Thresholds(**config.get("thresholds", {}))
+    except (TypeError, ValueError) as error:
+        if strict:
+            raise ExpectedError(
+                "run", f"The thresholds in {CONFIG} are invalid ({error})."
+            ) from None
+        return Thresholds()
+
+
+def _escape_steps(config: Mapping[str, Any]) -> float | None:
+    """Return the predicted escape time, by which SADDLE is judged, or None if it is not a number."""
+    try:
+        return check_float("escape_steps", config.get("escape_steps"))
+    except ExpectedError:
+        return None
+
+
+def started(path: Path) -> float:
+    """Return the time at which a run began, in seconds, for sorting."""
+    for file in (CONFIG, HISTORY):
+        try:
+            return os.lstat(path / file).st_mtime
+        except OSError:
+            continue
+    return 0.0
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\n\r') else text
