@@ -42,12 +42,6 @@ class ExpectedError(PhasetrackError, ValueError):
         return f"{self.argument}: {self.message}"
 
 
-def expected_error(name: str, expected: str, got: object, mend: str = "") -> ExpectedError:
-    """Build an error in the old wording; goes once every message is a sentence."""
-    line = f"expected {expected}, got {got}"
-    return ExpectedError(name, f"{line}; {mend}" if mend else line)
-
-
 def printable(text: object) -> str:
     r"""Escape what cannot be written as UTF-8, as in some files' names: ``\udce9``."""
     return str(text).encode(errors="backslashreplace").decode()

@@ -11,7 +11,7 @@ import torch
 
 from phasetrack import ExpectedError, RunSettings, train
 from phasetrack.display.tensorboard.sink import TensorBoardSink
-from phasetrack.errors import expected_error
+from phasetrack.errors import ExpectedError
 from phasetrack.training.distributed import joined
 from phasetrack.training.launcher_env import ProcessError
 from phasetrack.training.run import resume
@@ -75,7 +75,7 @@ def train_stop_and_go_on(rank, out, predicted):
 
 def only_first(rank):
     if rank:
-        raise expected_error("step", "0", rank)
+        raise ExpectedError("step", f"{rank} is not 0.")
 
 
 def spoil_steps(spoil):
