@@ -11,7 +11,6 @@ import torch
 
 from phasetrack import ExpectedError, RunSettings, train
 from phasetrack.display.tensorboard.sink import TensorBoardSink
-from phasetrack.errors import ExpectedError
 from phasetrack.training.distributed import joined
 from phasetrack.training.launcher_env import ProcessError
 from phasetrack.training.run import resume
