@@ -290,7 +290,7 @@ def error_on_fresh_samples(net: TwoLayerNet, settings: RunSettings) -> float:
 
 
 def pruned(net: TwoLayerNet, keep: Tensor) -> TwoLayerNet:
-    """Return a copy of a network in which only some neurons act: `keep`, bool (p,)."""
+    """Return a copy of a network that silences all neurons except `keep`, bool (p,)."""
     p, d = net.first.weight.shape
     copy = TwoLayerNet(d, p)
     copy.load_state_dict(net.state_dict())

@@ -49,8 +49,12 @@ CLAIMS = (
     Claim(
         2, "Samples to 2 percent error grow as d times a logarithm", "claim_02_sample_complexity"
     ),
-    Claim(3, "What cannot learn features needs about d^2 samples", "claim_03_fixed_features"),
-    Claim(4, "Training both layers at once amplifies what was found", "claim_04_positive_feedback"),
+    Claim(3, "Methods with fixed features need about d^2 samples", "claim_03_fixed_features"),
+    Claim(
+        4,
+        "Training both layers together amplifies the found features",
+        "claim_04_positive_feedback",
+    ),
     Claim(5, "A small share of the neurons suffices", "claim_05_few_neurons"),
     Claim(6, "Cluster margins balance in the signal-heavy phase", "claim_06_balance"),
     Claim(
@@ -61,9 +65,7 @@ CLAIMS = (
     Claim(
         10, "Small initial weights find features, large ones fit without", "claim_10_initial_scale"
     ),
-    Claim(
-        11, "Steps go as 1/eta, and the batch only has to be of order d", "claim_11_step_and_batch"
-    ),
+    Claim(11, "Steps grow as 1/eta, and a batch of order d suffices", "claim_11_step_and_batch"),
     Claim(
         12,
         "The two phases persist with batches of one and with full batches",
@@ -79,7 +81,11 @@ CLAIMS = (
         "Gaussian inputs: d polylog(d) samples, and blocks of neurons",
         "claim_14_gaussian_inputs",
     ),
-    Claim(15, "Other functions and data: what carries over from XOR", "claim_15_other_functions"),
+    Claim(
+        15,
+        "Other functions and data: which results carry over from XOR",
+        "claim_15_other_functions",
+    ),
     Claim(
         16, "Each failure signature is detected, and healthy runs raise none", "claim_16_failures"
     ),

@@ -91,7 +91,7 @@ def test_ctrl_c_shows_finished_claims():
     # a shell's background jobs, and their children, start with Ctrl-C ignored
     restore_ctrl_c = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(typed, preexec_fn=restore_ctrl_c, **options) as process:  # noqa: PLW1509
-        assert process.stderr.readline().startswith(" 3. What cannot learn features")
+        assert process.stderr.readline().startswith(" 3. Methods with fixed features")
         process.send_signal(signal.SIGINT)
         shown, errors = process.communicate(timeout=300)
     assert process.returncode == 130, errors
