@@ -1,1 +1,1 @@
-"""Scalars in, labels out; histories and summaries. No torch."""
+"""Phases, boundaries and alerts from scalars; histories and summaries. No torch."""

@@ -1,4 +1,4 @@
-"""What is known about a run, step by step, in plain Python and numpy: no torch, no files."""
+"""Records and histories of a run, in plain Python and numpy: no torch, no files."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from phasetrack.phases.classifier import Alert, Boundary, Phase, Transition
+    from phasetrack.phases.labels import Alert, Boundary, Phase, Transition
 
 
-# Steps that are packed or unpacked together where a history grows or is walked through (chosen here).
+# Steps that are packed into columns, or unpacked into rows, together.
 ROWS_AT_ONCE = 256
 
 
 class Undefined(float):
-    """A reading that cannot be made: NaN, with the reason.
+    """A reading that could not be computed: NaN, with the reason.
 
     >>> reading = Undefined("no neuron is heavy")
     >>> reading, reading.reason
@@ -30,7 +30,7 @@ class Undefined(float):
     reason: str
 
     def __new__(cls, reason: str) -> Undefined:
-        """NaN that says why."""
+        """Make NaN with a reason."""
         reading = super().__new__(cls, "nan")
         reading.reason = reason
         return reading
@@ -38,11 +38,11 @@ class Undefined(float):
 
 @dataclass(frozen=True)
 class Record:
-    """All that one recorded step says; what every sink is given.
+    """One recorded step, as every sink receives it.
 
     Attributes:
-        step: optimizer steps taken before the state that was measured.
-        readings: metric name to value; NaN where a reading could not be made.
+        step: the number of optimizer steps before the measured state.
+        readings: metric name to value; NaN where it could not be computed.
         distributions: metric name to one value per neuron, float64 (p,).
         phase: the label of this step.
         reason: why the label is UNDETERMINED; empty otherwise.
@@ -61,7 +61,7 @@ class Record:
     distributions: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def news(self) -> list[str]:
-        """What is new at this step, a line of words for each transition, boundary and alert."""
+        """Describe each transition, boundary and alert of this step in one line."""
         lines = []
         if self.transition:
             before, after = self.transition.before.name, self.transition.after.name
@@ -75,7 +75,7 @@ class Record:
 
 
 class History(Mapping[str, NDArray[np.float64]]):
-    """Readings of a run as columns: ``history["loss/train"]`` is float64, one value a step.
+    """Readings of a run as columns: ``history["loss/train"]`` is float64, one value per step.
 
     Example:
         >>> history = History([(0, {"loss/train": 1.5}), (2, {"loss/train": 1.0})])
@@ -84,17 +84,17 @@ class History(Mapping[str, NDArray[np.float64]]):
     """
 
     def __init__(self, rows: Iterable[tuple[int, Mapping[str, float]]] = ()) -> None:
-        # arrays, not lists: a long run keeps 8 bytes a reading
+        # arrays, not lists: 8 bytes per reading of a long run
         self._steps = array("q")
         self._columns: dict[str, array[float]] = {}
-        # the last steps, as rows of the same metrics: turning them into columns costs less together
+        # the last steps, as rows of the same metrics: moving many into columns at once costs less
         self._names: tuple[str, ...] = ()
         self._rows: list[tuple[float, ...]] = []
         for step, readings in rows:
             self.append(step, readings)
 
     def append(self, step: int, readings: Mapping[str, float]) -> None:
-        """Add one step; a metric that other steps have and this one lacks becomes NaN."""
+        """Add one step; a metric that only other steps have is NaN here."""
         names = tuple(readings)
         if names != self._names or len(self._rows) == ROWS_AT_ONCE:
             self._fill_columns()
@@ -112,7 +112,7 @@ class History(Mapping[str, NDArray[np.float64]]):
         self._rows.clear()
 
     def extend(self, steps: NDArray[np.int64], columns: Mapping[str, NDArray[np.float64]]) -> None:
-        """Add many steps, (n,), at once, with each metric's values, (n,)."""
+        """Add many steps, (n,), with each metric's values, (n,)."""
         self._fill_columns()
         count = self.count
         for name, values in columns.items():
@@ -123,7 +123,7 @@ class History(Mapping[str, NDArray[np.float64]]):
 
     @property
     def count(self) -> int:
-        """How many steps there are."""
+        """The number of recorded steps."""
         return len(self._steps)
 
     @property
@@ -132,7 +132,7 @@ class History(Mapping[str, NDArray[np.float64]]):
         return np.array(self._steps, dtype=np.int64)
 
     def __getitem__(self, name: str) -> NDArray[np.float64]:
-        """One metric, float64, as long as `steps`; KeyError names the metrics there are."""
+        """Return one metric, float64, as long as `steps`; KeyError lists the known metrics."""
         self._fill_columns()
         if name not in self._columns:
             raise KeyError(f"no metric {name!r}; this history has {sorted(self._columns)}")
@@ -142,28 +142,28 @@ class History(Mapping[str, NDArray[np.float64]]):
         return values
 
     def __iter__(self) -> Iterator[str]:
-        """Metric names, in the order in which they first appeared."""
+        """Iterate over metric names, in the order of their first appearance."""
         self._fill_columns()
         return iter(self._columns)
 
     def __len__(self) -> int:
-        """How many metrics there are; `count` counts the steps."""
+        """Count the metrics; `count` is the number of steps."""
         self._fill_columns()
         return len(self._columns)
 
     @property
     def last_step(self) -> int:
-        """The last recorded step; -1 if there is none."""
+        """The last recorded step, or -1."""
         return self._steps[-1] if self._steps else -1
 
     def rows(
         self, start: int = 0, names: Collection[str] | None = None
     ) -> Iterator[tuple[int, dict[str, float]]]:
-        """Step and readings, one recorded step after the other.
+        """Iterate over the recorded steps and their readings.
 
         Args:
-            start: the first record wanted.
-            names: the metrics wanted, those that there are; None for all.
+            start: the number of records to skip.
+            names: the metrics to read, of those that exist; None reads all.
         """
         self._fill_columns()
         wanted = [name for name in self._columns if names is None or name in names]
@@ -174,6 +174,6 @@ class History(Mapping[str, NDArray[np.float64]]):
                 yield step, dict(zip(wanted, values, strict=True))
 
     def _part(self, name: str, first: int, count: int) -> list[float]:
-        """Some records of a column, NaN for those since its metric was last seen."""
+        """Read records of a column; NaN after the last step that had its metric."""
         values = self._columns[name][first : first + count].tolist()
         return values + [math.nan] * (count - len(values))

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from phasetrack.phases.classifier import Phase
 from phasetrack.phases.history import History
+from phasetrack.phases.labels import Phase
 
 
 def timeline(history: History) -> list[dict[str, Any]]:

@@ -1,1 +1,1 @@
-"""Where records go: history file, TensorBoard, terminal."""
+"""A run on disk: the file sinks, the readers of the same files, locks and checkpoints."""

@@ -1,7 +1,7 @@
-"""Files that outlive their writer: they grow by whole records, or are replaced in one piece.
+"""Files that survive their writer: they grow by whole records, or are replaced in one piece.
 
-Every write of a run goes through here, so that one place answers for killed processes, full disks,
-links that lead elsewhere and forked children. What is promised stands in docs/promises.md.
+Every write of a run goes through this module: it alone guards against killed processes, full disks,
+links out of the run directory and forked children. docs/promises.md lists the guarantees.
 """
 
 from __future__ import annotations
@@ -15,23 +15,22 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from phasetrack.errors import expected_error
+from phasetrack.errors import ExpectedError
 
 CHUNK = 2**20
-# 0 where the system has no such flag: links are then refused by `check_plain` alone
+# 0 where the system lacks this flag: `check_plain` alone refuses links there
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
 
 class AppendFile:
-    """A file that grows by whole records and can be cut back to where it once was.
+    """A file that grows by whole records and can be cut back to an earlier position.
 
-    Of a record whose writing failed nothing stays. A child that was forked with the file open
-    writes nothing.
+    If a write fails, the partial record is removed. A forked child writes nothing.
 
     Args:
         path: the file; a link is refused.
-        resume: take up a file that exists; it is not written to before `rewind` has said from
-            where. Otherwise it must not exist.
+        resume: continue an existing file, from the position that `rewind` names. Without it the file
+            must not exist.
     """
 
     def __init__(self, path: Path, *, resume: bool = False) -> None:
@@ -48,26 +47,26 @@ class AppendFile:
 
     @property
     def position(self) -> dict[str, int]:
-        """How far the file is written, as bytes and their CRC-32; flushes first."""
+        """The number of bytes written and their CRC-32; flushes first."""
         self.flush()
         return {"bytes": self._bytes, "checksum": self._checksum}
 
     @property
     def held(self) -> int:
-        """Bytes that wait for the next `flush`."""
+        """The number of bytes that wait for the next `flush`."""
         return len(self._buffer)
 
     @property
     def size(self) -> int:
-        """Bytes that were handed to the system."""
+        """The number of bytes handed to the system."""
         return self._bytes
 
     @property
     def opener(self) -> Callable[[str, int], int] | None:
-        """Opens the file that is written for a reader of this process, as `open` takes it.
+        """An `opener` for `open` that reads the file being written, in this process.
 
-        It is the same file even if its name was given to another since, or it was deleted. A forked
-        child gets None: it would move its parent's place in the file.
+        It opens the same file even if that was renamed or deleted. None in a forked child, which would
+        move its parent's position in the file.
         """
         if os.getpid() != self._owner or self._file.closed:
             return None
@@ -77,18 +76,19 @@ class AppendFile:
         """Hold a record until the next `flush`.
 
         Raises:
-            ExpectedError: if the file was taken up and nobody said from where.
+            ExpectedError: if the file existed and `rewind` has not set a position.
         """
         if not self.placed:
-            mend = "load_state_dict() goes on from a state, start_over() discards what is there"
-            raise expected_error("resume", "to be told where to go on", f"{self.path.name}", mend)
+            problem = f"{self.path.name!r} holds records of an earlier run."
+            fix = "Continue it with load_state_dict(), or discard it with start_over()."
+            raise ExpectedError("resume", problem, fix)
         self._buffer += record
 
     def flush(self) -> None:
-        """Hand what was appended to the system: it survives the end of this process.
+        """Hand the appended records to the system, where they survive the end of this process.
 
         Raises:
-            OSError: if it cannot be written, or the file was deleted or changed by somebody else.
+            OSError: if the system refuses, or if the file was deleted or changed by another writer.
         """
         if not self._buffer or os.getpid() != self._owner:
             return
@@ -98,7 +98,7 @@ class AppendFile:
         try:
             _write(descriptor, pending)
         except BaseException:
-            with suppress(OSError):  # the disk may refuse this too
+            with suppress(OSError):  # a full disk may refuse this too
                 self._cut(self._bytes)
             raise
         self._bytes += len(pending)
@@ -106,26 +106,26 @@ class AppendFile:
         self._buffer.clear()
 
     def sync(self) -> None:
-        """Flush, and have the system write all of it to the disk: it survives a power cut."""
+        """Flush, and have the system write the file to the disk, where it survives a power cut."""
         self.flush()
         os.fsync(self._file.fileno())
 
     def check(self, position: Mapping[str, Any]) -> None:
-        """Raise ExpectedError unless the file begins with what was written up to a position."""
+        """Raise ExpectedError unless the file begins with the bytes of a position."""
         length, wanted, checksum = int(position["bytes"]), int(position["checksum"]), 0
         for start in range(0, length, CHUNK):
             piece = _read_at(self._file.fileno(), min(CHUNK, length - start), start)
             checksum = zlib.crc32(piece, checksum)
         size = os.fstat(self._file.fileno()).st_size
         if length < 0 or size < length or checksum != wanted:
-            raise expected_error(
-                "resume",
-                f"{self.path.name} as it was at the checkpoint, {length} bytes",
-                f"one that is shorter or was changed since ({size} bytes)",
+            problem = (
+                f"{self.path.name!r} ({size} bytes) does not begin with the {length} bytes that it had "
+                "at the checkpoint."
             )
+            raise ExpectedError("resume", problem, "Restore the file, or start a new run.")
 
     def rewind(self, position: Mapping[str, Any]) -> None:
-        """Cut off everything after a position that `check` has found good, and go on from there."""
+        """Cut the file back to a position that passed `check`, and continue from there."""
         self._buffer.clear()
         self._cut(int(position["bytes"]))
         self._bytes, self._checksum = int(position["bytes"]), int(position["checksum"])
@@ -137,7 +137,7 @@ class AppendFile:
         self._file.close()
 
     def close(self) -> None:
-        """Flush and close; may be called again."""
+        """Flush and close; a second call does nothing."""
         if self._file.closed:
             return
         try:
@@ -152,22 +152,24 @@ class AppendFile:
     def _check_untouched(self) -> None:
         status = os.fstat(self._file.fileno())
         if status.st_nlink == 0:
-            raise FileNotFoundError(errno.ENOENT, "deleted while it was written", str(self.path))
+            raise FileNotFoundError(
+                errno.ENOENT, "deleted while phasetrack wrote it", str(self.path)
+            )
         if status.st_size != self._bytes:
-            raise OSError(errno.EIO, "changed by somebody else", str(self.path))
+            raise OSError(errno.EIO, "changed by another writer", str(self.path))
 
 
 def replace_file(path: Path, content: bytes, *, sync: bool = False) -> None:
     """Write a file so that a reader sees the old content or the new, never a part.
 
     Args:
-        path: the file; where it is a link, the link is replaced and not what it leads to.
-        content: all of it.
-        sync: have it on the disk before this returns, so that a power cut spares it.
+        path: the file; a link is replaced, not its target.
+        content: the whole new content.
+        sync: wait until the file is on the disk, where it survives a power cut.
     """
     scratch = path.with_name(f".{path.name}.new")
     with suppress(FileNotFoundError):
-        scratch.unlink()  # left by a process that was killed, or a trap
+        scratch.unlink()  # left by a killed process, or a link that leads out of the directory
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, 0o666)
     try:
         try:
@@ -186,7 +188,7 @@ def replace_file(path: Path, content: bytes, *, sync: bool = False) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have a directory's names on the disk."""
+    """Wait until the names in a directory are on the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -195,38 +197,41 @@ def sync_folder(folder: Path) -> None:
 
 
 def check_plain(path: Path) -> Path:
-    """The path of a file that is no link, pipe or device.
+    """Return the path of a regular file, or of a file that does not exist.
 
-    It looks once and by name, which any system can: enough for a command that reads and ends. The
-    tab's server reads for days, and holds on to the directory (`tensorboard_plugin.run_folder`).
+    The check looks once, by name: enough for a command that reads and ends. The tab's server reads for
+    days, and keeps the directory open instead (`display.tensorboard.safe_folder`).
 
     Raises:
-        ExpectedError: if it is one: it could lead out of the run directory, or never end.
+        ExpectedError: for a link, which may lead out of the run directory, and for a pipe or device,
+            which may never end.
     """
     if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise expected_error("run", f"a plain file {path}", "a link or something else")
+        fix = "phasetrack does not follow links in run directories: put the file itself there."
+        raise ExpectedError("run", f"{str(path)!r} is not a regular file.", fix)
     return path
 
 
 def check_folder(path: Path) -> Path:
-    """The path of a directory that is no link, or of nothing.
+    """Return the path of a directory, or of one that does not exist.
 
     Raises:
-        ExpectedError: otherwise.
+        ExpectedError: for a link or a file.
     """
     if path.is_symlink() or (path.exists() and not path.is_dir()):
-        raise expected_error("run", f"a directory {path}", "a link or something else")
+        fix = "phasetrack does not follow links in run directories: put the folder itself there."
+        raise ExpectedError("run", f"{str(path)!r} is not a directory.", fix)
     return path
 
 
 def read_limited(path: Path, most: int) -> bytes:
-    """A plain file's content.
+    """Read a regular file.
 
     Raises:
-        ExpectedError: if it is no plain file, or longer than `most` bytes.
+        ExpectedError: for any other kind of file, or one of more than `most` bytes.
     """
     if (size := check_plain(path).stat().st_size) > most:
-        raise expected_error("run", f"at most {most} bytes in {path}", f"{size} bytes")
+        raise ExpectedError("run", f"{str(path)!r} has {size} bytes, more than {most}.")
     return path.read_bytes()
 
 

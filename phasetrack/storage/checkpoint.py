@@ -1,7 +1,7 @@
 """Checkpoints of a run: written in one piece with a checksum, the last two kept, read as data.
 
-A checkpoint is a file of `torch.save`, which `torch.load` reads with ``weights_only=True``; being a
-zip archive, it carries the SHA-256 of everything before it in its comment.
+A checkpoint is a file of `torch.save`, which `torch.load` reads with ``weights_only=True``. It is a zip
+archive; its comment holds the SHA-256 of all bytes before the comment.
 """
 
 from __future__ import annotations
@@ -17,19 +17,17 @@ from typing import Any
 
 import torch
 
-from phasetrack.errors import check_float, check_int, expected_error
+from phasetrack.errors import ExpectedError, check_float, check_int
 from phasetrack.storage.atomic_files import read_limited, replace_file, sync_folder
 from phasetrack.storage.tensor_file import read_tensors
 
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 FORMAT = 1
-# Seconds between two checkpoints unless somebody asks for steps (chosen here: what a killed run has
-# to compute again).
+# Seconds between two checkpoints: the time that a killed run has to compute again.
 CHECKPOINT_SECONDS = 60.0
-# Share of a run's time that checkpoints by the clock may take (chosen here): a slow disk, or a
-# large network, makes them rarer.
+# Share of a run's time that checkpoints may take: a slow disk or a large network makes them rarer.
 CHECKPOINT_SHARE = 0.01
-# Bytes of a checkpoint from elsewhere at most (chosen here: a first layer of 2^20 x 2^10).
+# Bytes of a checkpoint at most, as it may come from elsewhere: a first layer of 2^20 x 2^10.
 LARGEST_CHECKPOINT = 2**33
 
 _MARK = b"sha256:"
@@ -37,13 +35,13 @@ _COMMENT = len(_MARK) + 64
 
 
 class CheckpointSchedule:
-    """When a run saves a checkpoint.
+    """Decides when a run saves a checkpoint.
 
     Args:
-        steps: at every so many-th step; None leaves it to the clock.
-        seconds: otherwise after so many seconds, `CHECKPOINT_SECONDS` if None, or later if they
-            would take more than `CHECKPOINT_SHARE` of the time.
-        clock: seconds that never go back.
+        steps: save at every multiple of it; None leaves the decision to the clock.
+        seconds: without `steps`, save after so many seconds (None: `CHECKPOINT_SECONDS`), or later if
+            saving took more than `CHECKPOINT_SHARE` of the time.
+        clock: returns seconds that never go back.
 
     Raises:
         ExpectedError: naming ``checkpoint_steps`` or ``checkpoint_seconds``.
@@ -64,23 +62,23 @@ class CheckpointSchedule:
         self._due = clock() + self._seconds
 
     def due(self, step: int) -> bool:
-        """Whether a checkpoint is to be saved before step `step`."""
+        """Whether to save a checkpoint before step `step`."""
         return self._clock() >= self._due if self._steps is None else step % self._steps == 0
 
     def saved(self, cost: float) -> None:
-        """Note that a checkpoint was saved, and the seconds it took."""
+        """Schedule the next checkpoint, given the seconds that saving this one took."""
         self._due = self._clock() + max(self._seconds, cost / CHECKPOINT_SHARE)
 
 
 def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
-    """Make a state the run's last checkpoint, and the last one the previous.
+    """Write a state as the run's last checkpoint, and keep the one before.
 
-    Once this returns a power cut spares it; a process that is killed in it leaves the one or the
-    other.
+    Afterwards the checkpoint survives a power cut. A process that is killed while writing leaves the
+    old checkpoint or the new one.
 
     Args:
         folder: the run directory.
-        state: tensors, numbers, text, lists and mappings.
+        state: tensors, numbers, texts, lists and mappings.
     """
     archive = io.BytesIO()
     torch.save({"format": FORMAT, **state}, archive)
@@ -95,24 +93,25 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint, checked from its first byte to its last, tensors on the host.
+    """Read a checkpoint with its tensors on the host, after checking every byte.
 
     Raises:
-        ExpectedError: if it is no whole checkpoint, or one of another format.
+        ExpectedError: if the file is damaged or of a format that this version does not read.
     """
     content = read_limited(Path(path), LARGEST_CHECKPOINT)
     body, comment = content[: -_COMMENT - 2], content[-_COMMENT:]
     if comment != _MARK + hashlib.sha256(body).hexdigest().encode():
-        raise expected_error("resume", f"a whole checkpoint in {path}", "a damaged file")
+        raise ExpectedError("resume", f"{str(path)!r} is damaged: its checksum does not match.")
     state = read_tensors(content, str(path))
     if state.get("format") != FORMAT:
         found = repr(state.get("format"))[:80]
-        raise expected_error("resume", f"a checkpoint of format {FORMAT} in {path}", found)
+        problem = f"{str(path)!r} has the format {found}; this version reads the format {FORMAT}."
+        raise ExpectedError("resume", problem, "Resume with the version that wrote it.")
     return state
 
 
 def checkpoints(folder: Path) -> Iterator[Path]:
-    """The checkpoints that there are, the last one first."""
+    """List the checkpoints of a run directory, the last one first."""
     for name in (CHECKPOINT, PREVIOUS):
         path = folder / name
         if path.exists() or path.is_symlink():

@@ -1,6 +1,6 @@
-"""When steps were taken: seconds since the start, at most one line a second, for a time axis.
+"""Times of the recorded steps, at most one line per second, for a time axis.
 
-It lies beside the history and not in it, so that a history says nothing but what the run computed.
+They have a file of their own, so that a history holds only computed values and is reproducible.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from phasetrack.phases.history import History, Record
 from phasetrack.storage.atomic_files import AppendFile
 
 CLOCK = "clock.jsonl"
-# Seconds between two lines, and how many lines a reader takes (chosen here).
+# Seconds between two lines, and the number of lines that a reader takes.
 SPACING = 1.0
 MOST_LINES = 100_000
 LONGEST_LINE = 1000
 
 
 class ClockSink:
-    """Appends ``{"step": ..., "seconds": ...}`` for the first record and then one a second.
+    """Appends ``{"step": ..., "seconds": ...}`` for the first record, then once per second.
 
     Args:
         path: the file, ``clock.jsonl`` in a run directory.
-        resume: take up a file that exists, which is an error otherwise; its seconds go on.
+        resume: continue an existing file and its seconds; without it the file must not exist.
     """
 
     state_key = "clock"
@@ -35,12 +35,12 @@ class ClockSink:
     def __init__(self, path: Path, *, resume: bool = False) -> None:
         self._file = AppendFile(path, resume=resume)
         self._start: float | None = None
-        self._before = 0.0  # seconds that passed until the run was taken up
+        self._before = 0.0  # seconds before the run was resumed
         self._written = -SPACING
         self._last = (-1, 0.0)
 
     def write(self, record: Record) -> None:
-        """Note a record's time."""
+        """Append a record's time if a second has passed since the last line."""
         now = time.monotonic()  # the wall clock can be set back
         self._start = now if self._start is None else self._start
         self._last = (record.step, self._before + max(0.0, now - self._start))
@@ -48,34 +48,34 @@ class ClockSink:
             self._append()
 
     def close(self, summary: Mapping[str, Any], history: History) -> None:  # noqa: ARG002
-        """Note the last record, and close the file."""
+        """Append the last record's time, and close the file."""
         if self._last[0] >= 0 and self._last[1] > self._written:
             self._append()
         self._file.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """How far the file is written, and the time."""
+        """Return the file's position, the time of its last line and the last record's time."""
         return {**self._file.position, "written": self._written, "last": list(self._last)}
 
     def check_state(self, state: Mapping[str, Any]) -> None:
-        """Raise ExpectedError if the file does not begin with what was written then."""
+        """Raise ExpectedError unless the file begins with the bytes that it had in a state."""
         self._file.check(state)
         step, seconds = state["last"]
         float(state["written"]), int(step), float(seconds)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Cut the file back to where it was, and count on from its time."""
+        """Cut the file back to a state, and continue from its time."""
         self._file.rewind(state)
         step, seconds = state["last"]
         self._last, self._written = (int(step), float(seconds)), float(state["written"])
         self._start, self._before = None, self._last[1]
 
     def sync(self) -> None:
-        """Have the file on the disk."""
+        """Wait until the file is on the disk."""
         self._file.sync()
 
     def abandon(self) -> None:
-        """Close the file, and write nothing more."""
+        """Close the file and write nothing more."""
         self._file.abandon()
 
     def _append(self) -> None:
@@ -86,9 +86,11 @@ class ClockSink:
 
 
 def read_clock(path: Path, opener: Callable[[str, int], int] | None = None) -> list[list[float]]:
-    """Pairs of step and seconds, ascending; what cannot be read, or stands still, is left out.
+    """Read pairs of step and seconds, ascending; lines that are damaged or out of order are left out.
 
-    `opener` is as that of Python's `open`, for files from elsewhere; None opens any.
+    Args:
+        path: the file; a missing one has no pairs.
+        opener: as Python's `open` takes it; None opens any file.
     """
     pairs: list[list[float]] = []
     try:

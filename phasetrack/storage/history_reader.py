@@ -1,44 +1,42 @@
-"""``history.jsonl``, read as it grows: each call reads what was added, and nothing twice.
+"""Reads ``history.jsonl`` as it grows: each call reads the lines added since the last one.
 
-A line is one JSON object: ``step``, then flat metric names; numbers that are not finite are written
-as Python's json does. Lines are decoded many at a time by a decoder made for the metrics seen so far;
-whatever it does not take goes through Python's json, a line at a time, which also names the damage.
+A line is one JSON object: ``step``, then flat metric names; numbers that are not finite are written as
+Python's json writes them. A `LineDecoder` for the metrics seen so far decodes many lines at once. Where
+it fails, Python's json decodes line by line, and names the damage.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import math
 import os
-import struct
 import time
 from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from phasetrack.phases.history import History
+from phasetrack.storage.line_decoder import LineDecoder
 
-# Bytes of one line, far beyond any record (chosen here): a longer one is no history.
+# Bytes per line, far beyond any record: a file with a longer one is not a history.
 LONGEST_LINE = 2**24
-# Bytes read at once (chosen here: some hundred lines, small enough to stay in the processor's cache).
-BLOCK = 2**20
-# Lines that are worth a decoder of their own, and metrics that it may have (chosen here).
-LEAST_LINES, MOST_METRICS = 32, 10_000
-# Readings that any file may fill with gaps (chosen here: 32 MiB); a larger table takes a larger file.
+# Bytes read at once: some hundred lines, few enough to stay in the processor's cache.
+CHUNK = 2**20
+# Lines from which on a decoder is worth its construction.
+LEAST_LINES = 32
+# Missing readings that a small file may cause (32 MiB of NaN); beyond, no more than its bytes.
 MOST_GAPS = 2**22
-# Integers below this are the same as float64.
+# Integers up to here are exact as float64.
 EXACT_STEPS = 2**53
-# Bytes before the place that was read up to, which tell whether a file was written anew (chosen here:
-# longer than a record without its readings).
+# Bytes before the last read position; if they changed, the file was rewritten. Longer than a record
+# without its readings.
 TAIL = 4096
-NEVER = (0, 0, 0, 0)  # what an unread file looks like
-# Numbers of beginnings that no other history has, also not one of a process that ended: milliseconds
-# are exact in every browser.
+UNREAD = (0, 0, 0, 0)  # the identity of a file that was not read yet
+# Numbers that no history had before, not even in an earlier process: they count from the present
+# milliseconds, which are exact in every browser.
 _generations = itertools.count(time.time_ns() // 1_000_000)
 
 
@@ -47,13 +45,12 @@ class HistoryFile:
 
     Args:
         path: the file.
-        opener: as that of Python's `open`, for files from elsewhere; None opens any.
-        end: read no further than so many bytes; None reads all.
-        start: begin there, where a line does.
+        opener: as Python's `open` takes it; None opens any file.
+        end: read at most so many bytes; None reads all.
 
     Attributes:
-        history: every complete line up to the first damaged one.
-        generation: a number that changes whenever the file is read from its beginning again.
+        history: every complete line before the first damaged one.
+        generation: a number that changes whenever the file is read again from its beginning.
     """
 
     def __init__(
@@ -61,42 +58,41 @@ class HistoryFile:
         path: Path,
         opener: Callable[[str, int], int] | None = None,
         end: int | None = None,
-        start: int = 0,
     ) -> None:
-        self._path, self._opener, self._unopened = path, opener, ""
-        self._start, self._end = start, end
+        self._path, self._opener, self._end = path, opener, end
+        self._unopened = ""
         self._start_over()
 
     def _start_over(self) -> None:
         self.history, self._damage = History(), ""
         self.generation = next(_generations)
-        self._offset, self._lines, self._tail = self._start, 0, b""
-        self._seen = NEVER
-        self._decoder: _Decoder | None = None
+        self._offset, self._lines, self._tail = 0, 0, b""
+        self._identity = UNREAD
+        self._decoder: LineDecoder | None = None
 
     @property
     def looked(self) -> bool:
-        """Whether the file was read once."""
-        return self._seen != NEVER
+        """Whether the file was read at least once."""
+        return self._identity != UNREAD
 
     @property
     def damage(self) -> str:
-        """Which line is damaged and why, or why the file cannot be opened; empty if nothing is wrong.
+        """The first damaged line, or the reason why the file cannot be opened; empty if there is none.
 
-        A last line that is cut off, or being written now, is no damage.
+        A last line without its end is not damage: it may be being written.
         """
         return self._unopened or self._damage
 
     @property
     def problem(self) -> str:
-        """`damage` with the file's name; empty if nothing is wrong."""
+        """The `damage` with the file's name; empty if there is none."""
         return f"{self._path.name}, {self.damage}"[:300] if self.damage else ""
 
     def refresh(self) -> None:
-        """Read what was added since the last call.
+        """Read the lines that were added since the last call.
 
-        A file that was replaced, became shorter or was written anew is read from its beginning. A
-        damaged line is looked at again once the file has changed.
+        A file that was replaced, cut or rewritten is read from its beginning. A damaged line is read
+        again once the file has changed.
         """
         try:
             file = FileIO(self._path, opener=self._opener)
@@ -106,17 +102,17 @@ class HistoryFile:
         self._unopened = ""
         with file:
             status = os.fstat(file.fileno())
-            seen = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-            if seen == self._seen:
+            identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+            if identity == self._identity:
                 return
-            if seen[:2] != self._seen[:2] or not self._goes_on(file, status.st_size):
+            if identity[:2] != self._identity[:2] or not self._only_grew(file, status.st_size):
                 self._start_over()
             self._damage = ""
             self._read(file)
-            self._tail, self._seen = self._before_offset(file), seen
+            self._tail, self._identity = self._before_offset(file), identity
 
-    def _goes_on(self, file: FileIO, size: int) -> bool:
-        """Whether a file still begins with what was read of it, as far as its last bytes tell."""
+    def _only_grew(self, file: FileIO, size: int) -> bool:
+        """Whether the last bytes that were read are still in their place."""
         return size >= self._offset and self._before_offset(file) == self._tail
 
     def _before_offset(self, file: FileIO) -> bytes:
@@ -127,23 +123,23 @@ class HistoryFile:
     def _read(self, file: FileIO) -> None:
         file.seek(self._offset)
         rest = b""
-        while not self._damage and (block := file.read(self._next(file.tell()))):
-            *lines, rest = (rest + block).split(b"\n")
-            self._take(lines)
+        while not self._damage and (chunk := file.read(self._next_size(file.tell()))):
+            *lines, rest = (rest + chunk).split(b"\n")
+            self._add_lines(lines)
             if len(rest) > LONGEST_LINE and not self._damage:
-                self._damaged(f"longer than {LONGEST_LINE} bytes")
+                self._set_damage(f"longer than {LONGEST_LINE} bytes")
             elif self._gaps > max(MOST_GAPS, self._offset):
-                self._damaged("more gaps than readings: the metrics change from line to line")
+                self._set_damage("more gaps than readings: the metrics change from line to line")
 
     @property
     def _gaps(self) -> int:
-        """Cells of the table in memory; a reading takes more than a byte of the file, a gap none."""
+        """The cells of the table in memory: a reading takes at least a byte of the file, a gap none."""
         return len(self.history) * self.history.count
 
-    def _next(self, place: int) -> int:
-        return BLOCK if self._end is None else min(BLOCK, max(self._end - place, 0))
+    def _next_size(self, position: int) -> int:
+        return CHUNK if self._end is None else min(CHUNK, max(self._end - position, 0))
 
-    def _take(self, lines: list[bytes]) -> None:
+    def _add_lines(self, lines: list[bytes]) -> None:
         if self._decoder and len(lines) >= LEAST_LINES:
             table = self._decoder.table(lines)
             if table is not None and _ascends(self.history.last_step, table["step"]):
@@ -152,14 +148,14 @@ class HistoryFile:
                 self._lines += len(lines)
                 return
         for line in lines:
-            self._take_one(line)
+            self._add_line(line)
             if self._damage:
                 return
         names = tuple(self.history)
         if len(lines) >= LEAST_LINES and (not self._decoder or self._decoder.names != names):
-            self._decoder = _Decoder.of(names)
+            self._decoder = LineDecoder.of(names)
 
-    def _take_one(self, line: bytes) -> None:
+    def _add_line(self, line: bytes) -> None:
         try:
             row = json.loads(line)
             step = int(row.pop("step"))
@@ -175,72 +171,15 @@ class HistoryFile:
             RecursionError,
             OverflowError,
         ) as e:
-            self._damaged(f"{type(e).__name__}: {e}")
+            self._set_damage(f"{type(e).__name__}: {e}")
             return
         self._offset += len(line) + 1
         self._lines += 1
 
-    def _damaged(self, what: str) -> None:
-        self._damage = f"line {self._lines + 1}: {what}"[:300]
-
-
-class _Decoder:
-    """Decodes lines that hold no other metrics than some known ones, in any order.
-
-    Attributes:
-        names: those metrics.
-    """
-
-    def __init__(self, names: tuple[str, ...]) -> None:
-        fields = {f"metric_{number}": name for number, name in enumerate(names)}
-        line = msgspec.defstruct(
-            "Line",
-            # a metric that a line lacks is NaN there; a string is one of the quoted numbers below
-            [("step", int), *((field, float | str, math.nan) for field in fields)],
-            rename=fields,
-            forbid_unknown_fields=True,
-            gc=False,
-        )
-        self.names = names
-        self._decode = msgspec.json.Decoder(line).decode
-        # a line's numbers as a table keeps them: several times as fast as appending them to one
-        self._pack = struct.Struct(f"{1 + len(names)}d").pack
-
-    @classmethod
-    def of(cls, names: tuple[str, ...]) -> _Decoder | None:
-        """A decoder for some metrics; None if they are too many, or oddly named."""
-        try:
-            return cls(names) if len(names) <= MOST_METRICS else None
-        except ValueError:
-            return None
-
-    def table(self, lines: list[bytes]) -> dict[str, NDArray[np.float64]] | None:
-        """The lines as columns, ``step`` and all metrics; None if a line needs a closer look."""
-        decode, values, pack = self._decode, msgspec.structs.astuple, self._pack
-        try:
-            rows = [
-                pack(*map(float, values(decode(_quoted(line)))))
-                if b"N" in line or b"I" in line
-                else pack(*values(decode(line)))
-                for line in lines
-            ]
-        except (ValueError, TypeError, RecursionError, OverflowError, struct.error):
-            return None
-        columns = np.frombuffer(b"".join(rows)).reshape(len(lines), 1 + len(self.names)).T
-        return dict(zip(("step", *self.names), columns, strict=True))
-
-
-def _quoted(line: bytes) -> bytes:
-    """Python's numbers that are not finite, which JSON does not know, as strings.
-
-    Should this hit a metric's name, the line is no JSON any more and gets its closer look.
-    """
-    line = line.replace(b"NaN", b'"NaN"')
-    if b"I" not in line:
-        return line
-    return line.replace(b"Infinity", b'"Infinity"').replace(b'-"Infinity"', b'"-Infinity"')
+    def _set_damage(self, reason: str) -> None:
+        self._damage = f"line {self._lines + 1}: {reason}"[:300]
 
 
 def _ascends(last: int, steps: NDArray[np.float64]) -> bool:
-    """Whether steps, exact as float64, go up from a last one."""
+    """Whether steps ascend from a last one and are exact as float64."""
     return bool(steps[0] > last and steps[-1] < EXACT_STEPS and (np.diff(steps) > 0).all())

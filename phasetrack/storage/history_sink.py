@@ -1,4 +1,4 @@
-"""The lossless record: one JSON object a recorded step, appended and flushed as it goes."""
+"""The lossless history: one JSON object per recorded step, appended and flushed at once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from phasetrack.errors import expected_error
+from phasetrack.errors import ExpectedError
 from phasetrack.phases.history import History, Record
 from phasetrack.storage.atomic_files import AppendFile
 from phasetrack.storage.history_reader import HistoryFile
@@ -20,7 +20,7 @@ class HistorySink:
 
     Args:
         path: the file, ``history.jsonl`` in a run directory.
-        resume: take up a file that exists, which is an error otherwise.
+        resume: continue an existing file; without it the file must not exist.
     """
 
     state_key = "history"
@@ -39,34 +39,34 @@ class HistorySink:
         self._file.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """How far the file is written."""
+        """Return the file's position."""
         return dict(self._file.position)
 
     def check_state(self, state: Mapping[str, Any]) -> None:
-        """Raise ExpectedError if the file does not begin with what was written then."""
+        """Raise ExpectedError unless the file begins with the bytes that it had in a state."""
         self._file.check(state)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Cut the file back to where it was."""
+        """Cut the file back to a state."""
         self._file.rewind(state)
 
     def records(self, state: Mapping[str, Any] | None = None) -> History:
-        """The records that the file holds, or held up to a state that `check_state` has found good.
+        """Read the records of the file, or those up to a state that passed `check_state`.
 
         Raises:
-            ExpectedError: if one of them cannot be read.
+            ExpectedError: if a record cannot be read.
         """
         end = self._file.size if state is None else int(state["bytes"])
         file = HistoryFile(self._file.path, self._file.opener, end)
         file.refresh()
         if file.damage:
-            raise expected_error("resume", f"the records of {HISTORY}", file.damage)
+            raise ExpectedError("resume", f"{HISTORY!r} is damaged: {file.damage}.")
         return file.history
 
     def sync(self) -> None:
-        """Have the file on the disk."""
+        """Wait until the file is on the disk."""
         self._file.sync()
 
     def abandon(self) -> None:
-        """Close the file, and write nothing more."""
+        """Close the file and write nothing more."""
         self._file.abandon()

@@ -1,6 +1,6 @@
-"""JSON files of a run directory from elsewhere: bounded, and of the kind that a run writes.
+"""The JSON files of a run directory, bounded in size and validated: ``config.json``, ``summary.json``.
 
-Entries that phasetrack does not know are let through and never looked at.
+Both may come from elsewhere. Entries that phasetrack does not know pass unchanged and are never read.
 """
 
 from __future__ import annotations
@@ -10,18 +10,26 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
-from phasetrack.errors import expected_error
+from phasetrack.errors import ExpectedError
+from phasetrack.phases.classifier import Thresholds
 
-# Bytes of config.json or summary.json at most, for files from elsewhere (chosen here: far beyond any).
+# Bytes of config.json or summary.json at most: far beyond any run's.
 LARGEST_OBJECT = 2**25
+# Characters of a text in a summary; the rest is cut off.
+LONGEST_TEXT = 1000
 
 # a terminal obeys control characters; tabs and line ends are harmless
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+PhaseName = Literal["UNDETERMINED", "SIGNAL_FINDING", "SIGNAL_HEAVY", "FITTED"]
+Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+# a step or a duration: finite, and exact enough to be drawn; `float` alone takes NaN and infinity too
+Number = Integer | Annotated[float, Meta(gt=-(2.0**63), lt=2.0**63)]
 
 
 class _Band(Struct):
@@ -31,7 +39,7 @@ class _Band(Struct):
 
 
 class Config(Struct):
-    """The entries of ``config.json`` that are read."""
+    """The known entries of ``config.json``."""
 
     settings: dict[str, int | float | str | bool | None] | UnsetType = UNSET
     thresholds: dict[str, int | float] | UnsetType = UNSET
@@ -42,15 +50,77 @@ class Config(Struct):
     versions: dict[str, str] | UnsetType = UNSET
 
 
+class _Stretch(Struct):
+    phase: PhaseName
+    start: Number
+    end: Number
+
+
+class _Boundary(Struct):
+    name: str
+    onset: float
+    detected: Number
+
+
+class _Alert(Struct):
+    name: str
+    step: Number
+    evidence: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        self.evidence = _flat(self.evidence)
+
+
+class _Rates(Struct):
+    measured: float
+    predicted: float
+
+
+class _Matmul(Struct):
+    path: str
+    error: float | None = None
+    speed: float | None = None
+
+
+class Summary(Struct):
+    """The known entries of ``summary.json``."""
+
+    phase: PhaseName | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    steps: Number | UnsetType = UNSET
+    boundaries: list[_Boundary] | UnsetType = UNSET
+    alerts: list[_Alert] | UnsetType = UNSET
+    timeline: list[_Stretch] | UnsetType = UNSET
+    loss_halving_step: float | UnsetType = UNSET
+    growth: dict[str, _Rates] | UnsetType = UNSET
+    final: dict[str, Any] | UnsetType = UNSET
+    forecast: dict[str, _Band] | UnsetType = UNSET
+    undefined: dict[str, str] | UnsetType = UNSET
+    thresholds: dict[str, Any] | UnsetType = UNSET
+    seconds: Number | UnsetType = UNSET
+    directory: str | UnsetType = UNSET
+    stopped: str | UnsetType = UNSET
+    matmul: _Matmul | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if self.final is not UNSET:
+            self.final = _flat(self.final)
+        if self.thresholds is not UNSET:
+            try:
+                Thresholds(**self.thresholds)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"`$.thresholds`: {error}") from None
+
+
 def read_object(path: Path, opener: Callable[[str, int], int] | None = None) -> dict[str, Any]:
     """Read a file that holds one JSON object.
 
     Args:
         path: the file.
-        opener: as that of Python's `open`, for files from elsewhere; None opens any.
+        opener: as Python's `open` takes it; None opens any file.
 
     Raises:
-        ExpectedError: if it holds anything else, or more than `LARGEST_OBJECT` bytes.
+        ExpectedError: if the file holds anything else, or more than `LARGEST_OBJECT` bytes.
     """
     try:
         with open(path, "rb", opener=opener) as file:
@@ -58,39 +128,77 @@ def read_object(path: Path, opener: Callable[[str, int], int] | None = None) -> 
                 raise ValueError(f"{size} bytes, more than {LARGEST_OBJECT}")
             content = json.loads(file.read().decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise expected_error("run", f"JSON in {path}", f"a damaged file ({error})") from None
+        raise ExpectedError("run", f"{str(path)!r} is damaged: {error}.") from None
     if not isinstance(content, dict):
-        raise expected_error("run", f"a JSON object in {path}", type(content).__name__)
+        kind = type(content).__name__
+        raise ExpectedError("run", f"{str(path)!r} holds a JSON {kind}, not an object.")
     return content
 
 
 def check_config(content: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Return what ``config.json`` holds if its known entries are of their kind.
+    """Return the content of ``config.json`` if its known entries are valid.
 
     Raises:
         ExpectedError: naming the entry that is not.
     """
-    try:
-        msgspec.convert(content, Config)
-    except msgspec.ValidationError as error:
-        raise expected_error("run", f"what a run writes in {path}", f"{error}") from None
+    _convert(content, Config, path)
     return content
+
+
+def check_summary(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return the content of ``summary.json`` with its known entries validated.
+
+    Missing entries stay missing. Texts are cut at `LONGEST_TEXT` characters; an alert's evidence and
+    the final readings keep their numbers and texts only.
+
+    Raises:
+        ExpectedError: naming the entry that is not valid.
+    """
+    known = msgspec.to_builtins(_convert(content, Summary, path))
+    return {**content, **_with_short_texts(known)}
 
 
 def check_text(content: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Return an object if no text in it would make a terminal do something.
+    """Return an object if no text in it holds a control character, which a terminal would obey.
 
     Raises:
-        ExpectedError: quoting the text that would.
+        ExpectedError: quoting the text that does.
     """
     if text := _control_character(content):
-        allowed = f"text without control characters in {path}"
-        raise expected_error("run", allowed, repr(text)[:80])
+        problem = f"{str(path)!r} holds a text with control characters, {text[:80]!r}."
+        raise ExpectedError("run", problem)
     return content
 
 
+def _convert(content: dict[str, Any], kind: type[Config] | type[Summary], path: Path) -> Any:
+    try:
+        return msgspec.convert(content, kind)
+    except msgspec.ValidationError as error:
+        # the text names kinds and the place, and may quote a value of any length
+        raise ExpectedError("run", f"{str(path)!r} is not valid: {str(error)[:300]}.") from None
+
+
+def _flat(content: dict[str, Any]) -> dict[str, Any]:
+    """Keep texts and numbers that fit into 64 bits."""
+    return {
+        name: value
+        for name, value in content.items()
+        if isinstance(value, str | float) or (type(value) is int and -(2**63) <= value < 2**63)
+    }
+
+
+def _with_short_texts(value: Any) -> Any:
+    if isinstance(value, str):
+        return value[:LONGEST_TEXT]
+    if isinstance(value, dict):
+        return {name: _with_short_texts(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_with_short_texts(item) for item in value]
+    return value
+
+
 def _control_character(content: Any) -> str:
-    """A text with a control character somewhere in a JSON value; empty if there is none."""
+    """Find a text with a control character somewhere in a JSON value; empty if there is none."""
     waiting = [content]
     while waiting:
         value = waiting.pop()

@@ -1,94 +1,65 @@
-"""One writer for a folder: a lock that ends with the process that holds it."""
+"""One writer per directory: a lock that ends with the process that holds it."""
 
 from __future__ import annotations
 
+import errno
 import os
-import weakref
-from io import FileIO
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from phasetrack.errors import expected_error
+from filelock import FileLock, Timeout
 
-if TYPE_CHECKING:
-    import fcntl
-else:
-    try:
-        import fcntl
-    except ImportError:  # not a POSIX system: run directories are not locked there
-        fcntl = None
+from phasetrack.errors import ExpectedError
 
 LOCK = ".lock"
+# Errors of file systems without locks; directories are not locked there.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 class RunLock:
-    """Holds a run directory until `release`, or until this process ends, however it ends.
+    """Holds a directory until `release`, or until this process ends, however it ends.
+
+    A forked child does not hold the lock, and cannot release it.
 
     Args:
         folder: the run directory, or the folder of a sweep.
-        name: the argument that an error speaks of.
-        what: what the error calls the folder.
+        argument: the argument that an error names.
 
     Raises:
-        ExpectedError: if somebody holds it.
+        ExpectedError: if another process, or another tracker of this one, holds the directory.
     """
 
-    def __init__(self, folder: Path, name: str, what: str = "a run directory") -> None:
+    def __init__(self, folder: Path, argument: str) -> None:
         self._path = folder / LOCK
-        self._file: FileIO | None = None
-        while fcntl is not None and self._file is None:
-            file = FileIO(self._path, "r+", opener=_open)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                with file:
-                    holder = file.read(20).decode("ascii", "replace") or "another one"
-                allowed = f"{what} that nobody else writes to"
-                got = f"{folder}, which process {holder} writes to"
-                raise expected_error(name, allowed, got) from None
-            except OSError:  # a file system without locks
-                file.close()
-                return
-            if self._is_current(file):
-                self._file = file
-                file.truncate(0)
-                file.write(str(os.getpid()).encode())
-                _HELD.add(self)
-            else:  # its last holder has just taken it away
-                file.close()
+        # a lock file that outlives its process would block resuming: no fallback to such locks
+        self._lock = FileLock(
+            self._path, blocking=False, thread_local=False, fallback_to_soft=False
+        )
+        try:
+            self._lock.acquire()
+        except Timeout:
+            problem = f"Process {self._holder()} already writes to {str(folder)!r}."
+            fix = "Wait until it ends, or choose another directory."
+            raise ExpectedError(argument, problem, fix) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        else:
+            with suppress(OSError):  # Windows lets nobody write to a locked file
+                self._path.write_text(str(os.getpid()))
 
     def release(self) -> None:
-        """Let others in; may be called again."""
-        if self._file is not None:
-            # first: once it is unlocked, somebody else may hold a lock of this name
-            self._path.unlink(missing_ok=True)
-        self.abandon()
+        """Let another process in; may be called again."""
+        if not self._lock.is_locked:
+            return
+        # while the lock is held: afterwards the file may belong to the next holder
+        with suppress(OSError):  # Windows does not delete open files
+            self._path.unlink()
+        self._lock.release()
 
-    def abandon(self) -> None:
-        """Close this process's copy; a parent's lock stays."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def _is_current(self, file: FileIO) -> bool:
+    def _holder(self) -> str:
         try:
-            return os.path.samestat(os.fstat(file.fileno()), self._path.stat())
-        except FileNotFoundError:
-            return False
-
-
-def _open(path: str, _: int) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-
-
-_HELD: weakref.WeakSet[RunLock] = weakref.WeakSet()
-
-
-def _leave_to_parent() -> None:
-    """A lock would live as long as any forked child that has it open."""
-    for lock in list(_HELD):
-        lock.abandon()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_to_parent)
+            with self._path.open("rb") as file:
+                return file.read(20).decode("ascii")
+        except (OSError, UnicodeDecodeError):
+            return "unknown"

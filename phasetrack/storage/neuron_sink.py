@@ -1,7 +1,7 @@
-"""Every neuron at some steps of a run: what the neuron view shows, read without torch.
+"""Values of every neuron at some steps of a run, for the neuron view; read without torch.
 
-Steps are saved evenly over a run of unknown length: every record at first; whenever `MOST_SAVED` are
-there, every other one goes and the distance doubles.
+The saved steps are spread evenly over a run of unknown length: every record at first; at `MOST_SAVED`
+files every second one is deleted and the distance between saved records doubles.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from phasetrack.errors import check_int, expected_error
+from phasetrack.errors import ExpectedError, check_int
 from phasetrack.phases.history import History, Record
 from phasetrack.storage.atomic_files import check_folder, replace_file
 
 FOLDER = "neurons"
-# Files of one run at most (chosen here: about a megabyte at width 512).
+# Files per run at most: about a megabyte at width 512.
 MOST_SAVED = 100
-# Neurons of one file at most, and unpacked bytes of it, for files from elsewhere (chosen here).
+# Neurons per file at most, and unpacked bytes, as files may come from elsewhere.
 MOST_NEURONS = 200_000
 LARGEST_FILE = 3 * 8 * MOST_NEURONS + 2**16
-# Columns of a file, and the distributions of a record that they hold.
+# Column of a file to distribution of a record.
 COLUMNS = {
     "signal": "neurons/signal",
     "perp": "neurons/perp",
@@ -44,10 +44,10 @@ class NeuronSink:
     def __init__(self, logdir: Path) -> None:
         self._folder = logdir / FOLDER
         self._records, self._stride = 0, 1
-        self._saved: list[tuple[int, int]] = []  # number of the record, and its step
+        self._saved: list[tuple[int, int]] = []  # (record number, step)
 
     def write(self, record: Record) -> None:
-        """Save the record's neurons, if its turn has come."""
+        """Save the neurons of every `stride`-th record."""
         number, self._records = self._records, self._records + 1
         if number % self._stride or not record.distributions.keys() >= set(COLUMNS.values()):
             return
@@ -61,15 +61,15 @@ class NeuronSink:
             self._thin()
 
     def close(self, summary: Mapping[str, Any], history: History) -> None:
-        """Nothing is left to do: every file is complete once written."""
+        """Do nothing: every file is complete once written."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Records seen, and those that are saved."""
+        """Return the number of records so far, the stride and the saved records."""
         saved = [list(pair) for pair in self._saved]
         return {"records": self._records, "stride": self._stride, "saved": saved}
 
     def check_state(self, state: Mapping[str, Any]) -> None:
-        """Raise ExpectedError if it is no state of such a sink."""
+        """Raise ExpectedError unless the state is valid for this sink."""
         check_folder(self._folder)
         check_int("stride", state["stride"], minimum=1)
         numbers = (state["records"], *(number for pair in state["saved"] for number in pair))
@@ -77,7 +77,7 @@ class NeuronSink:
             check_int("saved", number, minimum=0)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go back to a state; files that were saved since are deleted."""
+        """Restore a state; files that were saved later are deleted."""
         self._records, self._stride = state["records"], state["stride"]
         self._saved = [(number, step) for number, step in state["saved"]]
         kept = {step for _, step in self._saved}
@@ -86,10 +86,10 @@ class NeuronSink:
                 self._path(step).unlink(missing_ok=True)
 
     def sync(self) -> None:
-        """Nothing: what is drawn for people is not worth a disk's time at each checkpoint."""
+        """Do nothing: drawings are not worth the disk's time at each checkpoint."""
 
     def abandon(self) -> None:
-        """Nothing: no file stays open."""
+        """Do nothing: no file stays open."""
 
     def _path(self, step: int) -> Path:
         return self._folder / f"step-{step:09}.npz"
@@ -103,7 +103,7 @@ class NeuronSink:
 
 
 def saved_neurons(logdir: Path) -> list[int]:
-    """Steps with saved neurons, ascending."""
+    """List the steps with saved neurons, ascending."""
     if (logdir / FOLDER).is_symlink():
         return []
     names = (file.stem.removeprefix("step-") for file in (logdir / FOLDER).glob("step-*.npz"))
@@ -113,19 +113,19 @@ def saved_neurons(logdir: Path) -> list[int]:
 def read_neurons(
     logdir: Path, step: int, opener: Callable[[str, int], int] | None = None
 ) -> dict[str, list[float]]:
-    """|sig|, |perp| and a of every neuron at a saved step.
+    """Read |sig|, |perp| and a of every neuron at a saved step.
 
     Args:
         logdir: the run directory.
         step: one of `saved_neurons`.
-        opener: as that of Python's `open`, for files from elsewhere; None opens any but links.
+        opener: as Python's `open` takes it; None opens any file except links.
 
     Raises:
-        ExpectedError: if that step was not saved, or its file is damaged or larger than is read.
+        ExpectedError: if the step was not saved, or its file is damaged or too large.
     """
     path = logdir / FOLDER / f"step-{step:09}.npz"
     if path.is_symlink() or path.parent.is_symlink() or not path.is_file():
-        raise expected_error("step", f"one of the saved steps of {logdir.name}", step)
+        raise ExpectedError("step", f"{step} is not a saved step of {logdir.name!r}.")
     try:
         with open(path, "rb", opener=opener) as packed:
             with ZipFile(packed) as archive:
@@ -137,7 +137,5 @@ def read_neurons(
         if (count := max(column.size for column in columns.values())) > MOST_NEURONS:
             raise ValueError(f"{count} neurons, more than {MOST_NEURONS}")
         return {name: c.astype(np.float64).ravel().tolist() for name, c in columns.items()}
-    except Exception as error:  # zipfile, zlib and numpy each have their own
-        raise expected_error(
-            "run", f"neurons in {path.name}", f"a damaged file ({error})"
-        ) from None
+    except Exception as error:  # zipfile, zlib and numpy raise their own
+        raise ExpectedError("run", f"{path.name!r} is damaged: {error}.") from None

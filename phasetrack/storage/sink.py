@@ -1,4 +1,4 @@
-"""What a sink is."""
+"""The protocols of sinks: receivers of records, which may be resumable."""
 
 from __future__ import annotations
 
@@ -9,49 +9,49 @@ from phasetrack.phases.history import History, Record
 
 
 class Sink(Protocol):
-    """Takes records in order of steps; closed once, with the run's summary and history.
+    """Receives records in order of steps; is closed once, with the run's summary and history.
 
-    An exception from a sink switches that sink off with one warning; training goes on.
+    An exception from a sink switches that sink off with one warning; training continues.
     """
 
     def write(self, record: Record) -> None:
-        """Take one recorded step."""
+        """Receive one recorded step."""
         ...
 
     def close(self, summary: Mapping[str, Any], history: History) -> None:
-        """Finish; `summary` is what ``summary.json`` holds, `history` every recorded step."""
+        """Finish, given the content of ``summary.json`` and every recorded step."""
         ...
 
 
 @runtime_checkable
 class Resumable(Protocol):
-    """What can go on where it once was, and take back what it has written since; a sink may be so.
+    """A part of a run, such as a sink, that can restore an earlier state and continue from there.
 
-    Its state is made of what `torch.load` reads without unpickling: numbers, text, lists, mappings
-    and tensors.
+    Its state holds numbers, texts, lists, mappings and tensors: `torch.load` reads these without
+    unpickling.
 
     Attributes:
-        state_key: the name of its state in a checkpoint; it stays when the class is renamed.
+        state_key: the name of its state in a checkpoint, which survives a rename of the class.
     """
 
     state_key: str
 
     def state_dict(self) -> dict[str, Any]:
-        """Where it is now, everything up to here being written."""
+        """Flush, and return the present state."""
         ...
 
     def check_state(self, state: Mapping[str, Any]) -> None:
-        """Raise, and change nothing, if `load_state_dict` cannot go on from a state."""
+        """Raise, and change nothing, if `load_state_dict` could not restore a state."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go back to a state that `check_state` has found good."""
+        """Restore a state that passed `check_state`; undo all later writes."""
         ...
 
     def sync(self) -> None:
-        """Have everything on the disk that `state_dict` speaks of."""
+        """Wait until everything that `state_dict` refers to is on the disk."""
         ...
 
     def abandon(self) -> None:
-        """Let go of every file and write nothing more: it failed, or was not taken up."""
+        """Close every file and write nothing more: this part failed, or was not resumed."""
         ...

@@ -1,4 +1,4 @@
-"""Files of torch.save, read as data: nothing in them is run, and nothing unpacks to more than it is."""
+"""Files of `torch.save`, read as data: no code in them runs, and no content unpacks to a larger size."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from zipfile import ZIP_STORED, ZipFile
 
 import torch
 
-from phasetrack.errors import expected_error
+from phasetrack.errors import ExpectedError
 
 
 def read_tensors(content: bytes, what: str) -> dict[str, object]:
-    """The mapping that a file holds, tensors on the host.
+    """Read the mapping that a file holds, with its tensors on the host.
 
     Args:
         content: the file's bytes.
-        what: what an error calls the file.
+        what: the file's name, for errors.
 
     Raises:
-        ExpectedError: if it is damaged, packed, or holds what only unpickling could read.
+        ExpectedError: if the file is damaged or compressed, or holds objects that need unpickling.
     """
     try:
         with ZipFile(io.BytesIO(content)) as archive:
             if any(part.compress_type != ZIP_STORED for part in archive.infolist()):
-                raise ValueError("packed content")  # which may unpack to any size
+                raise ValueError("compressed content")  # which may unpack to any size
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever the archive makes it
-        found = f"a damaged file, or one that would have to be unpickled ({type(error).__name__})"
-        raise expected_error("run", f"tensors in {what}", found) from None
+    except Exception as error:  # torch raises many kinds
+        problem = f"{what!r} is damaged, or needs unpickling ({type(error).__name__})."
+        raise ExpectedError("run", problem) from None
     if not isinstance(state, dict):
-        raise expected_error("run", f"a mapping in {what}", type(state).__name__)
+        raise ExpectedError("run", f"{what!r} holds a {type(state).__name__}, not a mapping.")
     return state

@@ -1,4 +1,4 @@
-"""Weights along a run, for looking back at it: one file a saved step, read without unpickling."""
+"""Weights saved along a run, for `replay`: one file per saved step, read without unpickling."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from phasetrack.errors import check_float, check_int, expected_error
+from phasetrack.errors import ExpectedError, check_float, check_int
 from phasetrack.model.two_layer_view import ACTIVATIONS, TwoLayerView, known_activation
 from phasetrack.storage.atomic_files import check_folder, check_plain, read_limited, replace_file
 from phasetrack.storage.json_schema import read_object
 from phasetrack.storage.tensor_file import read_tensors
 
 FOLDER, FORMAT = "weights", "format.json"
-# Bytes of one saved step at most, for files from elsewhere (chosen here: 2^20 inputs, 2^10 neurons).
+# Bytes per saved step at most, as files may come from elsewhere: 2^20 inputs, 2^10 neurons.
 LARGEST_FILE = 2**33
 
 
@@ -37,7 +37,7 @@ class WeightStore:
         self._folder, self._next = logdir / FOLDER, 0
 
     def save(self, step: int, view: TwoLayerView) -> None:
-        """Save the layers as they are now, with what else it takes to compute the output."""
+        """Save the present layers, and once the activation and the scale of the output."""
         about = {
             "activation": activation_name(view),
             "scale": view.scale,
@@ -54,16 +54,16 @@ class WeightStore:
         self._next = step + 1
 
     def state_dict(self) -> dict[str, Any]:
-        """The step after the last that is saved."""
+        """Return the step after the last saved one."""
         return {"next": self._next}
 
     def check_state(self, state: Mapping[str, Any]) -> None:
-        """Raise ExpectedError if it is no state of such a store."""
+        """Raise ExpectedError unless the state is valid for this store."""
         check_folder(self._folder)
         check_int("next", state["next"], minimum=0)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go back to a state; weights that were saved since are deleted."""
+        """Restore a state; weights that were saved later are deleted."""
         self._next = state["next"]
         for file in self._folder.glob("step-*.pt"):
             number = file.stem.removeprefix("step-")
@@ -73,32 +73,33 @@ class WeightStore:
             (self._folder / FORMAT).unlink(missing_ok=True)
 
     def sync(self) -> None:
-        """Nothing: a file that a power cut has taken costs no more than that step's look back."""
+        """Do nothing: losing a file in a power cut costs only the replay of that step."""
 
     def abandon(self) -> None:
-        """Nothing: no file stays open."""
+        """Do nothing: no file stays open."""
 
 
 def activation_name(view: TwoLayerView) -> str:
-    """The name of an activation that can be had again by it.
+    """Return the name under which `replay` finds a view's activation.
 
     Raises:
-        ExpectedError: for one that is not among `views.ACTIVATIONS`.
+        ExpectedError: if the activation is not in `two_layer_view.ACTIVATIONS`.
     """
     if (name := known_activation(view.activation)) is not None:
         return name
     given = type(view.activation).__name__
-    raise expected_error("snapshots", f"an activation of {', '.join(ACTIVATIONS)}", given)
+    problem = f"Weights are saved for the activations {', '.join(ACTIVATIONS)}, not for {given!r}."
+    raise ExpectedError("snapshots", problem, "Attach without snapshots.")
 
 
 @dataclass(frozen=True)
 class SavedWeights:
-    """The two layers at the saved steps of a run, checked to be of one shape.
+    """The two layers at the saved steps of a run, all of one shape.
 
     Attributes:
-        activation: a name in `views.ACTIVATIONS`.
+        activation: a name in `two_layer_view.ACTIVATIONS`.
         scale: factor on the sum over neurons; None means 1/p.
-        bias_scaled: whether it acts on the head's bias too.
+        bias_scaled: whether the scale acts on the head's bias too.
         states: step to ``W`` (p, d), ``A`` (heads, p) and, where there are biases, ``bias`` (p,)
             and ``head_bias`` (heads,); ascending.
     """
@@ -110,24 +111,22 @@ class SavedWeights:
 
 
 def read_weights(logdir: Path) -> SavedWeights:
-    """Every saved step of a run.
+    """Read every saved step of a run.
 
     Raises:
-        ExpectedError: if there are none, or a file is damaged.
+        ExpectedError: if the run saved no weights, or a file is damaged.
     """
     folder = check_folder(logdir / FOLDER)
     files = {int(match[1]): f for f in folder.glob("*") if (match := _FILE.fullmatch(f.name))}
     if not files:
-        raise expected_error(
-            "run",
-            "a run with saved weights",
-            str(logdir),
-            "save them with --snapshots N, or attach(..., snapshots=N)",
-        )
+        problem = f"{str(logdir)!r} holds no saved weights."
+        fix = "Save them with `phasetrack run --snapshots N` or attach(..., snapshots=N)."
+        raise ExpectedError("run", problem, fix)
     about = read_object(check_plain(folder / FORMAT))
     activation, scale = about.get("activation"), about.get("scale")
     if activation not in ACTIVATIONS or not isinstance(about.get("bias_scaled"), bool):
-        raise expected_error("run", f"a known activation in {folder / FORMAT}", repr(about)[:80])
+        problem = f"{str(folder / FORMAT)!r} names no known activation: {repr(about)[:80]}."
+        raise ExpectedError("run", problem)
     if scale is not None:
         check_float("run", scale)
     states: dict[int, dict[str, Tensor]] = {}
@@ -135,7 +134,10 @@ def read_weights(logdir: Path) -> SavedWeights:
         states[step] = _state(file)
         shapes = [_shapes(states[each]) for each in (min(files), step)]
         if shapes[0] != shapes[1]:
-            raise expected_error("run", f"weights {shapes[0]} in {file}", shapes[1])
+            problem = (
+                f"{str(file)!r} holds the shapes {shapes[1]}, the first saved step {shapes[0]}."
+            )
+            raise ExpectedError("run", problem)
     return SavedWeights(activation, scale, about["bias_scaled"], states)
 
 
@@ -153,8 +155,8 @@ def _state(file: Path) -> dict[str, Tensor]:
     fits = W.ndim == 2 and A.ndim == 2 and A.shape[1] == len(W) and W.numel() > 0 < A.numel()
     sizes = {"bias": len(W), "head_bias": len(A)}
     if not fits or any(n in state and state[n].shape != (sizes[n],) for n in sizes):
-        allowed = f"W (p, d), A (heads, p) and maybe biases in {file}"
-        raise expected_error("run", allowed, _shapes(state))
+        problem = f"{str(file)!r} holds the shapes {_shapes(state)}, not W (p, d) and A (heads, p)."
+        raise ExpectedError("run", problem)
     return state
 
 

@@ -105,7 +105,7 @@ def test_list_and_plot(made, tmp_path):
         (["run", "xor", "--device", "cuda:99"], "--device: expected a CUDA device that is present"),
         (["run", "xor", "--device", "abacus"], "--device: expected cpu or cuda"),
         (["run", "xor", "--threads", "0"], "--threads: 0 is not an integer from 1"),
-        (["run", "xor", "--name", "a/b"], "--name: expected a plain directory name"),
+        (["run", "xor", "--name", "a/b"], "--name: 'a/b' is not a plain directory name."),
         (
             ["run", "xor", "--micro-batch", "9999"],
             "--micro-batch: expected at most the batch, 2048",
@@ -115,8 +115,8 @@ def test_list_and_plot(made, tmp_path):
         (["run", "xor", "--wide", "3"], "phasetrack run: No such option: --wide"),
         (["walk"], "phasetrack: No such command 'walk'"),
         (["forecast", "xor", "--target", "3"], "--target: 3 is not a finite number"),
-        (["show", "nowhere"], "RUN: expected a run directory"),
-        (["plot", "nowhere"], "RUN: expected a run directory"),
+        (["show", "nowhere"], "RUN: 'nowhere' is not a run directory"),
+        (["plot", "nowhere"], "RUN: 'nowhere' is not a run directory"),
         (["tensorboard", "--port", "99999"], "--port: 99999 is not an integer from 0 to 65535"),
         (["tensorboard", "--out", "nowhere"], "--out: expected a folder of runs, got nowhere"),
     ],
@@ -154,16 +154,14 @@ def test_an_existing_run_is_not_touched(made):
     before = {path: path.stat().st_mtime_ns for path in (out / "mine").iterdir()}
     done = call_here(*RUN, "--out", out, "--name", "mine")
     assert done.returncode == 2
-    assert done.stderr.startswith("--name: expected a new or empty run directory")
+    assert done.stderr.startswith(f"--name: {str(out / 'mine')!r} already exists and is not empty.")
     assert before == {path: path.stat().st_mtime_ns for path in (out / "mine").iterdir()}
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     done = call_here(*RUN, "--out", tmp_path / "file")
-    assert done.returncode == 2 and done.stderr.startswith(
-        "--out: expected a directory that can be"
-    )
+    assert done.returncode == 2 and done.stderr.startswith(f"--out: '{tmp_path}/file/")
 
 
 def test_a_diverging_run_says_when_and_why(tmp_path):
@@ -324,7 +322,8 @@ def test_a_summary_that_is_none_is_one_line(made, tmp_path, command, part):
     path.write_text(json.dumps(json.loads(path.read_text()) | {part: None}))
     done = call_here(command, tmp_path / "run")
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.startswith(f"RUN: expected {part} in summary.json as ")
+    assert done.stderr.startswith(f"RUN: {str(path)!r} is not valid: Expected ")
+    assert f"at `$.{part}`" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
@@ -346,4 +345,4 @@ def test_replay_looks_back_at_saved_weights(made, tmp_path):
     assert json.loads(call("replay", tmp_path / "saved", "--json").stdout)["boundaries"]
     refused = call_here("replay", made[1] / "mine")
     assert refused.returncode == 2
-    assert refused.stderr.startswith("RUN: expected a run with saved weights")
+    assert refused.stderr.startswith(f"RUN: {str(made[1] / 'mine')!r} holds no saved weights.")

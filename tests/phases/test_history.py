@@ -50,11 +50,11 @@ def test_every_and_log_spaced():
         (lambda: check_choice("c", "z", ("a", "b")), "c: 'z' is not one of a, b."),
     ],
 )
-def test_errors_say_what_was_given_and_what_is_allowed(call, message):
+def test_errors_name_the_value_and_the_allowed_range(call, message):
     with pytest.raises(ExpectedError) as caught:
         call()
     assert str(caught.value) == message
 
 
-def test_a_mend_is_appended():
+def test_fix_follows_the_problem():
     assert str(ExpectedError("x", "It is 2.", "Use 1.")) == "x: It is 2. Use 1."

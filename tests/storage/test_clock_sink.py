@@ -1,4 +1,4 @@
-"""Times beside the history: sparse, monotonic, read whatever is in the file."""
+"""Times beside the history: sparse and monotonic, and readable from a damaged file."""
 
 import json
 
@@ -17,21 +17,21 @@ def written(path, monkeypatch, times):
     return read_clock(path)
 
 
-def test_first_and_last_record_and_one_a_second_between(tmp_path, monkeypatch):
+def test_first_and_last_record_and_one_per_second_are_written(tmp_path, monkeypatch):
     times = [100.0, 100.5, 101.0, 101.2, 101.9, 102.5, 102.75]
     pairs = written(tmp_path / "clock.jsonl", monkeypatch, times)
     assert pairs == [[0, 0.0], [2, 1.0], [5, 2.5], [6, 2.75]]
 
 
-def test_a_run_of_one_step_has_one_line(tmp_path, monkeypatch):
+def test_run_of_one_step_has_one_line(tmp_path, monkeypatch):
     assert written(tmp_path / "clock.jsonl", monkeypatch, [7.0]) == [[0, 0.0]]
 
 
-def test_no_step_no_line(tmp_path, monkeypatch):
+def test_run_without_steps_has_no_line(tmp_path, monkeypatch):
     assert written(tmp_path / "clock.jsonl", monkeypatch, []) == []
 
 
-def test_lines_that_are_no_times_are_left_out(tmp_path):
+def test_damaged_and_disordered_lines_are_left_out(tmp_path):
     path = tmp_path / "clock.jsonl"
     good = [{"step": 0, "seconds": 0.0}, {"step": 10, "seconds": 2.0}, {"step": 20, "seconds": 3.0}]
     back = [{"step": 5, "seconds": 2.5}, {"step": 15, "seconds": 1.0}]

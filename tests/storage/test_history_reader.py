@@ -1,4 +1,4 @@
-"""A history is read as it grows, each byte once, and damage is named."""
+"""A growing history is read once per byte, and errors name the damaged line."""
 
 import json
 import math
@@ -16,7 +16,7 @@ def line(step, **readings):
     return json.dumps({"step": step, **readings}) + "\n"
 
 
-def test_what_is_added_is_read_and_nothing_twice(tmp_path):
+def test_refresh_reads_only_added_lines(tmp_path):
     path = tmp_path / "history.jsonl"
     live = HistoryFile(path)
     live.refresh()
@@ -38,7 +38,7 @@ def test_what_is_added_is_read_and_nothing_twice(tmp_path):
 
 @given(st.lists(st.integers(1, 60), max_size=12), st.integers(1, 30))
 @settings(max_examples=40)
-def test_wherever_the_writer_was_cut_off_the_same_is_read(tmp_path_factory, cuts, count):
+def test_history_is_the_same_however_its_writes_are_cut(tmp_path_factory, cuts, count):
     content = "".join(line(3 * step, a=step / 7) for step in range(count)).encode()
     path = tmp_path_factory.mktemp("live") / "history.jsonl"
     path.write_bytes(b"")
@@ -54,7 +54,7 @@ def test_wherever_the_writer_was_cut_off_the_same_is_read(tmp_path_factory, cuts
 
 
 @pytest.mark.parametrize("how", ["shorter", "another file"])
-def test_a_replaced_file_is_read_anew(tmp_path, how):
+def test_replaced_file_is_read_from_its_beginning(tmp_path, how):
     path = tmp_path / "history.jsonl"
     path.write_text(line(0, a=1.0) + line(1, a=2.0))
     live = HistoryFile(path)
@@ -69,7 +69,7 @@ def test_a_replaced_file_is_read_anew(tmp_path, how):
     assert live.history["a"].tolist() == ([7.0, 8.0, 9.0] if how == "another file" else [7.0])
 
 
-def test_a_file_written_anew_in_its_place_is_read_anew_however_long(tmp_path):
+def test_rewritten_file_is_read_from_its_beginning_even_if_longer(tmp_path):
     path = tmp_path / "history.jsonl"
     path.write_text("".join(line(step, a=1.0) for step in range(50)))
     live = HistoryFile(path)
@@ -84,7 +84,7 @@ def test_a_file_written_anew_in_its_place_is_read_anew_however_long(tmp_path):
     ]
 
 
-def test_a_generation_is_one_beginning(tmp_path):
+def test_generation_changes_with_each_new_beginning(tmp_path):
     path = tmp_path / "history.jsonl"
     path.write_text(line(0, a=1.0))
     live, other = HistoryFile(path), HistoryFile(path)
@@ -100,7 +100,7 @@ def test_a_generation_is_one_beginning(tmp_path):
     assert first < 2**53  # exact in a browser
 
 
-def test_a_file_that_was_away_is_read_on(tmp_path):
+def test_file_that_returns_is_continued(tmp_path):
     path = tmp_path / "history.jsonl"
     path.write_text(line(0, a=1.0))
     live = HistoryFile(path)
@@ -117,7 +117,7 @@ def test_a_file_that_was_away_is_read_on(tmp_path):
     assert live.generation == generation
 
 
-def test_a_line_that_is_mended_is_read(tmp_path):
+def test_repaired_line_is_read(tmp_path):
     path = tmp_path / "history.jsonl"
     path.write_text(line(0, a=1.0) + "x\n")
     live = HistoryFile(path)
@@ -143,7 +143,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED)
-def test_a_damaged_line_is_named_and_what_is_before_it_stays(tmp_path, text):
+def test_lines_before_a_damaged_one_are_kept(tmp_path, text):
     path = tmp_path / "history.jsonl"
     content = text if isinstance(text, bytes) else text.encode()
     path.write_bytes((line(0, a=1.0) + line(1, a=2.0)).encode() + content + line(5, a=1.0).encode())
@@ -155,7 +155,7 @@ def test_a_damaged_line_is_named_and_what_is_before_it_stays(tmp_path, text):
     assert live.history.count == 2
 
 
-def test_an_endless_line_is_not_read(tmp_path, monkeypatch):
+def test_overlong_line_is_damage(tmp_path, monkeypatch):
     monkeypatch.setattr(history_file, "LONGEST_LINE", 1000)
     path = tmp_path / "history.jsonl"
     path.write_text(line(0, a=1.0) + "x" * 5000)
@@ -191,7 +191,7 @@ ODD_LINES = st.sampled_from(
 
 
 def naive(content):
-    """Rows up to the first damaged line, by Python's json alone, and that line's number."""
+    """Read rows up to the first damaged line by Python's json alone; return its number too."""
     rows = []
     for number, text in enumerate(content.split(b"\n")[:-1], start=1):
         try:
@@ -208,9 +208,9 @@ def naive(content):
 
 @pytest.fixture
 def eager(monkeypatch):
-    """Every block is worth a decoder."""
+    """Use the decoder for every chunk."""
     monkeypatch.setattr(history_file, "LEAST_LINES", 1)
-    monkeypatch.setattr(history_file, "BLOCK", 64)
+    monkeypatch.setattr(history_file, "CHUNK", 64)
 
 
 @given(
@@ -220,7 +220,7 @@ def eager(monkeypatch):
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_whole_blocks_are_read_as_json_reads_them(tmp_path_factory, eager, rows, odd):
+def test_decoder_reads_the_same_values_as_json(tmp_path_factory, eager, rows, odd):
     lines = [
         json.dumps({"step": n} | {k: v for k, v in r.items() if k != "step"})
         for n, r in enumerate(rows)
@@ -234,7 +234,7 @@ def test_whole_blocks_are_read_as_json_reads_them(tmp_path_factory, eager, rows,
     file.refresh()
     expected, damaged = naive(content)
     assert file.history.steps.tolist() == [step for step, _ in expected]
-    # a damaged line's metrics have no say
+    # metrics of a damaged line do not count
     assert set(file.history) == {name for _, row in expected for name in row}
     for name in file.history:
         column = [row.get(name, math.nan) for _, row in expected]
@@ -242,12 +242,12 @@ def test_whole_blocks_are_read_as_json_reads_them(tmp_path_factory, eager, rows,
     assert file.damage.startswith(f"line {damaged}: ") if damaged else not file.damage
 
 
-def test_a_long_history_is_read_by_the_block(tmp_path, monkeypatch):
-    """The decoder takes all lines but the first block's and those with a new metric."""
+def test_decoder_reads_all_but_the_first_lines_of_a_long_history(tmp_path, monkeypatch):
+    """Python's json reads the first chunk, and no other one."""
     closely = []
-    take = HistoryFile._take_one
-    monkeypatch.setattr(HistoryFile, "_take_one", lambda f, t: (closely.append(t), take(f, t)))
-    monkeypatch.setattr(history_file, "BLOCK", 10_000)
+    take = HistoryFile._add_line
+    monkeypatch.setattr(HistoryFile, "_add_line", lambda f, t: (closely.append(t), take(f, t)))
+    monkeypatch.setattr(history_file, "CHUNK", 10_000)
     path = tmp_path / "history.jsonl"
     values = np.random.default_rng(0).standard_normal((4000, 3)) * 10.0 ** np.arange(3)
     values[::3, 1], values[::5, 2] = np.nan, -np.inf

@@ -1,4 +1,4 @@
-"""Saved neurons: few files however long the run, even over it, and read without unpickling."""
+"""Saved neurons: few files evenly spaced over a run of any length, read without unpickling."""
 
 import io
 import zipfile
@@ -20,7 +20,7 @@ def record(step, width=5):
 
 
 @pytest.mark.parametrize("count", [1, 99, 100, 101, 1000, 6401])
-def test_saved_steps_are_few_and_even(tmp_path, count):
+def test_saved_steps_are_few_and_evenly_spaced(tmp_path, count):
     sink = NeuronSink(tmp_path)
     for step in range(count):
         sink.write(record(3 * step))
@@ -31,7 +31,7 @@ def test_saved_steps_are_few_and_even(tmp_path, count):
     assert 3 * (count - 1) - steps[-1] < (steps[1] - steps[0] if len(steps) > 1 else 1)
 
 
-def test_values_come_back(tmp_path):
+def test_saved_values_are_read_back(tmp_path):
     NeuronSink(tmp_path).write(record(7))
     assert read_neurons(tmp_path, 7) == {
         "signal": [7.0] * 5,
@@ -40,22 +40,22 @@ def test_values_come_back(tmp_path):
     }
 
 
-def test_a_record_without_neurons_saves_none(tmp_path):
+def test_record_without_neurons_saves_no_file(tmp_path):
     NeuronSink(tmp_path).write(Record(0, {}, Phase.SIGNAL_FINDING))
     assert saved_neurons(tmp_path) == [] and list(tmp_path.iterdir()) == []
 
 
-def test_other_steps_and_links_are_refused(tmp_path):
+def test_unsaved_steps_and_links_are_refused(tmp_path):
     NeuronSink(tmp_path / ".").write(record(7))
-    with pytest.raises(ExpectedError, match="one of the saved steps"):
+    with pytest.raises(ExpectedError, match="step: 8 is not a saved step"):
         read_neurons(tmp_path, 8)
     link = tmp_path / "neurons" / "step-000000009.npz"
     link.symlink_to(tmp_path / "neurons" / "step-000000007.npz")
-    with pytest.raises(ExpectedError, match="one of the saved steps"):
+    with pytest.raises(ExpectedError, match="step: 9 is not a saved step"):
         read_neurons(tmp_path, 9)
 
 
-def test_files_with_more_neurons_than_are_read(tmp_path, monkeypatch):
+def test_file_with_too_many_neurons_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(neurons, "MOST_NEURONS", 10)
     NeuronSink(tmp_path).write(record(7, width=11))
     with pytest.raises(ExpectedError, match="11 neurons, more than 10"):
@@ -70,7 +70,7 @@ def pickled():
 
 
 def bomb():
-    """A small file that unpacks to more than is read."""
+    """Return a small file that unpacks beyond the limit."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in neurons.COLUMNS:
@@ -85,5 +85,5 @@ def test_damaged_files_are_named(tmp_path, monkeypatch, content):
     monkeypatch.setattr(neurons, "LARGEST_FILE", 100_000)
     NeuronSink(tmp_path).write(record(7))
     (tmp_path / "neurons" / "step-000000007.npz").write_bytes(content)
-    with pytest.raises(ExpectedError, match=r"step-000000007.npz, got a damaged file"):
+    with pytest.raises(ExpectedError, match=r"step-000000007\.npz' is damaged"):
         read_neurons(tmp_path, 7)

@@ -137,7 +137,7 @@ def test_nothing_is_overwritten_unasked(tmp_path):
     with pytest.raises(ExpectedError, match=r"logdir: expected .* without a run in it"):
         Loop(logdir=tmp_path / "run")
     loop = Loop(logdir=tmp_path / "run", resume=True)
-    with pytest.warns(TrackingWarning, match="to be told where to go on"):
+    with pytest.warns(TrackingWarning, match="holds records of an earlier run"):
         loop.run(3)
         loop.tracker.detach()
     assert (tmp_path / "run/history.jsonl").read_bytes() == before
@@ -216,9 +216,9 @@ def test_probes_that_failed_stay_off(tmp_path):
         (lambda s: s["classifier"].pop("onset"), "the state of a tracker"),
         (lambda s: s["classifier"].update(phase="BORED"), "the state of a tracker"),
         (lambda s: s["sinks"].clear(), "the same sinks as before, got clock, history"),
-        (lambda s: s["sinks"]["history"].update(checksum=1), "history.jsonl as it was at"),
-        (lambda s: s["sinks"]["history"].update(bytes=10**9), "history.jsonl as it was at"),
-        (lambda s: s["sinks"]["history"].update(bytes=-1), "history.jsonl as it was at"),
+        (lambda s: s["sinks"]["history"].update(checksum=1), "does not begin with the"),
+        (lambda s: s["sinks"]["history"].update(bytes=10**9), "does not begin with the"),
+        (lambda s: s["sinks"]["history"].update(bytes=-1), "does not begin with the"),
         (lambda s: s["sinks"]["neurons"].update(stride="x"), "stride: 'x' is not an integer"),
         (
             lambda s: s["sinks"]["tensorboard"]["files"][0].update(name="../../etc/passwd"),
@@ -375,7 +375,7 @@ def test_every_flipped_bit_is_seen(place, run):
     content = bytearray(path.read_bytes())
     content[len(content) * place // 100] ^= 1 << place % 8
     path.write_bytes(content)
-    with pytest.raises(ExpectedError, match=r"resume: expected a whole checkpoint in .* damaged"):
+    with pytest.raises(ExpectedError, match=r"resume: .*checkpoint\.pt' is damaged"):
         load_checkpoint(path)
 
 
@@ -427,7 +427,9 @@ def test_an_unpickling_checkpoint_is_refused(run, tmp_path):
             return (type(witness).touch, (witness,))
 
     save_checkpoint(run, {"step": 1, "trap": Trap()})
-    with pytest.raises(ExpectedError, match=r"run: expected tensors in .*, got .* unpickled"):
+    with pytest.raises(
+        ExpectedError, match=r"run: .*checkpoint\.pt' is damaged, or needs unpickling"
+    ):
         load_checkpoint(run / "checkpoint.pt")
     assert not witness.exists()
 

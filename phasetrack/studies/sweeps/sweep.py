@@ -99,7 +99,7 @@ class Sweep:
         """The folder, made if need be, with what is computed in it written down."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = RunLock(self.folder, "out", "a folder of runs")
+            lock = RunLock(self.folder, "out")
             write_json(
                 self.folder / SWEEP,
                 {

@@ -20,7 +20,8 @@ from phasetrack.display.tensorboard.incremental_labels import (
 )
 from phasetrack.phases.classifier import METRICS, PhaseClassifier, Thresholds
 from phasetrack.phases.history import History
-from phasetrack.phases.summary import LONGEST_TEXT, summarise_again
+from phasetrack.phases.summary import summarise_again
+from phasetrack.storage.json_schema import LONGEST_TEXT
 
 VALUE = st.floats(0.01, 30)
 

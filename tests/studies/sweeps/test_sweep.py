@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -87,9 +88,7 @@ def test_one_sweep_at_a_time(swept):
     sweep, _ = swept
     before = sorted(sweep.folder.rglob("*"))
     lock = RunLock(sweep.folder, "out")
-    complaint = (
-        f"out: expected a folder of runs that nobody else writes to, got {sweep.folder}, which"
-    )
+    complaint = f"out: Process {os.getpid()} already writes to '{sweep.folder}'"
     with pytest.raises(ExpectedError, match=complaint):
         next(sweep.run())
     lock.release()
@@ -102,7 +101,7 @@ def test_one_that_fails_is_listed_and_ends_nothing(tmp_path):
     blocked.mkdir()
     (blocked / "somebody's file").touch()
     outcomes = {o.point.settings.steps: o for o in sweep.run(workers=1)}
-    assert outcomes[2].reason.startswith("ExpectedError: name: expected a new or empty run")
+    assert outcomes[2].reason.startswith(f"ExpectedError: name: '{blocked}' already exists")
     assert outcomes[3].finished and (blocked / "somebody's file").exists()
     rows = tabulate(tmp_path, sweep.points, {blocked.name: outcomes[2].reason})
     assert [row["state"] for row in rows] == ["failed", "finished"]

@@ -1,0 +1,66 @@
+"""Labels of steps, and the events of a run: transitions, boundaries and alerts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+
+class Phase(Enum):
+    """The label of a step; its value is the metric ``phase/id``."""
+
+    UNDETERMINED = 0
+    SIGNAL_FINDING = 1
+    SIGNAL_HEAVY = 2
+    FITTED = 3
+
+    @property
+    def id(self) -> int:
+        """The value, under its name in ``phase/id``."""
+        return self.value
+
+
+@dataclass(frozen=True)
+class Transition:
+    """A change of label: `step` is the first one with the new label."""
+
+    step: int
+    before: Phase
+    after: Phase
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """A detected boundary between regimes.
+
+    Attributes:
+        name: ``signal_heavy`` (zeta* crosses 1 on its way under the entry threshold),
+            ``linear_exit`` (the first-order value error crosses its threshold) or ``fitted``.
+        onset: the step at which the reading crossed its level, interpolated between records.
+        detected: the recorded step at which the boundary was certain.
+    """
+
+    name: str
+    onset: float
+    detected: int
+
+
+@dataclass(frozen=True)
+class Alert:
+    """A failure signature, with the numbers that raised it."""
+
+    name: str
+    step: int
+    evidence: Mapping[str, float]
+
+
+class Verdict(NamedTuple):
+    """The result of labelling one step: the label, its reason, and the events of this step."""
+
+    phase: Phase
+    reason: str = ""
+    transition: Transition | None = None
+    boundaries: tuple[Boundary, ...] = ()
+    alerts: tuple[Alert, ...] = ()

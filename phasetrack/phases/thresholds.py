@@ -1,0 +1,69 @@
+"""Every level that decides a label or an alert."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from phasetrack.errors import check_float, check_int
+
+# Records that the alerts may look back at; the time per step is proportional to it.
+MOST_PATIENCE = 10_000
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Every number that decides a label or an alert. The paper gives none.
+
+    Attributes:
+        zeta_enter: SIGNAL_HEAVY begins at zeta* <= this (theory.md 8).
+        zeta_exit: SIGNAL_HEAVY ends at zeta* > this; its onset is the last crossing of this level
+            (theory.md 8).
+        linear_exit: value error at which the linear regime ends (theory.md 7).
+        finding_drift: largest slope drift that counts as first order, which SIGNAL_FINDING requires:
+            the loss then still has three quarters of its first slope.
+        loss_target: training loss at which a run is FITTED; theory.md 7 follows it from 1.386 to 0.05.
+        fitted_exit: FITTED ends once the loss exceeds this multiple of its target.
+        imbalance_mass: IMBALANCED is checked above this heavy mass (theory.md 8).
+        imbalance_balance: min/max clean margin under which a cluster counts as unserved; healthy runs
+            pass 0.1 before their heavy mass passes 1/2.
+        imbalance_fall: IMBALANCED also if the balance falls at every record, to under this share of
+            its first value.
+        patience: consecutive records that IMBALANCED must last, that the rates of NON_SIGNAL_GROWTH are
+            averaged over, and that SADDLE waits for.
+        saddle_patience: escape times without growth before SADDLE.
+        saddle_growth: factor by which the signal share must grow to count as growth.
+        non_signal_ratio: NON_SIGNAL_GROWTH from this ratio of the perp rate to the signal rate,
+        non_signal_growth: once |perp| has grown by this factor; minibatch noise alone stays under 1.5
+            at m = 2d.
+        diverged_factor: DIVERGED above this multiple of the first loss.
+    """
+
+    zeta_enter: float = 0.5
+    zeta_exit: float = 1.0
+    linear_exit: float = 0.1
+    finding_drift: float = 0.25
+    loss_target: float = 0.05
+    fitted_exit: float = 2.0
+    imbalance_mass: float = 0.5
+    imbalance_balance: float = 0.1
+    imbalance_fall: float = 0.5
+    patience: int = 10
+    saddle_patience: float = 2.0
+    saddle_growth: float = 2.0
+    non_signal_ratio: float = 0.5
+    non_signal_growth: float = 2.0
+    diverged_factor: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Check every threshold.
+
+        Raises:
+            ExpectedError: naming the threshold, its value and the allowed range.
+        """
+        for threshold in fields(self):
+            if threshold.name != "patience":
+                check_float(threshold.name, getattr(self, threshold.name), above=0.0)
+        check_int("patience", self.patience, minimum=1, maximum=MOST_PATIENCE)
+        check_float("zeta_exit", self.zeta_exit, minimum=self.zeta_enter)
+        check_float("fitted_exit", self.fitted_exit, minimum=1.0)
+        check_float("diverged_factor", self.diverged_factor, above=1.0)
