@@ -21,7 +21,7 @@ NEURON_STEPS = 25
 # Each module after the modules that it imports.
 SCRIPTS = (
     *("dom.js", "theme.js", "scales.js", "sources.js", "address.js", "loader.js", "figure.js"),
-    *("runs.js", "thresholds.js", "neurons.js", "app.js"),
+    *("runs.js", "thresholds.js", "neurons.js", "table.js", "keys.js", "app.js"),
 )
 
 PAGE = """<!doctype html>

@@ -24,7 +24,9 @@ def citations():
 
 
 def unknown(cited, known):
-    return sorted({f"{path}: theory.md {section}" for section, path in cited if section not in known})
+    return sorted(
+        {f"{path}: theory.md {section}" for section, path in cited if section not in known}
+    )
 
 
 def test_every_cited_section_exists():

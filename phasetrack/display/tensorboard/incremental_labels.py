@@ -13,6 +13,7 @@ from typing import Any
 from phasetrack.phases.classifier import METRICS, PhaseClassifier, Thresholds
 from phasetrack.phases.history import History
 from phasetrack.phases.timeline import extend_timeline
+from phasetrack.storage.directory import SUMMARY
 from phasetrack.storage.json_schema import check_summary
 
 # Stretches of one label, and boundaries or alerts, that are sent one by one: more than a person can
@@ -66,9 +67,8 @@ def recorded_labels(summary: Mapping[str, Any]) -> dict[str, Any]:
             did not write.
     """
     names = ("phase", "reason", "timeline", "boundaries", "alerts")
-    checked = check_summary(
-        {"reason": ""} | {name: summary.get(name) for name in names}, Path("summary.json")
-    )
+    parts = {"reason": ""} | {name: summary.get(name) for name in names}
+    checked = check_summary(parts, Path(SUMMARY))
     return {name: checked[name] for name in names}
 
 

@@ -26,7 +26,8 @@ NAME = "phases"
 # Static files that are served.
 STATIC = (
     *("index.js", "app.js", "dom.js", "address.js", "loader.js", "sources.js", "scales.js"),
-    *("figure.js", "theme.js", "runs.js", "thresholds.js", "neurons.js", "style.css"),
+    *("figure.js", "theme.js", "runs.js", "thresholds.js", "neurons.js", "table.js", "keys.js"),
+    "style.css",
 )
 KINDS = {".js": "text/javascript", ".css": "text/css"}
 PLOTLY = "plotly.min.js"

@@ -1,25 +1,21 @@
 // The page: a list of runs, controls, the figure, and the neurons below it.
 import { button, debounced, eager, fileName, h, shortened } from "./dom.js";
-import { boundaryName, figureOf } from "./figure.js";
+import { figureOf } from "./figure.js";
+import { keysDialog } from "./keys.js";
 import { Loader } from "./loader.js";
 import { NeuronPanel } from "./neurons.js";
 import { RunList, canBeShown } from "./runs.js";
 import { AXES, clamped, placeOf, scaleOf } from "./scales.js";
 import { Unreachable } from "./sources.js";
+import { boundaryTable } from "./table.js";
 import { ThresholdPanel } from "./thresholds.js";
 
 const POLL_MS = 2000; // between two requests for new runs and records
 const SETTLE_MS = 120; // from the last move of a slider or the mouse to the request
 const PATIENCE_MS = 400; // before a message says that the page is loading
-const MOST_ROWS = 100; // of the table below the figure
 const COLUMN = 3; // screen pixels per pixel column of a curve
 const LEAST_HEIGHT = 1000; // of the figure, in pixels
 const NO_RUNS = "No runs yet. `phasetrack run xor` or attach(logdir=…) makes one; this page will show it by itself.";
-const HELP = [
-  ["/", "filter the runs"], ["+ −", "zoom in and out"], ["← →", "move along the steps"],
-  ["0", "show all steps"], ["n p", "next and previous boundary"], ["a", "next axis"],
-  ["t", "theme"], ["?", "this list"],
-];
 
 // Fills an element with the page. source: ServerSource or EmbeddedSource; options: {address, dark,
 // ready}, with `ready` a promise of Plotly.
@@ -81,11 +77,7 @@ class App {
       "aria-label": "charts over the steps; the table below lists the boundaries; press ? for the keys",
     });
     this.table = h("div", { id: "boundaries" });
-    this.help = h("dialog", { id: "keys" },
-      h("h2", {}, "Keys"),
-      h("dl", {}, ...HELP.flatMap(([key, action]) => [h("dt", {}, key), h("dd", {}, action)])),
-      h("p", {}, "Drag over the charts to zoom, double-click to show all steps."),
-      button("close", "close", () => this.help.close()));
+    this.help = keysDialog();
     this.main = h("main", {}, this.toolbar(), this.message, this.figure, this.table, this.neurons.element);
     this.root.replaceChildren(
       h("aside", {}, h("h1", {}, "Runs"), this.filter, this.list.element, this.panel.element),
@@ -262,7 +254,7 @@ class App {
   draw() {
     if (!window.Plotly) return; // refresh() waits for it
     const runs = this.shown();
-    this.drawTable(runs);
+    this.table.replaceChildren(...boundaryTable(runs));
     this.figure.classList.toggle("empty", !runs.length);
     if (!runs.length) {
       if (this.figure.data) window.Plotly.purge(this.figure);
@@ -300,25 +292,6 @@ class App {
   drawNeurons() {
     const front = this.shown().find((run) => run.about.neurons.length) || null;
     return this.neurons.show(front, this.state.step, this.theme());
-  }
-
-  drawTable(runs) {
-    const rows = runs.flatMap((run) => [
-      ...run.labels.boundaries.map((b) => [run.id, boundaryName(run, b.name),
-        b.onset === null ? "–" : b.onset.toFixed(2), String(b.detected), ""]),
-      ...run.labels.alerts.map((a) => [run.id, `▲ ${a.name}`, "–", String(a.step),
-        Object.entries(a.evidence).map(([name, value]) => `${name} ${typeof value === "number" ? value.toPrecision(4) : value}`).join(", ")]),
-    ]);
-    const now = runs.map((run) => h("p", {}, h("b", {}, shortened(run.id, 60)),
-      `  ${run.labels.phase} at step ${run.series.last}${run.labels.reason ? `: ${run.labels.reason}` : ""}`));
-    const head = ["run", "boundary or alert", "onset", "detected", "evidence"];
-    const body = rows.slice(0, MOST_ROWS)
-      .map((row) => h("tr", {}, ...row.map((cell, i) => h("td", {}, i ? cell : shortened(cell, 40)))));
-    const omitted = runs.reduce((sum, run) => sum + ((run.labels.omitted || {}).boundaries || 0), 0);
-    const more = Math.max(rows.length - MOST_ROWS, 0) + omitted;
-    this.table.replaceChildren(...now, ...(rows.length ? [h("table", {},
-      h("thead", {}, h("tr", {}, ...head.map((name) => h("th", { scope: "col" }, name)))),
-      h("tbody", {}, ...body))] : []), ...(more ? [h("p", { className: "note" }, `and ${more} more`)] : []));
   }
 
   // --- actions of people ----------------------------------------------------------------------
