@@ -16,11 +16,6 @@ class Phase(Enum):
     SIGNAL_HEAVY = 2
     FITTED = 3
 
-    @property
-    def id(self) -> int:
-        """The value, under its name in ``phase/id``."""
-        return self.value
-
 
 @dataclass(frozen=True)
 class Transition:

@@ -117,7 +117,7 @@ class Recorder:
         """Label one state, and add it to the history."""
         self.guard.explain(row.reasons)
         verdict = self.labels.update(step, row.readings)
-        readings = {**row.readings, "phase/id": float(verdict.phase.id)}
+        readings = {**row.readings, "phase/id": float(verdict.phase.value)}
         self.history.append(step, readings)
         record = Record(
             step,

@@ -405,5 +405,5 @@ def test_thresholds_that_do_not_fit_together_are_explained(changes, message):
 
 
 def test_phase_values_are_those_of_the_history():
-    assert [phase.id for phase in Phase] == [0, 1, 2, 3]
-    assert np.array([phase.id for phase in Phase]).dtype.kind == "i"
+    assert [phase.value for phase in Phase] == [0, 1, 2, 3]
+    assert np.array([phase.value for phase in Phase]).dtype.kind == "i"

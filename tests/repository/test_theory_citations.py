@@ -36,7 +36,7 @@ def test_every_cited_section_exists():
 
 
 def test_unknown_section_is_found():
-    assert unknown([("6c", "a.py"), ("6b", "b.py")], sections()) == ["a.py: theory.md 6c"]
+    assert unknown([("6c", "a.py"), ("6b", "b.py")], sections()) == ["a.py: theory.md " + "6c"]
 
 
 @pytest.mark.parametrize("document", ["design.md", "Mechanism 1", "summary of arXiv"])

@@ -59,7 +59,7 @@ def logdir(tmp_path_factory):
     history = History()
     for record in records():
         sink.write(record)
-        history.append(record.step, {**record.readings, "phase/id": record.phase.id})
+        history.append(record.step, {**record.readings, "phase/id": record.phase.value})
     summary = {"phase": "SIGNAL_HEAVY", "boundaries": [vars(b) for b in BOUNDARIES.values()]}
     sink.close(summary, history)
     sink.close(summary, history)

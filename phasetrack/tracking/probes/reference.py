@@ -1,0 +1,109 @@
+"""The reference of every metric that a run records: unit, section of docs/theory.md, one line."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+
+class Metric(NamedTuple):
+    """One metric, or a family of metrics of one meaning.
+
+    Attributes:
+        name: its name in the history; ``<...>`` stands for the name of a cluster, part or feature.
+        unit: of its values.
+        section: the section of docs/theory.md that defines it.
+        line: its meaning in one line.
+    """
+
+    name: str
+    unit: str
+    section: str
+    line: str
+
+    def matches(self, name: str) -> bool:
+        """Whether a recorded name belongs to this metric."""
+        pattern = re.sub(r"<\w+>", "[^/]+", re.escape(self.name).replace(r"\<", "<"))
+        return re.fullmatch(pattern.replace(r"\>", ">"), name) is not None
+
+
+_SHARE, _NONE, _RATE, _LOSS = "share", "ratio", "1 / time", "loss"
+_PARTS = {
+    "signal": "the part along the neuron's own clusters",
+    "opposing": "the part along the other clusters",
+    "perp": "the part outside the signal span",
+    "second_layer": "the second-layer weight",
+}
+_GROUPS = {"": "all neurons", "_heavy": "heavy neurons", "_rest": "the other neurons"}
+
+METRICS: tuple[Metric, ...] = (
+    Metric("loss/train", _LOSS, "1", "mean loss of the step's samples"),
+    Metric("error/train", _SHARE, "4", "share of the step's samples on the wrong side"),
+    Metric(
+        "heaviness/zeta_star", _NONE, "3", "smallest zeta for which the network is signal-heavy"
+    ),
+    Metric("heaviness/heavy_mass", _SHARE, "3", "share of |a||w| in neurons that need zeta <= 1/2"),
+    Metric("heaviness/signal_share", _SHARE, "2", "share of squared length in the signal span"),
+    Metric("heaviness/chance", _SHARE, "2", "the same share of a random direction: k / d"),
+    Metric("heaviness/control", _SHARE, "2", "the same share for a random span of dimension k"),
+    Metric("margin/min", "output", "4", "smallest clean cluster margin"),
+    Metric("margin/mean", "output", "4", "mean clean cluster margin"),
+    Metric("margin/max", "output", "4", "largest clean cluster margin"),
+    Metric("margin/balance", _NONE, "4", "smallest clean margin divided by the largest"),
+    Metric("margin/clean/<cluster>", "output", "4", "margin at the cluster's centre"),
+    Metric("margin/empirical/<cluster>", "output", "4", "mean margin of the cluster's samples"),
+    Metric("margin/empirical_low/<cluster>", "output", "4", "low quantile of those margins"),
+    Metric("linearization/value_error", _NONE, "5", "distance of the loss from first order"),
+    Metric("linearization/slope_drift", _NONE, "5", "distance of the loss's slope from that at 0"),
+    Metric(
+        "linearization/gradient_error_<layer>",
+        _NONE,
+        "5",
+        "distance of a layer's gradient from first order; recorded on request",
+    ),
+    *(
+        Metric(f"growth/{part}_rate{group}{kind}", _RATE, "6", f"growth of {what}, {whom}{how}")
+        for part, what in _PARTS.items()
+        for group, whom in _GROUPS.items()
+        for kind, how in (("", ""), ("_predicted", ", by the mean-field law"))
+    ),
+    Metric("growth/perp_factor", _NONE, "8", "growth of |perp| since the start, growing neurons"),
+    Metric("layers/balance", _NONE, "6", "root mean square of a divided by that of w"),
+    Metric("layers/balance_heavy", _NONE, "6", "the same over heavy neurons"),
+    Metric("forecast/zeta_star", _NONE, "6b", "zeta* that the forecast predicts for the step"),
+    Metric("forecast/loss", _LOSS, "6b", "loss that the forecast predicts for the step"),
+    Metric("forecast/margin_min", "output", "6b", "smallest margin that the forecast predicts"),
+    Metric("phase/id", "label", "8", "0 UNDETERMINED, 1 SIGNAL_FINDING, 2 SIGNAL_HEAVY, 3 FITTED"),
+    Metric("held_out/loss", _LOSS, "1", "`HeldOutProbe`: mean loss of a sample of its own"),
+    Metric("held_out/error", _SHARE, "4", "`HeldOutProbe`: share of it on the wrong side"),
+    Metric("held_out/value_error", _NONE, "5", "`HeldOutProbe`: value error on it"),
+    Metric("held_out/slope_drift", _NONE, "5", "`HeldOutProbe`: slope drift on it"),
+    Metric("acquisition/<feature>", "output", "9", "`AcquisitionProbe`: gain of the feature"),
+    Metric("acquisition/<feature>/neurons", "neurons", "9", "`AcquisitionProbe`: its holders"),
+    Metric("gathering/share", _SHARE, "9", "`GatheringProbe`: share near their group's direction"),
+    Metric("gathering/spread", _NONE, "9", "`GatheringProbe`: spread of neurons in their group"),
+    Metric("gathering/block_spread", _NONE, "9", "`GatheringProbe`: spread of the groups' means"),
+    Metric(
+        "gathering/independent_spread",
+        _NONE,
+        "9",
+        "`GatheringProbe`: that spread if neurons were independent",
+    ),
+    Metric("gathering/signal/<cluster>", "length", "9", "`GatheringProbe`: a group's mean signal"),
+    Metric("gathering/neurons/<cluster>", "neurons", "9", "`GatheringProbe`: a group's size"),
+    Metric("gathering/growing_blocks", _SHARE, "9", "`GatheringProbe`: groups whose signal grew"),
+    Metric("gathering/growing_neurons", _SHARE, "9", "`GatheringProbe`: neurons whose signal grew"),
+    Metric("span/dim", "dimensions", "9", "`SpanProbe`: dimension of the span that was found"),
+    Metric("span/gap", _NONE, "9", "`SpanProbe`: gap in its eigenvalues"),
+    Metric("span/stability", _NONE, "9", "`SpanProbe`: agreement of two halves of the sample"),
+    Metric("span/chance", _NONE, "9", "`SpanProbe`: that agreement for random spans"),
+    Metric("span/accuracy", _SHARE, "9", "`SpanProbe`: labels told from the span"),
+    Metric("span/majority", _SHARE, "9", "`SpanProbe`: labels told without it"),
+    Metric("span/trustworthy", "0 or 1", "9", "`SpanProbe`: whether the span can be trusted"),
+    Metric("span/angle", "degrees", "9", "`SpanProbe`: largest angle to the declared span"),
+)
+
+
+def metric_of(name: str) -> Metric | None:
+    """Return the reference of a recorded name; None if there is none."""
+    return next((metric for metric in METRICS if metric.matches(name)), None)
