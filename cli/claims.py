@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from phasetrack.studies.claims.findings import ClaimResult
     from phasetrack.studies.claims.registry import Claim
 
-# Processes that may be asked for (chosen here: beyond every machine).
+# Processes that may be asked for (beyond every machine).
 MOST_JOBS = 1024
 STYLES = {"supported": "bold green", "contradicted": "bold red"}
 

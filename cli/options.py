@@ -24,30 +24,29 @@ Task = Annotated[
 ]
 # Those that decide a run, in the order of the help text; `RunSettings` has their defaults.
 SETTINGS: dict[str, Any] = {
-    "d": Annotated[int, typer.Option("--d", help="Input dimension, >= 2 (512: chosen here).")],
+    "d": Annotated[int, typer.Option("--d", help="Input dimension, >= 2 (512).")],
     "width": Annotated[
         int,
-        typer.Option(help="Number of neurons p (512: chosen here; from 32 on it hardly matters)."),
+        typer.Option(help="Number of neurons p (512; from 32 on it hardly matters)."),
     ],
     "batch": Annotated[
         int | None,
         typer.Option(
-            help="Fresh samples a step, m (default: 4 d, chosen here: the paper asks for d polylog(d)).",
+            help="Fresh samples a step, m (default: 4 d: the paper asks for d polylog(d)).",
             show_default=False,
         ),
     ],
     "eta": Annotated[
         float,
         typer.Option(
-            help="Step of each neuron; SGD's lr is eta * width (0.2: chosen here; paper: eta <= theta, "
+            help="Step of each neuron; SGD's lr is eta * width (0.2; paper: eta <= theta, "
             "which works too and takes more steps)."
         ),
     ],
     "theta": Annotated[
         float,
         typer.Option(
-            help="Radius of the initial sphere and |a| at the start (0.1: chosen here; paper: "
-            "1 / polylog(d))."
+            help="Radius of the initial sphere and |a| at the start (0.1; paper: 1 / polylog(d))."
         ),
     ],
     "steps": Annotated[
@@ -58,13 +57,11 @@ SETTINGS: dict[str, Any] = {
             show_default=False,
         ),
     ],
-    "seed": Annotated[int, typer.Option(help="Of the weights and the samples (0: chosen here).")],
+    "seed": Annotated[int, typer.Option(help="Of the weights and the samples (0).")],
     "train": Annotated[
         str, typer.Option(help="Which layers move: both, first or second (both: the paper).")
     ],
-    "target": Annotated[
-        float, typer.Option(help="Loss at which a run is FITTED (0.05: chosen here).")
-    ],
+    "target": Annotated[float, typer.Option(help="Loss at which a run is FITTED (0.05).")],
     "every": Annotated[
         int, typer.Option(help="Record every n-th step (1: the whole run is in the history).")
     ],
@@ -135,7 +132,7 @@ CheckpointSteps = Annotated[
 CheckpointSeconds = Annotated[
     float | None,
     typer.Option(
-        help="Save a checkpoint every so many seconds (default: 60, chosen here), or as rarely as "
+        help="Save a checkpoint every so many seconds (default: 60), or as rarely as "
         "to take 1 percent of the time.",
         show_default=False,
     ),

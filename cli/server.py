@@ -26,7 +26,7 @@ def tensorboard(
         raise ExpectedError(
             "out", f"{str(out)!r} is not a folder.", "Make a run first: phasetrack run xor."
         )
-    # -P: the folder that one stands in is no place for packages
+    # -P: packages are not imported from the current folder
     command = [sys.executable, "-P", "-m", "tensorboard.main", "--logdir", str(out)]
     command += ["--host", "localhost", "--port", str(port)]
     try:

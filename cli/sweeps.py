@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 FAILED, INTERRUPTED = 1, 130
 ROOMY = 90  # columns of a terminal that the table fills well
-# Seconds over which the pace is averaged for the time that is left (chosen here).
+# Seconds over which the pace is averaged for the time that is left.
 PACE_SECONDS = 600.0
 
 
@@ -41,7 +41,7 @@ def sweep(
         typer.Option(help="NAME=VALUE,VALUE,...: an option of `run`; repeatable.", metavar="AXIS"),
     ],
     seeds: Annotated[
-        int, typer.Option(help="Runs of each combination, seeds from --seed on (1: chosen here).")
+        int, typer.Option(help="Runs of each combination, seeds from --seed on (1).")
     ] = 1,
     options: dict[str, Any],
     out: Annotated[

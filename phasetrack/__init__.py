@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from phasetrack import measures, tasks
+    from phasetrack import measures, probes, tasks
     from phasetrack._version import __version__
     from phasetrack.errors import ExpectedError, PhasetrackError
     from phasetrack.measures.signal_span import DiscoveredSpan, discover
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from phasetrack.theory.forecast import Forecast, predict
     from phasetrack.theory.settings import RunSettings
     from phasetrack.tracking.attach import attach
-    from phasetrack.tracking.replay import Replay
+    from phasetrack.tracking.guard import TrackingWarning
+    from phasetrack.tracking.replay import Replay, replay
     from phasetrack.tracking.schedules import every, log_spaced
     from phasetrack.tracking.tracker import Tracker
     from phasetrack.training.ensemble import train_together
@@ -30,6 +31,7 @@ __all__ = [
     # follow a model
     "attach",
     "Tracker",
+    "TrackingWarning",
     "TwoLayerView",
     "every",
     "log_spaced",
@@ -48,6 +50,7 @@ __all__ = [
     "discover",
     "DiscoveredSpan",
     "measures",
+    "probes",
     # phases
     "Phase",
     "PhaseClassifier",
@@ -57,6 +60,7 @@ __all__ = [
     # recorded runs
     "read_run",
     "Run",
+    "replay",
     "Replay",
     "History",
     # errors
@@ -78,7 +82,8 @@ _HOMES = {
     "model.network": ("TwoLayerNet",),
     "phases.classifier": ("Alert", "Boundary", "Phase", "PhaseClassifier", "Thresholds"),
     "phases.history": ("History",),
-    "tracking.replay": ("Replay",),
+    "tracking.guard": ("TrackingWarning",),
+    "tracking.replay": ("Replay", "replay"),
     "storage.directory": ("Run", "read_run"),
     "tracking.schedules": ("every", "log_spaced"),
     "theory.settings": ("RunSettings",),
@@ -92,7 +97,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 def __getattr__(name: str) -> Any:
     """Import what a public name stands for, on its first use."""
-    if name in ("measures", "tasks"):
+    if name in ("measures", "probes", "tasks"):
         return import_module(f"phasetrack.{name}")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'phasetrack' has no attribute {name!r}")

@@ -18,7 +18,7 @@ from torch import Tensor
 from phasetrack.errors import ExpectedError
 from phasetrack.model.geometry import ORTHOGONALITY_TOLERANCE, Neurons
 
-# The neurons that hold a feature are the fewest that make this share of what is for it (chosen here).
+# The neurons that hold a feature are the fewest that make this share of what is for it.
 HOLDING = 0.9
 
 

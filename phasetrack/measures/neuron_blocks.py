@@ -12,7 +12,7 @@ from torch import Tensor
 
 from phasetrack.model.geometry import Neurons
 
-# A neuron whose weights are within 30 degrees of its cluster's direction has gathered there (chosen here).
+# A neuron whose weights are within 30 degrees of its cluster's direction has gathered there.
 GATHERED = 0.75**0.5
 
 

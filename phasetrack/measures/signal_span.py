@@ -25,7 +25,7 @@ from torch import Tensor
 from phasetrack.errors import ExpectedError, check_float, check_int
 from phasetrack.model.geometry import ClusterGeometry
 
-# Defaults, chosen here. At the end of the canonical run at d = 512 the gap is above 1000 and the
+# Defaults. At the end of the canonical run at d = 512 the gap is above 1000 and the
 # labels are known to 100 percent; an untrained network and shuffled labels fail by the labels.
 MIN_GAP = 2.0
 MIN_STABILITY = 0.9
@@ -34,7 +34,7 @@ NEIGHBOURS = 5
 TEST_SAMPLES = 1000  # of each half at most, which keeps the search for neighbours small
 MAX_DIM = 16
 # The data's mean along the span, as a share of its size there, from which on the classes are told
-# apart by first order, and their means are the clusters (chosen here).
+# apart by first order, and their means are the clusters.
 FIRST_ORDER_SHARE = 0.25
 
 Moment = Callable[[Tensor, Tensor], Tensor]

@@ -19,7 +19,7 @@ from phasetrack.model.neurons import checked_weights
 from phasetrack.model.neurons import head_length as head_length
 from phasetrack.model.projection import Projection, with_control
 
-# Two unit vectors whose inner product stays under this count as orthogonal (chosen here: far above
+# Two unit vectors whose inner product stays under this count as orthogonal (far above
 # float64 rounding, far below any angle that a person would declare).
 ORTHOGONALITY_TOLERANCE = 1e-9
 

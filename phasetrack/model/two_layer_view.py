@@ -25,7 +25,7 @@ from phasetrack.model.layer_weight import Weight
 from phasetrack.model.network import TwoLayerNet
 
 # How far a network's output may be from what its two layers say, relative to its size, before
-# phasetrack warns that there is more to it (chosen here: well above float32 rounding).
+# phasetrack warns that there is more to it (well above float32 rounding).
 REPRODUCTION_TOLERANCE = 1e-3
 # What is tried where the model shows no activation module, in this order.
 ACTIVATIONS: dict[str, Activation] = {

@@ -37,10 +37,10 @@ from phasetrack.phases.summary import summarise_again
 from phasetrack.theory.settings import RunSettings
 
 DRAWS = 8
-# The band: these quantiles over the draws (chosen here; with 8 draws all but the two extremes).
+# The band: these quantiles over the draws (with 8 draws all but the two extremes).
 BAND = (0.1, 0.9)
 # The forecast goes on until every draw's loss is under this share of the target, so that its
-# curves reach past the end of the run that they are drawn beside (chosen here).
+# curves reach past the end of the run that they are drawn beside.
 OVERSHOOT = 0.5
 
 METRICS = (

@@ -45,7 +45,7 @@ BATCH_PER_DIMENSION = 4
 # A run without --steps stops at this multiple of the predicted step of the loss target (chosen
 # here: long enough for SADDLE, which waits for two escape times, to be seen first).
 STEP_LIMIT_FACTOR = 3.0
-# ... and never before so many (chosen here: with a huge eta the prediction is under one step, and
+# ... and never before so many (with a huge eta the prediction is under one step, and
 # a run that diverges needs some steps to show it).
 LEAST_STEP_LIMIT = 100
 # What the command line allows, so that a slip of the finger is an error and not a dead machine.

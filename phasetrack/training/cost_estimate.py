@@ -27,7 +27,7 @@ from phasetrack.training.memory import bytes_per_sample, host_memory, micro_batc
 
 FLOAT = 4  # bytes
 # Sizes of the trial steps: large enough for the matrix products to run at their pace, small enough
-# to be over in a second (chosen here).
+# to be over in a second.
 TRIAL_DIMENSION, TRIAL_WIDTH, TRIAL_BATCH, TRIAL_REPEATS = 4096, 512, 1024, 4
 TRIAL_WORDS = 2**20  # of random bits
 # Passes over memory in one step, counted from the code: the weights are read forwards, their
@@ -42,7 +42,7 @@ class Gpu:
 
     Attributes:
         tflops: peak float32 arithmetic, 10^12 operations a second (data sheet: 19.5, no TF32).
-        share: of that peak which matrix products reach (0.6: chosen here, on the careful side).
+        share: of that peak which matrix products reach (0.6, on the careful side).
         bandwidth: of its memory, GB/s (data sheet: 2039).
         memory: GB (data sheet: 80).
         link: between GPUs, GB/s in one direction (data sheet: NVLink 600 in both together).

@@ -19,7 +19,7 @@ from phasetrack.tasks.host_drawn import DrawnTask
 from phasetrack.tasks.philox import readable, sent
 from phasetrack.theory.settings import RunSettings
 
-# Passes before those of the graph, in which libraries set themselves up (chosen here).
+# Passes before those of the graph, in which libraries set themselves up.
 WARM_UP = 2
 
 

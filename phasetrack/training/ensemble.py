@@ -48,7 +48,7 @@ from phasetrack.training.stopping import LOOK_EVERY, End
 # What members have in common; in everything else they may differ.
 SHARED = ("task", "d", "width", "batch_size", "every")
 LAYERS = ("first", "second")
-# Samples of each member in hand at once, at least (chosen here).
+# Samples of each member in hand at once, at least.
 LEAST_ROWS = 64
 
 See = Callable[[Tensor, Tensor, Tensor], object]

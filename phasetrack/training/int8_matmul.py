@@ -25,7 +25,7 @@ LARGEST = 127 * BASE**2
 SMALLEST = 2 * LARGEST * torch.finfo(torch.float32).tiny
 # What one product may add up, so that no sum reaches 2^31.
 MOST_INNER = 2**24
-# Input dimensions that are no multiple of it, oneDNN's kernels for matrix units get wrong (3.12, found here by
+# For input dimensions that are not a multiple of it, oneDNN's kernels for matrix units get wrong (3.12, found by
 # comparing each product with the exact one), and PyTorch the gradient of a single neuron.
 GRAIN = 64
 

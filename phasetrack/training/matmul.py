@@ -27,22 +27,22 @@ from phasetrack.training import int8_matmul as digits
 DEFAULT, ONEDNN, DIGITS, AUTO = "default", "onednn", "digits", "auto"
 
 # Another path is taken if its relative error is at most this multiple of the default's, measured on the
-# shapes of the run (chosen here: another order of summation costs a factor of about 2, bfloat16
+# shapes of the run (another order of summation costs a factor of about 2, bfloat16
 # one of thousands) ...
 ERROR_FACTOR = 4.0
 # ... and, for oneDNN, if it is faster by this factor: a clear gain, so that the choice, on which the last
-# bits of a run depend, is the same whenever it is made on one machine (chosen here) ...
+# bits of a run depend, is the same whenever it is made on one machine ...
 SPEED_FACTOR = 1.25
 # ... and digits where they are known to gain, whatever the hour of a shared machine says: a quarter of the
 # products' time at the least of these sizes, more than half at d = p = 512 and 8192 rows. Every piece of a batch
-# makes them anew, in 30 bytes a weight (chosen here).
+# makes them anew, in 30 bytes a weight.
 FEWEST_ROWS, FEWEST_COLUMNS, FEWEST_INNER, MOST_WEIGHTS = 2048, 256, 256, 2**22
 CHECKED_ROWS = 500  # of the products whose error is measured in digits
 DIGITS_NEED = "digits take a processor with AMX, inputs that are signs, and d a multiple of 64"
 # Products with fewer multiplications take well under a millisecond by any path: not measured, and the
-# default is taken (chosen here).
+# default is taken.
 LEAST_WORK = 2**26
-# Of the shape that is measured; larger products go at the same speed (chosen here).
+# Of the shape that is measured; larger products go at the same speed.
 MOST_ROWS, MOST_COLUMNS = 1024, 2048
 REPETITIONS = 5
 
@@ -70,7 +70,7 @@ class Matmul:
         """Multiply so within, and as before afterwards.
 
         For oneDNN the setting is the process's, for a while. In digits the paper's network multiplies, written
-        out (`FusedTwoLayerNet`): inputs that are no signs come out wrong then.
+        out (`FusedTwoLayerNet`): other inputs than signs then give wrong results.
         """
         if self.path == ONEDNN:
             with float32_products("cpu", "bf16"):
@@ -95,7 +95,7 @@ def chosen_matmul(
         signs: whether the first matrix holds signs alone, as ``digits`` need it.
 
     Raises:
-        ExpectedError: if `wanted` is no path, or cannot be had here.
+        ExpectedError: if `wanted` is not a path, or this machine lacks it.
     """
     fit = signs and digits.fit(rows, columns, inner)
     present = tuple(path for path in available() if fit or path != DIGITS)

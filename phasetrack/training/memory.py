@@ -7,19 +7,19 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-# Bytes that the samples in hand may take, and at most this share of all memory (chosen here: large
+# Bytes that the samples in hand may take, and at most this share of all memory (large
 # enough that the two matrix products run at full speed at d = 65,536, small beside the weights there).
 PIECE_BYTES = 2**30
 PIECE_SHARE = 1 / 8
-# On a processor, numbers in a piece's inputs and activations: what its cache holds (chosen here: 2048
+# On a processor, numbers in a piece's inputs and activations: what its cache holds (2048
 # samples at d = p = 512, where whole batches take 10 to 40 percent longer), and at least so many for
 # each weight, which every piece reads and adds a gradient to.
 CACHED_NUMBERS, NUMBERS_PER_WEIGHT = 2**21, 4
-# Times as many where products are taken in digits (chosen here: they wait for memory in any case, and every
+# Times as many where products are taken in digits (they wait for memory in any case, and every
 # piece makes the digits of all weights).
 DIGITS_PIECE = 4
 # The C library's allocator (glibc's malloc.h): what it is told, and up to how many freed bytes it keeps, in
-# parts of at most so many (chosen here: what a step takes and frees; glibc allows no larger parts).
+# parts of at most so many (what a step takes and frees; glibc allows no larger parts).
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEPT_BYTES, KEPT_PART = 2**28, 2**25
 # The limit that Linux sets a container.

@@ -45,7 +45,7 @@ from phasetrack.training.stopping import LOOK_EVERY, End
 
 __all__ = ["FRESH_STEP", "LEAST_SAMPLE", "fresh_sample", "resume", "run_name", "train"]
 
-# Why a run stops before its last step. Of several processes' reasons the last in this order holds.
+# Why a run stops before its last step. Of several processes' reasons the last in this order counts.
 STOPS = ("", "interrupted", "terminated", "fitted", "diverged")
 
 
@@ -86,11 +86,11 @@ def train(
     Returns:
         What ``summary.json`` holds; ``stopped`` is ``fitted``, ``steps``, ``diverged``,
         ``interrupted`` (SIGINT) or ``terminated`` (SIGTERM); after the last two the run is complete
-        up to there, and `resume` goes on with it.
+        up to there, and `resume` continues it.
 
     Raises:
         ExpectedError: naming the option at fault; no run directory is left behind.
-        ProcessError: if another process of the run has failed; `resume` goes on with it.
+        ProcessError: if another process of the run has failed; `resume` continues the run.
     """
     schedule = CheckpointSchedule(checkpoint_steps, checkpoint_seconds)
     saving = {"steps": checkpoint_steps, "seconds": checkpoint_seconds}
@@ -124,27 +124,27 @@ def resume(
     checkpoint_steps: int | None = None,
     checkpoint_seconds: float | None = None,
 ) -> dict[str, Any]:
-    """Go on with a run from its last checkpoint, or from its beginning if it has none.
+    """Resume a run from its last checkpoint, or from its beginning if it has none.
 
-    What the run's files hold beyond the checkpoint is cut off and computed again. With the device,
-    the threads and the versions of before, the result is that of a run that was never stopped, to
-    the bit. A run that has come to its end is finished again, with the same result.
+    Records beyond the checkpoint are cut off and computed again. With the same device, threads and
+    versions the result is that of a run that was never stopped, to the bit. A finished run is
+    finished again, with the same result.
 
     Args:
         run: the run directory.
-        device: None takes that of before.
-        threads: None takes those of before.
-        matmul: None takes that of before, or chooses where that cannot be had, and says so.
+        device: None takes the run's own.
+        threads: None takes the run's own.
+        matmul: None takes the run's own path; where this machine lacks it, another, with a warning.
         sinks: further sinks, such as the console's.
         predicted: the forecast of the same settings, if it is at hand.
-        checkpoint_steps: as for `train`; None takes what was asked for before.
-        checkpoint_seconds: likewise.
+        checkpoint_steps: as for `train`; None takes the run's own.
+        checkpoint_seconds: as for `train`; None takes the run's own.
 
     Returns:
         What ``summary.json`` holds.
 
     Raises:
-        ExpectedError: if it is no run directory, another process writes to it, or no checkpoint in
+        ExpectedError: if `run` is not a run directory, another process writes to it, or no checkpoint in
             it can be used; the run is left as it is.
         ProcessError: if another process of the run has failed.
     """
@@ -195,7 +195,7 @@ def _recorded_matmul(
 
 
 class _Start(NamedTuple):
-    """What the first process decides on before a run begins or goes on."""
+    """The main process's decisions before a run begins or resumes."""
 
     directory: Path
     settings: RunSettings
@@ -204,13 +204,13 @@ class _Start(NamedTuple):
 
 
 class _Job:
-    """One run in this process: everything that trains, and what is saved of it.
+    """One run in this process: network, optimizer, tracker and checkpoints.
 
-    Of several processes the first one has the probes and writes; the trackers of the others hand it
+    Of several processes the main one has the probes and writes; the trackers of the others send it
     their part of the batch.
 
     Raises:
-        ExpectedError: if the directory cannot be written, or nothing in it be taken up.
+        ExpectedError: if the directory cannot be written, or no checkpoint in it can be used.
     """
 
     def __init__(
@@ -250,7 +250,7 @@ class _Job:
             snapshots=settings.snapshots,
             resume=resume,
         )
-        # to look at a loss is to wait for a GPU, and of several processes each knows its part of it
+        # reading a loss would wait for a GPU, and each of several processes knows only its part of it
         self._notes = device.type == "cpu" and processes.count == 1
         self._end = End(self._tracker, settings, suspect=resume or not self._notes)
         self._checkpoints = Checkpointing(
@@ -268,7 +268,7 @@ class _Job:
                 raise
 
     def run(self, schedule: CheckpointSchedule) -> dict[str, Any]:
-        """Take the steps that are left, and write what is left to say."""
+        """Take the remaining steps, and write checkpoint and summary."""
         extra: dict[str, Any] = {
             "directory": str(self._directory),
             "matmul": self._matmul.described(),
@@ -279,7 +279,7 @@ class _Job:
                 extra["stopped"] = self._train(schedule, signals)
             finally:
                 extra["seconds"] = self._elapsed()
-                # what another process has cut short is gone on with from the last checkpoint
+                # where another process failed, the last checkpoint stays
                 cut = self._processes.count > 1 and extra["stopped"] == "failed"
                 if self._processes.leads and self._tracker.between_steps and not cut:
                     self._try(self._save, CHECKPOINT)
@@ -290,7 +290,7 @@ class _Job:
         return summary
 
     def _train(self, schedule: CheckpointSchedule, signals: StopSignals) -> str:
-        """Take steps until there is a reason to stop; return it."""
+        """Take steps until there is a reason to stop, and return the reason."""
         settings, tracker = self._settings, self._tracker
         take_step = stepper(
             settings,
@@ -321,19 +321,19 @@ class _Job:
             return "interrupted"
 
     def _agreed(self, reason: str) -> str:
-        """The weightiest reason of all processes to stop: all stop at one step."""
+        """Return the weightiest reason of all processes: all stop at one step."""
         return STOPS[self._processes.highest(STOPS.index(reason))]
 
     def _reason(self) -> str:
-        """Why no further step is to be taken; empty if there is no reason."""
+        """Return why no further step should be taken; empty if one should."""
         if not self._processes.leads:
             return ""  # it has no readings
         return self._end.reason()
 
     def _checkpoint(self, schedule: CheckpointSchedule) -> None:
-        # one that speaks of records which no file holds could not be gone on from: the last stays
+        # a checkpoint must not count records that no file holds: if a sink failed, the last one stays
         before = time.perf_counter()
-        self._tracker.state_dict()  # records that wait are written now, and may find the disk full
+        self._tracker.state_dict()  # writes the records that wait, which may find the disk full
         if self._tracker.complete:
             self._try(self._save, CHECKPOINT)
         schedule.saved(time.perf_counter() - before)
@@ -345,11 +345,11 @@ class _Job:
         return self._checkpoints.seconds + time.perf_counter() - self._started
 
     def _try(self, write: Callable[[], object], what: str) -> None:
-        """Write, or say that it failed: the training's result is not lost with the disk."""
+        """Write, or warn once that writing failed: training continues without the disk."""
         try:
             write()
         except OSError as error:
             if what in self._failed:
-                return  # said once
+                return  # warned already
             self._failed.add(what)
             warn(f"{what} could not be written, training goes on ({error!r})")

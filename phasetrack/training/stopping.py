@@ -13,10 +13,10 @@ from typing import Protocol
 from phasetrack.phases.classifier import Alert, Phase, Thresholds
 from phasetrack.theory.settings import RunSettings
 
-# Whether a run is at its end is looked at before every so many-th step (chosen here: a step's readings are
+# Whether a run is at its end is looked at before every so many-th step (a step's readings are
 # then seldom measured by themselves).
 LOOK_EVERY = 8
-# Room for rounding: the tracker adds up the same losses in its own way (chosen here).
+# Room for rounding: the tracker adds up the same losses in its own way.
 ROOM = 1e-3
 
 

@@ -116,4 +116,4 @@ def test_the_core_imports_no_optional_package():
 def test_no_public_name_is_also_a_module():
     """Importing the module would replace the name by it."""
     modules = {path.stem for path in (ROOT / "phasetrack").iterdir()}
-    assert not (set(phasetrack.__all__) & modules) - {"measures", "tasks"}
+    assert not (set(phasetrack.__all__) & modules) - {"measures", "probes", "tasks"}
