@@ -24,44 +24,56 @@ Task = Annotated[
 ]
 # Those that decide a run, in the order of the help text; `RunSettings` has their defaults.
 SETTINGS: dict[str, Any] = {
-    "d": Annotated[int, typer.Option("--d", help="Input dimension, >= 2 (512).")],
+    "d": Annotated[
+        int,
+        typer.Option(
+            "--d", help="Input dimension, >= 2 (512: both phases show, in seconds on a processor)."
+        ),
+    ],
     "width": Annotated[
         int,
-        typer.Option(help="Number of neurons p (512; from 32 on it hardly matters)."),
+        typer.Option(help="Number of neurons p (512: as many as d; from 32 on it hardly matters)."),
     ],
     "batch": Annotated[
         int | None,
         typer.Option(
-            help="Fresh samples a step, m (default: 4 d: the paper asks for d polylog(d)).",
+            help="Fresh samples per step, m (default: 4 d; the paper asks for d polylog(d)).",
             show_default=False,
         ),
     ],
     "eta": Annotated[
         float,
         typer.Option(
-            help="Step of each neuron; SGD's lr is eta * width (0.2; paper: eta <= theta, "
-            "which works too and takes more steps)."
+            help="Step size of each neuron; SGD's learning rate is eta * width (0.2; the paper asks "
+            "for eta <= theta, which takes more steps)."
         ),
     ],
     "theta": Annotated[
         float,
-        typer.Option(
-            help="Radius of the initial sphere and |a| at the start (0.1; paper: 1 / polylog(d))."
-        ),
+        typer.Option(help="Initial |w| and |a| of each neuron (0.1; paper: 1 / polylog(d))."),
     ],
     "steps": Annotated[
         int | None,
         typer.Option(
-            help="Take exactly so many steps (default: until the loss target, at most 3 times the "
+            help="Take exactly this many steps (default: until the loss target, at most 3 times the "
             "predicted number of steps).",
             show_default=False,
         ),
     ],
-    "seed": Annotated[int, typer.Option(help="Of the weights and the samples (0).")],
+    "seed": Annotated[
+        int, typer.Option(help="Random seed of the weights and the samples (any number repeats).")
+    ],
     "train": Annotated[
         str, typer.Option(help="Which layers move: both, first or second (both: the paper).")
     ],
-    "target": Annotated[float, typer.Option(help="Loss at which a run is FITTED (0.05).")],
+    "target": Annotated[
+        float,
+        typer.Option(
+            "--target",
+            "--loss-target",
+            help="Loss at which a run is FITTED (0.05: test error is long zero).",
+        ),
+    ],
     "every": Annotated[
         int, typer.Option(help="Record every n-th step (1: the whole run is in the history).")
     ],
@@ -80,13 +92,15 @@ SETTINGS: dict[str, Any] = {
         bool,
         typer.Option(
             "--gradient-error",
-            help="Also read the gradient's first-order error (two backward passes a record).",
+            help="Also read the gradient's first-order error (two backward passes per record).",
         ),
     ],
     "snapshots": Annotated[
         int | None,
         typer.Option(
-            help="Save the weights at every n-th step, for `phasetrack replay` (default: none).",
+            "--snapshots",
+            "--save-weights",
+            help="Save the weights at every n-th step, for `phasetrack replay` (default: never).",
             show_default=False,
         ),
     ],
@@ -102,8 +116,9 @@ Threads = Annotated[
 Matmul = Annotated[
     str,
     typer.Option(
-        help="How the processor multiplies matrices: default, onednn, digits (inputs that are signs), or auto "
-        "for the fastest whose measured error is that of float32; what was taken is in config.json."
+        help="How the processor multiplies matrices: default, onednn, digits (8-bit integers, for "
+        "inputs that are signs), or auto: the fastest with the error of float32. config.json "
+        "records the choice."
     ),
 ]
 Out = Annotated[Path, typer.Option(help="Folder of runs.")]
@@ -116,8 +131,8 @@ Name = Annotated[
 Resume = Annotated[
     Path | None,
     typer.Option(
-        help="Go on with a run that was stopped or killed, from its last checkpoint; other options "
-        "may be left out, or repeated as they were.",
+        help="Resume a run that was stopped or killed, from its last checkpoint; leave other options "
+        "out, or repeat them unchanged.",
         metavar="RUN",
         show_default=False,
     ),
@@ -132,14 +147,14 @@ CheckpointSteps = Annotated[
 CheckpointSeconds = Annotated[
     float | None,
     typer.Option(
-        help="Save a checkpoint every so many seconds (default: 60), or as rarely as "
-        "to take 1 percent of the time.",
+        help="Save a checkpoint every n seconds (default: 60), or so rarely that saving takes 1 "
+        "percent of the time.",
         show_default=False,
     ),
 ]
 RunPath = Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")]
 RunPaths = Annotated[list[Path], typer.Argument(help="Run directories.", metavar="RUN...")]
-Size = Annotated[str, typer.Option(help="screen, or paper: 7 inches wide, 300 dots an inch.")]
+Size = Annotated[str, typer.Option(help="screen, or paper: 7 inches wide, 300 dots per inch.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SummaryJson = Annotated[
     bool, typer.Option("--json", help="Print JSON, with the keys of summary.json.")

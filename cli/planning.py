@@ -37,7 +37,7 @@ def plan(
         float, typer.Option(help=f"Peak float32 arithmetic of a GPU, 10^12/s (19.5: {A100}).")
     ] = 19.5,
     gpu_share: Annotated[
-        float, typer.Option(help="Share of it that matrix products reach (0.6).")
+        float, typer.Option(help="Share of it that matrix products reach (0.6: careful).")
     ] = 0.6,
     gpu_bandwidth: Annotated[
         float, typer.Option(help=f"Bandwidth of its memory, GB/s (2039: {A100}).")

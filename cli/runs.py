@@ -24,7 +24,12 @@ def show(
     as_json: opt.SummaryJson = False,
     zeta: Annotated[
         float | None,
-        typer.Option(help="Label again: SIGNAL_HEAVY begins at zeta* <= this.", show_default=False),
+        typer.Option(
+            "--zeta",
+            "--zeta-enter",
+            help="Label again: SIGNAL_HEAVY begins at zeta* <= this.",
+            show_default=False,
+        ),
     ] = None,
     zeta_exit: Annotated[
         float | None,
@@ -36,7 +41,12 @@ def show(
     ] = None,
     target: Annotated[
         float | None,
-        typer.Option(help="... loss at which the run is FITTED.", show_default=False),
+        typer.Option(
+            "--target",
+            "--loss-target",
+            help="... loss at which the run is FITTED.",
+            show_default=False,
+        ),
     ] = None,
     threshold: Annotated[
         list[str] | None,

@@ -41,7 +41,7 @@ def sweep(
         typer.Option(help="NAME=VALUE,VALUE,...: an option of `run`; repeatable.", metavar="AXIS"),
     ],
     seeds: Annotated[
-        int, typer.Option(help="Runs of each combination, seeds from --seed on (1).")
+        int, typer.Option(help="Runs per combination, with seeds from --seed on.")
     ] = 1,
     options: dict[str, Any],
     out: Annotated[

@@ -10,7 +10,7 @@ from helpers.command_line import call_here
         (["--only", "99"], "--only: 99 is not the number of a claim. Choose from 1 to 16."),
         (["--seed", "-1"], "--seed: -1 is not an integer from 0"),
         (["--jobs", "0"], "--jobs: 0 is not an integer from 1 to 1024"),
-        (["--report", "none/such.html"], "--report: expected a file in a folder that exists"),
+        (["--report", "none/such.html"], "--report: The folder of 'none/such.html' does not exist"),
     ],
     ids=" ".join,
 )

@@ -64,14 +64,14 @@ def test_killed_and_the_same_command_again(tmp_path):
 @pytest.mark.parametrize(
     "typed, complaint",
     [
-        ([], "--grid: expected a value, got none"),
+        ([], "--grid: No value is given"),
         (
             ["--grid", "depth=3"],
             "--grid: 'depth=3' is not an axis. Write NAME=VALUE,VALUE,... with one of the names d, width",
         ),
         (["--grid", "d=1"], "--d: 1 is not an integer from 2"),
         (["--grid", "d=8", "--jobs", "0"], "--jobs: 0 is not an integer >= 1."),
-        (["--grid", "d=8", "--plot"], "--plot: expected a --grid with two values or more"),
+        (["--grid", "d=8", "--plot"], "--plot: No --grid has two values to draw against"),
         (
             ["--grid", "d=8", "--ray", "127.0.0.1:1"],
             "--ray: No Ray cluster answers at '127.0.0.1:1'",
