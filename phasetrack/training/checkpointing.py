@@ -76,14 +76,16 @@ class Checkpointing:
             try:
                 self._load(load_checkpoint(path))
             except ExpectedError as error:
-                problems.append(f"{path.name}: {error}")
+                problems.append(f"{path.name}: {error.message}")
                 continue
             if problems:
-                warn(f"resuming from {path.name}, step {self.step}, because {'; '.join(problems)}")
+                warn(
+                    f"resuming from {path.name}, step {self.step}, for this reason: {' '.join(problems)}"
+                )
             return
         raise ExpectedError(
             "run",
-            f"No checkpoint in {str(self._directory)!r} can be used: {'; '.join(problems)}.",
+            f"No checkpoint in {str(self._directory)!r} can be used: {' '.join(problems)}",
             "Delete the checkpoints to start the run from its beginning.",
         )
 

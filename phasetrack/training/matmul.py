@@ -107,7 +107,9 @@ def chosen_matmul(
             return found
     if wanted == DIGITS:
         others = ", ".join(path for path in (AUTO, *present) if path != DIGITS)
-        raise ExpectedError("matmul", f"{DIGITS!r} {DIGITS_NEED}.", f"Choose one of {others}.")
+        raise ExpectedError(
+            "matmul", f"This run cannot use {DIGITS!r}: {DIGITS_NEED}.", f"Choose one of {others}."
+        )
     check_choice("matmul", wanted, (AUTO, *present))
     if wanted != AUTO:
         return Matmul(wanted)

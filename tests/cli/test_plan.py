@@ -20,8 +20,8 @@ def test_plan_beyond_what_can_be_tried():
 
 
 FORECAST = (
-    "TASK: expected one with equally likely clusters, right labels and orthogonal noise, to be "
-    "forecast"
+    "TASK: The task '{task}' cannot be forecast. Choose one with equally likely clusters, right "
+    "labels and orthogonal noise."
 )
 
 
@@ -30,7 +30,7 @@ FORECAST = (
     [
         (["--gpus", "0"], "--gpus: 0 is not an integer >= 1."),
         (["--gpu-share", "2"], "--gpu-share: 2 is not a finite number > 0 and <= 1."),
-        (["noisy"], f"{FORECAST}, got noisy"),
+        (["noisy"], FORECAST.format(task="noisy")),
     ],
     ids=" ".join,
 )

@@ -57,8 +57,14 @@ def train_stop_and_go_on(rank, out, predicted):
     assert train(SETTINGS, out=out, name="stopped", **options)["stopped"] == "terminated"
     assert resume(out / "stopped", predicted=predicted)["stopped"] == "steps"
     for settings, complaint in (
-        (replace(SETTINGS, batch=1, micro_batch=1), "batch: expected a sample for each of 2"),
-        (replace(SETTINGS, gradient_error=True), "gradient_error: expected a run in one process"),
+        (
+            replace(SETTINGS, batch=1, micro_batch=1),
+            "batch: A batch of 1 holds no sample for each of 2",
+        ),
+        (
+            replace(SETTINGS, gradient_error=True),
+            "gradient_error: The gradient error cannot be read in 2 processes",
+        ),
     ):
         with pytest.raises(ExpectedError, match=complaint):
             train(settings, out=out, name="refused", **options)
@@ -66,7 +72,7 @@ def train_stop_and_go_on(rank, out, predicted):
         train(SETTINGS, out=out, name="whole", **options)  # the first process alone looks
     with joined() as processes:
         assert processes.decided(lambda: f"from {rank}") == "from 0"
-        with pytest.raises(ExpectedError, match="step: expected 0, got 1"):
+        with pytest.raises(ExpectedError, match="step: 1 is not 0"):
             processes.agreed(lambda: only_first(rank))
         with pytest.raises(ProcessError if rank else ZeroDivisionError):
             processes.decided(lambda: 1 / 0)

@@ -76,8 +76,11 @@ def test_a_failure_leaves_no_hook(tmp_path):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"loss": "lost"}, "loss: expected the name of a loss module of Module"),
-        ({"loss": "criterion", "optimizer": 3}, "optimizer: expected the index of one of 1"),
+        ({"loss": "lost"}, "loss: Module has no loss module 'lost'"),
+        (
+            {"loss": "criterion", "optimizer": 3},
+            "optimizer: There is no optimizer 3; the trainer has 1",
+        ),
     ],
 )
 def test_wrong_names_are_explained(options, message, tmp_path):

@@ -120,10 +120,13 @@ def test_classes_apart_by_their_means():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ((torch.zeros(3, 4), torch.zeros(3)), r"inputs: expected a \(m, d\) table of m >= 4"),
-        ((torch.zeros(5, 4), torch.zeros(4)), r"got \(5, 4\) and \(4,\)"),
-        ((torch.full((5, 4), torch.nan), torch.ones(5)), "inputs: expected finite values"),
-        ((torch.zeros(5, 4), torch.ones(5)), "labels: expected both classes, got one class only"),
+        (
+            (torch.zeros(3, 4), torch.zeros(3)),
+            r"inputs: Shapes .* are not those of a sample. Pass a \(m, d\) table of at least 4",
+        ),
+        ((torch.zeros(5, 4), torch.zeros(4)), r"Shapes \(5, 4\) and \(4,\)"),
+        ((torch.full((5, 4), torch.nan), torch.ones(5)), "inputs: The inputs contain NaN"),
+        ((torch.zeros(5, 4), torch.ones(5)), "labels: All labels are of one class"),
     ],
 )
 def test_wrong_data_is_explained(arguments, message):

@@ -98,13 +98,19 @@ def test_chance_is_the_share_of_a_random_direction():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (([[1, 0]], [1]), r"centres: expected a \(K, d\) table of K >= 2 centres, got \(1, 2\)"),
-        (([[1, 0], [1, 0]], [1, -1]), "centres: expected distinct rows, got a centre that repeats"),
-        (([[1, 0], [math.nan, 0]], [1, -1]), "centres: expected finite values, got NaN"),
-        (([[1, 0], [0, 1]], [1]), "labels: expected one label for each of 2 centres"),
-        (([[1, 0], [0, 1]], [1, 1]), r"labels: expected both classes.*got \[1.0\]"),
-        (([[1, 0], [0, 1]], [1, 2]), r"labels: expected both classes.*got \[1.0, 2.0\]"),
-        (([[1, 0], [0, 1]], [1, -1], ["a", "a"]), "names: expected 2 distinct names"),
+        (([[1, 0]], [1]), r"centres: Shape \(1, 2\) is not a table of at least two centres"),
+        (([[1, 0], [1, 0]], [1, -1]), "centres: A centre appears twice"),
+        (([[1, 0], [math.nan, 0]], [1, -1]), "centres: A centre has NaN or infinity"),
+        (([[1, 0], [0, 1]], [1]), r"labels: Labels of shape \(1,\) do not fit 2 centres"),
+        (
+            ([[1, 0], [0, 1]], [1, 1]),
+            r"labels: The labels take the values \[1.0\]. Pass both classes",
+        ),
+        (
+            ([[1, 0], [0, 1]], [1, 2]),
+            r"labels: The labels take the values \[1.0, 2.0\]. Pass both classes",
+        ),
+        (([[1, 0], [0, 1]], [1, -1], ["a", "a"]), "are not 2 distinct names"),
     ],
 )
 def test_wrong_clusters_are_explained(arguments, message):
@@ -114,9 +120,11 @@ def test_wrong_clusters_are_explained(arguments, message):
 
 def test_weights_that_do_not_fit_are_explained():
     geometry = naive.xor(4)
-    with pytest.raises(ExpectedError, match=r"W: expected shape \(\.\.\., p, 4\), got \(3, 5\)"):
+    with pytest.raises(
+        ExpectedError, match=r"W: Shape \(3, 5\) does not end in .*\(\.\.\., p, 4\)"
+    ):
         geometry.decompose(torch.zeros(3, 5), torch.zeros(3))
-    with pytest.raises(ExpectedError, match=r"a: expected shape \(3,\), got \(2,\)"):
+    with pytest.raises(ExpectedError, match=r"a: Shape \(2,\) does not match W. Pass shape \(3,\)"):
         geometry.decompose(torch.zeros(3, 4), torch.zeros(2))
     with pytest.raises(ExpectedError, match=r"inputs: expected last dimension 4, got \(9, 5\)"):
         geometry.assign(torch.zeros(9, 5))
@@ -184,45 +192,45 @@ def test_the_dtype_of_inputs_does_not_move_centres(dtype):
         ),
         (
             lambda: ClusterGeometry([[1, 0], [0, math.inf]], [1, -1]),
-            "centres: expected finite values, got NaN or infinity",
+            "centres: A centre has NaN or infinity",
         ),
         (
             lambda: ClusterGeometry([[1, 0], [0, 1]], [1, -1, 1]),
-            r"labels: expected one label for each of 2 centres, got \(3,\)",
+            r"labels: Labels of shape \(3,\) do not fit 2 centres",
         ),
         (
             lambda: ClusterGeometry([[1, 0], [0, 1]], [1, math.nan]),
-            r"labels: expected both classes, as \{-1, \+1\} or \{0, 1\}.*nan",
+            r"labels: .*nan.*Pass both classes, as \{-1, \+1\} or \{0, 1\}",
         ),
         (
             lambda: ClusterGeometry([[1, 0], [0, 1], [1, 1]], [0, 1, 3]),
-            r"labels: .*all of 0, 1, ..., n - 1, got \[0.0, 1.0, 3.0\]",
+            r"labels: .*\[0.0, 1.0, 3.0\].*all of 0, 1, ..., n - 1",
         ),
         (
             lambda: ClusterGeometry([[1, 0], [0, 1]], [1, -1], ["a", "b", "c"]),
-            r"names: expected 2 distinct names, got \('a', 'b', 'c'\)",
+            r"names: \('a', 'b', 'c'\) are not 2 distinct names",
         ),
         (
             lambda: ClusterGeometry.from_directions([[1, 0], [0, 1]], [1]),
-            r"directions: expected a \(K, d\) table with one label a row, got \(2, 2\) and \(1,\)",
+            r"directions: Shapes \(2, 2\) and \(1,\) of directions and labels do not fit",
         ),
         (
             lambda: ClusterGeometry.from_data(torch.zeros(3, 2), torch.zeros(2)),
-            r"inputs: expected a \(m, d\) table with a label .* got \(3, 2\), \(2,\) and \(2,\)",
+            r"inputs: Shapes \(3, 2\), \(2,\) and \(2,\) of inputs, labels and clusters do not fit",
         ),
         (
             lambda: ClusterGeometry.from_data(
                 torch.eye(2), torch.tensor([0, 1]), torch.tensor([7, 7])
             ),
-            r"clusters: expected one label in each cluster, got \[0, 1\] in cluster 7",
+            r"clusters: Cluster 7 has the labels \[0, 1\]",
         ),
         (
             lambda: naive.xor(4).decompose(torch.zeros(4), torch.zeros(1)),
-            r"W: expected shape \(\.\.\., p, 4\), got \(4,\)",
+            r"W: Shape \(4,\) does not end in .*\(\.\.\., p, 4\)",
         ),
         (
             lambda: Neurons.of(torch.zeros(3, 4), torch.zeros(2, 3), naive.xor(4)),
-            r"a: expected shape \(3,\), got \(2, 3\)",
+            r"a: Shape \(2, 3\) does not match W. Pass shape \(3,\)",
         ),
     ],
     ids=[

@@ -146,15 +146,15 @@ def test_something_else_in_between_is_noted():
     "model, layers, message",
     [
         (nn.Sequential(nn.Linear(3, 1)), None, "got 0.weight (1, 3); name the two with layers="),
-        (nn.Sequential(nn.ReLU()), None, "model: expected exactly two weight matrices"),
+        (nn.Sequential(nn.ReLU()), None, "model: The model has no linear layers"),
         (Named(), None, "got embed.weight (6, 6), hidden.weight (4, 6), head.weight (1, 4); name"),
         (
             Named(),
             ("hidden", "tail"),
-            "layers: expected names of layers or parameters, of embed, hidden, head, got 'tail'",
+            "layers: The model has no layer or parameter 'tail'. Pass two of embed, hidden, head",
         ),
         (nn.Sequential(nn.Linear(3, 4), nn.Linear(5, 1)), None, "got 0: 3 -> 4, 1: 5 -> 1"),
-        (nn.Embedding(3, 4), None, "model: expected exactly two weight matrices"),
+        (nn.Embedding(3, 4), None, "model: The model has no linear layers"),
     ],
     ids=[
         "one layer",

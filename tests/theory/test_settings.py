@@ -58,7 +58,7 @@ def test_defaults_follow_the_dimension():
         ("target", 0.0, "a finite number >= 1e-06"),
         ("target", 2.0, "<= 1.38629"),
         ("micro_batch", 0, "an integer >= 1"),
-        ("micro_batch", 3000, "at most the batch, 2048"),
+        ("micro_batch", 3000, "is larger than the batch, 2048"),
     ],
 )
 def test_wrong_options_are_explained(option, value, allowed):

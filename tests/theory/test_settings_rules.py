@@ -31,7 +31,11 @@ from phasetrack.theory.settings import TASK_NAMES, escape_time, tail_time
         ("train", ["both"], "train: ['both'] is not one of both, first, second."),
         ("every", 1.5, "every: 1.5 is not an integer >= 1."),
         ("target", math.nan, "target: nan is not a finite number >= 1e-06 and <= 1.38629."),
-        ("micro_batch", 2049, "micro_batch: expected at most the batch, 2048, got 2049"),
+        (
+            "micro_batch",
+            2049,
+            "micro_batch: 2049 is larger than the batch, 2048. Pass at most 2048, or leave it out.",
+        ),
         ("snapshots", 0, "snapshots: 0 is not an integer >= 1."),
         ("snapshots", "all", "snapshots: 'all' is not an integer >= 1."),
     ],

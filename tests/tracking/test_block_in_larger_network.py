@@ -113,7 +113,8 @@ def test_what_is_missing_is_said():
     with pytest.raises(ExpectedError, match="pass readout= with the directions to measure"):
         attach(model, optimizer, **options)
     with pytest.raises(
-        ExpectedError, match=r"readout: expected shape \(8,\) or \(n, 8\).*got \(3,\)"
+        ExpectedError,
+        match=r"readout: Shape \(3,\) does not fit the 8 outputs.*Pass shape \(8,\), or \(n, 8\)",
     ):
         attach(model, optimizer, **options, readout=torch.ones(3))
 

@@ -47,7 +47,9 @@ def worker(rank, world, port, folder):
         mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (world,))
         sharded = TwoLayerNet(8, 16, seed=0)
         torch.distributed.fsdp.fully_shard(sharded, mesh=mesh)
-        with pytest.raises(ExpectedError, match=r"first.weight, which is sharded \(FSDP\)"):
+        with pytest.raises(
+            ExpectedError, match=r"first.weight is sharded among processes \(FSDP\)"
+        ):
             TwoLayerView.of(sharded)
     finally:
         torch.distributed.destroy_process_group()

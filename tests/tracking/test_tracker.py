@@ -325,7 +325,7 @@ def test_only_own_hooks_are_removed():
         ({"every": 0}, "every: 0 is not an integer >= 1."),
         (
             {"layers": ("first", "third")},
-            "layers: expected names of layers or parameters, of first, second",
+            "layers: The model has no layer or parameter 'third'. Pass two of first, second.",
         ),
     ],
     ids=["geometry", "schedule", "layers"],

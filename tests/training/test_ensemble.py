@@ -128,12 +128,12 @@ def test_one_set_of_inputs_for_all_networks():
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"d": 8, "batch": 64}, r"d: expected one for all runs, got \[8, 16\]"),
-        ({"width": 8}, r"width: expected one for all runs, got \[8, 32\]"),
-        ({"batch": 32}, r"batch: expected one for all runs, got \[32, 64\]"),
-        ({"every": 3}, r"every: expected one for all runs, got \[1, 3\]"),
-        ({"gradient_error": True}, "gradient_error: expected none among several runs, got True"),
-        ({"snapshots": 5}, "snapshots: expected none among several runs, got 5; train it alone"),
+        ({"d": 8, "batch": 64}, r"d: The runs differ in it: \[8, 16\]"),
+        ({"width": 8}, r"width: The runs differ in it: \[8, 32\]"),
+        ({"batch": 32}, r"batch: The runs differ in it: \[32, 64\]"),
+        ({"every": 3}, r"every: The runs differ in it: \[1, 3\]"),
+        ({"gradient_error": True}, "gradient_error: True needs a run of its own"),
+        ({"snapshots": 5}, "snapshots: 5 needs a run of its own"),
     ],
     ids=["d", "width", "batch", "every", "gradient error", "snapshots"],
 )
@@ -143,9 +143,9 @@ def test_what_cannot_go_together_is_refused(change, message):
 
 
 def test_other_arguments_are_checked_before_anything_is_trained():
-    with pytest.raises(ExpectedError, match="forecasts: expected one for each of 1 runs, got 2"):
+    with pytest.raises(ExpectedError, match="forecasts: 2 forecasts are given for 1 runs"):
         train_together([SMALL], forecasts=[None, None])
-    with pytest.raises(ExpectedError, match=r"device: expected cpu or cuda\[:index\], got 'x'"):
+    with pytest.raises(ExpectedError, match=r"device: 'x' is not a device"):
         train_together([SMALL], device="x")
 
 

@@ -100,7 +100,7 @@ def test_digits_that_cannot_be_had_are_refused_with_what_they_take(
 ):
     monkeypatch.setattr(products, "available", lambda: (DEFAULT, DIGITS))
     monkeypatch.setattr(products, "_errors_in_digits", lambda *_: (error, 3e-7))
-    line = "got digits; digits take a processor with AMX, inputs that are signs, and d a multiple of 64"
+    line = "This run cannot use 'digits': digits take a processor with AMX, inputs that are signs, and d a multiple of 64"
     with pytest.raises(ExpectedError, match=line):
         chosen_matmul("digits", *shape, signs=signs)
 

@@ -195,7 +195,7 @@ def test_saved_neurons_are_sent(server, logdir):
     steps = server.ask("about", run=RUN)["neurons"]
     neurons = server.ask("neurons", run=RUN, step=steps[-1])
     assert {len(neurons[name]) for name in ("signal", "perp", "second_layer")} == {32}
-    assert "saved steps" in server.ask("neurons", 400, run=RUN, step=10**6)["error"]
+    assert "a saved step" in server.ask("neurons", 400, run=RUN, step=10**6)["error"]
     assert (
         "step: '../../x' is not a finite number"
         in server.ask("neurons", 400, run=RUN, step="../../x")["error"]

@@ -108,7 +108,7 @@ def test_failed_point_is_listed_and_the_sweep_continues(tmp_path):
     rows = tabulate(tmp_path, sweep.points, {blocked.name: outcomes[2].reason})
     assert [row["state"] for row in rows] == ["failed", "finished"]
     written = (tmp_path / "points.csv").read_text()
-    assert "failed" in written and "new or empty run" in written
+    assert "failed" in written and "already exists" in written
 
 
 def jobs_of(folder, count):
