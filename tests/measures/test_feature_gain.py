@@ -102,11 +102,11 @@ def test_holders_are_the_fewest_that_make_the_share(values, share):
 
 def test_features_outside_the_span_are_refused():
     neurons = Neurons.of(*naive.tensors(*naive.network(3, 5, 0)), XOR(5).geometry)
-    with pytest.raises(ExpectedError, match="features: .* lie outside the signal span"):
+    with pytest.raises(ExpectedError, match=r"features: .* lie outside the signal span"):
         contributions(neurons, Features.products(5, 3, {"x3": (3,)}))
     with pytest.raises(ExpectedError, match="terms: 'x3' names the coordinates"):
         Features.products(5, 2, {"x3": (3,)})
     with pytest.raises(
-        ExpectedError, match="k: 6 coordinates cannot be enumerated. Pass k from 1 to 5"
+        ExpectedError, match=r"k: 6 coordinates cannot be enumerated\. Pass k from 1 to 5"
     ):
         Features.products(5, 6, {})

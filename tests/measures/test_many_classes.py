@@ -118,10 +118,10 @@ def test_heads_and_labels_must_agree():
     model, loss = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2)), nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(
-        ExpectedError, match="geometry: expected labels of 2 classes, as 2 tells apart, got 3"
+        ExpectedError, match="geometry: The geometry has labels of 3 classes, and 2 distinguishes 2"
     ):
         attach(model, optimizer, loss=loss, geometry=GEOMETRY)
     with pytest.raises(
-        ExpectedError, match=r"labels: expected both classes.*or all of 0, 1, ..., n - 1"
+        ExpectedError, match=r"labels: .*Pass both classes.*or all of 0, 1, ..., n - 1"
     ):
         ClusterGeometry(torch.eye(3), [0, 1, 3])

@@ -99,7 +99,7 @@ def test_places_that_are_none(spoilt, monkeypatch):
     assert place() == Place(1, 2, 1)
     for name, value in spoilt.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(ExpectedError, match="torchrun: RANK=.*are not the place of a process"):
+    with pytest.raises(ExpectedError, match=r"torchrun: RANK=.*are not the place of a process"):
         place()
 
 
