@@ -7,7 +7,7 @@ export PIP_BUILD_CONSTRAINT := $(PIP_CONSTRAINT)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 CHECKED := phasetrack cli tests benchmarks docs
 
-.PHONY: help run test test-long test-claims fuzz bench pictures lint format hooks clean
+.PHONY: help run test test-fast test-long test-claims fuzz bench pictures lint format hooks clean
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
@@ -16,6 +16,10 @@ run: $(VENV)/.installed ## install, then run the canonical experiment
 
 test: $(VENV)/.test ## install, then run the whole test suite (minutes)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist worksteal
+
+test-fast: $(VENV)/.test ## the tests that need no browser and no further process (a minute or two)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist worksteal \
+	  -m "not long and not claims and not browser and not process"
 
 test-long: $(VENV)/.test ## whole experiments over seeds, and an install from a wheel
 	$(VENV)/bin/python -m pytest -m long
@@ -33,18 +37,19 @@ bench: $(VENV)/.bench ## every benchmark (a quarter of an hour); tables, and JSO
 pictures: $(VENV)/.test ## the README's pictures, from real runs in a real browser
 	PYTHONPATH=benchmarks $(VENV)/bin/python docs/pictures.py
 
-lint: $(VENV)/.lint ## linter, formatter, types, import arrows
+lint: $(VENV)/.lint ## linter, formatter, types, import contract, prose
 	$(VENV)/bin/ruff check $(CHECKED)
 	$(VENV)/bin/ruff format --check $(CHECKED)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-cache
+	$(VENV)/bin/python docs/prose.py
 
-format: $(VENV)/.lint ## mend what linter and formatter can mend
+format: $(VENV)/.lint ## fix what linter and formatter can fix
 	$(VENV)/bin/ruff check --fix $(CHECKED)
 	$(VENV)/bin/ruff format $(CHECKED)
 
-hooks: $(VENV)/.lint ## lint before every commit
-	$(VENV)/bin/pre-commit install
+hooks: $(VENV)/.lint ## ruff before every commit; types and contracts before every push
+	$(VENV)/bin/pre-commit install --hook-type pre-commit --hook-type pre-push
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \

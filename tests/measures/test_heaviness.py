@@ -26,7 +26,6 @@ def mostly_served(p, seed, log_a, log_perp):
     return W, a
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
 @given(
     st.integers(4, 7),
     st.integers(0, 2**31),

@@ -179,7 +179,6 @@ def test_loss_that_is_not_finite_has_diverged(loss):
 READING = st.floats(allow_nan=True, allow_infinity=True) | st.floats(0, 3)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.lists(st.tuples(READING, READING, READING, READING, READING), min_size=1, max_size=40))
 def test_any_numbers_give_consistent_labels(numbers):
     rows = [

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from phasetrack import ExpectedError, Phase, PhaseClassifier, Thresholds
@@ -320,7 +320,6 @@ READINGS = st.fixed_dictionaries({}, optional={name: ANY for name in NAMES})
 FINITE = st.lists(st.floats(0, 4), min_size=1, max_size=30)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.lists(READINGS, min_size=1, max_size=30), st.integers(1, 5), st.integers(1, 4))
 def test_no_reading_breaks_the_labels(readings, every, patience):
     data = [(every * index, reading) for index, reading in enumerate(readings)]
@@ -340,7 +339,6 @@ def test_no_reading_breaks_the_labels(readings, every, patience):
         assert all(alert.evidence and alert.step == step for alert in verdict.alerts)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
 @given(FINITE, st.integers(1, 5))
 def test_onset_lies_between_the_records_of_the_last_crossing(values, every):
     """Between the last record above 1 and the one after it; both before it is detected."""
@@ -355,7 +353,6 @@ def test_onset_lies_between_the_records_of_the_last_crossing(values, every):
         assert boundary.onset <= boundary.detected
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
 @given(FINITE)
 def test_labels_are_those_of_the_definition(values):
     expected, heavy = [], False
@@ -365,7 +362,6 @@ def test_labels_are_those_of_the_definition(values):
     assert phases(label(rows(len(values), zeta=lambda i: values[i]))) == expected
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
 @given(FINITE, st.sampled_from(["error", "loss"]))
 def test_the_other_onsets_lie_between_two_records(values, column):
     name = {"error": "linear_exit", "loss": "fitted"}[column]

@@ -217,9 +217,7 @@ def eager(monkeypatch):
     st.lists(st.dictionaries(NAMES, VALUES, max_size=4), max_size=30),
     st.lists(st.tuples(st.integers(0, 40), ODD_LINES), max_size=2),
 )
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_decoder_reads_the_same_values_as_json(tmp_path_factory, eager, rows, odd):
     lines = [
         json.dumps({"step": n} | {k: v for k, v in r.items() if k != "step"})

@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -62,7 +62,6 @@ OPTIMIZERS = {
 ACTIVATIONS = [nn.ReLU, nn.Tanh, nn.GELU, nn.SiLU, nn.Sigmoid, nn.LeakyReLU, nn.ELU]
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
 @given(
     p=st.integers(1, 20),
     biases=st.tuples(st.booleans(), st.booleans()),

@@ -1,0 +1,50 @@
+"""Markers by file, and how many examples property tests draw."""
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+HERE = Path(__file__).parent
+# Files whose tests start processes, interpreters or notebooks.
+PROCESSES = {
+    "acceptance/test_canonical_run.py",
+    "cli/test_claims_command.py",
+    "cli/test_main.py",
+    "cli/test_sweep_command.py",
+    "display/tensorboard/test_sink.py",
+    "faults/test_disks.py",
+    "faults/test_kills.py",
+    "faults/test_long_runs.py",
+    "faults/test_processes.py",
+    "repository/test_docs.py",
+    "repository/test_notebooks.py",
+    "repository/test_packaging.py",
+    "storage/test_directory.py",
+    "studies/claims/test_claims.py",
+    "studies/claims/test_lab.py",
+    "studies/sweeps/test_sweep.py",
+    "studies/test_worker_pool.py",
+    "tracking/test_blocks_of_steps.py",
+    "tracking/test_distributed.py",
+    "training/test_distributed_run.py",
+    "training/test_memory.py",
+}
+
+# Property tests that do not fix their own number draw this many; HYPOTHESIS_PROFILE=nightly draws more.
+hypothesis.settings.register_profile("default", max_examples=40, deadline=None, derandomize=True)
+hypothesis.settings.register_profile("nightly", max_examples=400, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests that `make test-fast` leaves out."""
+    for item in items:
+        if not item.path.is_relative_to(HERE):
+            continue
+        name = item.path.relative_to(HERE).as_posix()
+        if name.startswith("browser/"):
+            item.add_marker(pytest.mark.browser)
+        elif name in PROCESSES:
+            item.add_marker(pytest.mark.process)
