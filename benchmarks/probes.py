@@ -15,15 +15,14 @@ import torch
 from _timing import milliseconds, publish, take_turns
 
 from phasetrack import LogisticLoss, RunSettings, TwoLayerNet, attach
+from phasetrack.probes import Measurement, Probe, Snapshot, default_probes
 from phasetrack.tasks import XOR
-from phasetrack.tracking.probes.default import default_probes
-from phasetrack.tracking.snapshot import Block, Snapshot
 
 SIZES = [(64, 128, 256), (512, 512, 2048), (512, 512, 8192)]
 STATES = 33  # the first has nothing before it
 
 
-class Keeper:
+class Keeper(Probe):
     """A probe that keeps what it is shown."""
 
     name = "keeper"
@@ -32,7 +31,7 @@ class Keeper:
     def __init__(self) -> None:
         self.seen: list[Snapshot] = []
 
-    def measure(self, snapshot: Snapshot) -> dict[str, float]:
+    def measure(self, snapshot: Snapshot) -> Measurement:
         self.seen.append(snapshot)
         return {}
 
@@ -42,7 +41,7 @@ def snapshots(settings: RunSettings) -> list[Snapshot]:
     task, loss, keeper = XOR(settings.d), LogisticLoss(), Keeper()
     net = TwoLayerNet(settings.d, settings.width)
     optimizer = torch.optim.SGD(net.parameters(), lr=settings.eta * settings.width)
-    with attach(net, optimizer, loss=loss, geometry=task.geometry, probes=[keeper]):
+    with attach(net, optimizer, loss=loss, geometry=task.geometry, probes=[keeper], block=1):
         for step in range(STATES):
             x, y = task.sample(settings.batch_size, seed=0, step=step)
             optimizer.zero_grad()
@@ -51,18 +50,21 @@ def snapshots(settings: RunSettings) -> list[Snapshot]:
     return keeper.seen
 
 
-def fresh(snapshot: Snapshot) -> Snapshot:
-    """A copy without what was already computed of it."""
-    return replace(snapshot)
+def fresh(snapshot: Snapshot, before: Snapshot, first: Snapshot) -> Snapshot:
+    """A copy without what was already computed of it, linked to the states before."""
+    return replace(snapshot, before=before, first=first)
 
 
 def measure(d: int, width: int, batch: int, rounds: int) -> list[dict[str, object]]:
     first, *states = snapshots(RunSettings(d=d, width=width, batch=batch))
+    first, stack = replace(first, before=None), Snapshot.stack(states)
     cases = {}
     for probe in default_probes():
-        cases[probe.name] = lambda probe=probe: probe.measure(fresh(states[-1]))
-        cases[f"{probe.name}, block"] = lambda probe=probe: probe.measure_block(
-            Block([fresh(state) for state in states], Block([fresh(first)]), first)
+        cases[probe.name] = lambda probe=probe: probe.measure(
+            fresh(states[-1], replace(states[-2], before=None), first)
+        )
+        cases[f"{probe.name}, stack"] = lambda probe=probe: probe.measure(
+            fresh(stack, first, first)
         )
     seconds = take_turns(cases, rounds=rounds)
     rows = [
@@ -72,12 +74,12 @@ def measure(d: int, width: int, batch: int, rounds: int) -> list[dict[str, objec
             "m": batch,
             "probe": probe.name,
             "ms alone": milliseconds(seconds[probe.name]),
-            "ms in a block": milliseconds(seconds[f"{probe.name}, block"]) / len(states),
+            "ms in a stack": milliseconds(seconds[f"{probe.name}, stack"]) / len(states),
         }
         for probe in default_probes()
     ]
     total = {
-        name: sum(float(str(row[name])) for row in rows) for name in ("ms alone", "ms in a block")
+        name: sum(float(str(row[name])) for row in rows) for name in ("ms alone", "ms in a stack")
     }
     return [*rows, {**rows[0], "probe": "all", **total}]
 
@@ -88,7 +90,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path("build/benchmarks/probes.json"))
     asked = parser.parse_args()
     rows = [row for size in SIZES for row in measure(*size, asked.rounds)]
-    publish(rows, asked.json, rounds=asked.rounds, block=STATES - 1)
+    publish(rows, asked.json, rounds=asked.rounds, stack=STATES - 1)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,13 @@ class RunLabels:
             self.transitions.append(verdict.transition)
         return verdict
 
+    def events(self) -> dict[str, list[dict[str, Any]]]:
+        """Return boundaries and alerts as JSON values, under the keys of ``summary.json``."""
+        return {
+            "boundaries": [asdict(boundary) for boundary in self.boundaries],
+            "alerts": [{**asdict(a), "evidence": dict(a.evidence)} for a in self.alerts],
+        }
+
     def state_dict(self) -> dict[str, Any]:
         """Return all that later labels depend on, as numbers, text, lists and mappings."""
         return {

@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from phasetrack.phases.classifier import (
-    METRICS,
-    Alert,
-    Boundary,
-    Phase,
-    Thresholds,
-    Verdict,
-    first_crossing,
-    relabel,
-)
+from phasetrack.phases.classifier import METRICS, Phase, Thresholds, first_crossing
 from phasetrack.phases.history import History
+from phasetrack.phases.run_labels import RunLabels
 from phasetrack.phases.timeline import timeline
 
 
 def summarise(
     history: History,
+    labels: RunLabels,
     *,
-    phase: Phase,
-    reason: str,
-    boundaries: Sequence[Boundary],
-    alerts: Sequence[Alert],
     undefined: Mapping[str, str],
     steps: int,
-    thresholds: Thresholds,
     forecast: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Summarise a labelled run as JSON values.
@@ -41,29 +29,24 @@ def summarise(
 
     Args:
         history: every recorded step, including ``phase/id``.
-        phase: the last label.
-        reason: why the last label is UNDETERMINED; empty otherwise.
-        boundaries: all detected boundaries.
-        alerts: all raised alerts.
+        labels: of all its steps.
         undefined: metric or probe name to the reason why it could not be read.
         steps: the number of optimizer steps.
-        thresholds: the levels of the labels.
         forecast: predicted boundaries, each with `value`, `low` and `high`.
     """
     final = {name: float(history[name][-1]) for name in history} if len(history.steps) else {}
     return {
-        "phase": phase.name,
-        "reason": reason,
+        "phase": labels.phase.name,
+        "reason": labels.reason,
         "steps": steps,
-        "boundaries": [asdict(boundary) for boundary in boundaries],
-        "alerts": [{**asdict(alert), "evidence": dict(alert.evidence)} for alert in alerts],
+        **labels.events(),
         "timeline": timeline(history),
         "loss_halving_step": loss_halving_step(history),
         "growth": growth_by_phase(history),
         "final": final,
         "forecast": dict(forecast or {}),
         "undefined": dict(undefined),
-        "thresholds": asdict(thresholds),
+        "thresholds": asdict(labels.thresholds),
     }
 
 
@@ -77,22 +60,15 @@ def summarise_again(
     forecast: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Label a history under `thresholds`, and summarise it."""
-    verdicts = [
-        verdict for _, verdict in relabel(history.rows(names=METRICS), thresholds, escape_steps)
-    ]
+    labels = RunLabels(thresholds, escape_steps)
+    ids = [float(labels.update(*row).phase.value) for row in history.rows(names=METRICS)]
     labelled = History()
-    ids = np.array([float(verdict.phase.value) for verdict in verdicts])
-    labelled.extend(history.steps, {**history, "phase/id": ids})
-    last = verdicts[-1] if verdicts else Verdict(Phase.UNDETERMINED, "no step was recorded")
+    labelled.extend(history.steps, {**history, "phase/id": np.array(ids)})
     return summarise(
         labelled,
-        phase=last.phase,
-        reason=last.reason,
-        boundaries=[boundary for verdict in verdicts for boundary in verdict.boundaries],
-        alerts=[alert for verdict in verdicts for alert in verdict.alerts],
+        labels,
         undefined=undefined or {},
         steps=history.last_step + 1 if steps is None else steps,
-        thresholds=thresholds,
         forecast=forecast,
     )
 

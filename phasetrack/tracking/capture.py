@@ -35,7 +35,7 @@ COPIED = 2**15
 T = TypeVar("T")
 
 
-class State(Enum):
+class CaptureState(Enum):
     """The coming step, as a capture sees it."""
 
     IDLE = "the schedule leaves the coming step out"
@@ -98,7 +98,7 @@ class Capture:
         self._formula = Formula.from_view(view)
         self._pending: _Before | None = None
         self._next_look = 1  # the step before which the schedule is asked again
-        self._state = State.WATCHING if schedule(0) else State.IDLE
+        self._state = CaptureState.WATCHING if schedule(0) else CaptureState.IDLE
         self._hooks: list[SwitchableHook] = []
         with ExitStack() as attaching:
             for hook in self._register(loss):
@@ -133,7 +133,7 @@ class Capture:
     @property
     def closed(self) -> bool:
         """Whether the hooks are off for good."""
-        return self._state is State.CLOSED
+        return self._state is CaptureState.CLOSED
 
     def step_sizes(self) -> StepSizes:
         """Return the length of the coming step for each layer, from the optimizer's own groups."""
@@ -150,7 +150,7 @@ class Capture:
         While the optimizer goes through its hooks, none may be removed: they then do nothing, and
         are removed at the next forward pass.
         """
-        recording, self._state = self._state is State.RECORDING, State.CLOSED
+        recording, self._state = self._state is CaptureState.RECORDING, CaptureState.CLOSED
         for hook in self._hooks:
             hook.function = do_nothing
         if recording:
@@ -170,7 +170,7 @@ class Capture:
 
     @property
     def _collecting(self) -> bool:
-        return self._state is State.WATCHING or self._state is State.RECORDING
+        return self._state is CaptureState.WATCHING or self._state is CaptureState.RECORDING
 
     def _on_forward(self, _: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         if self._collecting:
@@ -193,7 +193,7 @@ class Capture:
         self._pending = None
         if not self._collecting:
             return
-        self._state = State.RECORDING
+        self._state = CaptureState.RECORDING
         try:
             if any(map(callable, (*args, *kwargs.values()))):
                 self._pending = self._tried(self._layers_before)
@@ -208,14 +208,14 @@ class Capture:
 
     def _on_step_end(self, *_: object) -> None:
         """Count a step that was taken; an exception before the update keeps the optimizer from here."""
-        if self._state is State.CLOSED:
+        if self._state is CaptureState.CLOSED:
             return
-        if self._state is State.IDLE:
+        if self._state is CaptureState.IDLE:
             self._tried(self._counter.count)
             if self._counter.step >= self._next_look:
                 self._look_ahead()
             return
-        self._state = State.RECORDING
+        self._state = CaptureState.RECORDING
         try:
             if self._pending is not None:
                 self._hand_over(self._tried(partial(self._snapshot_of_closure, self._pending)))
@@ -228,19 +228,19 @@ class Capture:
             self._look_ahead()
 
     def _watch_on(self) -> None:
-        if self._state is State.RECORDING:  # otherwise closed meanwhile
-            self._state = State.WATCHING
+        if self._state is CaptureState.RECORDING:  # otherwise closed meanwhile
+            self._state = CaptureState.WATCHING
 
     def _look_ahead(self) -> None:
         """Ask the schedule for the coming step, and put hooks where they see it or take them away."""
-        if self._state is State.CLOSED:
+        if self._state is CaptureState.CLOSED:
             return
         step = self._counter.step
         self._next_look = following(self._schedule, step)
         self._set_watching(bool(self._schedule(step)))
 
     def _set_watching(self, watching: bool) -> None:
-        self._state = State.WATCHING if watching else State.IDLE
+        self._state = CaptureState.WATCHING if watching else CaptureState.IDLE
         for hook in self._hooks:
             hook.switch(watching)
 

@@ -149,16 +149,11 @@ class Recorder:
 
     def summary(self, history: History, steps: int) -> dict[str, Any]:
         """Return the contents of ``summary.json``: labels, final readings, forecast, reasons."""
-        labels = self.labels
         return summarise(
             history,
-            phase=labels.phase,
-            reason=labels.reason,
-            boundaries=labels.boundaries,
-            alerts=labels.alerts,
+            self.labels,
             undefined=self.guard.reasons,
             steps=steps,
-            thresholds=labels.thresholds,
             forecast=None if self._forecast is None else self._forecast.bands(),
         )
 

@@ -10,8 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from phasetrack.phases.classifier import METRICS, PhaseClassifier, Thresholds
+from phasetrack.phases.classifier import METRICS, Thresholds
 from phasetrack.phases.history import History
+from phasetrack.phases.run_labels import RunLabels
 from phasetrack.phases.timeline import extend_timeline
 from phasetrack.storage.directory import SUMMARY
 from phasetrack.storage.json_schema import check_summary
@@ -31,31 +32,23 @@ class Labels:
     """
 
     def __init__(self, thresholds: Thresholds, escape_steps: float | None) -> None:
-        self._thresholds = thresholds
-        self._classifier = PhaseClassifier(thresholds, escape_steps)
-        self._seen = 0
+        self._labels = RunLabels(thresholds, escape_steps)
         self._timeline: list[dict[str, Any]] = []
-        self._boundaries: list[dict[str, Any]] = []
-        self._alerts: list[dict[str, Any]] = []
-        self._reason = ""
+        self._seen = 0
 
     def advance(self, history: History) -> dict[str, Any]:
         """Label the new steps, and return all labels under the keys of ``summary.json``."""
+        labels = self._labels
         for step, readings in history.rows(self._seen, METRICS):
-            verdict = self._classifier.update(step, readings)
-            self._boundaries += [asdict(boundary) for boundary in verdict.boundaries]
-            self._alerts += [
-                {**asdict(alert), "evidence": dict(alert.evidence)} for alert in verdict.alerts
-            ]
+            verdict = labels.update(step, readings)
             extend_timeline(self._timeline, step, verdict.phase.name)
-            self._reason, self._seen = verdict.reason, self._seen + 1
+            self._seen += 1
         return {
-            "phase": self._timeline[-1]["phase"] if self._timeline else "UNDETERMINED",
-            "reason": self._reason,
+            "phase": labels.phase.name,
+            "reason": labels.reason if self._seen else "",
             "timeline": self._timeline,
-            "boundaries": self._boundaries,
-            "alerts": self._alerts,
-            "thresholds": asdict(self._thresholds),
+            **labels.events(),
+            "thresholds": asdict(labels.thresholds),
         }
 
 
