@@ -218,7 +218,7 @@ def test_help_names_the_origin_of_every_default():
         "every",
         "target",
     ):
-        (line,) = re.findall(rf"--{option}\s.*", shown)
+        (line,) = re.findall(rf"--{option}[\s,].*", shown)
         assert re.search(
             r"processor|paper|predicted|history|repeats|as many as|test error", line
         ), line
