@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,17 +65,17 @@ def made_model(target: str) -> nn.Module:
             f"{target!r} does not name a module and a factory.",
             "Write MODULE:FACTORY, such as my_module:make_model.",
         )
-    factory = _named(_imported(module_name), factory_name)
-    made = factory
-    if not isinstance(factory, nn.Module) and callable(factory):
-        try:
-            made = factory()
-        except Exception as error:
-            raise ExpectedError(
-                "target_of",
-                f"{factory_name}() failed: {type(error).__name__}: {error}.",
-                "Pass a factory that runs without arguments.",
-            ) from None
+    with _current_folder_importable():  # by the factory, too
+        made = _named(_imported(module_name), factory_name)
+        if not isinstance(made, nn.Module) and callable(made):
+            try:
+                made = made()
+            except Exception as error:
+                raise ExpectedError(
+                    "target_of",
+                    f"{factory_name}() failed: {type(error).__name__}: {error}.",
+                    "Pass a factory that runs without arguments.",
+                ) from None
     if not isinstance(made, nn.Module):
         raise ExpectedError(
             "target_of",
@@ -83,10 +85,19 @@ def made_model(target: str) -> nn.Module:
     return made
 
 
-def _imported(name: str) -> Any:
-    """Import a module, of the current directory too."""
+@contextmanager
+def _current_folder_importable() -> Iterator[None]:
+    """Import modules of the current folder inside, too."""
     here = str(Path.cwd())
     sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
+
+
+def _imported(name: str) -> Any:
+    """Import a module."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -95,8 +106,6 @@ def _imported(name: str) -> Any:
             f"The module {name!r} cannot be imported ({error}).",
             "Run the command in the folder of the module, or install it.",
         ) from None
-    finally:
-        sys.path.remove(here)
 
 
 def _named(module: Any, name: str) -> Any:

@@ -26,6 +26,7 @@ OPTION_OF = {
     "runs": "RUN",
     "aligned": "--align",
     "path": "RUN",
+    "paths": "RUN",
     "checkpoint": "RUN",
     "state": "RUN",
     "logdir": "RUN",

@@ -251,6 +251,18 @@ def test_inspect_takes_names_of_layers(tmp_path):
     assert "2: 4 -> 4 neurons" in done.stdout and done.returncode == 0
 
 
+def test_inspect_takes_a_factory_that_imports_its_neighbour(tmp_path):
+    (tmp_path / "neighbour.py").write_text("WIDTH = 4\n")
+    (tmp_path / "importing.py").write_text(
+        "from torch import nn\n\n"
+        "def made():\n"
+        "    from neighbour import WIDTH\n"
+        "    return nn.Sequential(nn.Linear(6, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 1))\n"
+    )
+    done = call_here("inspect", "importing:made", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "") and "6 -> 4 neurons" in done.stdout
+
+
 @pytest.mark.parametrize(
     "target, complaint",
     [
