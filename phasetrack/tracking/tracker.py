@@ -271,8 +271,8 @@ class Tracker(Findings):
         self._sinks.release(self._sinks.resumable().values())
         error = ExpectedError(
             "resume",
-            "A step was taken, and neither load_state_dict() nor start_over() was called; no file is "
-            "written.",
+            "The directory holds records of an earlier run, and a step was taken before "
+            "load_state_dict() or start_over() was called; no file is written.",
             "Call one of them before the first step.",
         )
         if self._guard.strict:

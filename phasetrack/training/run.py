@@ -303,22 +303,27 @@ class _Job:
             processes=self._processes,
         )
         try:
-            for step in range(tracker.step, settings.step_limit):
-                reason = self._reason() if step % LOOK_EVERY == 0 else ""
-                if stopped := self._agreed(reason or signals.received):
-                    return stopped
-                if (
-                    self._processes.leads
-                    and schedule.due(step)
-                    and step not in (0, self._checkpoints.step)
-                ):
-                    self._checkpoint(schedule)
-                loss = take_step(step)
-                if self._notes:
-                    self._end.note(float(loss))
-            return self._agreed(self._reason()) or "steps"
+            stopped = self._take_steps(take_step, schedule, signals)
+            tracker.sync()  # records that wait are written while an interruption is still caught
         except KeyboardInterrupt:  # the second one, or a callback's: within a step
             return "interrupted"
+        return stopped
+
+    def _take_steps(
+        self, take_step: Callable[[int], Any], schedule: CheckpointSchedule, signals: StopSignals
+    ) -> str:
+        """Take steps, with checkpoints between them, until there is a reason to stop."""
+        for step in range(self._tracker.step, self._settings.step_limit):
+            reason = self._reason() if step % LOOK_EVERY == 0 else ""
+            if stopped := self._agreed(reason or signals.received):
+                return stopped
+            saved = step in (0, self._checkpoints.step)
+            if self._processes.leads and schedule.due(step) and not saved:
+                self._checkpoint(schedule)
+            loss = take_step(step)
+            if self._notes:
+                self._end.note(float(loss))
+        return self._agreed(self._reason()) or "steps"
 
     def _agreed(self, reason: str) -> str:
         """Return the weightiest reason of all processes: all stop at one step."""

@@ -114,7 +114,7 @@ def test_a_disk_that_was_full_for_a_while(whole, tmp_path):
     assert len(lines) == 1
     with warned() as lines:
         resume(tmp_path / "run", predicted=PREDICTED)
-    assert "going on from checkpoint.previous.pt, step 10" in lines[0]
+    assert "resuming from checkpoint.previous.pt, step 10" in lines[0]
     for name in ("history.jsonl", "weights/step-000000018.pt"):
         assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes()
 

@@ -102,7 +102,7 @@ def test_terminated_on_the_command_line(tmp_path):
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate()
     assert process.returncode == 143
-    assert errors == f"to go on: phasetrack run xor --resume {tmp_path / 'long'}\n"
+    assert errors == f"to resume: phasetrack run xor --resume {tmp_path / 'long'}\n"
     assert read_run(tmp_path / "long").summary["stopped"] == "terminated"
     assert not (tmp_path / "long" / LOCK).exists()
 

@@ -145,15 +145,27 @@ def test_something_else_in_between_is_noted():
 @pytest.mark.parametrize(
     "model, layers, message",
     [
-        (nn.Sequential(nn.Linear(3, 1)), None, "got 0.weight (1, 3); name the two with layers="),
+        (
+            nn.Sequential(nn.Linear(3, 1)),
+            None,
+            "The model has 1 weight matrices, not two: 0.weight (1, 3). Name the two layers",
+        ),
         (nn.Sequential(nn.ReLU()), None, "model: The model has no linear layers"),
-        (Named(), None, "got embed.weight (6, 6), hidden.weight (4, 6), head.weight (1, 4); name"),
+        (
+            Named(),
+            None,
+            "not two: embed.weight (6, 6), hidden.weight (4, 6), head.weight (1, 4). Name",
+        ),
         (
             Named(),
             ("hidden", "tail"),
             "layers: The model has no layer or parameter 'tail'. Pass two of embed, hidden, head",
         ),
-        (nn.Sequential(nn.Linear(3, 4), nn.Linear(5, 1)), None, "got 0: 3 -> 4, 1: 5 -> 1"),
+        (
+            nn.Sequential(nn.Linear(3, 4), nn.Linear(5, 1)),
+            None,
+            "do not follow each other: 0: 3 -> 4, 1: 5 -> 1.",
+        ),
         (nn.Embedding(3, 4), None, "model: The model has no linear layers"),
     ],
     ids=[

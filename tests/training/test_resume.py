@@ -172,7 +172,7 @@ def test_a_closed_or_broken_off_tracker_has_no_state():
     loop = Loop(sinks=[Interrupting()])
     with pytest.raises(KeyboardInterrupt):
         loop.run(1)
-    with pytest.raises(ExpectedError, match="a state between two steps"):
+    with pytest.raises(ExpectedError, match="between two optimizer steps"):
         loop.tracker.state_dict()
 
 
