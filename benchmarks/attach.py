@@ -95,7 +95,9 @@ def measure(
             cases[f"every {every}"] = loop(d, width, batch, every, None, until, device)
             cases[f"every {every}, files"] = loop(d, width, batch, every, logdir, until, device)
         # snapshots wait so many seconds at most, in which a loop by itself takes more steps than one of many
-        until.enter_context(patch.object(snapshot_queue, "LATEST", snapshot_queue.LATEST * len(cases)))
+        until.enter_context(
+            patch.object(snapshot_queue, "LATEST", snapshot_queue.LATEST * len(cases))
+        )
         settle = torch.cuda.synchronize if gpu else lambda: None
         seconds = take_turns(
             cases, rounds=rounds * pace.turns, warm_up=4, calls=pace.steps, settle=settle
