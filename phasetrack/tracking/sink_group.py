@@ -141,7 +141,7 @@ class SinkGroup:
             raise ExpectedError(
                 "state",
                 f"The saved run and this one differ in their sinks: {', '.join(differing)}.",
-                "Attach with the same logdir=, save_weights= and sinks= as before.",
+                "Attach with the same logdir=, snapshots= and sinks= as before.",
             )
         for key, writer in kept.items():
             writer.check_state(states[key])
