@@ -177,14 +177,19 @@ def joined(pieces: Sequence[LossInputs]) -> LossInputs | None:
     """Join the micro-batches of one step, and give them the leading dimension of one state."""
     if not pieces:
         return None
+    if len(pieces) == 1:
+        (one,) = pieces
+        placed = None if one.traces is None else one.traces.unsqueeze(0)
+        doubt = None if one.finite is None else one.finite.unsqueeze(0)
+        rows = (one.outputs.unsqueeze(0), one.targets.unsqueeze(0))
+        return LossInputs(*rows, placed, doubt, one.inputs)
     outputs, targets, traces, finite, inputs = zip(*pieces, strict=True)
     doubts = [flag.to(outputs[0].device) for flag in finite if flag is not None]
     parts = [part for each in inputs for part in each]
-    one = len(pieces) == 1
     return LossInputs(
-        (outputs[0] if one else torch.cat(outputs)).unsqueeze(0),
-        (targets[0] if one else torch.cat(targets)).unsqueeze(0),
-        None if traces[0] is None else (traces[0] if one else torch.cat(traces)).unsqueeze(0),
+        torch.cat(outputs).unsqueeze(0),
+        torch.cat(targets).unsqueeze(0),
+        None if traces[0] is None else torch.cat(traces).unsqueeze(0),
         torch.stack(doubts).all().unsqueeze(0) if doubts else None,
         (tuple(tensor for part in parts for tensor in part),) if parts else (),
     )

@@ -266,12 +266,13 @@ class Capture:
     def _layers(self) -> LayerState:
         """Copy the weights before the step, still on their device; read large ones at once."""
         view, W = self.view, self.view.first.value
-        keep, small = bool(self._keep_weights(self.step)), W.numel() <= COPIED
+        small = W.numel() <= COPIED
+        keep = small or bool(self._keep_weights(self.step))
         layers = LayerState(
             view.A.clone().unsqueeze(0),
             bias=_copied(view.bias),
             head_bias=_copied(view.head_bias),
-            W=(W.clone() if small or keep else W).unsqueeze(0),
+            W=(W.clone() if keep else W).unsqueeze(0),
         )
         return layers if small else layers.read(self.geometry, keep=keep)
 

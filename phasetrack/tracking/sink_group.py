@@ -95,8 +95,10 @@ class SinkGroup:
 
     def save(self, snapshot: Snapshot) -> None:
         """Save a snapshot's weights, if its step is one of those."""
-        step, view = snapshot.steps[0], snapshot.frozen(0)
-        if self._store is not None and view is not None and self._store_schedule(step):
+        step = snapshot.steps[0]
+        if self._store is None or not self._store_schedule(step):
+            return
+        if (view := snapshot.frozen(0)) is not None:
             self._run(self._store, partial(self._store.save, step, view))
 
     # --- resuming ----------------------------------------------------------------------------
