@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from phasetrack.model.geometry import Activation
-from phasetrack.model.two_layer_view import TwoLayerView
+from phasetrack.model.neurons import Activation
 
 
 @dataclass(frozen=True)
@@ -32,19 +31,6 @@ class Formula:
     bias_scaled: bool
     biased: bool
     submodule: bool
-
-    @classmethod
-    def from_view(cls, view: TwoLayerView) -> Formula:
-        """Take what is known about the layers of a model now."""
-        return cls(
-            width=view.first.shape[0],
-            heads=view.heads,
-            scale=view.scale,
-            activation=view.activation,
-            bias_scaled=view.bias_scaled,
-            biased=(view.first_bias or view.second_bias) is not None,
-            submodule=view.directions is not None,
-        )
 
     @property
     def is_mean_field(self) -> bool:
@@ -99,9 +85,11 @@ class FrozenLayers:
 
     def outputs(self, inputs: Tensor) -> Tensor:
         """Return the formula's outputs: (m, d) to (m,), or logits (m, n)."""
-        formula = self.formula
+        formula, bias = self.formula, self.head_bias
         hidden = formula.activation(nn.functional.linear(inputs, self.W, self.bias))
-        values = (hidden @ self.A.T) * (1.0 if formula.scale is None else formula.scale)
-        if self.head_bias is not None:
-            values = values + formula.bias_factor * self.head_bias
+        values, scale = hidden @ self.A.T, 1.0 if formula.scale is None else formula.scale
+        if bias is None:
+            values = values * scale
+        else:
+            values = (values + bias) * scale if formula.bias_scaled else values * scale + bias
         return values.squeeze(-1) if formula.heads == 1 else values

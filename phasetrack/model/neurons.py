@@ -59,7 +59,7 @@ class Neurons:
         head = a.transpose(-1, -2)
         return cls(geometry, coordinates, perp, head_length(head), head)
 
-    def row(self, index: int) -> Neurons:
+    def row(self, index: int | slice) -> Neurons:
         """One network of a table of several."""
         columns = ("coordinates", "perp", "second_layer", "head", "bias", "output_bias")
         tables = {name: getattr(self, name) for name in columns}

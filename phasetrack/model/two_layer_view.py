@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from phasetrack._precision import unrounded
 from phasetrack.errors import ExpectedError
+from phasetrack.model.formula import Formula, FrozenLayers
 from phasetrack.model.geometry import Activation
 from phasetrack.model.layer_search import (
     activation_between,
@@ -171,7 +172,7 @@ class TwoLayerView:
     @property
     def readout(self) -> Tensor:
         """What each neuron adds to the measured output, detached: (p,), or (p, n) for n > 2."""
-        return self.read_out(self.A.T)
+        return self.formula.read_out(self.A.T)
 
     @cached_property
     def heads(self) -> int:
@@ -189,16 +190,26 @@ class TwoLayerView:
         bias = _read(self.second.owner, self.second_bias)
         return None if bias is None else self.of_block(bias)
 
-    @property
-    def bias_factor(self) -> float:
-        """The factor on the head's bias: `scale`, or 1 where the factor acts on the sum alone."""
-        return self.scale if self.bias_scaled and self.scale is not None else 1.0
+    @cached_property
+    def formula(self) -> Formula:
+        """What the layers compute, as far as it is known, without their weights."""
+        return Formula(
+            width=self.first.shape[0],
+            heads=self.heads,
+            scale=self.scale,
+            activation=self.activation,
+            bias_scaled=self.bias_scaled,
+            biased=(self.first_bias or self.second_bias) is not None,
+            submodule=self.directions is not None,
+        )
 
     @property
     def output_bias(self) -> Tensor | None:
         """What the head's bias adds to f, detached: (), or (n,) for n > 2; None without one."""
         bias = self.head_bias
-        return None if bias is None else self.bias_factor * self.read_out(bias)
+        if bias is None:
+            return None
+        return self.formula.bias_factor * self.formula.read_out(bias)
 
     @property
     def settled(self) -> bool:
@@ -208,10 +219,7 @@ class TwoLayerView:
     @property
     def plain(self) -> bool:
         """Whether the mean-field law applies: a whole model, ReLU, one output, no biases."""
-        if self.directions is not None:
-            return False
-        no_bias = self.first_bias is None and self.second_bias is None
-        return no_bias and self.heads == 1 and self.activation is torch.relu
+        return self.formula.is_mean_field
 
     def of_block(self, values: Tensor) -> Tensor:
         """A block's outputs (..., outputs) in its directions (..., n); of a model, as they are."""
@@ -222,17 +230,7 @@ class TwoLayerView:
 
     def outputs(self, inputs: Tensor, W: Tensor, A: Tensor) -> Tensor:
         """The model's formula at weights W (p, d) and A (heads, p): (m, d) to (m,) or (m, n)."""
-        hidden = self.activation(nn.functional.linear(inputs, W, self.bias))
-        values, scale, bias = (
-            hidden @ A.T,
-            1.0 if self.scale is None else self.scale,
-            self.head_bias,
-        )
-        if bias is None:
-            values = values * scale
-        else:
-            values = (values + bias) * scale if self.bias_scaled else values * scale + bias
-        return values.squeeze(-1) if self.heads == 1 else values
+        return FrozenLayers(self.formula, W, A, self.bias, self.head_bias).outputs(inputs)
 
     @torch.no_grad()
     def calibrated(
@@ -292,12 +290,6 @@ class TwoLayerView:
             ratio = self.scale
         miss = (target - ratio * ours).norm() / theirs.norm().clamp_min(1e-300)
         return ratio, float(miss)
-
-    def read_out(self, values: Tensor) -> Tensor:
-        """(..., heads) to (...): the output, or the second logit minus the first; else as it is."""
-        if self.heads > 2:
-            return values
-        return values[..., 0] if self.heads == 1 else values[..., 1] - values[..., 0]
 
 
 def known_activation(activation: Activation) -> str | None:

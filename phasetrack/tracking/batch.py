@@ -37,8 +37,8 @@ class Batch:
     loss: Loss
     inputs: Sequence[Any] = ()
 
-    def row(self, index: int) -> Batch:
-        """Return the batch of one state, without the leading dimension."""
+    def row(self, index: int | slice) -> Batch:
+        """Return the batch of one state, without the leading dimension, or of some states."""
         return Batch(
             self.outputs[index],
             self.targets[index],

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from phasetrack.errors import ExpectedError
-from phasetrack.model.formula import Formula
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.losses import Loss
 from phasetrack.model.two_layer_view import ACTIVATIONS, TwoLayerView, known_activation
@@ -95,7 +94,6 @@ class Capture:
         self.host_loss = copy.deepcopy(loss).cpu().double() if isinstance(loss, nn.Module) else loss
         self._batch = BatchCollector(view, geometry, keep_inputs=keep_inputs)
         self._counter = StepCounter(optimizer, view)
-        self._formula = Formula.from_view(view)
         self._pending: _Before | None = None
         self._next_look = 1  # the step before which the schedule is asked again
         self._state = CaptureState.WATCHING if schedule(0) else CaptureState.IDLE
@@ -246,9 +244,8 @@ class Capture:
 
     def _hand_over(self, snapshot: Snapshot | None) -> None:
         if snapshot is not None:
-            self._receive(
-                snapshot
-            )  # unguarded: a callback may raise on purpose, to end the training
+            # unguarded: a callback may raise on purpose, to end the training
+            self._receive(snapshot)
 
     def _tried(self, make: Callable[[], T]) -> T | None:
         """Return what `make` returns; report the exception and return None where it raises."""
@@ -284,27 +281,18 @@ class Capture:
         return self._snapshot_with(before.layers, self._batch.collected(before.version))
 
     def _snapshot_with(self, layers: LayerState, pieces: list[LossInputs]) -> Snapshot:
-        self._use_what_is_known()
+        self._counter.scale = self.view.scale  # the batch may have settled it
         return Snapshot(
             (self._counter.step,),
             (self._counter.time,),
             (self._counter.sizes(),),
             self.geometry,
-            self._formula,
+            self.view.formula,
             layers,
             joined(gathered(pieces) if self._shared else pieces),
             self.host_loss,
             self._batch.detached,
         )
-
-    def _use_what_is_known(self) -> None:
-        """Take over what the first batch has settled about the layers."""
-        if self.view.scale != self._counter.scale or not self._formula_is_current():
-            self._counter.scale, self._formula = self.view.scale, Formula.from_view(self.view)
-
-    def _formula_is_current(self) -> bool:
-        view, formula = self.view, self._formula
-        return view.activation is formula.activation and view.bias_scaled == formula.bias_scaled
 
     # --- resuming ----------------------------------------------------------------------------
 
@@ -359,7 +347,7 @@ class Capture:
     def continue_from(self, view: TwoLayerView, step: int, time: float, *, recorded: int) -> None:
         """Count on from a step and time; steps up to `recorded` were recorded already."""
         self._batch.view = view
-        self._use_what_is_known()
+        self._counter.scale = view.scale
         self._counter.step, self._counter.time = step, time
         self._next_look = step + 1
         self._batch.reset()

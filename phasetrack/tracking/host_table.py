@@ -66,13 +66,9 @@ class HostTable:
 
     def __getitem__(self, part: slice) -> HostTable:
         """Some of the states."""
-        batch = self.batch
-        if batch is not None:
-            columns = (batch.outputs[part], batch.targets[part], batch.clusters[part])
-            batch = Batch(*columns, batch.loss)
+        batch = None if self.batch is None else self.batch.row(part)
         finite = None if self.finite is None else self.finite[part]
-        neurons = self.neurons.row(part)  # type: ignore[arg-type]
-        return HostTable(neurons, self.control[part], batch, finite)
+        return HostTable(self.neurons.row(part), self.control[part], batch, finite)
 
     def problems(self) -> tuple[ExpectedError | None, ...]:
         """Return for each state why its batch cannot be used; None where it can."""

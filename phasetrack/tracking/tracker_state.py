@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from phasetrack.errors import ExpectedError
-from phasetrack.model.formula import Formula
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.losses import Loss
 from phasetrack.model.two_layer_view import TwoLayerView
@@ -163,7 +162,7 @@ def _snapshot_from(
     """
     layers = LayerState(**_tensors(state["layers"], LAYER_PARTS))
     scale = None if state["scale"] is None else float(state["scale"])
-    formula = replace(Formula.from_view(view), scale=scale)
+    formula = replace(view.formula, scale=scale)
     k = geometry.signal_dim
     shapes = {
         "coordinates": (1, formula.width, 2 * k),

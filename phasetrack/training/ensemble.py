@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from phasetrack.errors import ExpectedError
-from phasetrack.model.formula import Formula
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.losses import LogisticLoss
 from phasetrack.model.network import TwoLayerNet
@@ -228,7 +227,7 @@ class _Member(Findings):
     ) -> None:
         self.index, self.settings, self.time = index, settings, 0.0
         self.net = TwoLayerNet(settings.d, settings.width, theta=settings.theta, seed=settings.seed)
-        self.formula = Formula.from_view(TwoLayerView.of(self.net))
+        self.formula = TwoLayerView.of(self.net).formula
         eta = settings.eta * settings.width * self.net.scale
         first, second = (eta * (settings.train in ("both", each)) for each in LAYERS)
         self.sizes = StepSizes(first, second, plain=True)
