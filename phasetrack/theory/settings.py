@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
 
 from phasetrack.errors import (
     ExpectedError,
@@ -162,6 +162,10 @@ class RunSettings:
     def batch_size(self) -> int:
         """Samples a step, m."""
         return self.batch or BATCH_PER_DIMENSION * self.d
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as plain data, with the batch size that they lead to."""
+        return {**asdict(self), "batch": self.batch_size}
 
     @property
     def piece(self) -> int:

@@ -17,7 +17,6 @@ from phasetrack.theory.settings import RunSettings
 from phasetrack.tracking.guard import warn
 from phasetrack.tracking.tracker import Tracker
 from phasetrack.training.distributed import Processes
-from phasetrack.training.run_config import resolved
 
 
 class Checkpointing:
@@ -53,7 +52,7 @@ class Checkpointing:
         state = {
             "step": self._tracker.step,
             "seconds": seconds,
-            "settings": resolved(self._settings),
+            "settings": self._settings.to_dict(),
             "model": self._net.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "tracker": self._tracker.state_dict(),
@@ -118,7 +117,7 @@ class Checkpointing:
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
 
     def _check(self, state: Mapping[str, Any]) -> None:
-        if (found := state["settings"]) != resolved(self._settings):
+        if (found := state["settings"]) != self._settings.to_dict():
             raise ExpectedError(
                 "checkpoint",
                 f"The checkpoint was saved with other settings than those in {CONFIG} ({found}).",

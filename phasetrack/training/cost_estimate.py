@@ -153,7 +153,7 @@ class Plan:
     def as_json(self) -> dict[str, Any]:
         """The plan under ``forecast`` (as in ``summary.json``), ``cost``, ``seconds``, ..."""
         return {
-            "settings": {**asdict(self.settings), "batch": self.settings.batch_size},
+            "settings": self.settings.to_dict(),
             "forecast": self.forecast.bands(),
             "cost": {
                 "steps": self.steps,

@@ -37,7 +37,7 @@ class GraphedStep:
     """Takes SGD steps on fresh batches, each batch in one piece.
 
     What is random about a batch is drawn on the host and travels packed. Samples, outputs, loss and
-    gradients are made of it by the operations of `stepping.take_step`, to the bit. The network and
+    gradients are made of it by the operations of `step.take_step`, to the bit. The network and
     its loss are then called once more, without computing anything: hooks on them see the step. What
     they see is overwritten by the next one.
 

@@ -4,7 +4,7 @@ PyTorch multiplies through its BLAS library, or through oneDNN once its float32 
 "bf16". That setting allows bfloat16 and does not ask for it: oneDNN computes in bfloat16 where the
 processor has matrix units for it (AMX) and in float32 elsewhere, on some processors at twice the
 speed of the BLAS. Where there are such units, inputs that are signs are multiplied in bytes
-(`digits`). Errors are measured against float64, never assumed.
+(`int8_matmul`). Errors are measured against float64, never assumed.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def train(
     """Train the paper's network on a task, probes attached, and write a run directory.
 
     Processes that torchrun started train one run together, each on its part of every batch (see
-    `processes.joined`); the first one writes it and knows its readings.
+    `distributed.joined`); the first one writes it and knows its readings.
 
     Args:
         settings: the run.
@@ -74,7 +74,7 @@ def train(
         device: ``cpu`` or ``cuda[:i]``; samples and initial weights do not depend on it. Of several
             processes on ``cuda`` each takes a GPU of its machine.
         threads: torch's threads, of each process; None leaves them.
-        matmul: how the processor multiplies matrices (`products`): ``default``, ``onednn``, ``digits``
+        matmul: how the processor multiplies matrices (`training.matmul`): ``default``, ``onednn``, ``digits``
             where all inputs are signs, or ``auto`` for the fastest whose error is that of float32. The last
             bits of a run depend on it.
         sinks: further sinks, such as the console's.

@@ -28,14 +28,9 @@ def run_name(settings: RunSettings) -> str:
     return f"{settings.task}-d{settings.d}-s{settings.seed}-{stamp}"
 
 
-def resolved(settings: RunSettings) -> dict[str, Any]:
-    """Return the settings as plain data, with the batch that they lead to."""
-    return {**asdict(settings), "batch": settings.batch_size}
-
-
 def hparams(settings: RunSettings) -> dict[str, object]:
     """Return the settings that decide a run."""
-    values = resolved(settings)
+    values = settings.to_dict()
     return {name: values[name] for name in HPARAMS}
 
 
@@ -49,7 +44,7 @@ def run_config(
 ) -> dict[str, Any]:
     """Return what ``config.json`` holds."""
     return {
-        "settings": resolved(settings),
+        "settings": settings.to_dict(),
         "thresholds": asdict(settings.thresholds()),
         "escape_steps": settings.escape_steps if settings.forecastable else None,
         "step_limit": settings.step_limit,

@@ -6,7 +6,6 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -73,7 +72,7 @@ def write_table(
 
 
 def _row(folder: Path, point: Point, reason: str) -> dict[str, Any]:
-    settings = {**asdict(point.settings), "batch": point.settings.batch_size}
+    settings = point.settings.to_dict()
     row: dict[str, Any] = {"name": point.name, **settings, "state": "missing", "reason": reason}
     if reason:
         row["state"] = "failed"

@@ -21,7 +21,7 @@ ACQUIRED = 0.5
 class AcquisitionProbe(Probe):
     """What the network holds of each feature, and how many neurons hold it.
 
-    Readings: ``acquisition/<feature>``, its gain (`measures.acquisition`), and
+    Readings: ``acquisition/<feature>``, its gain (`measures.feature_gain`), and
     ``acquisition/<feature>/neurons``, the number of its holders.
 
     Args:

@@ -14,7 +14,7 @@ from phasetrack.tracking.snapshot import Snapshot
 
 @dataclass(frozen=True)
 class GatheringProbe(Probe):
-    """Neurons by the cluster that they serve (arXiv 2602.00172; `measures.gathering`).
+    """Neurons by the cluster that they serve (arXiv 2602.00172; `measures.neuron_blocks`).
 
     Readings, under ``gathering/``:
 
