@@ -76,8 +76,13 @@ def _evaluated(loss: Loss, at: Tensor, aim: Tensor, rank: int) -> tuple[Tensor, 
     return values[0], slopes[0], values[1], slopes[1]
 
 
-def errors_of(batch: FirstOrder) -> tuple[Tensor, Tensor]:
-    """`value_error` and `slope_drift` of an evaluated batch, (...) each."""
+def errors_of(batch: FirstOrder, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """`value_error` and `slope_drift` of an evaluated batch, (...) each.
+
+    Args:
+        batch: the evaluated losses.
+        weights: how much each sample counts, (..., m) of mean 1; None where all count alike.
+    """
     change = batch.values - batch.start_values
     linear = batch.start_slopes * batch.outputs
     if linear.ndim > change.ndim:
@@ -87,9 +92,10 @@ def errors_of(batch: FirstOrder) -> tuple[Tensor, Tensor]:
     floor = 4 * torch.finfo(gap.dtype).eps * batch.start_values.abs()
     gap = torch.where(gap <= floor, 0.0, gap)
     many = batch.slopes.ndim > batch.values.ndim
-    drift = _size(batch.slopes - batch.start_slopes, many)
-    errors = torch.stack([gap.mean(dim=-1), drift])
-    sizes = torch.stack([change.abs().mean(dim=-1), _size(batch.start_slopes, many)])
+    drift = _size(batch.slopes - batch.start_slopes, many, weights)
+    errors = torch.stack([_mean(gap, weights), drift])
+    start = _size(batch.start_slopes, many, weights)
+    sizes = torch.stack([_mean(change.abs(), weights), start])
     value_error, slope_drift = _relative(errors, sizes)
     return value_error, slope_drift
 
@@ -108,10 +114,14 @@ def gradient_error(
     )
 
 
-def _size(slopes: Tensor, many: bool) -> Tensor:
+def _size(slopes: Tensor, many: bool, weights: Tensor | None) -> Tensor:
     """Mean length of the samples' slopes, (..., m), or (..., m, n) where there are many: (...)."""
-    lengths: Tensor = torch.linalg.vector_norm(slopes, dim=-1) if many else slopes.abs()
-    return lengths.mean(dim=-1)
+    return _mean(torch.linalg.vector_norm(slopes, dim=-1) if many else slopes.abs(), weights)
+
+
+def _mean(values: Tensor, weights: Tensor | None) -> Tensor:
+    """Mean over the samples, (..., m) to (...)."""
+    return (values if weights is None else values * weights).mean(dim=-1)
 
 
 def _relative(error: Tensor, size: Tensor) -> Tensor:

@@ -58,15 +58,16 @@ def empirical_margins(margins: Tensor, clusters: Tensor, count: int) -> tuple[Te
 
     Args:
         margins: margin of each sample, such as y f, (..., m).
-        clusters: index of each sample's cluster, int64 (..., m).
+        clusters: index of each sample's cluster, int64 (..., m); -1 where it is in none.
         count: number of clusters K.
 
     Returns:
         Two tensors (..., K); NaN for a cluster without samples.
     """
     # NaN is sorted last, that of other clusters as that of margins
-    apart = margins.new_full((*margins.shape[:-1], count, margins.shape[-1]), torch.nan)
-    own = ascending(apart.scatter_(-2, clusters.unsqueeze(-2), margins.unsqueeze(-2)))
+    apart = margins.new_full((*margins.shape[:-1], count + 1, margins.shape[-1]), torch.nan)
+    places = _places(clusters, count).unsqueeze(-2)
+    own = ascending(apart.scatter_(-2, places, margins.unsqueeze(-2))[..., :count, :])
     sizes = _cluster_sums(torch.ones_like(margins), clusters, count)
     ranks = (LOW_QUANTILE * sizes).round().long().clamp_min(1)
     lows = own.gather(-1, (ranks - 1).unsqueeze(-1)).squeeze(-1)
@@ -78,7 +79,7 @@ def cluster_means(values: Tensor, clusters: Tensor, count: int) -> Tensor:
 
     Args:
         values: of each sample, (..., m).
-        clusters: index of each sample's cluster, int64 (..., m).
+        clusters: index of each sample's cluster, int64 (..., m); -1 where it is in none.
         count: number of clusters K.
     """
     sizes = _cluster_sums(torch.ones_like(values), clusters, count)
@@ -86,7 +87,13 @@ def cluster_means(values: Tensor, clusters: Tensor, count: int) -> Tensor:
 
 
 def _cluster_sums(values: Tensor, clusters: Tensor, count: int) -> Tensor:
-    return values.new_zeros(*values.shape[:-1], count).scatter_add_(-1, clusters, values)
+    sums = values.new_zeros(*values.shape[:-1], count + 1)
+    return sums.scatter_add_(-1, _places(clusters, count), values)[..., :count]
+
+
+def _places(clusters: Tensor, count: int) -> Tensor:
+    """Return clusters with a place of their own, after all others, for samples that are in none."""
+    return clusters.where(clusters >= 0, count)
 
 
 def balance(margins: Tensor) -> Tensor:

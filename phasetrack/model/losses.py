@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from phasetrack.errors import ExpectedError
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -34,29 +36,63 @@ class LogisticLoss(nn.Module):
         return losses.mean() if self.reduction == "mean" else losses.sum()
 
 
+# Samples that are evaluated one by one at most, where a loss cannot be evaluated on all at once.
+MOST_ONE_BY_ONE = 512
+
+
 def pointwise(loss: Loss) -> Loss:
     """The same loss without its reduction: (m,) or (m, K) outputs and their targets to (m,) losses.
 
     A module with a `reduction` attribute (all of torch.nn's losses) is copied with reduction
-    ``"none"``; any other callable is applied to each sample as a batch of one, under
-    `torch.func.vmap`, where mean and sum are the same thing.
+    ``"none"``. Any other callable, and one that reduces all the same, is applied to each sample as a
+    batch of one, under `torch.func.vmap` or in a loop, where mean and sum are the same thing.
+
+    Raises:
+        ExpectedError: if the loss has to be called sample by sample, and there are too many.
     """
-    if isinstance(getattr(loss, "reduction", None), str):
-        unreduced = copy.copy(loss)
-        unreduced.reduction = "none"  # type: ignore[attr-defined]
-        # forward(), not __call__: hooks that watch the user's loss must not see ours
-        return unreduced.forward if isinstance(unreduced, nn.Module) else unreduced
+    unreduced = _unreduced(loss)
 
     def one(output: Tensor, target: Tensor) -> Tensor:
         return loss(output.unsqueeze(0), target.unsqueeze(0)).sum()
 
-    return torch.func.vmap(one)
+    def each(outputs: Tensor, targets: Tensor) -> Tensor:
+        if unreduced is not None:
+            losses = unreduced(outputs, targets)
+            if losses.ndim and len(losses) == len(outputs):
+                return losses.reshape(len(outputs), -1).sum(dim=1)
+        try:
+            return torch.func.vmap(one)(outputs, targets)
+        except Exception:  # it looks at values, which vmap does not know
+            return _one_by_one(one, outputs, targets)
+
+    return each
+
+
+def _one_by_one(one: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
+    if len(outputs) > MOST_ONE_BY_ONE:
+        raise ExpectedError(
+            "loss",
+            f"The loss looks at values, so that {len(outputs)} samples would be evaluated one by one.",
+            "Write it with tensor operations alone, or give it a `reduction` as torch.nn's have.",
+        )
+    return torch.stack([one(*pair) for pair in zip(outputs, targets, strict=True)])
+
+
+def _unreduced(loss: Loss) -> Loss | None:
+    """The loss told to reduce nothing; None where it cannot be told."""
+    if not isinstance(getattr(loss, "reduction", None), str):
+        return None
+    unreduced = copy.copy(loss)
+    unreduced.reduction = "none"  # type: ignore[attr-defined]
+    # forward(), not __call__: hooks that watch the user's loss must not see ours
+    return unreduced.forward if isinstance(unreduced, nn.Module) else unreduced
 
 
 def value_and_slope(loss: Loss, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Loss of each sample, (m,), and its derivative by the outputs, as they are, by autograd."""
+    each = getattr(loss, "each", None) or pointwise(loss)
     with torch.enable_grad():
         at = outputs.detach().clone().requires_grad_(True)
-        losses = pointwise(loss)(at, targets).reshape(len(at), -1).sum(dim=1)
+        losses = each(at, targets)
         (slopes,) = torch.autograd.grad(losses.sum(), at)
     return losses.detach(), slopes

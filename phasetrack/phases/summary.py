@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -22,6 +22,7 @@ def summarise(
     undefined: Mapping[str, str],
     steps: int,
     forecast: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Summarise a labelled run as JSON values.
 
@@ -33,6 +34,7 @@ def summarise(
         undefined: metric or probe name to the reason why it could not be read.
         steps: the number of optimizer steps.
         forecast: predicted boundaries, each with `value`, `low` and `high`.
+        notes: sentences about the run, for people.
     """
     final = {name: float(history[name][-1]) for name in history} if len(history.steps) else {}
     return {
@@ -46,6 +48,7 @@ def summarise(
         "final": final,
         "forecast": dict(forecast or {}),
         "undefined": dict(undefined),
+        "notes": list(notes),
         "thresholds": asdict(labels.thresholds),
     }
 

@@ -32,7 +32,7 @@ def attach(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     *,
-    loss: Loss,
+    loss: Loss | None = None,
     geometry: ClusterGeometry,
     logdir: str | Path | None = None,
     every: int | Schedule = 1,
@@ -59,7 +59,9 @@ def attach(
         model: any model with two linear layers, d to p and p to 1 (see `TwoLayerView.of`).
         optimizer: the optimizer that trains the model; its steps are counted.
         loss: the loss that the training loop calls as ``loss(outputs, targets)``. A module is
-            observed by a hook; for a plain function call `tracker.loss` in its place.
+            observed by a hook; for a plain function call `tracker.loss` in its place. A loss that is
+            not seen, or None, is recognised by its gradient at the outputs, where it is a usual one
+            of classes.
         geometry: the data's clusters.
         logdir: a directory for ``history.jsonl`` and TensorBoard's event file; None writes no file.
         every: record every n-th step, or the steps for which a function of the step is true.

@@ -5,15 +5,40 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from phasetrack.errors import ExpectedError
 from phasetrack.measures.linearization import FirstOrder, first_order
 from phasetrack.measures.margins import cluster_means
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.losses import Loss
+from phasetrack.tracking.decisions import Decisions, decide
+from phasetrack.tracking.host_loss import HostLoss
+
+# How far the loss of the samples may be from the loop's, relative to it, before it counts as another
+# loss: well above the rounding of float32, and a few roundings where the loop has a coarser dtype.
+LOSS_TOLERANCE = 1e-3
+ROUNDINGS = 16
+# The reason of first-order errors that would be those of another loss.
+LOSS_DIFFERS = (
+    "the loss of the samples, evaluated one by one, does not come to the loop's: it is not a mean or "
+    "sum over samples, or depends on more than outputs and targets"
+)
+
+
+class SampleLosses(NamedTuple):
+    """The losses of the samples, and why those of some states are not known.
+
+    Attributes:
+        first_order: losses and slopes at the outputs and at 0; None where nothing can be evaluated.
+        undefined: masks (...) of the states, each with its reason.
+    """
+
+    first_order: FirstOrder | None
+    undefined: tuple[tuple[Tensor, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -24,18 +49,26 @@ class Batch:
 
     Attributes:
         outputs: outputs as the loss takes them, float64 (K, m), or logits (K, m, n).
-        targets: targets as the loss takes them, float64 or int64, (K, m) or (K, m, n).
-        clusters: index of each sample's cluster, int64 (K, m).
+        targets: targets as the loss takes them, float64, bool or int64, (K, m) or (K, m, n).
+        clusters: index of each sample's cluster, int64 (K, m); -1 where it is in none.
         loss: the loss on the host, of (outputs, targets).
         inputs: for each state a tuple of references to its micro-batches' inputs, (m_i, d) each, on
             their device; empty unless a probe needs them.
+        value: the loss that the loop got, float64 (K,); None where it is the mean over the samples.
+        weights: how much each sample counts, float64 (K, m) of mean 1; None where all count alike.
+        precision: the dtype that the loop computed its loss from.
+        reason: why the samples are in no cluster; empty where they are in one.
     """
 
     outputs: Tensor
     targets: Tensor
     clusters: Tensor
-    loss: Loss
+    loss: Loss | HostLoss
     inputs: Sequence[Any] = ()
+    value: Tensor | None = None
+    weights: Tensor | None = None
+    precision: torch.dtype = torch.float64
+    reason: str = ""
 
     def row(self, index: int | slice) -> Batch:
         """Return the batch of one state, without the leading dimension, or of some states."""
@@ -45,11 +78,15 @@ class Batch:
             self.clusters[index],
             self.loss,
             self.inputs[index] if self.inputs else (),
+            None if self.value is None else self.value[index],
+            None if self.weights is None else self.weights[index],
+            self.precision,
+            self.reason,
         )
 
     @property
     def many(self) -> bool:
-        """Whether the outputs are logits, one for each class."""
+        """Whether there are several outputs per sample, such as a logit for each class."""
         return self.outputs.ndim > self.clusters.ndim
 
     @property
@@ -63,36 +100,102 @@ class Batch:
         return self.outputs.shape[-1] if self.many else 2
 
     @cached_property
-    def margins(self) -> Tensor:
-        """How far each sample is on the right side, float64 (K, m).
-
-        y f for one output, with targets above 0 as y = +1; for logits, by how much the target's
-        class is ahead of the next.
-        """
-        if not self.many:
-            return torch.where(self.targets > 0, self.outputs, -self.outputs)
-        shared = self.targets.ndim == self.outputs.ndim
-        classes = self.targets.argmax(dim=-1) if shared else self.targets.long()
-        own = self.outputs.gather(-1, classes.unsqueeze(-1))
-        others = self.outputs.scatter(-1, classes.unsqueeze(-1), -torch.inf)
-        return own.squeeze(-1) - others.amax(dim=-1)
+    def host_loss(self) -> HostLoss:
+        """The loss, frozen."""
+        return HostLoss.of(self.loss)
 
     @cached_property
-    def first_order(self) -> FirstOrder:
+    def decisions(self) -> Decisions:
+        """How far each sample is on the right side, as the loss means its targets."""
+        return decide(self.outputs, self.targets, self.host_loss, many=self.many)
+
+    @property
+    def margins(self) -> Tensor:
+        """Margin of each sample (see `Decisions`), float64 (K, m); NaN where it is undefined."""
+        return self.decisions.margins
+
+    @property
+    def error(self) -> Tensor:
+        """Share of the samples on the wrong side, float64 (K,); NaN where it is undefined."""
+        wrong, counted = self.decisions.wrong, self.decisions.counted
+        if counted.all():
+            return wrong.mean(dim=-1)
+        return wrong.where(counted, 0.0).sum(dim=-1) / counted.sum(dim=-1)
+
+    @cached_property
+    def placed(self) -> Tensor:
+        """`clusters`, with -1 for the samples that the loss leaves out."""
+        counted = self.decisions.counted
+        return self.clusters if counted.all() else self.clusters.where(counted, -1)
+
+    @cached_property
+    def sample_losses(self) -> SampleLosses:
         """Losses and loss slopes of the samples, at their outputs and at output 0."""
-        return first_order(self.outputs, self.targets, self.loss, self.clusters.ndim)
+        if not self.size:
+            return SampleLosses(None, ((self._all_states(), self.reason),))
+        try:
+            found = first_order(self.outputs, self.targets, self.host_loss, self.clusters.ndim)
+        except Exception as error:
+            said = str(error) if isinstance(error, ExpectedError) else repr(error)
+            reason = f"the loss cannot be evaluated again on the host: {said}"[:300]
+            return SampleLosses(None, ((self._all_states(), reason),))
+        return SampleLosses(found, ((self._unlike_the_loop(found.values), LOSS_DIFFERS),))
+
+    @property
+    def mean_loss(self) -> Tensor:
+        """The loss that the loop got, or the mean over the samples, float64 (K,)."""
+        if self.value is not None:
+            return self.value
+        found = self.sample_losses.first_order
+        if found is None:
+            return torch.full_like(self._all_states(), torch.nan, dtype=torch.float64)
+        return found.values.mean(dim=-1)
 
     def slopes(self, geometry: ClusterGeometry) -> Tensor:
         """Return g_c = mean |dl/df| over each cluster's samples, float64 (K, C); NaN without samples."""
-        slopes = self.first_order.slopes
+        count = len(geometry.labels)
+        found = self.sample_losses.first_order
+        if found is None:
+            return torch.full((*self.clusters.shape[:-1], count), torch.nan, dtype=torch.float64)
+        slopes = found.slopes
         if self.many:  # f is the difference of two logits, each of which moves by half
             slopes = (slopes[..., 1] - slopes[..., 0]) / 2
-        return cluster_means(slopes.abs(), self.clusters, len(geometry.labels))
+        means = cluster_means(slopes.abs(), self.placed, count)
+        for mask, _ in self.sample_losses.undefined:
+            means = means.where(~mask.unsqueeze(-1), torch.nan)
+        return means
 
-    def targets_out_of_range(self) -> Tensor:
-        """Return for each state whether a class index names no class, bool (K,); -1 and 1 are two classes."""
-        count = self.targets.shape[0]
-        if self.targets.is_floating_point() or self.targets.ndim > self.clusters.ndim:
-            return torch.zeros(count, dtype=torch.bool)
-        low, high = self.targets.reshape(count, -1).aminmax(dim=-1)
-        return (low < (0 if self.many else -1)) | (high >= self.classes)
+    def _all_states(self) -> Tensor:
+        return torch.ones(self.clusters.shape[:-1], dtype=torch.bool, device="cpu")
+
+    def _unlike_the_loop(self, losses: Tensor) -> Tensor:
+        """Return for each state whether the samples' losses do not come to the loop's, bool (K,)."""
+        if self.value is None:
+            return ~self._all_states()
+        weighed = losses if self.weights is None else losses * self.weights
+        mean, total = weighed.mean(dim=-1), weighed.sum(dim=-1)
+        one_by_one = self.many and self.targets.ndim == self.outputs.ndim
+        wanted = [mean, total, *([mean / self.classes] if one_by_one else [])]
+        unlike = torch.stack([self._differs(each, self.value) for each in wanted]).all(dim=0)
+        if unlike.any() and self.weights is None and _tells_its_reduction(self.host_loss):
+            unlike = self._evaluated_apart(unlike)  # weighted by class, for example
+        return unlike
+
+    def _evaluated_apart(self, unlike: Tensor) -> Tensor:
+        """Return the states among some whose loss, evaluated on all their samples, is not the loop's."""
+        assert self.value is not None
+        if unlike.ndim == 0:
+            return self._differs(self.host_loss(self.outputs, self.targets), self.value)
+        rows = [
+            self.row(index)._evaluated_apart(flag) if flag else flag
+            for index, flag in enumerate(unlike)
+        ]
+        return torch.stack(rows)
+
+    def _differs(self, ours: Tensor, theirs: Tensor) -> Tensor:
+        tolerance = max(LOSS_TOLERANCE, ROUNDINGS * torch.finfo(self.precision).eps)
+        return (ours - theirs).abs() > tolerance * theirs.abs().maximum(ours.abs())
+
+
+def _tells_its_reduction(loss: HostLoss) -> bool:
+    return isinstance(getattr(loss.function, "reduction", None), str)

@@ -1,72 +1,157 @@
-"""BatchCollector: the samples of a step, from forward passes and the loss calls that used their outputs."""
+"""BatchCollector: the samples of a step, from the loss calls whose gradient reaches the two layers."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.compiler import is_dynamo_compiling
 
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.two_layer_view import TwoLayerView
-from phasetrack.tracking.snapshot import LossInputs
+from phasetrack.tracking.host_loss import HostLoss, LossKeeper
+from phasetrack.tracking.loss_call import (
+    INPUTS_OVERWRITTEN,
+    PASS_NOT_SEEN,
+    ROWS_DIFFER,
+    KeptInputs,
+    LossCall,
+)
+from phasetrack.tracking.loss_recognition import recognised, usual_losses
+from phasetrack.tracking.samples import as_samples
+from phasetrack.tracking.unseen import PATIENCE
 
-# Forward passes whose inputs are held until a loss call shows which of them it belongs to.
+# Forward passes without a graph node whose inputs are held until a loss call claims them.
 HELD_PASSES = 4
 # Autograd nodes visited, from a loss's outputs back, in search of their forward pass.
 SEARCHED_NODES = 256
 # Names under which losses take their second argument as a keyword.
 TARGET_NAMES = ("target", "targets", "labels", "label", "y")
+# Why a step has no batch.
+NO_LOSS_CALL = (
+    "no loss call was seen in this step: call the loss module given to attach(), or "
+    "tracker.loss(outputs, targets); if you compile the model, do so before its first step"
+)
+NO_GRADIENT = "loss calls were seen in this step, and the gradient of none reached the two layers"
+NOT_RECOGNISED = (
+    "no loss call was seen, and the gradient at the network's outputs is not that of a usual loss on "
+    "classes: call tracker.loss(outputs, targets), or a loss module that is given to attach()"
+)
+OTHER_WEIGHTS = "the weights changed between the loss call and the optimizer step"
+DETACHED = "the loss was called on detached outputs"
+# The reasons that are worth a warning at once: the problem and its mend.
+MISTAKES = {
+    DETACHED: (
+        "The loss was called on detached outputs.",
+        "Call the loss on the model's outputs themselves.",
+    ),
+    OTHER_WEIGHTS: (
+        "The weights changed between the loss call and the step of the tracked optimizer, so that loss "
+        "and outputs are not those of the weights before the step; they are left out.",
+        "Attach to the optimizer that steps first, or step all optimizers after the backward pass.",
+    ),
+}
+NO_SAMPLES = "the loss's arguments are not outputs and targets of the same samples"
+
+_gradients_are_there: ContextVar[bool] = ContextVar("gradients_are_there", default=False)
+
+
+@contextmanager
+def with_gradients() -> Iterator[None]:
+    """Within, a loss call stands for a backward pass that has been taken, as when a graph is replayed."""
+    token = _gradients_are_there.set(True)
+    try:
+        yield
+    finally:
+        _gradients_are_there.reset(token)
 
 
 class _Pass(NamedTuple):
-    """One forward pass: the autograd node of its first layer's output, and what went in."""
+    """One forward pass: what went into the first layer, and the dtype that it was computed in."""
 
-    node: Any
-    inputs: Tensor
+    inputs: KeptInputs
+    precision: torch.dtype | None
 
 
-class _Piece(NamedTuple):
-    """One loss call, and the version of the weights that made its outputs."""
+class _Origin(NamedTuple):
+    """Where a loss's outputs come from: the pass, if it was seen, and whether the layers made them."""
 
-    seen: LossInputs
-    version: int
+    seen: _Pass | None
+    is_ours: bool
 
 
 class BatchCollector:
-    """Pairs forward passes with loss calls; knows no optimizer.
+    """Follows loss calls back to the two layers, and their gradients into the coming step.
+
+    A call counts once a gradient has arrived at its value and, in the same backward pass, at the
+    layers' parameters. It counts no more when those gradients are thrown away, or when something but
+    the tracked optimizer writes to the weights. Knows no optimizer.
 
     The first complete pair also settles what the view has left open (`TwoLayerView.calibrated`).
 
     Args:
         view: the model's two layers.
         geometry: the clusters.
+        loss: keeps a copy of the loop's loss.
+        failed: called with an exception of a hook.
+        stuck: called once something else has written to the weights again and again, and no step came.
         keep_inputs: hold references to the inputs of all micro-batches.
 
     Attributes:
         view: the layers, with all that is known of them so far.
-        detached: whether the loss was called on outputs that carry no gradient.
+        calls: loss calls of these layers seen since the last step.
+        total_passes: forward passes seen so far.
     """
 
-    def __init__(self, view: TwoLayerView, geometry: ClusterGeometry, *, keep_inputs: bool) -> None:
+    def __init__(
+        self,
+        view: TwoLayerView,
+        geometry: ClusterGeometry,
+        loss: LossKeeper,
+        *,
+        failed: Callable[[Exception], object],
+        stuck: Callable[[], object],
+        keep_inputs: bool,
+    ) -> None:
         self.view, self._geometry, self._keep_inputs = view, geometry, keep_inputs
-        self.detached = False
+        self._loss, self._failed, self._stuck = loss, failed, stuck
+        self.calls = self.total_passes = 0
+        self._detached = False
+        self._last_version: int | None = None
+        # whether gradients that other weights made are among those of the coming step
+        self._is_mixed = False
         self._watched = [*view.first.parameters, *view.second.parameters]
-        self._inputs: Tensor | None = None
-        # the dtype that their pass was computed in, before any cast
-        self._precision: torch.dtype | None = None
-        self._passes: list[_Pass] = []  # since the last loss call
-        self._pieces: list[_Piece] = []
+        self._watched_ids = {id(parameter) for parameter in self._watched}
+        # a mark in a pass's graph node lives as long as the graph, and is found from the outputs
+        self._mark = f"phasetrack {id(self)}"
+        self._unmarked: deque[_Pass] = deque(maxlen=HELD_PASSES)
+        self._last: _Pass | None = None
+        self._arrived: list[LossCall] = []
+        self._by_gradient: list[LossCall] = []
+        # whether the loss is to be recognised by the gradient at the network's outputs
+        self.recognises = loss.given is None or not isinstance(loss.given, nn.Module)
+        self._usual: dict[bool, list[HostLoss]] = {}
+        self._told: set[bool] = set()  # where the first of them has been recognised
+        self.other_writes = 0  # to the weights, by something that is not the tracked optimizer
+        self._gradient_versions: dict[nn.Parameter, int] = {}
+        # weights whose calls stay, though other weights follow: those before a step with a closure
+        self.kept_version: int | None = None
 
     def reset(self) -> None:
         """Forget the batch so far; the next one begins."""
-        self._pieces.clear()
-        self._passes.clear()
-        self._inputs, self.detached = None, False
+        self._arrived.clear()
+        self._by_gradient.clear()
+        self._unmarked.clear()
+        self._gradient_versions.clear()
+        self._last, self.calls, self.kept_version, self.other_writes = None, 0, None, 0
+        self._detached = self._is_mixed = False
+        self._last_version = None
 
     def weights_version(self) -> int:
         """Return a number that grows whenever either layer is written to."""
@@ -75,148 +160,311 @@ class BatchCollector:
             version += parameter._version
         return version
 
-    def collected(self, version: int | None = None) -> list[LossInputs]:
-        """Return the micro-batches so far, or those whose outputs weights of one version made."""
-        return [p.seen for p in self._pieces if version is None or p.version == version]
+    def collected(self, version: int | None = None) -> tuple[list[LossCall], str]:
+        """Return the calls whose gradients are in the coming step, or why there are none.
+
+        Args:
+            version: of the weights that made the outputs, where a closure made others since; by
+                default that of now, and calls of other weights leave no batch.
+        """
+        if version is None:
+            self._drop_lost()
+        chosen = self._chosen(self._arrived)
+        if not chosen and not self.calls:
+            chosen, reason = self._recognised_calls()
+            if reason:
+                return [], reason
+        if not chosen:
+            return [], self._nothing_seen()
+        now = self.weights_version() if version is None else version
+        fresh = [call for call in chosen if call.version == now]
+        if not fresh or (version is None and (self._is_mixed or len(fresh) < len(chosen))):
+            return [], OTHER_WEIGHTS
+        return fresh, ""
+
+    def _counts(self, call: LossCall) -> bool:
+        # an optimizer that steps within the backward pass comes before the gradients of other layers
+        return call.is_accumulated or call.task == _backward_pass() != -1
+
+    def _chosen(self, arrived: Sequence[LossCall]) -> list[LossCall]:
+        """Return the calls that count; of a loop that assigns the gradients, those of its only pass."""
+        counted = [call for call in arrived if self._counts(call)]
+        if counted or len({call.task for call in arrived}) != 1:
+            return counted
+        return list(arrived) if self._has_gradients() else []
+
+    def _recognised_calls(self) -> tuple[list[LossCall], str]:
+        """Return the calls whose loss is recognised by its gradient, or why none is."""
+        chosen = self._chosen(self._by_gradient)
+        for call in chosen:
+            assert call.slopes is not None
+            many = call.outputs.ndim > 1
+            given = self._loss.current
+            if many not in self._usual:
+                self._usual[many] = usual_losses(many)
+            own = [] if given.function is None else [given]
+            tried = [*own, *self._usual[many]]
+            known = len(own) + (many in self._told)
+            found = recognised(call.outputs, call.slopes, tried, known=known)
+            if found is None:
+                return [], NOT_RECOGNISED
+            self._told.add(many)
+            self._keep_first(many, found.loss)
+            call.loss, call.targets, call.value = found.loss, found.targets, found.value
+        return chosen, ""
+
+    def _keep_first(self, many: bool, loss: HostLoss) -> None:
+        """Try a recognised loss before all others, and as the same object, from now on."""
+        rest = [one for one in self._usual[many] if one.function is not loss.function]
+        self._usual[many] = [loss, *rest]
+
+    def _has_gradients(self) -> bool:
+        return any(p.requires_grad and p.grad is not None for p in self._watched)
+
+    def _nothing_seen(self) -> str:
+        if self._detached:
+            return DETACHED
+        return NO_GRADIENT if self.calls else NO_LOSS_CALL
 
     # --- what the hooks see ------------------------------------------------------------------
 
-    def on_forward(self, args: tuple[Any, ...], output: Tensor) -> None:
-        """Keep the first layer's inputs until a loss call claims them."""
-        if not (args and torch.is_grad_enabled()):
+    def on_forward(self, args: tuple[Any, ...], named: Mapping[str, Any], output: object) -> None:
+        """Mark the pass, so that a loss call finds the first layer's inputs."""
+        inputs = next((v for v in (*args, *named.values()) if isinstance(v, Tensor)), None)
+        if inputs is None or not inputs.numel() or not torch.is_grad_enabled():
             return
-        inputs = args[0]
-        self._inputs = inputs.detach() if inputs.requires_grad else inputs
-        self._precision = getattr(output, "dtype", None)
-        del self._passes[: 1 - HELD_PASSES]
-        # a compiled model has no graph yet while it is traced
-        node = None if is_dynamo_compiling() else getattr(output, "grad_fn", None)
-        self._passes.append(_Pass(node, self._inputs))
+        if _backward_pass() != -1 or _is_transformed(inputs):  # computed again, or of torch.func
+            return
+        self.total_passes += 1
+        kept = KeptInputs.of(inputs.detach() if inputs.requires_grad else inputs)
+        self._last = _Pass(kept, getattr(output, "dtype", None))
+        node = getattr(output, "grad_fn", None)
+        if node is None:
+            self._unmarked.append(self._last)
+        else:
+            node.metadata[self._mark] = self._last
 
-    def on_loss(self, args: tuple[Any, ...], named: dict[str, Any]) -> None:
-        """Find outputs and targets among the arguments of a loss call, and add the batch."""
-        if len(args) == 2 and not named:
-            self.add(*args)
+    def on_submodule(self, output: Tensor) -> None:
+        """Settle what was assumed of a block in a larger network, by the block's own outputs."""
+        if self._last is None or self.view.settled:
             return
+        measured = self.view.of_block(output.detach().reshape(-1, output.shape[-1]))
+        outputs = measured.squeeze(1) if self.view.heads == 1 else measured
+        self.view = self.view.calibrated(_rows(self._last.inputs.tensor), outputs)
+
+    def on_loss(self, args: tuple[Any, ...], named: Mapping[str, Any], result: object) -> None:
+        """Find outputs and targets among the arguments of a loss call, and add it."""
         given = dict(named)
         targets = next((given.pop(name) for name in TARGET_NAMES if name in given), None)
         values = [*args, *given.values()] + ([] if targets is None else [targets])
         if len(values) >= 2:
-            self.add(values[0], values[1] if targets is None else targets)
+            self.add(values[0], values[1] if targets is None else targets, result)
 
-    def on_submodule(self, output: Tensor) -> None:
-        """Settle what was assumed of a block in a larger network, by the block's own outputs."""
-        if self._inputs is None or self.view.settled:
+    def on_output(self, output: object) -> None:
+        """Follow the network's outputs, where no loss call is seen, to the gradient that arrives there."""
+        f = _output_tensor(output)
+        if f is None or _backward_pass() != -1 or _is_transformed(f) or self.calls:
             return
-        measured = self.view.of_block(output.detach().reshape(-1, output.shape[-1]))
-        inputs = self._inputs.reshape(-1, self._inputs.shape[-1])
-        outputs = measured.squeeze(1) if self.view.heads == 1 else measured
-        self.view = self.view.calibrated(inputs, outputs)
+        seen = self._origin(f).seen
+        rows = None if seen is None else _rows(seen.inputs.tensor)
+        columns = f.shape[-1] if f.ndim > 1 else 1
+        single = self.view.heads == 1 or columns == 1
+        outputs = f.detach().reshape((-1,) if single else (-1, columns)).clone()
+        call = LossCall(
+            outputs, outputs, None, None, None, self.weights_version(), self._loss.current
+        )
+        self._place(call, seen, rows)
+        hook = partial(self._guarded_slopes, call)
+        hook.__torch_unserializable__ = True  # type: ignore[attr-defined]
+        f.register_hook(hook)  # type: ignore[no-untyped-call]
 
-    def add(self, outputs: Tensor, targets: Tensor) -> None:
-        """Add the arguments of one loss call to the batch, if they belong to a training step."""
-        view, inputs = self.view, self._inputs
-        if inputs is None and view.directions is None:
+    def _guarded_slopes(self, call: LossCall, gradient: Tensor) -> None:
+        try:
+            self._drop_lost()
+            slopes = gradient.detach().reshape(call.outputs.shape)
+            call.slopes = slopes.clone() if call.slopes is None else call.slopes + slopes
+            call.task = _backward_pass()
+            self._by_gradient = self._of_these_weights(self._by_gradient, call)
+        except Exception as error:  # within somebody's backward pass
+            self._by_gradient.clear()
+            self._failed(error)
+
+    def on_accumulated(self, parameter: nn.Parameter) -> None:
+        """Note that a backward pass wrote to a layer's gradient."""
+        task = _backward_pass()
+        for call in (*self._arrived, *self._by_gradient):
+            if call.task == task:
+                call.is_accumulated = True
+        if parameter.grad is not None:
+            self._gradient_versions[parameter] = parameter.grad._version
+
+    def _on_arrival(self, call: LossCall, gradient: Tensor) -> None:
+        """Note that a gradient arrived at a loss call's value."""
+        self._drop_lost()
+        call.add_weight(gradient)
+        call.task = _backward_pass()
+        self._arrived = self._of_these_weights(self._arrived, call)
+
+    def _of_these_weights(self, arrived: Sequence[LossCall], call: LossCall) -> list[LossCall]:
+        """Add a call to those that arrived before, and drop what other weights made."""
+        same = (call.version, self.kept_version)
+        stale = [one for one in arrived if one.version not in same]
+        self._is_mixed |= any(one.is_accumulated for one in stale)
+        if self._last_version is not None and self._last_version not in same:
+            self.other_writes += 1
+            if self.other_writes == PATIENCE:
+                self._stuck()
+        self._last_version = call.version
+        return [one for one in arrived if one.version in same and one is not call] + [call]
+
+    def _drop_lost(self) -> None:
+        """Drop the calls whose gradients are gone: set to None, or to zero, since they were written."""
+        if any(map(self._is_lost, self._gradient_versions)):
+            self._gradient_versions.clear()
+            self._is_mixed = False
+            self._arrived = list(filter(self._stays, self._arrived))
+            self._by_gradient = list(filter(self._stays, self._by_gradient))
+
+    def _stays(self, call: LossCall) -> bool:
+        return not call.is_accumulated or call.version == self.kept_version
+
+    def _is_lost(self, parameter: nn.Parameter) -> bool:
+        gradient = parameter.grad
+        if gradient is None:
+            return True
+        changed = gradient._version != self._gradient_versions[parameter]
+        return changed and not bool(gradient.any())
+
+    # --- one loss call -----------------------------------------------------------------------
+
+    def add(self, outputs: object, targets: object, result: object) -> None:
+        """Add one loss call; it counts once its gradient reaches the layers.
+
+        Args:
+            outputs: what the loss was called on.
+            targets: the second argument.
+            result: the loss, a scalar or of each sample.
+        """
+        if not isinstance(outputs, Tensor) or not torch.is_grad_enabled():
+            return
+        if not outputs.numel() or _is_transformed(outputs):
             return
         if not outputs.requires_grad:
-            self.detached |= torch.is_grad_enabled()  # without gradients it is an evaluation
+            self._detached = True
             return
-        if inputs is None or view.directions is not None:
-            self._add_network(outputs, targets)
+        origin = self._origin(outputs)
+        if not origin.is_ours:
             return
-        if len(self._passes) > 1:
-            inputs = self._inputs_of(outputs, inputs)
-        self._passes.clear()
-        inputs = inputs if inputs.ndim == 2 else inputs.reshape(-1, inputs.shape[-1])
-        rows, values, labels = inputs.shape[0], outputs.numel(), targets.numel()
-        if values != rows * view.heads or labels not in (rows, values):
-            return
-        seen = _rows(outputs, rows, view.heads == 1)
-        if not view.settled and seen.isfinite().all():
-            # now, while the weights are those that made these outputs
-            self.view = view.calibrated(inputs, seen, self._precision)
-        kept = (inputs,) if self._keep_inputs else ()
-        traces = self._geometry.traces(inputs)
-        self._append(
-            seen, _rows(targets, rows, labels == rows), traces, _finite(seen, inputs), kept
-        )
+        self.calls += 1
+        call = self._call(outputs, targets, result, origin.seen)
+        if _gradients_are_there.get():
+            call.is_accumulated = True
+            self._arrived.append(call)
+        elif isinstance(result, Tensor) and result.requires_grad:
+            hook = partial(self._guarded_arrival, call)
+            hook.__torch_unserializable__ = True  # type: ignore[attr-defined]
+            result.register_hook(hook)  # type: ignore[no-untyped-call]
 
-    def _add_network(self, outputs: Tensor, targets: Tensor) -> None:
-        """Add a loss call of the network around a block, whose samples belong to no cluster."""
-        rows = targets.numel()
-        if rows == 0 or outputs.numel() % rows:
-            return
-        seen = outputs.detach().reshape((rows,) if outputs.numel() == rows else (rows, -1))
-        self._append(seen, targets.detach().reshape(rows), None, None)
+    def _guarded_arrival(self, call: LossCall, gradient: Tensor) -> None:
+        try:
+            self._on_arrival(call, gradient)
+        except Exception as error:  # within somebody's backward pass
+            self._arrived.clear()
+            self._failed(error)
 
-    def _append(
-        self,
-        outputs: Tensor,
-        targets: Tensor,
-        traces: Tensor | None,
-        finite: Tensor | None,
-        inputs: tuple[Tensor, ...] = (),
-    ) -> None:
+    def _call(
+        self, outputs: Tensor, targets: object, result: object, seen: _Pass | None
+    ) -> LossCall:
+        loss = self._loss.current
+        value = result.detach().clone() if isinstance(result, Tensor) else None
+        version = self.weights_version()
+        single = self.view.heads == 1
+        found = as_samples(outputs, targets, single=single, loss=loss.function)
+        if found is None:
+            nothing = outputs.new_empty(0)
+            return LossCall(nothing, nothing, None, None, value, version, loss, reason=NO_SAMPLES)
+        f, aims = found
+        if aims.ndim == 1 and f.ndim == 1:
+            self._loss.note_targets(aims)
+            loss = self._loss.current
         # copies: a later in-place operation would overwrite what detach() shares
-        targets = (
-            targets.clone() if targets.device == outputs.device else targets.to(outputs.device)
+        aims = aims.clone() if aims.device == f.device else aims.to(f.device)
+        call = LossCall(f.clone(), aims, None, None, value, version, loss)
+        rows = (
+            None if seen is None or self.view.directions is not None else _rows(seen.inputs.tensor)
         )
-        seen = LossInputs(outputs.clone(), targets, traces, finite, (inputs,) if inputs else ())
-        self._pieces.append(_Piece(seen, self.weights_version()))
+        self._place(call, seen, rows)
+        return call
 
-    def _inputs_of(self, outputs: Tensor, last: Tensor) -> Tensor:
-        """Return the inputs of the pass that made these outputs; the last ones if its graph is hidden."""
-        begins = {each.node: each.inputs for each in self._passes if each.node is not None}
-        if len(begins) < len(self._passes):
-            return last
-        found = _first_ancestor(outputs.grad_fn, begins)
-        return last if found is None else begins[found]
+    def _place(self, call: LossCall, seen: _Pass | None, rows: Tensor | None) -> None:
+        """Find the clusters of a call's samples, and settle by them what the view has left open."""
+        f, view = call.outputs, self.view
+        if seen is None or rows is None:
+            call.reason = PASS_NOT_SEEN
+        elif len(rows) != len(f):
+            call.reason = ROWS_DIFFER
+        elif not seen.inputs.are_whole:
+            call.reason = INPUTS_OVERWRITTEN
+        else:
+            heads = 1 if f.ndim == 1 else f.shape[1]
+            if not view.settled and heads == view.heads and f.isfinite().all():
+                # now, while the weights are those that made these outputs
+                self.view = view.calibrated(rows, f, seen.precision)
+            call.traces = self._geometry.traces(rows)
+            call.finite = _finite(f, rows)
+            if self._keep_inputs:
+                call.inputs = KeptInputs(rows, seen.inputs.version)
 
-
-def joined(pieces: Sequence[LossInputs]) -> LossInputs | None:
-    """Join the micro-batches of one step, and give them the leading dimension of one state."""
-    if not pieces:
-        return None
-    if len(pieces) == 1:
-        (one,) = pieces
-        placed = None if one.traces is None else one.traces.unsqueeze(0)
-        doubt = None if one.finite is None else one.finite.unsqueeze(0)
-        rows = (one.outputs.unsqueeze(0), one.targets.unsqueeze(0))
-        return LossInputs(*rows, placed, doubt, one.inputs)
-    outputs, targets, traces, finite, inputs = zip(*pieces, strict=True)
-    doubts = [flag.to(outputs[0].device) for flag in finite if flag is not None]
-    parts = [part for each in inputs for part in each]
-    return LossInputs(
-        torch.cat(outputs).unsqueeze(0),
-        torch.cat(targets).unsqueeze(0),
-        None if traces[0] is None else torch.cat(traces).unsqueeze(0),
-        torch.stack(doubts).all().unsqueeze(0) if doubts else None,
-        (tuple(tensor for part in parts for tensor in part),) if parts else (),
-    )
-
-
-def gathered(pieces: Sequence[LossInputs]) -> list[LossInputs]:
-    """Return the micro-batches of all processes, on the host; every process must call it."""
-    hosted = [
-        LossInputs(*(None if t is None else t.cpu() for t in piece[:4]))  # type: ignore[arg-type]
-        for piece in pieces
-    ]
-    parts: list[list[LossInputs]] = [[]] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, hosted)
-    return [piece for part in parts for piece in part]
-
-
-def is_sharing(model: nn.Module) -> bool:
-    """Whether several processes train the model, each on a part of the batch."""
-    return isinstance(model, nn.parallel.DistributedDataParallel)
+    def _origin(self, outputs: Tensor) -> _Origin:
+        """Look for the pass that made some outputs, from their autograd node back."""
+        if self.view.directions is not None:  # the network around a block is large
+            return _Origin(None, is_ours=True)
+        waiting: deque[Any] = deque([outputs.grad_fn])
+        seen: set[Any] = set()
+        ours = False
+        while waiting and len(seen) < SEARCHED_NODES:
+            node = waiting.popleft()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            if (found := node.metadata.get(self._mark)) is not None:
+                return _Origin(found, is_ours=True)
+            if id(getattr(node, "variable", None)) in self._watched_ids:
+                ours = True
+            waiting.extend(before for before, _ in node.next_functions)
+        ours = ours or bool(waiting)  # too large a graph to tell
+        if ours and len(self._unmarked) == 1:
+            return _Origin(self._unmarked.pop(), is_ours=True)
+        return _Origin(None, ours)
 
 
-def _rows(values: Tensor, count: int, single: bool) -> Tensor:
-    """Return values detached, as (count,) or (count, .)."""
-    values = values.detach() if values.requires_grad else values
-    if values.ndim == (1 if single else 2) and values.shape[0] == count:
-        return values
-    return values.reshape((count,) if single else (count, -1))
+def _output_tensor(output: object) -> Tensor | None:
+    """Return the outputs among what a network returns: the logits, or the first that carry a gradient."""
+    if isinstance(output, Tensor):
+        return output if output.requires_grad and output.numel() and output.ndim else None
+    if isinstance(output, Mapping):
+        named = output.get("logits")
+        values: Iterable[object] = output.values() if named is None else [named]
+    else:
+        values = output if isinstance(output, list | tuple) else ()
+    found = (_output_tensor(value) for value in values)
+    return next((tensor for tensor in found if tensor is not None), None)
+
+
+def _backward_pass() -> int:
+    """Return the number of the backward pass that is running in this thread; -1 if none is."""
+    number: int = torch._C._current_graph_task_id()
+    return number
+
+
+def _is_transformed(values: Tensor) -> bool:
+    """Whether a tensor is one that `torch.func` has wrapped; it has no values to look at."""
+    wrapped: bool = torch._C._functorch.is_functorch_wrapped_tensor(values)
+    return wrapped
+
+
+def _rows(inputs: Tensor) -> Tensor:
+    return inputs if inputs.ndim == 2 else inputs.reshape(-1, inputs.shape[-1])
 
 
 def _finite(outputs: Tensor, inputs: Tensor) -> Tensor | None:
@@ -233,18 +481,3 @@ def _all_finite(values: Tensor) -> Tensor:
         return torch.ones((), dtype=torch.bool, device=values.device)
     largest: Tensor = torch.linalg.vector_norm(values, math.inf)
     return largest < math.inf
-
-
-def _first_ancestor(start: Any, wanted: Collection[Any]) -> Any:
-    """Return the first of some autograd nodes that is reached from another; None if none is."""
-    waiting: deque[Any] = deque([start])
-    seen: set[Any] = set()
-    while waiting and len(seen) < SEARCHED_NODES:
-        node = waiting.popleft()
-        if node in wanted:
-            return node
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        waiting.extend(before for before, _ in node.next_functions)
-    return None

@@ -6,32 +6,43 @@ Steps that the schedule leaves out cost a few look-ups and no tensor operation.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from enum import Enum
 from functools import partial
+from itertools import takewhile
 from typing import Any, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary, WeakMethod, ref
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from phasetrack.errors import ExpectedError
 from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.model.layer_search import unwrapped
 from phasetrack.model.losses import Loss
 from phasetrack.model.two_layer_view import ACTIVATIONS, TwoLayerView, known_activation
-from phasetrack.tracking.batch_collector import BatchCollector, gathered, is_sharing, joined
-from phasetrack.tracking.hooks import SwitchableHook, do_nothing
+from phasetrack.tracking.batch_collector import NO_LOSS_CALL, BatchCollector
+from phasetrack.tracking.hooks import PicklableHook, SwitchableHook, do_nothing
+from phasetrack.tracking.host_loss import HostLoss, LossKeeper
+from phasetrack.tracking.loss_call import LossCall, joined
+from phasetrack.tracking.process_group import gathered, is_sharing
 from phasetrack.tracking.schedules import Schedule, following
-from phasetrack.tracking.snapshot import LayerState, LossInputs, Snapshot, StepSizes
+from phasetrack.tracking.snapshot import LayerState, Snapshot, StepSizes
 from phasetrack.tracking.step_counter import StepCounter
+from phasetrack.tracking.step_rounds import StepRounds
+from phasetrack.tracking.unseen import PATIENCE, Seen, no_steps, unseen
 
 # A first layer of at most so many numbers is copied at its step and read with others of its stack,
 # which is quicker; larger ones are read at their step. A stack of such copies fits in a cache.
 COPIED = 2**15
 
 T = TypeVar("T")
+# What follows an optimizer; a second tracker on one is refused.
+_CAPTURES: WeakKeyDictionary[torch.optim.Optimizer, ref[Capture]] = WeakKeyDictionary()
 
 
 class CaptureState(Enum):
@@ -63,6 +74,7 @@ class Capture:
         schedule: the steps that are recorded.
         receive: called with each snapshot before its optimizer step is taken.
         failed: called with the exception of a hook; it must not end the training.
+        say: called with a sentence for the user.
         keep_inputs: hold the inputs of all micro-batches until the step, which costs their memory.
         keep_weights: the steps whose snapshots hold whole copies of the layers.
 
@@ -75,13 +87,14 @@ class Capture:
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        loss: Loss,
+        loss: Loss | None,
         view: TwoLayerView,
         geometry: ClusterGeometry,
         schedule: Schedule,
         receive: Callable[[Snapshot], None],
         *,
         failed: Callable[[Exception], None],
+        say: Callable[[str], object],
         keep_inputs: bool = False,
         keep_weights: Schedule = lambda _: False,
     ) -> None:
@@ -89,34 +102,85 @@ class Capture:
         _check(optimizer, view, shared_inputs=self._shared and keep_inputs)
         self.geometry, self.optimizer = geometry, optimizer
         self._schedule, self._keep_weights = schedule, keep_weights
-        self._receive, self._failed = receive, failed
-        # evaluated on host tensors in float64; copied before our own hook is on it
-        self.host_loss = copy.deepcopy(loss).cpu().double() if isinstance(loss, nn.Module) else loss
-        self._batch = BatchCollector(view, geometry, keep_inputs=keep_inputs)
-        self._counter = StepCounter(optimizer, view)
+        self._watched: set[int] = set()
+        self._receive, self._failed, self._say = receive, failed, say
+        self._counts = Counter[str]()
+        self._no_batch = ""
+        self._entry = _entry(model, view)
+        self._loss = LossKeeper(loss)  # copied before our own hook is on it
+        self._keep_inputs = keep_inputs
+        self._batch = BatchCollector(
+            view,
+            geometry,
+            self._loss,
+            failed=failed,
+            stuck=self._say_no_steps,
+            keep_inputs=keep_inputs,
+        )
+        self._counter, self._rounds = StepCounter(optimizer, view), StepRounds()
+        self._first_step = 0  # where counting began
+        self._recorded = -1  # the last step that was recorded
         self._pending: _Before | None = None
         self._next_look = 1  # the step before which the schedule is asked again
         self._state = CaptureState.WATCHING if schedule(0) else CaptureState.IDLE
         self._hooks: list[SwitchableHook] = []
+        self._counting: list[RemovableHandle] = []
         with ExitStack() as attaching:
             for hook in self._register(loss):
                 self._hooks.append(hook)
                 attaching.callback(hook.remove)
-            self._counting = optimizer.register_step_post_hook(self._on_step_end)
+            if not self._batch.recognises:
+                self._output_hook.remove()
+            for register, function in (
+                (optimizer.register_step_pre_hook, self._on_step_begin),
+                (optimizer.register_step_post_hook, self._on_step_end),
+            ):
+                # compiled steps are left for the time of the hook: none of ours is compiled
+                handle = register(torch.compiler.disable(PicklableHook(function)))  # type: ignore[no-untyped-call]
+                self._counting.append(handle)
+                attaching.callback(handle.remove)
             attaching.pop_all()
+        _CAPTURES[optimizer] = ref(self)
 
-    def _register(self, loss: Loss) -> Iterator[SwitchableHook]:
+    def _register(self, loss: Loss | None) -> Iterator[SwitchableHook]:
         """Register the hooks of recorded steps, that of the inputs first."""
         view, failed = self.view, self._failed
-        yield SwitchableHook(view.site.register_forward_hook, self._on_forward, failed)
-        yield SwitchableHook(self.optimizer.register_step_pre_hook, self._on_step_begin)
+        on_forward = partial(view.site.register_forward_hook, with_kwargs=True)
+        yield SwitchableHook(on_forward, self._on_forward, failed)
         # bare and tied weights have no module whose output is the block's
         first, second = view.first.owner, view.second.owner
         if view.directions is not None and isinstance(second, nn.Linear) and second is not first:
             yield SwitchableHook(second.register_forward_hook, self._on_submodule, failed)
+        self._output_hook = SwitchableHook(
+            self._entry.register_forward_hook, self._on_output, failed
+        )
+        yield self._output_hook
         if isinstance(loss, nn.Module):
             register = partial(loss.register_forward_hook, with_kwargs=True)
             yield SwitchableHook(register, self._on_loss, failed)
+        for parameter in self._trained():
+            yield self._gradient_hook(parameter)
+
+    def _trained(self) -> list[nn.Parameter]:
+        """Return one parameter of either layer, where one is trained."""
+        layers = (self.view.first.parameters, self.view.second.parameters)
+        trained = [[p for p in layer if p.requires_grad][:1] for layer in layers]
+        return list({id(p): p for layer in trained for p in layer}.values())
+
+    def _gradient_hook(self, parameter: nn.Parameter) -> SwitchableHook:
+        self._watched.add(id(parameter))
+        # a parameter's hooks are not seen by the garbage collector: they must hold nothing
+        here, failed = WeakMethod(self._on_accumulated), WeakMethod(self._fail)
+        register = parameter.register_post_accumulate_grad_hook
+        return SwitchableHook(register, partial(_call, here), partial(_call, failed))
+
+    def _fail(self, error: Exception) -> None:
+        self._failed(error)
+
+    @property
+    def host_loss(self) -> HostLoss:
+        """The loop's loss as it is now, on the host."""
+        return self._loss.current
 
     @property
     def view(self) -> TwoLayerView:
@@ -137,10 +201,10 @@ class Capture:
         """Return the length of the coming step for each layer, from the optimizer's own groups."""
         return self._counter.sizes()
 
-    def observe_loss(self, outputs: Tensor, targets: Tensor) -> None:
+    def observe_loss(self, outputs: object, targets: object, result: object) -> None:
         """Take note of a call of a loss that is not a module; never raises."""
         if self._collecting:
-            self._tried(partial(self._batch.add, outputs, targets))
+            self._tried(partial(self._batch.add, outputs, targets, result))
 
     def close(self) -> None:
         """Remove every hook of this capture and no other; further calls do nothing.
@@ -162,7 +226,8 @@ class Capture:
     def _remove_hooks(self) -> None:
         for hook in self._hooks:
             hook.remove()
-        self._counting.remove()
+        for handle in self._counting:
+            handle.remove()
 
     # --- hooks of the model and the loss -----------------------------------------------------
 
@@ -170,31 +235,45 @@ class Capture:
     def _collecting(self) -> bool:
         return self._state is CaptureState.WATCHING or self._state is CaptureState.RECORDING
 
-    def _on_forward(self, _: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+    def _on_forward(
+        self, _: nn.Module, args: tuple[Any, ...], named: dict[str, Any], output: object
+    ) -> None:
         if self._collecting:
-            self._batch.on_forward(args, output)
+            self._batch.on_forward(args, named, output)
 
     def _on_submodule(self, _: nn.Module, __: tuple[Any, ...], output: Tensor) -> None:
         if self._collecting:
             self._batch.on_submodule(output)
 
     def _on_loss(
-        self, _: nn.Module, args: tuple[Any, ...], named: dict[str, Any], __: object
+        self, _: nn.Module, args: tuple[Any, ...], named: dict[str, Any], result: object
     ) -> None:
         if self._collecting:
-            self._batch.on_loss(args, named)
+            self._batch.on_loss(args, named, result)
+
+    def _on_output(self, _: nn.Module, __: tuple[Any, ...], output: object) -> None:
+        if self._collecting and self._batch.recognises:
+            self._batch.on_output(output)
+
+    def _on_accumulated(self, parameter: nn.Parameter) -> None:
+        if self._collecting:
+            self._batch.on_accumulated(parameter)
 
     # --- hooks of the optimizer --------------------------------------------------------------
 
     def _on_step_begin(self, _: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Record the state, or keep it until the closure has made its batch."""
+        if not self._rounds.begin() or not self._collecting:
+            return
         self._pending = None
-        if not self._collecting:
+        if _is_skipped(self.optimizer):
+            self._batch.reset()
             return
         self._state = CaptureState.RECORDING
         try:
-            if any(map(callable, (*args, *kwargs.values()))):
+            if _has_closure((*args, *kwargs.values())):
                 self._pending = self._tried(self._layers_before)
+                self._batch.kept_version = self._batch.weights_version()
                 return
             self._hand_over(self._tried(self._snapshot))
             self._batch.reset()
@@ -206,7 +285,9 @@ class Capture:
 
     def _on_step_end(self, *_: object) -> None:
         """Count a step that was taken; an exception before the update keeps the optimizer from here."""
-        if self._state is CaptureState.CLOSED:
+        if not self._rounds.end() or self._state is CaptureState.CLOSED:
+            return
+        if self._tried(partial(_is_skipped, self.optimizer)):
             return
         if self._state is CaptureState.IDLE:
             self._tried(self._counter.count)
@@ -239,11 +320,16 @@ class Capture:
 
     def _set_watching(self, watching: bool) -> None:
         self._state = CaptureState.WATCHING if watching else CaptureState.IDLE
+        if watching:  # a layer may be trained from now on
+            fresh = [p for p in self._trained() if id(p) not in self._watched]
+            self._hooks += [self._gradient_hook(parameter) for parameter in fresh]
         for hook in self._hooks:
-            hook.switch(watching)
+            hook.switch(watching and (hook is not self._output_hook or self._batch.recognises))
 
     def _hand_over(self, snapshot: Snapshot | None) -> None:
-        if snapshot is not None:
+        # a step that an exception ended is taken again, and was recorded before
+        if snapshot is not None and snapshot.steps[0] > self._recorded:
+            self._recorded = snapshot.steps[0]
             # unguarded: a callback may raise on purpose, to end the training
             self._receive(snapshot)
 
@@ -274,13 +360,18 @@ class Capture:
         return layers if small else layers.read(self.geometry, keep=keep)
 
     def _snapshot(self) -> Snapshot:
-        return self._snapshot_with(self._layers(), self._batch.collected())
+        return self._snapshot_with(self._layers(), *self._batch.collected())
 
     def _snapshot_of_closure(self, before: _Before) -> Snapshot:
         """The state before the step, and the evaluation that its weights made: the closure's first."""
-        return self._snapshot_with(before.layers, self._batch.collected(before.version))
+        return self._snapshot_with(before.layers, *self._batch.collected(before.version))
 
-    def _snapshot_with(self, layers: LayerState, pieces: list[LossInputs]) -> Snapshot:
+    def _snapshot_with(self, layers: LayerState, calls: list[LossCall], reason: str) -> Snapshot:
+        self._counts["recorded"] += 1
+        self._counts["batches"] += bool(calls)
+        self._no_batch = reason
+        if reason == NO_LOSS_CALL:  # the loss that is given may not be the one that is called
+            self._batch.recognises = True
         self._counter.scale = self.view.scale  # the batch may have settled it
         return Snapshot(
             (self._counter.step,),
@@ -289,10 +380,31 @@ class Capture:
             self.geometry,
             self.view.formula,
             layers,
-            joined(gathered(pieces) if self._shared else pieces),
-            self.host_loss,
-            self._batch.detached,
+            joined(gathered(calls) if self._shared else calls, keep_inputs=self._keep_inputs),
+            calls[-1].loss if calls else self._loss.current,
+            reason,
         )
+
+    # --- what was not seen -------------------------------------------------------------------
+
+    def say_unseen(self) -> None:
+        """Say what was not seen so far."""
+        batch = self._batch
+        seen = Seen(
+            self.step - self._first_step,
+            self._counts["recorded"],
+            self._counts["batches"],
+            batch.total_passes,
+            batch.other_writes,
+            type(self.optimizer).__name__,
+            self._no_batch,
+        )
+        for line in unseen(seen, self.view):
+            self._say(line)
+
+    def _say_no_steps(self) -> None:
+        instead = f"something else has written to the weights {PATIENCE} times since its last one"
+        self._say(no_steps(type(self.optimizer).__name__, instead))
 
     # --- resuming ----------------------------------------------------------------------------
 
@@ -349,10 +461,48 @@ class Capture:
         self._batch.view = view
         self._counter.scale = view.scale
         self._counter.step, self._counter.time = step, time
-        self._next_look = step + 1
+        self._next_look, self._recorded, self._first_step = step + 1, recorded, step
         self._batch.reset()
         if not self.closed:
             self._set_watching(step > recorded and bool(self._schedule(step)))
+
+
+def _call(method: WeakMethod[Any], argument: object) -> None:
+    """Call a method of an object that is still there."""
+    function = method()
+    if function is not None:
+        function(argument)
+
+
+def _entry(model: nn.Module, view: TwoLayerView) -> nn.Module:
+    """Return the smallest module that holds both layers; the whole model around a block."""
+    if view.directions is not None or hasattr(model, "_orig_mod"):
+        return model
+    paths = [side.name.split(".")[:-1] for side in (view.first, view.second)]
+    shared = [name for name, *_ in takewhile(_are_alike, zip(*paths, strict=False))]
+    inner = unwrapped(model)
+    found = inner.get_submodule(".".join(shared))
+    return model if found is inner else found
+
+
+def _are_alike(names: Sequence[str]) -> bool:
+    return len(set(names)) == 1
+
+
+def _has_closure(values: Iterable[object]) -> bool:
+    """Whether a function is among the arguments of a step, or within a collection among them."""
+    return any(
+        callable(value)
+        or (isinstance(value, Mapping) and _has_closure(value.values()))
+        or (isinstance(value, list | tuple) and _has_closure(value))
+        for value in values
+    )
+
+
+def _is_skipped(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a gradient scaler has told a fused optimizer to leave the weights as they are."""
+    found = getattr(optimizer, "found_inf", None)
+    return isinstance(found, Tensor) and bool(found.item())
 
 
 def _copied(values: Tensor | None) -> Tensor | None:
@@ -360,9 +510,8 @@ def _copied(values: Tensor | None) -> Tensor | None:
 
 
 def _check(optimizer: torch.optim.Optimizer, view: TwoLayerView, *, shared_inputs: bool) -> None:
-    hooks = optimizer._optimizer_step_post_hooks.values()
-    owners = (getattr(hook, "__self__", None) for hook in hooks)
-    if any(isinstance(owner, Capture) and not owner.closed for owner in owners):
+    capture = _CAPTURES.get(optimizer, lambda: None)()
+    if capture is not None and not capture.closed:
         raise ExpectedError(
             "optimizer",
             "The optimizer has a tracker attached already.",

@@ -21,12 +21,14 @@ class FailureGuard:
     Attributes:
         reasons: metric, probe or sink to the first reason why it could not be read or written.
         off: probes and sinks that failed, as ``probe:NAME`` or ``sink:STATE_KEY``.
+        notes: sentences about the run, for people.
     """
 
     def __init__(self, strict: bool) -> None:
         self.strict = strict
         self.reasons: dict[str, str] = {}
         self.off: list[str] = []
+        self.notes: list[str] = []
 
     def run(self, action: Callable[[], object], name: str) -> bool:
         """Return whether an action succeeded; report its exception where it did not."""
@@ -50,6 +52,12 @@ class FailureGuard:
         if key not in self.reasons:
             self.reasons[key] = reason
             warn(reason if line is None else line)
+
+    def note(self, line: str) -> None:
+        """Keep a sentence about the run, and warn with it the first time."""
+        if line not in self.notes:
+            self.notes.append(line)
+            warn(line)
 
     def explain(self, reasons: Mapping[str, str]) -> None:
         """Keep the first reason of each reading that is missing, without a warning."""

@@ -30,9 +30,8 @@ def do_nothing(*_: Any) -> None:
 class SwitchableHook(PicklableHook):
     """A hook that is registered only at recorded steps.
 
-    PyTorch calls a module that has hooks by a slower path, so the hook leaves between recorded steps.
-    torch.compile bakes hooks into the graph when it traces a module and ignores later ones: a hook
-    that was traced, or that no call has reached yet, stays registered.
+    PyTorch calls a module that has hooks by a slower path, so the hook leaves between recorded steps;
+    one that no call has reached yet stays. While torch.compile traces a module, the hook does nothing.
 
     Args:
         register: registers the hook.
@@ -48,7 +47,7 @@ class SwitchableHook(PicklableHook):
     ) -> None:
         super().__init__(function)
         self._failed = failed
-        self._reached = self._compiled = False
+        self._reached = False
         handle = register(self)
         # PyTorch's own entries for the hook: put back and removed again, they need no new handle
         self._key = handle.id
@@ -57,9 +56,9 @@ class SwitchableHook(PicklableHook):
 
     def __call__(self, *args: Any) -> None:
         """Call the function, and pass its exception to `failed`."""
+        if is_dynamo_compiling():  # the graph is the user's own: nothing of ours gets into it
+            return
         self._reached = True
-        if is_dynamo_compiling():
-            self._compiled = True
         try:
             self.function(*args)
         except Exception as error:
@@ -72,7 +71,7 @@ class SwitchableHook(PicklableHook):
         if on:
             for table, entry in self._entries:
                 table[self._key] = entry
-        elif self._reached and not self._compiled:
+        elif self._reached:
             self.remove()
 
     def remove(self) -> None:

@@ -12,11 +12,14 @@ from torch import Tensor
 from phasetrack.errors import ExpectedError
 from phasetrack.model.formula import Formula
 from phasetrack.model.geometry import ClusterGeometry, Neurons, head_length
-from phasetrack.model.losses import Loss
 from phasetrack.tracking.batch import Batch
+from phasetrack.tracking.host_loss import HostLoss
 
 if TYPE_CHECKING:
     from phasetrack.tracking.snapshot import LayerState, LossInputs
+
+# Weights that differ by no more, relative to their mean, are alike (rounding of float32 gradients).
+ALIKE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,14 @@ class HostTable:
         formula: Formula,
         layers: LayerState,
         seen: LossInputs | None,
-        loss: Loss,
+        loss: HostLoss,
     ) -> HostTable:
         """Move K states to the host, and read what was not read yet."""
         columns: list[Tensor | None] = list(layers if layers.coordinates is None else layers[:-1])
         layer_count = len(columns)
         if seen is not None:
             columns += [seen.outputs, seen.targets, seen.finite, _clusters(geometry, seen)]
+            columns += [seen.value, seen.weights]
         moved = _to_host(columns)
         # read on the host, where the last digits do not depend on how many networks are read at once
         hosted = type(layers)(*moved[:layer_count])  # type: ignore[arg-type]
@@ -56,13 +60,19 @@ class HostTable:
         neurons, control = _neurons(geometry, formula, hosted)
         if seen is None:
             return cls(neurons, control, None, None)
-        outputs, targets, finite, clusters = moved[layer_count:]
+        outputs, targets, finite, clusters, value, weights = moved[layer_count:]
         assert outputs is not None and targets is not None and clusters is not None
-        # class indices as the loss takes them
-        targets = targets.double() if seen.targets.is_floating_point() else targets.long()
-        return cls(
-            neurons, control, Batch(outputs.double(), targets, clusters.long(), loss), finite
+        batch = Batch(
+            outputs.double(),
+            _as_the_loss_takes_them(targets, seen.targets.dtype),
+            clusters.long(),
+            loss,
+            value=None if value is None else value.double(),
+            weights=None if weights is None else _unlike(weights.double()),
+            precision=seen.outputs.dtype,
+            reason=seen.reason,
         )
+        return cls(neurons, control, batch, finite)
 
     def __getitem__(self, part: slice) -> HostTable:
         """Some of the states."""
@@ -74,29 +84,28 @@ class HostTable:
         """Return for each state why its batch cannot be used; None where it can."""
         if self.batch is None:
             return (None,) * len(self.control)
-        wrong = self.batch.targets_out_of_range()
-        finite = torch.ones_like(wrong) if self.finite is None else self.finite
-        return tuple(
-            _not_finite() if not fine else _out_of_range(self.batch, index) if beyond else None
-            for index, (fine, beyond) in enumerate(
-                zip(finite.tolist(), wrong.tolist(), strict=True)
-            )
-        )
+        if self.finite is None:
+            return (None,) * len(self.control)
+        return tuple(None if fine else _not_finite() for fine in self.finite.tolist())
+
+
+def _as_the_loss_takes_them(targets: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return targets as float64, bool or class indices."""
+    if dtype == torch.bool:
+        return targets.bool()
+    return targets.double() if dtype.is_floating_point else targets.long()
+
+
+def _unlike(weights: Tensor) -> Tensor | None:
+    """Return weights (K, m) with mean 1, exactly 1 in a state whose samples count alike; None if all do."""
+    weights = weights / weights.mean(dim=-1, keepdim=True)
+    alike = (weights - 1).abs().amax(dim=-1, keepdim=True) <= ALIKE
+    return None if alike.all() else torch.where(alike, 1.0, weights)
 
 
 def _not_finite() -> ExpectedError:
     return ExpectedError(
         "inputs", "The batch contains NaN or infinity.", "Check the data that the loop loads."
-    )
-
-
-def _out_of_range(batch: Batch, index: int) -> ExpectedError:
-    targets = batch.targets[index]
-    return ExpectedError(
-        "targets",
-        f"Class indices run from {int(targets.min())} to {int(targets.max())}, and the outputs "
-        f"distinguish {batch.classes} classes.",
-        f"Pass class indices from 0 to {batch.classes - 1}.",
     )
 
 

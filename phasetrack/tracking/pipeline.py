@@ -15,10 +15,6 @@ from phasetrack.tracking.probes.base import Measurement, Probe, Reading
 from phasetrack.tracking.snapshot import Snapshot
 
 # Why a probe has nothing to read.
-NO_LOSS_CALL = (
-    "no loss call was seen in this step: call the loss module given to attach(), or "
-    "tracker.loss(outputs, targets); if you compile the model, do so before its first step"
-)
 NO_EARLIER_STEP = "it needs an earlier recorded step"
 
 
@@ -74,7 +70,9 @@ def missing(probe: Probe, snapshot: Snapshot) -> str:
     """Return why a probe cannot read a snapshot; empty if it can."""
     if probe.needs & {"batch", "inputs"} and snapshot.batch is None:
         problem = snapshot.problems[0]
-        return NO_LOSS_CALL if problem is None else str(problem)
+        return snapshot.no_batch if problem is None else str(problem)
+    if "inputs" in probe.needs and not (snapshot.batch and snapshot.batch.inputs):
+        return snapshot.loss_inputs.reason if snapshot.loss_inputs else snapshot.no_batch
     if "previous" in probe.needs and snapshot.before is None:
         return NO_EARLIER_STEP
     return ""

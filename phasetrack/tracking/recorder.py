@@ -7,12 +7,14 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from phasetrack.errors import ExpectedError
 from phasetrack.phases.classifier import Thresholds
 from phasetrack.phases.history import History, Record
 from phasetrack.phases.run_labels import RunLabels
 from phasetrack.phases.summary import summarise
 from phasetrack.theory.forecast import Forecast
 from phasetrack.tracking import pipeline
+from phasetrack.tracking.batch_collector import MISTAKES
 from phasetrack.tracking.guard import FailureGuard
 from phasetrack.tracking.history_buffer import HistoryBuffer
 from phasetrack.tracking.probes.base import Probe
@@ -134,6 +136,8 @@ class Recorder:
     def _report_problem(self, piece: Snapshot) -> None:
         """Warn once of a batch that cannot be used; the readings that it costs are NaN."""
         problem = piece.problems[0]
+        if problem is None and piece.no_batch in MISTAKES:
+            problem = ExpectedError("loss", *MISTAKES[piece.no_batch])
         if problem is None:
             return
         if self.guard.strict:
@@ -153,6 +157,7 @@ class Recorder:
             history,
             self.labels,
             undefined=self.guard.reasons,
+            notes=self.guard.notes,
             steps=steps,
             forecast=None if self._forecast is None else self._forecast.bands(),
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from phasetrack.errors import ExpectedError
 from phasetrack.measures.signal_span import DiscoveredSpan, discover
@@ -23,6 +22,7 @@ from phasetrack.phases.history import History
 from phasetrack.phases.run_labels import RunLabels
 from phasetrack.storage.weight_store import SavedWeights, read_weights
 from phasetrack.tracking.guard import FailureGuard
+from phasetrack.tracking.host_loss import HostLoss
 from phasetrack.tracking.probes.base import StackProbe
 from phasetrack.tracking.probes.growth import GrowthProbe
 from phasetrack.tracking.probes.heaviness import HeavinessProbe
@@ -127,7 +127,7 @@ def _snapshots(
     steps = list(saved.states)
     x = inputs.to(saved.states[steps[-1]]["W"].dtype)
     y = targets.to(x) if targets.is_floating_point() else targets
-    host_loss = copy.deepcopy(loss).double() if isinstance(loss, nn.Module) else loss
+    host_loss = HostLoss.of(loss).with_targets(y)
     for step, after in zip(steps, [*steps[1:], steps[-1] + 1], strict=True):
         layers = _layers(saved.states[step], formula)
         with torch.no_grad():

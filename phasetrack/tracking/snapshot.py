@@ -15,8 +15,8 @@ from phasetrack.errors import ExpectedError
 from phasetrack.model.batch_invariance import GROUP, UNDIVIDED
 from phasetrack.model.formula import Formula, FrozenLayers
 from phasetrack.model.geometry import ClusterGeometry, Neurons
-from phasetrack.model.losses import Loss
 from phasetrack.tracking.batch import Batch
+from phasetrack.tracking.host_loss import HostLoss
 from phasetrack.tracking.host_table import HostTable
 
 # The numbers in the largest tables that measuring a stack makes: such a table fits in a cache, and
@@ -83,6 +83,9 @@ class LossInputs(NamedTuple):
             None where samples belong to no cluster.
         finite: whether no input was NaN or infinite, bool (K,); None where nothing raises doubt.
         inputs: see `Batch`.
+        value: the loss that the loop got, (K,); None where it is the mean over the samples.
+        weights: how much each sample counts in the loss, (K, m), up to a factor; None: all alike.
+        reason: why the samples are in no cluster, or why their inputs are not kept.
     """
 
     outputs: Tensor
@@ -90,6 +93,15 @@ class LossInputs(NamedTuple):
     traces: Tensor | None
     finite: Tensor | None = None
     inputs: tuple[tuple[Tensor, ...], ...] = ()
+    value: Tensor | None = None
+    weights: Tensor | None = None
+    reason: str = ""
+
+    def row(self, part: slice) -> LossInputs:
+        """Some of the states."""
+        tables = {name: each for name, each in self._asdict().items() if isinstance(each, Tensor)}
+        rows = {name: each[part] for name, each in tables.items()}
+        return self._replace(inputs=self.inputs[part], **rows)  # type: ignore[arg-type]
 
 
 @dataclass(eq=False)
@@ -107,7 +119,7 @@ class Snapshot:
         layers: the weights.
         loss_inputs: the arguments of the loss; None if no loss call was seen.
         loss: the loss on the host, of (outputs, targets).
-        detached: whether the loss was called on outputs that carry no gradient.
+        no_batch: why there are no `loss_inputs`.
         before: the snapshot recorded before this one: its last state precedes our first. None at
             the first state.
         first: the first state recorded; None in that one itself.
@@ -120,8 +132,8 @@ class Snapshot:
     formula: Formula
     layers: LayerState
     loss_inputs: LossInputs | None
-    loss: Loss
-    detached: bool = False
+    loss: HostLoss
+    no_batch: str = ""
     before: Snapshot | None = None
     first: Snapshot | None = None
     sliced_table: HostTable | None = field(default=None, repr=False)
@@ -145,14 +157,21 @@ class Snapshot:
         )
 
     def can_stack_with(self, other: Snapshot) -> bool:
-        """Whether both have one formula, and tensors of one shape."""
-        return self.formula == other.formula and self._shapes == other._shapes
+        """Whether both have one formula, one loss, and tensors of one shape."""
+        alike = self.formula == other.formula and self.loss is other.loss
+        return alike and self._shapes == other._shapes
 
     @cached_property
     def _shapes(self) -> tuple[object, ...]:
         seen = self.loss_inputs
-        kinds = seen and (seen.outputs.shape[1:], seen.targets.shape[1:], seen.targets.dtype)
-        return (self.layers.head.shape[1:], kinds, self.detached, self.sizes[0].plain)
+        kinds = seen and (
+            seen.outputs.shape[1:],
+            seen.targets.shape[1:],
+            seen.targets.dtype,
+            [part is None for part in (seen.traces, seen.value, seen.weights)],
+            seen.reason,
+        )
+        return (self.layers.head.shape[1:], kinds, self.no_batch, self.sizes[0].plain)
 
     @property
     def max_stack(self) -> int:
@@ -181,7 +200,7 @@ class Snapshot:
             times=self.times[part],
             sizes=self.sizes[part],
             layers=LayerState(*tensors),  # type: ignore[arg-type]
-            loss_inputs=seen and LossInputs(*(None if t is None else t[part] for t in seen)),  # type: ignore[arg-type]
+            loss_inputs=None if seen is None else seen.row(part),
             sliced_table=self.table[part],
         )
 
@@ -225,13 +244,6 @@ class Snapshot:
     @cached_property
     def problems(self) -> tuple[ExpectedError | None, ...]:
         """For each state what makes its batch unusable; NaN outputs of finite inputs do not."""
-        if self.detached and self.table.batch is None:
-            error = ExpectedError(
-                "loss",
-                "The loss was called on detached outputs.",
-                "Call the loss on the model's outputs themselves.",
-            )
-            return (error,) * len(self)
         return self.table.problems()
 
     @cached_property
@@ -344,10 +356,17 @@ def _joined_inputs(parts: Sequence[LossInputs | None]) -> LossInputs | None:
     seen = [part for part in parts if part is not None]
     if not seen:
         return None
-    outputs, targets, traces, finite, inputs = zip(*seen, strict=True)
+    outputs, targets, traces, finite, inputs, values, weights, reasons = zip(*seen, strict=True)
     doubts = None
     if any(flag is not None for flag in finite):
         sure = torch.ones(1, dtype=torch.bool, device=outputs[0].device)
         doubts = torch.cat([sure if flag is None else flag.to(sure.device) for flag in finite])
     joined = (_joined(outputs), _joined(targets), _joined(traces))
-    return LossInputs(*joined, doubts, tuple(chain.from_iterable(inputs)))  # type: ignore[arg-type]
+    return LossInputs(
+        *joined,  # type: ignore[arg-type]
+        doubts,
+        tuple(chain.from_iterable(inputs)),
+        _joined(values),
+        _joined(weights),
+        reasons[0],
+    )

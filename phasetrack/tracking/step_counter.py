@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,10 +46,14 @@ class StepCounter:
         return StepSizes(first, second, plain)
 
     def _eta(self, group: Mapping[str, Any] | None) -> float:
-        """How far a step moves a layer that a group trains."""
+        """How far a step moves a layer that a group trains; NaN where the group has no rate."""
         if group is None:
             return 0.0
-        return float(group["lr"]) * (1.0 if self.scale is None else self.scale)
+        try:
+            rate = float(group["lr"])
+        except (KeyError, TypeError, ValueError):
+            return math.nan
+        return rate * (1.0 if self.scale is None else self.scale)
 
     def _group(self, parameter: nn.Parameter | None) -> Mapping[str, Any] | None:
         """Return the group that trains a layer now; None if none does."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_dynamo_compiling
 
 from phasetrack.errors import ExpectedError
 from phasetrack.model.geometry import ClusterGeometry
@@ -35,6 +36,7 @@ from phasetrack.tracking.sink_group import SinkGroup
 from phasetrack.tracking.snapshot import Snapshot
 from phasetrack.tracking.snapshot_queue import MAX_STACK, SnapshotQueue
 from phasetrack.tracking.tracker_state import current_format, restored, state_of
+from phasetrack.tracking.unseen import PATIENCE
 
 if TYPE_CHECKING:
     from phasetrack.theory.forecast import Forecast
@@ -47,7 +49,7 @@ class Tracker(Findings):
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        loss: Loss,
+        loss: Loss | None,
         view: TwoLayerView,
         geometry: ClusterGeometry,
         *,
@@ -65,6 +67,7 @@ class Tracker(Findings):
         self._loss, self._closed, self._emitting = loss, False, False
         self._noted: tuple[str, ...] = ()
         self._initial_state: dict[str, Any] | None = None
+        self._said_unseen = False
         self._awaiting_resume = False  # files exist, and nothing has said where to resume
         self._owner = os.getpid()  # a forked child has a copy, and leaves the files alone
         self._guard = FailureGuard(strict)
@@ -83,6 +86,7 @@ class Tracker(Findings):
             schedule,
             self._receive,
             failed=self._hook_failed,
+            say=self._guard.note,
             keep_inputs=any("inputs" in probe.needs for probe in probes),
             keep_weights=lambda step: wants_weights or self._sinks.saves_weights_at(step),
         )
@@ -111,11 +115,17 @@ class Tracker(Findings):
 
     # --- in training -------------------------------------------------------------------------
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, outputs: Tensor, targets: Tensor, *more: Any, **named: Any) -> Tensor:
         """Call the loss given to `attach` and observe it; for losses that are not modules."""
-        value = self._loss(outputs, targets)
-        if not isinstance(self._loss, nn.Module):
-            self._capture.observe_loss(outputs, targets)
+        if self._loss is None:
+            raise ExpectedError(
+                "loss",
+                "No loss was given to attach().",
+                "Pass loss= to attach(), then call it here.",
+            )
+        value = self._loss(outputs, targets, *more, **named)
+        if not isinstance(self._loss, nn.Module) and not is_dynamo_compiling():
+            self._capture.observe_loss(outputs, targets, value)
         return value
 
     def _receive(self, snapshot: Snapshot) -> None:
@@ -127,6 +137,8 @@ class Tracker(Findings):
         if self.view.notes is not self._noted:
             self._measure()  # warnings about earlier steps come first
             self._warn_of_notes(self.view.notes)
+        if not self._said_unseen and self.step >= PATIENCE:
+            self._say_unseen()
         self._sinks.save(snapshot)
         if self._recorder.queue.append(snapshot):
             self._measure_and_write()
@@ -295,6 +307,8 @@ class Tracker(Findings):
         if self._closed:
             return
         self._closed = True
+        if not self._said_unseen:
+            self._say_unseen()
         self._capture.close()
         atexit.unregister(self._at_exit)
         if os.getpid() != self._owner:
@@ -314,6 +328,7 @@ class Tracker(Findings):
         trace: TracebackType | None,
     ) -> None:
         """Detach, also after an exception."""
+        self._said_unseen |= error is not None  # the training did not come to its end
         self.detach()
 
     def __del__(self) -> None:
@@ -322,11 +337,15 @@ class Tracker(Findings):
             atexit.unregister(self._at_exit)
             _write_rest(self)
 
+    def _say_unseen(self) -> None:
+        self._said_unseen = True
+        self._guard.run(self._capture.say_unseen, "the look at what was not seen")
+
     # --- warnings ----------------------------------------------------------------------------
 
     def _warn_of_notes(self, notes: tuple[str, ...]) -> None:
         for note in notes[len(self._noted) :]:
-            warn(note)
+            self._guard.note(note)
         self._noted = notes
 
     def _hook_failed(self, error: Exception) -> None:

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from phasetrack.errors import ExpectedError
 from phasetrack.model.geometry import ClusterGeometry
-from phasetrack.model.losses import Loss
 from phasetrack.model.two_layer_view import TwoLayerView
 from phasetrack.phases.history import History
 from phasetrack.phases.run_labels import RunLabels
 from phasetrack.storage.history_sink import HistorySink
 from phasetrack.storage.sink import Resumable
 from phasetrack.tracking.capture import Capture
+from phasetrack.tracking.host_loss import HostLoss
 from phasetrack.tracking.recorder import Recorder
 from phasetrack.tracking.snapshot import LayerState, LossInputs, Snapshot, StepSizes
 
@@ -153,7 +153,7 @@ def _snapshot_state(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _snapshot_from(
-    state: Mapping[str, Any], view: TwoLayerView, geometry: ClusterGeometry, loss: Loss
+    state: Mapping[str, Any], view: TwoLayerView, geometry: ClusterGeometry, loss: HostLoss
 ) -> Snapshot:
     """Read a snapshot of one state; the formula, the geometry and the loss are the model's own.
 

@@ -18,6 +18,7 @@ from phasetrack.model.network import FusedTwoLayerNet
 from phasetrack.tasks.host_drawn import DrawnTask
 from phasetrack.tasks.philox import readable, sent
 from phasetrack.theory.settings import RunSettings
+from phasetrack.tracking.batch_collector import with_gradients
 
 # Passes before those of the graph, in which libraries set themselves up.
 WARM_UP = 2
@@ -72,7 +73,7 @@ class GraphedStep:
         play()
         for parameter, gradient in zip(self._net.parameters(), gradients, strict=True):
             parameter.grad = gradient
-        with _returning(self._net, outputs), _returning(self._loss, loss):
+        with with_gradients(), _returning(self._net, outputs), _returning(self._loss, loss):
             self._loss(self._net(x), y)
         self._optimizer.step()
         return loss.detach()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ from phasetrack.theory.forecast import Forecast
 from phasetrack.theory.settings import RunSettings
 from phasetrack.tracking.findings import Findings
 from phasetrack.tracking.guard import FailureGuard
+from phasetrack.tracking.host_loss import SIGNS, HostLoss
 from phasetrack.tracking.probes.default import default_probes
 from phasetrack.tracking.probes.forecast import ForecastProbe
 from phasetrack.tracking.recorder import Recorder, new_labels
@@ -307,7 +308,8 @@ class _Camera:
     """Takes snapshots of all members, by a few batched products and one transfer."""
 
     def __init__(self, geometry: ClusterGeometry) -> None:
-        self._geometry, self._loss = geometry, LogisticLoss()
+        self._geometry = geometry
+        self._loss = replace(HostLoss.of(LogisticLoss()), levels=SIGNS)
         self._each = LogisticLoss("none").forward
         self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
 

@@ -298,6 +298,7 @@ def test_summary():
         "final",
         "forecast",
         "undefined",
+        "notes",
         "thresholds",
     ]
     assert summary["steps"] == 60 and summary["phase"] == tracker.phase.name

@@ -33,6 +33,13 @@ class Reading(NamedTuple):
         """A reading that no state has."""
         return cls(torch.tensor(math.nan, dtype=torch.float64), ((torch.tensor(True), reason),))
 
+    def hidden(self) -> Reading:
+        """The reading with NaN wherever a reason holds."""
+        values = self.values
+        for mask, _ in self.reasons:
+            values = values.where(~mask, torch.nan)
+        return self._replace(values=values)
+
     def reason(self, index: int) -> str:
         """Why the reading of a state is NaN."""
         holds = (

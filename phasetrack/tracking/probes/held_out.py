@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -10,7 +11,8 @@ from torch import Tensor
 from phasetrack.measures.linearization import errors_of
 from phasetrack.model.losses import Loss
 from phasetrack.tracking.batch import Batch
-from phasetrack.tracking.probes.base import Measurement, Probe
+from phasetrack.tracking.host_loss import HostLoss
+from phasetrack.tracking.probes.base import Measurement, Probe, Reading
 from phasetrack.tracking.snapshot import Snapshot
 
 
@@ -41,13 +43,23 @@ class HeldOutProbe(Probe):
     def measure(self, snapshot: Snapshot) -> Measurement:
         """Return the readings of each state."""
         batch = self._batch(snapshot)
-        value_error, slope_drift = errors_of(batch.first_order)
+        found, undefined = batch.sample_losses
+        error = Reading(batch.error, batch.decisions.undefined)
+        if found is None:
+            nothing = Reading.undefined(undefined[0][1])
+            names = ("loss", "value_error", "slope_drift")
+            return {**{f"{self.name}/{n}": nothing for n in names}, f"{self.name}/error": error}
+        value_error, slope_drift = errors_of(found)
         return {
-            f"{self.name}/loss": batch.first_order.values.mean(dim=-1),
-            f"{self.name}/error": (batch.margins <= 0).double().mean(dim=-1),
+            f"{self.name}/loss": batch.mean_loss,
+            f"{self.name}/error": error,
             f"{self.name}/value_error": value_error,
             f"{self.name}/slope_drift": slope_drift,
         }
+
+    @cached_property
+    def _host_loss(self) -> HostLoss:
+        return HostLoss.of(self.loss).with_targets(self.targets)
 
     def _batch(self, snapshot: Snapshot) -> Batch:
         """Evaluate every state on the sample."""
@@ -57,6 +69,6 @@ class HeldOutProbe(Probe):
                 assert state.view is not None
                 outputs.append(state.view.outputs(self.inputs.to(state.view.W)).double().cpu())
         targets = self.targets.cpu().expand(len(snapshot), *self.targets.shape)
-        no_cluster = torch.zeros(targets.shape[:2], dtype=torch.int64)
+        no_cluster = torch.zeros(targets.shape[:2], dtype=torch.int64, device="cpu")
         targets = targets.double() if targets.is_floating_point() else targets
-        return Batch(torch.stack(outputs), targets, no_cluster, self.loss)
+        return Batch(torch.stack(outputs), targets, no_cluster, self._host_loss)

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from phasetrack.measures.linearization import errors_of, gradient_error
 from phasetrack.model.formula import FrozenLayers
-from phasetrack.model.losses import pointwise
 from phasetrack.tracking.batch import Batch
 from phasetrack.tracking.probes.base import Measurement, Reading
 from phasetrack.tracking.snapshot import Snapshot
@@ -17,11 +16,15 @@ LAYERS = ("first", "second")
 
 def linearization(snapshot: Snapshot) -> Measurement:
     """Read value error and slope drift of the loss's first-order approximation (theory.md 5)."""
-    assert snapshot.batch is not None
-    value_error, slope_drift = errors_of(snapshot.batch.first_order)
+    batch = snapshot.batch
+    assert batch is not None
+    found, undefined = batch.sample_losses
+    names = ("linearization/value_error", "linearization/slope_drift")
+    if found is None:
+        return dict.fromkeys(names, Reading.undefined(undefined[0][1]))
     return {
-        "linearization/value_error": value_error,
-        "linearization/slope_drift": slope_drift,
+        name: Reading(errors, undefined).hidden()
+        for name, errors in zip(names, errors_of(found, batch.weights), strict=True)
     }
 
 
@@ -31,6 +34,11 @@ def gradient_errors(snapshot: Snapshot) -> Measurement:
     if snapshot.formula.submodule:
         nothing = Reading.undefined("the gradient error is that of a whole two-layer model")
         return dict.fromkeys(names, nothing)
+    assert snapshot.batch is not None
+    found, undefined = snapshot.batch.sample_losses
+    if found is None or snapshot.batch.weights is not None:
+        reason = undefined[0][1] if found is None else "the samples count unlike each other"
+        return dict.fromkeys(names, Reading.undefined(reason))
     rows = []
     for state in snapshot.states():
         assert state.view is not None and state.batch is not None
@@ -46,18 +54,21 @@ def _gradients(
     W, A = view.W.clone().requires_grad_(True), view.A.clone().requires_grad_(True)
     network = FrozenLayers(view.formula, W, A, view.bias, view.head_bias)
     sizes = [len(piece) for piece in batch.inputs]
-    targets = batch.targets.to(W.device, W.dtype if batch.targets.is_floating_point() else None)
-    slopes = batch.first_order.start_slopes.to(W)
+    found = batch.sample_losses.first_order
+    assert found is not None
+    slopes = found.start_slopes.to(W)
     exact = (torch.zeros_like(W), torch.zeros_like(A))
     linear = (torch.zeros_like(W), torch.zeros_like(A))
-    parts = zip(batch.inputs, torch.split(targets, sizes), torch.split(slopes, sizes), strict=True)
+    parts = zip(
+        batch.inputs, torch.split(batch.targets, sizes), torch.split(slopes, sizes), strict=True
+    )
     with torch.enable_grad():
         for inputs, target, slope in parts:
             outputs = network.outputs(inputs.to(W))
-            losses = pointwise(batch.loss)(outputs, target).sum()
+            losses = batch.host_loss.each(outputs.double().cpu(), target).sum()
             first_order = (slope * outputs).sum()
             for totals, value in ((exact, losses), (linear, first_order)):
-                found = torch.autograd.grad(value, (W, A), retain_graph=value is losses)
-                for total, part in zip(totals, found, strict=True):
+                gradients = torch.autograd.grad(value, (W, A), retain_graph=value is losses)
+                for total, part in zip(totals, gradients, strict=True):
                     total.add_(part)
     return exact, linear

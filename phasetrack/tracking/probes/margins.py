@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from phasetrack.measures import margins
@@ -31,13 +32,22 @@ def empirical_margins(snapshot: Snapshot) -> Measurement:
         nothing = Reading.undefined("a block in a larger network has no labels of its own")
         prefixes = ("margin/empirical", "margin/empirical_low")
         return {f"{prefix}/{name}": nothing for prefix in prefixes for name in names}
-    means, lows = margins.empirical_margins(batch.margins, batch.clusters, len(names))
+    means, lows = margins.empirical_margins(batch.margins, batch.placed, len(names))
+    reasons = (
+        *batch.decisions.undefined,
+        (
+            torch.tensor(True, device="cpu"),
+            batch.reason or "no sample of this cluster in the batch",
+        ),
+    )
     return {
-        **_per_cluster("margin/empirical", snapshot, means),
-        **_per_cluster("margin/empirical_low", snapshot, lows),
+        **_per_cluster("margin/empirical", snapshot, means, reasons),
+        **_per_cluster("margin/empirical_low", snapshot, lows, reasons),
     }
 
 
-def _per_cluster(prefix: str, snapshot: Snapshot, values: Tensor) -> dict[str, Tensor]:
+def _per_cluster(
+    prefix: str, snapshot: Snapshot, values: Tensor, reasons: tuple[tuple[Tensor, str], ...] = ()
+) -> dict[str, Reading]:
     columns = zip(snapshot.geometry.names, values.unbind(dim=-1), strict=True)
-    return {f"{prefix}/{name}": column for name, column in columns}
+    return {f"{prefix}/{name}": Reading(column, reasons) for name, column in columns}

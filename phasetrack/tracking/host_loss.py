@@ -1,0 +1,204 @@
+"""HostLoss: the loop's loss as it was at one call, frozen on the host in float64."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from phasetrack.errors import ExpectedError
+from phasetrack.model.losses import Loss, pointwise
+
+# The index that torch's cross entropy leaves out unless it is told otherwise.
+IGNORED = -100
+# How far the loss of the two targets may differ, relative to its size, where an output decides nothing.
+LEVEL_TOLERANCE = 1e-6
+# The two targets of the paper, which every loss of the margin y f treats alike.
+SIGNS = (-1.0, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class HostLoss:
+    """A loss that the measures may call: it shares nothing with the loop's.
+
+    Attributes:
+        function: of float64 outputs and targets on the host; None where the loop's cannot be copied.
+        reason: why it cannot be copied.
+        levels: the lowest and the highest target seen, for one output; None while all were alike.
+        link: maps the network's outputs to those that the loss takes, such as probabilities.
+    """
+
+    function: Loss | None
+    reason: str = ""
+    levels: tuple[float, float] | None = None
+    link: Callable[[Tensor], Tensor] | None = None
+    is_deterministic: bool = True
+    _levels: dict[tuple[float, float], float | None] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, loss: Loss | HostLoss | None) -> HostLoss:
+        """Copy a loss to the host."""
+        if isinstance(loss, HostLoss):
+            return loss
+        if loss is None:
+            return cls(None, "no loss is known")
+        try:
+            return cls(_copied(loss), is_deterministic=_is_known(loss))
+        except Exception as error:
+            return cls(None, f"{type(loss).__name__} cannot be copied ({error})"[:300])
+
+    def with_targets(self, targets: Tensor) -> HostLoss:
+        """Return the loss with further targets of one output among those seen."""
+        if targets.is_complex() or not targets.numel():
+            return self
+        low, high = (float(value) for value in torch.aminmax(targets.detach().double()))
+        if self.levels is not None:
+            low, high = min(low, self.levels[0]), max(high, self.levels[1])
+        return replace(self, levels=(low, high), _levels={})
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Call the loss with its own reduction."""
+        with self._untouched_random_numbers():
+            return self._known(self.function)(self._linked(outputs), targets)
+
+    def each(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of every sample: (m,) or (m, n) outputs to (m,) losses."""
+        with self._untouched_random_numbers():
+            return self._pointwise(self._linked(outputs), targets)
+
+    @property
+    def reduction(self) -> str:
+        """``sum`` where the loss adds its samples up, and ``mean`` otherwise."""
+        return "sum" if getattr(self.function, "reduction", "mean") == "sum" else "mean"
+
+    @property
+    def ignored(self) -> int:
+        """The class index that the loss leaves out."""
+        return int(getattr(self.function, "ignore_index", IGNORED))
+
+    @property
+    def level(self) -> float | None:
+        """The output at which the loss does not prefer one of the two targets; None if not known."""
+        return None if self.levels is None else self.level_of(*self.levels)
+
+    def level_of(self, low: float, high: float) -> float | None:
+        """Return the output that decides between two targets: 0 or their middle; None if neither does."""
+        if (low, high) == SIGNS:
+            return 0.0
+        if (low, high) not in self._levels:
+            self._levels[low, high] = self._find_level(low, high)
+        return self._levels[low, high]
+
+    def _find_level(self, low: float, high: float) -> float | None:
+        tried = (0.0, (low + high) / 2)
+        outputs = torch.tensor([v for v in tried for _ in "lh"], dtype=torch.float64, device="cpu")
+        targets = torch.tensor([low, high] * len(tried), dtype=torch.float64, device="cpu")
+        try:
+            losses = self.each(outputs, targets).view(len(tried), 2)
+        except Exception:
+            return None
+        for level, (one, other) in zip(tried, losses.tolist(), strict=True):
+            if abs(one - other) <= LEVEL_TOLERANCE * (abs(one) + abs(other)):
+                return level
+        return None
+
+    @cached_property
+    def _pointwise(self) -> Loss:
+        return pointwise(self._known(self.function))
+
+    def _known(self, function: Loss | None) -> Loss:
+        if function is None:
+            raise ExpectedError(
+                "loss", f"{self.reason}.", "Write a loss that copy.deepcopy copies."
+            )
+        return function
+
+    def _linked(self, outputs: Tensor) -> Tensor:
+        return outputs if self.link is None else self.link(outputs)
+
+    def _untouched_random_numbers(self) -> AbstractContextManager[object]:
+        """Where a loss that draws random numbers takes none of the training's."""
+        return nullcontext() if self.is_deterministic else torch.random.fork_rng(devices=[])
+
+
+class LossKeeper:
+    """Keeps a host copy of the loop's loss up to date.
+
+    A loss may change on the way: parameters that are trained, a temperature that is annealed. The
+    copy is renewed when a number, a text, a parameter or a buffer of the loss is not what it was.
+
+    Args:
+        loss: the loss of the loop; None if it is not given.
+
+    Attributes:
+        given: that loss.
+    """
+
+    def __init__(self, loss: Loss | None) -> None:
+        self.given = loss
+        self._signature = _signature(loss)
+        self._current = HostLoss.of(loss)
+
+    @property
+    def current(self) -> HostLoss:
+        """The loss as it is now."""
+        signature = _signature(self.given)
+        if signature != self._signature:
+            self._signature, before = signature, self._current
+            self._current = replace(HostLoss.of(self.given), levels=before.levels)
+        return self._current
+
+    def note_targets(self, targets: Tensor) -> None:
+        """Remember the two values that the targets of one output take."""
+        levels = self._current.levels
+        if levels is None or levels[0] == levels[1]:
+            found = self._current.with_targets(targets)
+            self._current = self._current if found.levels == levels else found
+
+
+def _copied(loss: Loss) -> Loss:
+    if not isinstance(loss, nn.Module):
+        return loss
+    # a tensor with a history, such as the last value for a progress bar, has no deep copy
+    memo = {id(t): t.detach().clone() for m in loss.modules() for t in _with_history(vars(m))}
+    twin = copy.deepcopy(loss, memo)
+    for module in twin.modules():
+        for name, table in vars(module).items():
+            if name.endswith("_hooks") and isinstance(table, dict):
+                table.clear()
+    return twin.cpu().double()
+
+
+def _with_history(attributes: dict[str, Any]) -> Iterator[Tensor]:
+    for value in attributes.values():
+        for each in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(each, Tensor) and each.grad_fn is not None:
+                yield each
+
+
+def _is_known(loss: Loss) -> bool:
+    """Whether a loss is PyTorch's or ours, which draw no random numbers."""
+    kind = type(loss) if isinstance(loss, nn.Module) else loss
+    return str(getattr(kind, "__module__", "")).startswith(("torch.", "phasetrack."))
+
+
+def _signature(loss: Loss | None) -> tuple[object, ...]:
+    """Return numbers that differ where the loss is not what it was."""
+    if not isinstance(loss, nn.Module):
+        return ()
+    return tuple(
+        (name, value) if isinstance(value, _PLAIN) else (name, id(value), value._version)
+        for module in loss.modules()
+        for table in (vars(module), module._parameters, module._buffers)
+        for name, value in table.items()
+        if isinstance(value, _PLAIN) or (isinstance(value, Tensor) and not value.is_inference())
+    )
+
+
+_PLAIN = (int, float, str, bool, type(None))

@@ -1,0 +1,155 @@
+"""LossCall: one call of the loss, from its arguments to the optimizer step that its gradient goes into."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from phasetrack.tracking.host_loss import HostLoss
+from phasetrack.tracking.snapshot import LossInputs
+
+# The reasons of a call whose samples are in no cluster.
+PASS_NOT_SEEN = "the forward pass of the loss's outputs was not seen"
+ROWS_DIFFER = "the outputs are not one for each of the first layer's inputs"
+INPUTS_OVERWRITTEN = "the inputs were overwritten before the optimizer step"
+
+
+class KeptInputs(NamedTuple):
+    """A reference to the inputs of a pass, and their version at that time."""
+
+    tensor: Tensor
+    version: int
+
+    @classmethod
+    def of(cls, inputs: Tensor) -> KeptInputs:
+        """Refer to some inputs; those that keep no version are copied."""
+        if inputs.is_inference():
+            inputs = inputs.clone()
+            return cls(inputs, 0)
+        return cls(inputs, inputs._version)
+
+    @property
+    def are_whole(self) -> bool:
+        """Whether nothing wrote to the inputs since."""
+        return self.tensor.is_inference() or self.tensor._version == self.version
+
+
+@dataclass(eq=False)
+class LossCall:
+    """One call of the loss.
+
+    The graph behind the call's value keeps it alive until a gradient has arrived: a call that is
+    thrown away goes with its graph.
+
+    Attributes:
+        outputs: copies of the outputs, (m,) or (m, n).
+        targets: copies of the targets, (m,) or (m, n).
+        traces: the numbers that decide each sample's cluster, or None.
+        finite: whether no input was NaN or infinite, bool (); None where nothing raises doubt.
+        value: the result that the loop got, () or of each sample.
+        version: of the weights that made the outputs.
+        loss: the loss as it was.
+        inputs: a reference to the inputs, where a probe needs them.
+        reason: why the samples are in no cluster.
+        weight: the gradient that arrived at the value, as the value; None before it does.
+        task: the backward pass that it arrived in.
+        is_accumulated: whether that backward pass wrote to the gradients of the layers.
+    """
+
+    outputs: Tensor
+    targets: Tensor
+    traces: Tensor | None
+    finite: Tensor | None
+    value: Tensor | None
+    version: int
+    loss: HostLoss
+    inputs: KeptInputs | None = None
+    reason: str = ""
+    weight: Tensor | None = None
+    task: int = -1
+    is_accumulated: bool = False
+    slopes: Tensor | None = field(default=None)
+
+    def add_weight(self, gradient: Tensor) -> None:
+        """Note a gradient that arrived at the value."""
+        gradient = gradient.detach()
+        self.weight = gradient if self.weight is None else self.weight + gradient
+
+
+def joined(calls: Sequence[LossCall], *, keep_inputs: bool = False) -> LossInputs | None:
+    """Join the loss calls of one step, and give them the leading dimension of one state."""
+    if not calls:
+        return None
+    outputs = _cat([call.outputs for call in calls])
+    reasons = [call.reason for call in calls if call.traces is None]
+    traces = None if reasons else _cat([c.traces for c in calls if c.traces is not None])
+    doubts = [c.finite.to(outputs.device) for c in calls if c.finite is not None]
+    value, weights = _weighed(calls)
+    kept = [call.inputs for call in calls]
+    whole = keep_inputs and all(each is not None and each.are_whole for each in kept)
+    inputs = tuple(each.tensor for each in kept if each is not None) if whole else ()
+    if keep_inputs and not whole and not reasons:
+        reasons = [INPUTS_OVERWRITTEN]
+    return LossInputs(
+        outputs.unsqueeze(0),
+        _cat([call.targets for call in calls]).unsqueeze(0),
+        None if traces is None else traces.unsqueeze(0),
+        torch.stack(doubts).all().unsqueeze(0) if doubts else None,
+        (inputs,) if inputs else (),
+        None if value is None else value.unsqueeze(0),
+        None if weights is None else weights.unsqueeze(0),
+        reasons[0] if reasons else "",
+    )
+
+
+def _cat(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
+def _weighed(calls: Sequence[LossCall]) -> tuple[Tensor | None, Tensor | None]:
+    """Return the loss of all calls, (), and the weight of each sample, (m,), or None where all are alike.
+
+    Calls count by the gradients that arrived at their values: a loop that divides each by their number
+    weighs all alike. What is summed within the calls is summed over them.
+    """
+    totals = [_total(call) for call in calls]
+    if any(total is None for total in totals):
+        return None, None
+    values, weights, samples = zip(*(t for t in totals if t is not None), strict=True)
+    if len(calls) == 1:
+        return values[0], samples[0]
+    device = values[0].device
+    value = torch.stack([v.to(device).double() for v in values])
+    weight = torch.stack([w.to(device).double() for w in weights])
+    total = (weight * value).sum() / weight.sum()
+    if calls[0].loss.reduction == "sum":
+        total = total * len(calls)
+    shares = [
+        (w.double() / (len(c.outputs) if c.loss.reduction == "mean" else 1)).expand(len(c.outputs))
+        if s is None
+        else s.double()
+        for c, w, s in zip(calls, weights, samples, strict=True)
+    ]
+    return total, torch.cat([share.to(device) for share in shares])
+
+
+def _total(call: LossCall) -> tuple[Tensor, Tensor, Tensor | None] | None:
+    """Return a call's loss, its weight among several, and the weights of its samples if they differ."""
+    value, weight = call.value, call.weight
+    if value is None:
+        return None
+    if weight is None:
+        weight = torch.ones_like(value)
+    if value.ndim == 0 or value.numel() == 1:
+        return value.reshape(()), weight.reshape(()), None
+    value, weight = value.reshape(-1), weight.reshape(-1)
+    first = weight[0]
+    alike = (weight == first).all()
+    plain = torch.where(first == 1, value.sum(), value.mean())
+    total = torch.where(alike, plain, (weight * value).sum())
+    samples = weight if len(weight) == len(call.outputs) else None
+    return total, weight.sum(), samples

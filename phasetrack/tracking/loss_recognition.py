@@ -1,0 +1,111 @@
+"""Recognise a loss that is not seen, by the gradient that arrives at the network's outputs.
+
+A loop that writes ``F.cross_entropy(model(x), y)`` in place shows neither the loss nor its targets. The
+gradient at the outputs shows both, where the targets are classes: they are those under which a loss
+has that gradient. A loss counts as recognised only if its own gradient, at those targets, is the one
+that arrived, up to one factor. A heuristic of ours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from phasetrack.model.losses import LogisticLoss, Loss, value_and_slope
+from phasetrack.tracking.host_loss import IGNORED, SIGNS, HostLoss
+
+# How far the gradient of a recognised loss may be from the one that arrived, relative to it, and how
+# much further that of the loss's first-order approximation has to be: small outputs tell no loss.
+GRADIENT_TOLERANCE = 1e-4
+ROUNDINGS = 4
+TOLD_APART = 10.0
+# How far the factor of a mean may be from 1 / m, relative to it.
+FACTOR_TOLERANCE = 1e-2
+CODINGS = ((0.0, 1.0), SIGNS)
+
+
+class Recognised(NamedTuple):
+    """A loss, the targets that it was given, (m,) or (m, n), and its value, ()."""
+
+    loss: HostLoss
+    targets: Tensor
+    value: Tensor
+
+
+def usual_losses(many: bool) -> list[HostLoss]:
+    """Return the losses that are tried where the loop's own is not given."""
+    functional = nn.functional
+    one: Sequence[Loss] = (functional.binary_cross_entropy_with_logits, LogisticLoss())
+    several: Sequence[Loss] = (functional.cross_entropy, functional.nll_loss)
+    return [HostLoss.of(loss) for loss in (*(several if many else one), functional.mse_loss)]
+
+
+def recognised(outputs: Tensor, gradient: Tensor, losses: Sequence[HostLoss]) -> Recognised | None:
+    """Return the first loss whose gradient is the one that arrived; None if none is.
+
+    Args:
+        outputs: of the network, (m,) or (m, n).
+        gradient: of the loop's loss by them, as they are.
+        losses: those that are tried.
+        known: how many of them, from the first on, the loop is known to use or has used before.
+    """
+    f, g = (values.detach().to("cpu", torch.float64) for values in (outputs, gradient))
+    if not (f.numel() and g.isfinite().all() and g.any()):
+        return None
+    scaled: Recognised | None = None
+    tolerance = max(GRADIENT_TOLERANCE, ROUNDINGS * torch.finfo(outputs.dtype).eps)
+    for place, loss in enumerate(losses):
+        for targets in _guesses(f, g, loss):
+            factor, miss = _fit(f, g, loss, targets)
+            if not (factor > 0 and miss <= tolerance):
+                continue
+            rough = _fit(torch.zeros_like(f), g, loss, targets)[1]
+            if place >= known and rough < TOLD_APART * miss:
+                continue
+            found = Recognised(loss.with_targets(targets), targets, _value(loss, f, targets))
+            mean = abs(factor * len(f) - 1) <= FACTOR_TOLERANCE
+            total = abs(factor - 1) <= FACTOR_TOLERANCE
+            if mean or total or f.ndim > 1:
+                return found
+            scaled = scaled or found  # by a gradient scaler, or another loss of the same slope
+    return scaled
+
+
+def _guesses(f: Tensor, g: Tensor, loss: HostLoss) -> Iterator[Tensor]:
+    """Yield the targets that a loss may have been given, in each coding."""
+    if f.ndim > 1:
+        classes = g.argmin(dim=-1)
+        silent = ~g.any(dim=-1)  # left out, or as good as fitted
+        sure = f.amax(dim=-1) - f.logsumexp(dim=-1) > -1e-6
+        classes = torch.where(silent, torch.where(sure, f.argmax(dim=-1), IGNORED), classes)
+        yield classes
+        if not silent.any():
+            yield nn.functional.one_hot(classes, f.shape[-1]).double()
+        return
+    for low, high in CODINGS:
+        lows, highs = torch.full_like(f, low), torch.full_like(f, high)
+        try:
+            slope_low = value_and_slope(loss, f, lows)[1] / len(f)
+            slope_high = value_and_slope(loss, f, highs)[1] / len(f)
+        except Exception:
+            continue
+        yield torch.where((g - slope_high).abs() < (g - slope_low).abs(), highs, lows)
+        yield torch.where(g < 0, highs, lows)
+
+
+def _fit(f: Tensor, g: Tensor, loss: HostLoss, targets: Tensor) -> tuple[float, float]:
+    """Return the factor from a loss's slopes at some outputs to the gradient, and what it leaves."""
+    try:
+        slopes = value_and_slope(loss, f, targets)[1]
+    except Exception:
+        return math.nan, math.inf
+    factor = (g * slopes).sum() / slopes.square().sum()
+    return float(factor), float((g - factor * slopes).norm() / g.norm())
+
+
+def _value(loss: HostLoss, f: Tensor, targets: Tensor) -> Tensor:
+    return loss(f, targets).detach()

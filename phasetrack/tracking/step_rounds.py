@@ -1,0 +1,60 @@
+"""StepRounds: which rounds of an optimizer's hooks are one step."""
+
+from __future__ import annotations
+
+import sys
+from types import FrameType
+
+# Files whose frames lie between the optimizer's wrapper and the caller of `begin` or `end`.
+_BETWEEN = ("/phasetrack/tracking/", "/torch/_dynamo/")
+
+
+class StepRounds:
+    """Tells the outermost round of step hooks from the rounds within it.
+
+    PyTorch wraps `step` of every optimizer class, so that ``super().step()`` runs the hooks once more
+    within the step. A round that an exception ended has no end: its frame is no longer on the stack.
+    """
+
+    def __init__(self) -> None:
+        self._open: list[FrameType] = []
+
+    def begin(self) -> bool:
+        """Note that a round begins; return whether it is a step's own."""
+        frame = _caller()
+        self._drop_ended(frame)
+        self._open.append(frame)
+        return len(self._open) == 1
+
+    def end(self) -> bool:
+        """Note that a round ends; return whether it is a step's own."""
+        self._drop_ended(_caller())
+        if self._open:
+            self._open.pop()
+        return not self._open
+
+    def _drop_ended(self, frame: FrameType) -> None:
+        while self._open and not _is_within(frame, self._open[-1]):
+            self._open.pop()
+
+
+def _caller() -> FrameType:
+    """Return the frame that calls the optimizer's hooks."""
+    frame: FrameType | None = sys._getframe(2)
+    last = frame
+    while frame is not None:
+        last = frame
+        name = frame.f_code.co_filename.replace("\\", "/")
+        if not any(part in name for part in _BETWEEN):
+            break
+        frame = frame.f_back
+    assert last is not None
+    return last
+
+
+def _is_within(frame: FrameType | None, outer: FrameType) -> bool:
+    while frame is not None:
+        if frame is outer:
+            return True
+        frame = frame.f_back
+    return False
