@@ -44,7 +44,9 @@ def usual_losses(many: bool) -> list[HostLoss]:
     return [HostLoss.of(loss) for loss in (*(several if many else one), functional.mse_loss)]
 
 
-def recognised(outputs: Tensor, gradient: Tensor, losses: Sequence[HostLoss]) -> Recognised | None:
+def recognised(
+    outputs: Tensor, gradient: Tensor, losses: Sequence[HostLoss], *, known: int = 0
+) -> Recognised | None:
     """Return the first loss whose gradient is the one that arrived; None if none is.
 
     Args:
