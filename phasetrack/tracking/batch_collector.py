@@ -204,7 +204,10 @@ class BatchCollector:
                 self._usual[many] = usual_losses(many)
             own = [] if given.function is None else [given]
             tried = [*own, *self._usual[many]]
-            known = len(own) + (many in self._told)
+            # a module that is not called may not be what the loop uses
+            known = len(own) + 1 if many in self._told else 0
+            if own and not isinstance(self._loss.given, nn.Module):
+                known = max(known, 1)
             found = recognised(call.outputs, call.slopes, tried, known=known)
             if found is None:
                 return [], NOT_RECOGNISED

@@ -156,6 +156,8 @@ class LossKeeper:
 
     def note_targets(self, targets: Tensor) -> None:
         """Remember the two values that the targets of one output take."""
+        if targets.is_cuda:  # the host would wait; there the batch itself shows them
+            return
         levels = self._current.levels
         if levels is None or levels[0] == levels[1]:
             found = self._current.with_targets(targets)

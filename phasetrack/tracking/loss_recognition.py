@@ -65,8 +65,7 @@ def recognised(
             factor, miss = _fit(f, g, loss, targets)
             if not (factor > 0 and miss <= tolerance):
                 continue
-            rough = _fit(torch.zeros_like(f), g, loss, targets)[1]
-            if place >= known and rough < TOLD_APART * miss:
+            if place >= known and not _is_told_apart(f, g, loss, targets, miss):
                 continue
             found = Recognised(loss.with_targets(targets), targets, _value(loss, f, targets))
             mean = abs(factor * len(f) - 1) <= FACTOR_TOLERANCE
@@ -107,6 +106,13 @@ def _fit(f: Tensor, g: Tensor, loss: HostLoss, targets: Tensor) -> tuple[float, 
         return math.nan, math.inf
     factor = (g * slopes).sum() / slopes.square().sum()
     return float(factor), float((g - factor * slopes).norm() / g.norm())
+
+
+def _is_told_apart(f: Tensor, g: Tensor, loss: HostLoss, targets: Tensor, miss: float) -> bool:
+    """Whether the gradient shows two classes, and more of the loss than its slope at output 0."""
+    rows = targets if targets.ndim == 1 else targets.argmax(dim=-1)
+    rough = _fit(torch.zeros_like(f), g, loss, targets)[1]
+    return bool((rows != rows[0]).any()) and rough >= TOLD_APART * miss
 
 
 def _value(loss: HostLoss, f: Tensor, targets: Tensor) -> Tensor:

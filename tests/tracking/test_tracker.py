@@ -252,6 +252,7 @@ def test_uncalled_loss_is_recognised_by_its_gradient_from_the_second_step():
         steps(net, optimizer, LogisticLoss(), 3)  # another instance than the one given
     read = tracker.history["loss/train"]
     assert np.isnan(read).tolist() == [True, False, False]
+    assert read[1] == pytest.approx(2 * math.log(2), rel=1e-3)
     assert "no loss call was seen" in tracker.undefined["loss"]
 
 
