@@ -167,7 +167,7 @@ class BatchCollector:
             version: of the weights that made the outputs, where a closure made others since; by
                 default that of now, and calls of other weights leave no batch.
         """
-        if version is None:
+        if version is None and any(p.grad is None for p in self._gradient_versions):
             self._drop_lost()
         chosen = self._chosen(self._arrived)
         if not chosen and not self.calls:
