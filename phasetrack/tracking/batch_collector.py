@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
 from phasetrack.model.geometry import ClusterGeometry
@@ -193,22 +193,6 @@ def joined(pieces: Sequence[LossInputs]) -> LossInputs | None:
         torch.stack(doubts).all().unsqueeze(0) if doubts else None,
         (tuple(tensor for part in parts for tensor in part),) if parts else (),
     )
-
-
-def gathered(pieces: Sequence[LossInputs]) -> list[LossInputs]:
-    """Return the micro-batches of all processes, on the host; every process must call it."""
-    hosted = [
-        LossInputs(*(None if t is None else t.cpu() for t in piece[:4]))  # type: ignore[arg-type]
-        for piece in pieces
-    ]
-    parts: list[list[LossInputs]] = [[]] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, hosted)
-    return [piece for part in parts for piece in part]
-
-
-def is_sharing(model: nn.Module) -> bool:
-    """Whether several processes train the model, each on a part of the batch."""
-    return isinstance(model, nn.parallel.DistributedDataParallel)
 
 
 def _rows(values: Tensor, count: int, single: bool) -> Tensor:

@@ -21,9 +21,10 @@ from phasetrack.errors import ExpectedError
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.losses import Loss
 from phasetrack.model.two_layer_view import ACTIVATIONS, TwoLayerView, known_activation
-from phasetrack.tracking.batch_collector import BatchCollector, gathered, is_sharing, joined
+from phasetrack.tracking.batch_collector import BatchCollector, joined
 from phasetrack.tracking.hooks import SwitchableHook, do_nothing
-from phasetrack.tracking.schedules import Schedule, following
+from phasetrack.tracking.process_group import BatchExchange, Processes
+from phasetrack.tracking.schedules import Schedule, following, schedule_name
 from phasetrack.tracking.snapshot import LayerState, LossInputs, Snapshot, StepSizes
 from phasetrack.tracking.step_counter import StepCounter
 
@@ -65,6 +66,8 @@ class Capture:
         failed: called with the exception of a hook; it must not end the training.
         keep_inputs: hold the inputs of all micro-batches until the step, which costs their memory.
         keep_weights: the steps whose snapshots hold whole copies of the layers.
+        processes: the processes that train the model together (see `BatchExchange`).
+        say: called with the note that readings are not of the whole batch.
 
     Raises:
         ExpectedError: if the optimizer is tracked already, or trains neither layer; if inputs are to
@@ -84,9 +87,18 @@ class Capture:
         failed: Callable[[Exception], None],
         keep_inputs: bool = False,
         keep_weights: Schedule = lambda _: False,
+        processes: Processes = "auto",
+        say: Callable[[str], object] = lambda _: None,
     ) -> None:
-        self._shared = is_sharing(model)
-        _check(optimizer, view, shared_inputs=self._shared and keep_inputs)
+        self.exchange = BatchExchange(
+            model,
+            processes,
+            parameters=[*view.first.parameters, *view.second.parameters],
+            schedule=schedule_name(schedule),
+            keeps_inputs=keep_inputs,
+            say=say,
+        )
+        _check(optimizer, view, shared_inputs=self.exchange.shared and keep_inputs)
         self.geometry, self.optimizer = geometry, optimizer
         self._schedule, self._keep_weights = schedule, keep_weights
         self._receive, self._failed = receive, failed
@@ -151,6 +163,7 @@ class Capture:
         recording, self._state = self._state is CaptureState.RECORDING, CaptureState.CLOSED
         for hook in self._hooks:
             hook.function = do_nothing
+        self.exchange.leave()
         if recording:
             inputs, *_ = self._hooks
             inputs.function = lambda *_: self._remove_hooks()
@@ -172,6 +185,7 @@ class Capture:
 
     def _on_forward(self, _: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         if self._collecting:
+            self.exchange.on_forward()
             self._batch.on_forward(args, output)
 
     def _on_submodule(self, _: nn.Module, __: tuple[Any, ...], output: Tensor) -> None:
@@ -289,7 +303,7 @@ class Capture:
             self.geometry,
             self.view.formula,
             layers,
-            joined(gathered(pieces) if self._shared else pieces),
+            joined(self.exchange.gather(self._counter.step, pieces)),
             self.host_loss,
             self._batch.detached,
         )

@@ -1,0 +1,298 @@
+"""BatchExchange: of several processes that train one model, each reads the whole batch or its own part.
+
+The processes exchange their parts of a recorded step through the key-value store of their process
+group, and every wait has a time limit. No collective is entered: a process without a tracker, or
+one whose hook fails, cannot stop the training of the rest.
+
+The first process of the group gathers the parts and publishes the batch, so that one process decides
+whether a step's batch is whole. A process that leaves withdraws the name under which it takes part,
+and the rest read their own parts from then on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import time
+import uuid
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.compiler import is_dynamo_compiling
+from torch.nn.parallel import DistributedDataParallel
+
+from phasetrack.errors import ExpectedError
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup  # some builds of PyTorch have none
+
+# Seconds that the first process waits for the parts of a step; the rest wait twice as long for the
+# batch. All processes come out of the same backward pass, so that waits last milliseconds.
+EXCHANGE_LIMIT = 5.0
+# Seconds between two looks into the store, which double from the first to the longest.
+FIRST_PAUSE, LONGEST_PAUSE = 1e-4, 1e-2
+# Numbers of a parameter by which processes recognise that they train the same model.
+SAMPLED = 4096
+# The content of a key that does not exist.
+ABSENT = b"absent"
+
+Processes: TypeAlias = "ProcessGroup | Literal['auto'] | None"
+Piece = TypeVar("Piece", bound=tuple[Any, ...])
+
+
+class BatchExchange:
+    """Exchanges the micro-batches of recorded steps among the processes that train one model.
+
+    Args:
+        model: the model as `attach` was given it.
+        processes: the group whose processes train the model together; ``"auto"`` takes that of
+            DistributedDataParallel, around the model or within it; None reads the own part.
+        parameters: the watched parameters, which are equal in all processes.
+        schedule: text that names the recorded steps, equal in all processes.
+        keeps_inputs: whether a probe reads the inputs, which stay in their process.
+        say: called once, with `note`, when readings begin to be of the own part.
+        limit: seconds to wait for the parts of a step.
+
+    Attributes:
+        note: why readings are of this process's part of the batch; empty while they are of the whole.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        processes: Processes = "auto",
+        *,
+        parameters: Sequence[Tensor] = (),
+        schedule: str = "",
+        keeps_inputs: bool = False,
+        say: Callable[[str], object] = lambda _: None,
+        limit: float = EXCHANGE_LIMIT,
+    ) -> None:
+        self._parameters, self._schedule = list(parameters), schedule
+        self._keeps_inputs, self._say, self._limit = keeps_inputs, say, limit
+        self._group: ProcessGroup | None = None
+        self._wrapper: Callable[[], DistributedDataParallel | None] = lambda: None
+        self._looks = processes is not None  # for a wrapper that runs the model's forward passes
+        self._owner = os.getpid()  # a forked child has a copy, and leaves the store alone
+        self._entered = False
+        self._slots = ""  # prefix of the keys under which the processes of this model take part
+        self._names: dict[int, str] = {}  # process to the name of its tracker
+        self.note = ""
+        if processes == "auto":
+            wrapper = _wrapper_of(model)
+            if wrapper is not None:
+                self._is_within(wrapper)
+        elif processes is not None:
+            self._group = _checked(processes)
+
+    @property
+    def shared(self) -> bool:
+        """Whether several processes are known to train the model."""
+        return self._group is not None and self._group.size() > 1
+
+    @property
+    def whole(self) -> bool:
+        """Whether readings are of the whole batch."""
+        return not self.note
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes the run's files: it is the first of those that train the model."""
+        distributed = torch.distributed
+        if self._group is not None:
+            return self._group.rank() == 0
+        if not distributed.is_available() or not distributed.is_initialized():
+            return True
+        return bool(distributed.get_rank() == 0)
+
+    def on_forward(self) -> None:
+        """Look, once, whether DistributedDataParallel is running the model's forward pass."""
+        if not self._looks or is_dynamo_compiling():
+            return
+        self._looks = False
+        wrapper = getattr(DistributedDataParallel, "_active_ddp_module", None)
+        if wrapper is not None:
+            self._is_within(wrapper)
+
+    def gather(self, step: int, pieces: Sequence[Piece]) -> list[Piece]:
+        """Return the micro-batches of all processes, on the host, or the own ones; never raises.
+
+        Args:
+            step: the recorded step.
+            pieces: named tuples of tensors and None.
+        """
+        if not self.shared or self.note or os.getpid() != self._owner:
+            return list(pieces)
+        try:
+            self._check()
+            return self._exchanged(step, [_on_host(piece) for piece in pieces])
+        except _OwnPartError as reason:
+            self._read_own_part(step, str(reason))
+        except Exception as error:  # the store is gone, for example
+            self._read_own_part(step, f"The exchange failed ({error!r}).")
+        return list(pieces)
+
+    def leave(self) -> None:
+        """Take part no more; the rest read their own parts from then on. May be called again."""
+        if self._entered and os.getpid() == self._owner:
+            self._entered = False
+            with suppress(Exception):  # the process group may be gone
+                self._store.delete_key(self._slot(self._rank))
+        self._looks, self._group, self._parameters = False, None, []
+
+    # --- who takes part ----------------------------------------------------------------------
+
+    def _is_within(self, wrapper: DistributedDataParallel) -> None:
+        self._wrapper = weakref.ref(wrapper)
+        if self._group is None:
+            self._group = wrapper.process_group
+
+    def _check(self) -> None:
+        """Raise _OwnPartError where no exchange is possible, which holds in all processes alike."""
+        if self._keeps_inputs:
+            raise _OwnPartError("A probe needs the inputs, which stay in their process.")
+        config = getattr(self._wrapper(), "_join_config", None)
+        if getattr(config, "enable", False):
+            raise _OwnPartError("Join lets the processes have different numbers of batches.")
+
+    @property
+    def _rank(self) -> int:
+        assert self._group is not None
+        return self._group.rank()
+
+    @property
+    def _store(self) -> torch.distributed.Store:
+        """The key-value store of the group, which no collective uses once it is set up."""
+        group: Any = self._group
+        if hasattr(group, "get_group_store"):
+            return group.get_group_store()  # type: ignore[no-any-return]
+        return torch.distributed.distributed_c10d._get_process_group_store(group)
+
+    def _slot(self, rank: int) -> str:
+        return f"{self._slots}/{rank}"
+
+    def _enter(self, step: int) -> None:
+        """Take part from a step on, under a name that no tracker has had before."""
+        identity = hashlib.sha256(f"{step} {self._schedule}".encode())
+        for parameter in self._parameters:
+            identity.update(_sampled_bytes(parameter))
+        self._slots = f"phasetrack/{identity.hexdigest()}"
+        self._names[self._rank] = uuid.uuid4().hex
+        self._store.set(self._slot(self._rank), self._names[self._rank])
+        self._entered = True
+
+    def _read_own_part(self, step: int, reason: str) -> None:
+        self.leave()
+        self.note = (
+            f"From step {step} on, readings are of this process's part of the batch. {reason}"
+        )
+        self._say(self.note)
+
+    # --- the exchange ------------------------------------------------------------------------
+
+    def _exchanged(self, step: int, pieces: list[Piece]) -> list[Piece]:
+        assert self._group is not None
+        if not self._entered:
+            self._enter(step)
+        size, begin = self._group.size(), time.monotonic()
+        own = pickle.dumps(pieces)
+        if self._rank == 0:
+            late = begin + self._limit
+            parts = [own, *(self._read(rank, step, late, late) for rank in range(1, size))]
+            self._publish(step, pickle.dumps(parts))
+        else:
+            self._publish(step, own)
+            late = begin + self._limit
+            whole = self._read(0, step, late, late + self._limit)
+            self._withdraw(self._key(self._rank, step))  # the first process has read it
+            if self._store.add(self._key(0, step) + "/read", 1) == size - 1:
+                self._withdraw(self._key(0, step), self._key(0, step) + "/read")
+            parts = pickle.loads(whole)
+        return [piece for part in parts for piece in pickle.loads(part)]
+
+    def _key(self, rank: int, step: int) -> str:
+        return f"phasetrack/{self._names[rank]}/{step}"
+
+    def _publish(self, step: int, content: bytes) -> None:
+        self._store.set(self._key(self._rank, step), content)  # type: ignore[arg-type]
+
+    def _withdraw(self, *keys: str) -> None:
+        for key in keys:
+            self._store.delete_key(key)
+
+    def _read(self, rank: int, step: int, unnamed: float, named: float) -> bytes:
+        """Return the content that a process publishes for a step.
+
+        Args:
+            rank: the process.
+            step: the step.
+            unnamed: the time until which the process has to take part.
+            named: the time until which a process that takes part has to publish.
+        """
+        pause = FIRST_PAUSE
+        while True:
+            present = self._is_present(rank)
+            # the look comes after: a process may publish, and leave
+            if rank in self._names and (content := self._look(self._key(rank, step))) != ABSENT:
+                return content
+            if not present and rank in self._names:
+                raise _OwnPartError(f"Process {rank} takes part no more.")
+            if time.monotonic() > (named if present else unnamed):
+                raise _OwnPartError(
+                    f"Process {rank} gave no part within {self._limit:g} s."
+                    if present
+                    else f"Process {rank} has no tracker that records this step: attach in every "
+                    "process, with the same every=."
+                )
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _is_present(self, rank: int) -> bool:
+        """Whether a process takes part; its first name is kept, and a second one is not it."""
+        name = self._look(self._slot(rank))
+        if name == ABSENT:
+            return False
+        return self._names.setdefault(rank, name.decode()) == name.decode()
+
+    def _look(self, key: str) -> bytes:
+        """Return the content of a key, or ABSENT; never waits for the key, as `Store.get` does."""
+        absent = ABSENT.decode()
+        return self._store.compare_set(key, absent, absent)
+
+
+class _OwnPartError(Exception):
+    """The batch is not whole; its message is the reason."""
+
+
+def _wrapper_of(model: nn.Module) -> DistributedDataParallel | None:
+    """Return DistributedDataParallel around a model or within it; compiled models hold theirs."""
+    modules = (m for m in model.modules() if isinstance(m, DistributedDataParallel))
+    return next(modules, None)
+
+
+def _checked(processes: object) -> ProcessGroup:
+    distributed = torch.distributed
+    if not distributed.is_available() or not isinstance(processes, distributed.ProcessGroup):
+        raise ExpectedError(
+            "processes",
+            f"{processes!r} is not a process group that this process belongs to.",
+            "Pass a torch.distributed.ProcessGroup, 'auto' or None.",
+        )
+    return processes
+
+
+def _on_host(piece: Piece) -> Piece:
+    """A copy on the host, which alone is pickled: a slice would take its whole storage with it."""
+    parts = (part.detach().cpu().clone() if isinstance(part, Tensor) else part for part in piece)
+    return type(piece)(*parts)
+
+
+def _sampled_bytes(values: Tensor) -> bytes:
+    flat = values.detach().reshape(-1)
+    sample = flat[:: max(1, flat.numel() // SAMPLED)].cpu().contiguous()
+    return bytes(sample.view(torch.uint8).numpy())
