@@ -195,6 +195,12 @@ def joined(pieces: Sequence[LossInputs]) -> LossInputs | None:
     )
 
 
+def on_host(piece: LossInputs) -> LossInputs:
+    """Return a copy for other processes; pickled, a slice would take its whole storage with it."""
+    parts = (None if part is None else part.cpu().clone() for part in piece[:4])
+    return LossInputs(*parts)  # type: ignore[arg-type]
+
+
 def _rows(values: Tensor, count: int, single: bool) -> Tensor:
     """Return values detached, as (count,) or (count, .)."""
     values = values.detach() if values.requires_grad else values

@@ -21,7 +21,7 @@ from phasetrack.errors import ExpectedError
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.losses import Loss
 from phasetrack.model.two_layer_view import ACTIVATIONS, TwoLayerView, known_activation
-from phasetrack.tracking.batch_collector import BatchCollector, joined
+from phasetrack.tracking.batch_collector import BatchCollector, joined, on_host
 from phasetrack.tracking.hooks import SwitchableHook, do_nothing
 from phasetrack.tracking.process_group import BatchExchange, Processes
 from phasetrack.tracking.schedules import Schedule, following, schedule_name
@@ -303,10 +303,14 @@ class Capture:
             self.geometry,
             self.view.formula,
             layers,
-            joined(self.exchange.gather(self._counter.step, pieces)),
+            joined(self._of_all_processes(pieces)),
             self.host_loss,
             self._batch.detached,
         )
+
+    def _of_all_processes(self, pieces: list[LossInputs]) -> list[LossInputs]:
+        parts = self.exchange.gather(self._counter.step, lambda: list(map(on_host, pieces)))
+        return pieces if parts is None else [piece for part in parts for piece in part]
 
     # --- resuming ----------------------------------------------------------------------------
 

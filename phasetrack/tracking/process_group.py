@@ -42,11 +42,11 @@ SAMPLED = 4096
 ABSENT = b"absent"
 
 Processes: TypeAlias = "ProcessGroup | Literal['auto'] | None"
-Piece = TypeVar("Piece", bound=tuple[Any, ...])
+Part = TypeVar("Part")
 
 
 class BatchExchange:
-    """Exchanges the micro-batches of recorded steps among the processes that train one model.
+    """Exchanges the parts of recorded batches among the processes that train one model.
 
     Args:
         model: the model as `attach` was given it.
@@ -119,23 +119,23 @@ class BatchExchange:
         if wrapper is not None:
             self._is_within(wrapper)
 
-    def gather(self, step: int, pieces: Sequence[Piece]) -> list[Piece]:
-        """Return the micro-batches of all processes, on the host, or the own ones; never raises.
+    def gather(self, step: int, pack: Callable[[], Part]) -> list[Part] | None:
+        """Return the parts of all processes in their order, or None for the own part; never raises.
 
         Args:
             step: the recorded step.
-            pieces: named tuples of tensors and None.
+            pack: makes this process's part, of picklable values on the host.
         """
         if not self.shared or self.note or os.getpid() != self._owner:
-            return list(pieces)
+            return None
         try:
             self._check()
-            return self._exchanged(step, [_on_host(piece) for piece in pieces])
+            return self._exchanged(step, pickle.dumps(pack()))
         except _OwnPartError as reason:
             self._read_own_part(step, str(reason))
         except Exception as error:  # the store is gone, for example
             self._read_own_part(step, f"The exchange failed ({error!r}).")
-        return list(pieces)
+        return None
 
     def leave(self) -> None:
         """Take part no more; the rest read their own parts from then on. May be called again."""
@@ -195,25 +195,22 @@ class BatchExchange:
 
     # --- the exchange ------------------------------------------------------------------------
 
-    def _exchanged(self, step: int, pieces: list[Piece]) -> list[Piece]:
+    def _exchanged(self, step: int, own: bytes) -> list[Any]:
+        """Give the own part away, and return those of all processes."""
         assert self._group is not None
         if not self._entered:
             self._enter(step)
-        size, begin = self._group.size(), time.monotonic()
-        own = pickle.dumps(pieces)
+        size, late = self._group.size(), time.monotonic() + self._limit
         if self._rank == 0:
-            late = begin + self._limit
             parts = [own, *(self._read(rank, step, late, late) for rank in range(1, size))]
             self._publish(step, pickle.dumps(parts))
         else:
             self._publish(step, own)
-            late = begin + self._limit
-            whole = self._read(0, step, late, late + self._limit)
+            parts = pickle.loads(self._read(0, step, late, late + self._limit))
             self._withdraw(self._key(self._rank, step))  # the first process has read it
             if self._store.add(self._key(0, step) + "/read", 1) == size - 1:
                 self._withdraw(self._key(0, step), self._key(0, step) + "/read")
-            parts = pickle.loads(whole)
-        return [piece for part in parts for piece in pickle.loads(part)]
+        return [pickle.loads(part) for part in parts]
 
     def _key(self, rank: int, step: int) -> str:
         return f"phasetrack/{self._names[rank]}/{step}"
@@ -284,12 +281,6 @@ def _checked(processes: object) -> ProcessGroup:
             "Pass a torch.distributed.ProcessGroup, 'auto' or None.",
         )
     return processes
-
-
-def _on_host(piece: Piece) -> Piece:
-    """A copy on the host, which alone is pickled: a slice would take its whole storage with it."""
-    parts = (part.detach().cpu().clone() if isinstance(part, Tensor) else part for part in piece)
-    return type(piece)(*parts)
 
 
 def _sampled_bytes(values: Tensor) -> bytes:
