@@ -53,7 +53,7 @@ class PhasetrackCallback(FollowedRun, lightning.Callback):
     ) -> None:
         super().__init__(geometry, loss, options)
         self._optimizer, self._model = optimizer, model
-        self._resumed_state: Mapping[str, Any] | None = None
+        self._loaded: Mapping[str, Any] | None = None  # a checkpoint's state, until training starts
         self._end_step = 0  # the trainer's count of steps when the last fit ended
 
     @property
@@ -65,10 +65,11 @@ class PhasetrackCallback(FollowedRun, lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
         """Attach; optimizers, step and weights are restored, and tuners are done by now."""
-        state, self._resumed_state = self._resumed_state, None
         step = trainer.global_step
-        if state is None and 0 < step == self._end_step:  # the same trainer goes on
-            state = self._last_state
+        loaded, self._loaded = self._loaded, None
+        going_on = self._last_state if step == self._end_step else None  # with the same trainer
+        # a search for learning rates restores a checkpoint as well, that of step 0
+        state = (loaded or going_on) if step else None
         self.begin(
             self._followed(pl_module),
             self._chosen(trainer.optimizers),
@@ -102,12 +103,12 @@ class PhasetrackCallback(FollowedRun, lightning.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the tracker's state for a checkpoint, without the records."""
-        state = self.state()
+        state = self._loaded or self.state()
         return {} if state is None else {"tracker": state}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Resume from a checkpoint when training starts."""
-        self._resumed_state = state_dict.get("tracker")
+        self._loaded = state_dict.get("tracker")
 
     def _followed(self, pl_module: lightning.LightningModule) -> nn.Module:
         if self._model is None:

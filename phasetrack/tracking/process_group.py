@@ -206,8 +206,10 @@ class BatchExchange:
             self._publish(step, pickle.dumps(parts))
         else:
             self._publish(step, own)
-            parts = pickle.loads(self._read(0, step, late, late + self._limit))
-            self._withdraw(self._key(self._rank, step))  # the first process has read it
+            try:
+                parts = pickle.loads(self._read(0, step, late, late + self._limit))
+            finally:  # read by the first process, or too late
+                self._withdraw(self._key(self._rank, step))
             if self._store.add(self._key(0, step) + "/read", 1) == size - 1:
                 self._withdraw(self._key(0, step), self._key(0, step) + "/read")
         return [pickle.loads(part) for part in parts]
