@@ -102,7 +102,7 @@ def _processes(args: TrainingArguments) -> Any:
 
 
 def _state_path(args: TrainingArguments, state: TrainerState) -> Path:
-    folder = Path(args.output_dir, f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
+    folder = Path(str(args.output_dir), f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
     return folder / f"phasetrack_{args.process_index}.pt"
 
 

@@ -59,6 +59,7 @@ class BatchExchange:
         limit: seconds to wait for the parts of a step.
 
     Attributes:
+        is_first: whether this process writes the run's files, as the first of those that train the model.
         note: why readings are of this process's part of the batch; empty while they are of the whole.
     """
 
@@ -84,11 +85,12 @@ class BatchExchange:
         self._names: dict[int, str] = {}  # process to the name of its tracker
         self.note = ""
         if processes == "auto":
-            wrapper = _wrapper_of(model)
+            wrapper = _wrapper_of(model, self._parameters)
             if wrapper is not None:
                 self._is_within(wrapper)
         elif processes is not None:
             self._group = _checked(processes)
+        self.is_first = _rank_of(self._group) == 0
 
     @property
     def shared(self) -> bool:
@@ -99,16 +101,6 @@ class BatchExchange:
     def whole(self) -> bool:
         """Whether readings are of the whole batch."""
         return not self.note
-
-    @property
-    def first(self) -> bool:
-        """Whether this process writes the run's files: it is the first of those that train the model."""
-        distributed = torch.distributed
-        if self._group is not None:
-            return self._group.rank() == 0
-        if not distributed.is_available() or not distributed.is_initialized():
-            return True
-        return bool(distributed.get_rank() == 0)
 
     def on_forward(self) -> None:
         """Look, once, whether DistributedDataParallel is running the model's forward pass."""
@@ -166,11 +158,11 @@ class BatchExchange:
         return self._group.rank()
 
     @property
-    def _store(self) -> torch.distributed.Store:
+    def _store(self) -> Any:
         """The key-value store of the group, which no collective uses once it is set up."""
         group: Any = self._group
         if hasattr(group, "get_group_store"):
-            return group.get_group_store()  # type: ignore[no-any-return]
+            return group.get_group_store()
         return torch.distributed.distributed_c10d._get_process_group_store(group)
 
     def _slot(self, rank: int) -> str:
@@ -218,7 +210,7 @@ class BatchExchange:
         return f"phasetrack/{self._names[rank]}/{step}"
 
     def _publish(self, step: int, content: bytes) -> None:
-        self._store.set(self._key(self._rank, step), content)  # type: ignore[arg-type]
+        self._store.set(self._key(self._rank, step), content)
 
     def _withdraw(self, *keys: str) -> None:
         for key in keys:
@@ -261,17 +253,32 @@ class BatchExchange:
     def _look(self, key: str) -> bytes:
         """Return the content of a key, or ABSENT; never waits for the key, as `Store.get` does."""
         absent = ABSENT.decode()
-        return self._store.compare_set(key, absent, absent)
+        return bytes(self._store.compare_set(key, absent, absent))
 
 
 class _OwnPartError(Exception):
     """The batch is not whole; its message is the reason."""
 
 
-def _wrapper_of(model: nn.Module) -> DistributedDataParallel | None:
-    """Return DistributedDataParallel around a model or within it; compiled models hold theirs."""
-    modules = (m for m in model.modules() if isinstance(m, DistributedDataParallel))
-    return next(modules, None)
+def _wrapper_of(model: nn.Module, parameters: Sequence[Tensor]) -> DistributedDataParallel | None:
+    """Return DistributedDataParallel around the watched parameters: the model, or a module within it."""
+    watched = {id(parameter) for parameter in parameters}
+    for module in model.modules():  # a compiled model holds its original as a module
+        if isinstance(module, DistributedDataParallel) and any(
+            id(parameter) in watched for parameter in module.parameters()
+        ):
+            return module
+    return None
+
+
+def _rank_of(group: ProcessGroup | None) -> int:
+    """Return this process's number in a group, or among all processes."""
+    distributed = torch.distributed
+    if group is not None:
+        return group.rank()
+    if not distributed.is_available() or not distributed.is_initialized():
+        return 0
+    return int(distributed.get_rank())
 
 
 def _checked(processes: object) -> ProcessGroup:

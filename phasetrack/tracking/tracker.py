@@ -106,7 +106,7 @@ class Tracker(Findings):
     @property
     def writes_files(self) -> bool:
         """Whether this process writes the run's files: the first of those that train the model."""
-        return self._capture.exchange.first
+        return self._capture.exchange.is_first
 
     @property
     def complete(self) -> bool:

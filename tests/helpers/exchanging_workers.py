@@ -25,7 +25,9 @@ class Training:
     before the step.
     """
 
-    def __init__(self, rank, *, tracks=True, steps=STEPS, at=None, model=None, group=None, **options):
+    def __init__(
+        self, rank, *, tracks=True, steps=STEPS, at=None, model=None, group=None, **options
+    ):
         self.rank, self.steps, self.at, self.own = rank, steps, at or {}, []
         net = TwoLayerNet(8, 16, seed=0)
         self.ddp = DistributedDataParallel(net, process_group=group)
@@ -75,6 +77,35 @@ def model_around_the_wrapper(rank):
     return Training(rank, model=nn.Sequential).run()
 
 
+class WithEncoder(nn.Module):
+    """A followed network of this process's own, beside an encoder that all processes train."""
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.encoder = (
+            TwoLayerNet(8, 16, seed=0),
+            DistributedDataParallel(nn.Linear(1, 1)),
+        )
+
+    def forward(self, x):
+        self.encoder(x[:, :1])
+        return self.net(x)
+
+
+def wrapper_beside_the_layers(rank):
+    training, model = Training(rank, tracks=False), WithEncoder()
+    training.ddp, net = model, model.net
+    training.optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
+    training.tracker = attach(
+        model,
+        training.optimizer,
+        loss=training.loss,
+        geometry=TASK.geometry,
+        layers=("net.first", "net.second"),
+    )
+    return training.run()
+
+
 def own_part_is_asked_for(rank):
     return Training(rank, processes=None).run()
 
@@ -108,7 +139,9 @@ def store_alone(rank):
 
     def exchange(schedule):
         world = distributed.group.WORLD
-        return BatchExchange(nn.Linear(1, 1), world, schedule=schedule, say=seen.append, limit=LIMIT)
+        return BatchExchange(
+            nn.Linear(1, 1), world, schedule=schedule, say=seen.append, limit=LIMIT
+        )
 
     def broken():
         raise RuntimeError("of this process")
@@ -142,6 +175,7 @@ SITUATIONS = (
     again_with_the_same_weights,
     bare_module,
     model_around_the_wrapper,
+    wrapper_beside_the_layers,
     own_part_is_asked_for,
     only_one_attaches,
     one_detaches_early,

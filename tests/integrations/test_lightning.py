@@ -246,7 +246,7 @@ def test_the_same_trainer_goes_on(tmp_path):
 
 
 def resumed(tmp_path, *, logdir=None, saved_after_fit=False, callback=None):
-    """Train four steps, then resume from the checkpoint of the third or fourth; return the callback."""
+    """Train four steps, then resume from the checkpoint of the third or fourth; return the second callback."""
     options = {"loss": "criterion", "strict": True, "logdir": logdir}
     saver = ModelCheckpoint(tmp_path, filename="third", every_n_train_steps=3, save_top_k=-1)
     first = PhasetrackCallback(TASK.geometry, **options)
@@ -260,12 +260,12 @@ def resumed(tmp_path, *, logdir=None, saved_after_fit=False, callback=None):
     again = new_trainer([second], tmp_path, max_epochs=2)
     again.fit(Module(), batches(4), ckpt_path=path)
     assert again.global_step == 8
-    return first, second
+    return second
 
 
 @pytest.mark.parametrize("after, begin", [(False, 3), (True, 4)])
 def test_resumed_steps_are_the_trainers(after, begin, tmp_path):
-    first, second = resumed(tmp_path, saved_after_fit=after)
+    second = resumed(tmp_path, saved_after_fit=after)
     assert second.tracker.history.steps.tolist() == list(range(begin, 8))
     # the growth of the first resumed step is that since the step before
     assert not np.isnan(second.tracker.history["growth/signal_rate"]).any()
@@ -273,7 +273,7 @@ def test_resumed_steps_are_the_trainers(after, begin, tmp_path):
 
 @pytest.mark.parametrize("after", [False, True])
 def test_resumed_files_go_on(after, tmp_path):
-    _, second = resumed(tmp_path, logdir=tmp_path / "run", saved_after_fit=after)
+    second = resumed(tmp_path, logdir=tmp_path / "run", saved_after_fit=after)
     assert steps_in(tmp_path / "run") == list(range(8))
     assert second.tracker.history.steps.tolist() == list(range(8))
 

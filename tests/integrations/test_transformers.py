@@ -1,10 +1,14 @@
 """The Hugging Face callback, under the real Trainer."""
 
 import json
+import os
+import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.multiprocessing as mp
 from torch import nn
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
@@ -223,7 +227,12 @@ def test_resumed_files_go_on(tmp_path):
 
 def test_resumed_into_new_files_records_the_rest(tmp_path):
     resumed(tmp_path, logdir=tmp_path / "run", second_logdir=tmp_path / "other")
-    assert steps_in(tmp_path / "run") == [0, 1, 2, 3] and steps_in(tmp_path / "other") == [2, 3, 4, 5]
+    assert steps_in(tmp_path / "run") == [0, 1, 2, 3] and steps_in(tmp_path / "other") == [
+        2,
+        3,
+        4,
+        5,
+    ]
 
 
 def test_checkpoint_without_the_callback_gives_the_step(tmp_path):
@@ -244,3 +253,37 @@ def test_checkpoint_of_an_older_run_in_the_folder_is_not_used(tmp_path):
     trainer.train(resume_from_checkpoint=str(tmp_path / "two" / "checkpoint-2"))
     assert callback.tracker.history.steps.tolist() == [2, 3]
     assert np.isnan(callback.tracker.history["growth/signal_rate"][0])  # nothing came before
+
+
+# --- processes ---------------------------------------------------------------------------------
+
+
+def train_in_one_of_two(rank, port, folder):
+    os.environ |= {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": "2",
+    }
+    torch.set_num_threads(1)
+    own = []
+    model = Model()
+    model.criterion.register_forward_hook(lambda *args: own.append(args[-1].item()))
+    callback = PhasetrackCallback(TASK.geometry, loss="criterion", logdir=f"{folder}/run")
+    fit([callback], model, folder, steps=4, ddp_backend="gloo")
+    read = callback.tracker.history["loss/train"].tolist()
+    Path(folder, f"{rank}.json").write_text(json.dumps({"own": own, "read": read}))
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_read_the_whole_batch(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    mp.spawn(train_in_one_of_two, args=(port, str(tmp_path)), nprocs=2)
+    found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
+    for process in found:
+        whole = np.mean([each["own"] for each in found], axis=0)
+        np.testing.assert_allclose(process["read"], whole, atol=1e-5)
+    assert steps_in(tmp_path / "run") == [0, 1, 2, 3]

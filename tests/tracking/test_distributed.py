@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
+from helpers.exchanging_workers import LIMIT, part_of_three, readings_of_processes
 from torch import nn
 
-from helpers.exchanging_workers import LIMIT, part_of_three, readings_of_processes
 from phasetrack import ExpectedError, LogisticLoss, TwoLayerNet, attach, read_run
 from phasetrack.model.two_layer_view import TwoLayerView
 from phasetrack.storage.directory import write_json
@@ -108,8 +108,9 @@ def test_two_models_are_exchanged_apart(found):
             np.testing.assert_allclose(read(process), whole_batch(processes), atol=1e-6)
 
 
-def test_own_part_on_request(found):
-    for process in found["own_part_is_asked_for"]:
+@pytest.mark.parametrize("situation", ["own_part_is_asked_for", "wrapper_beside_the_layers"])
+def test_own_part_without_a_note(found, situation):
+    for process in found[situation]:
         np.testing.assert_allclose(read(process), process["own"], atol=1e-6)
         assert process["note"] == ""
 
@@ -170,8 +171,6 @@ def test_processes_of_a_group_read_their_group(tmp_path):
 def test_processes_have_to_be_a_group(processes):
     net = TwoLayerNet(8, 16)
     optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
-    with pytest.raises(ExpectedError, match="processes: .* is not a process group"):
-        attach(
-            net, optimizer, loss=LogisticLoss(), geometry=TASK.geometry, processes=processes
-        )
+    with pytest.raises(ExpectedError, match=r"processes: .* is not a process group"):
+        attach(net, optimizer, loss=LogisticLoss(), geometry=TASK.geometry, processes=processes)
     assert not net.first._forward_hooks
