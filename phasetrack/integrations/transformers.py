@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
+import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.training_args import ParallelMode
 
+from phasetrack.integrations.followed_run import FollowedRun
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.losses import Loss
-from phasetrack.tracking.attach import attach
-from phasetrack.tracking.tracker import Tracker
+from phasetrack.tracking.guard import warn
 
 
-class PhasetrackCallback(TrainerCallback):
+class PhasetrackCallback(FollowedRun, TrainerCallback):
     """Follows the model of a Trainer from the start of train to its end.
 
-    A Trainer whose training fails calls no callback: then detach `tracker` yourself.
+    Each `train` has a tracker of its own, whose steps are the Trainer's `global_step`. Checkpoints
+    under `output_dir` hold the tracker's state in ``phasetrack_*.pt``:
+    ``train(resume_from_checkpoint=...)`` continues labels and, in the same `logdir`, the files. Where
+    ``auto_find_batch_size`` begins the training again, so do the records. With several processes
+    readings are of the whole batch and the first process writes. A Trainer whose training fails calls no
+    callback: then detach `tracker` yourself, or train again.
 
     Args:
         geometry: the data's clusters.
-        loss: the loss module that the model's forward, or the Trainer's loss function, calls.
+        loss: the loss that the model's forward, or the Trainer's loss function, calls: a module, the
+            name of one on the model, or a function. None takes the model's loss module, if there is
+            exactly one; otherwise the loss is the function that the training calls.
         options: further arguments of `phasetrack.attach`, such as `logdir` and `layers`.
 
     Attributes:
@@ -32,9 +46,11 @@ class PhasetrackCallback(TrainerCallback):
         print(callback.tracker.phase)
     """
 
-    def __init__(self, geometry: ClusterGeometry, *, loss: Loss, **options: Any) -> None:
-        self.tracker: Tracker | None = None
-        self._geometry, self._loss, self._options = geometry, loss, options
+    def __init__(
+        self, geometry: ClusterGeometry, *, loss: Loss | str | None = None, **options: Any
+    ) -> None:
+        super().__init__(geometry, loss, options)
+        self._training = False  # from on_train_begin to on_train_end
 
     def on_train_begin(
         self,
@@ -44,18 +60,58 @@ class PhasetrackCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Attach to the model and to torch's own optimizer inside the Trainer's."""
-        model, optimizer = kwargs["model"], kwargs["optimizer"]
-        self.tracker = attach(
-            model,
-            getattr(optimizer, "optimizer", optimizer),
-            loss=self._loss,
-            geometry=self._geometry,
-            **self._options,
+        again = self._training and args.auto_find_batch_size and state.global_step == 0
+        self.begin(
+            kwargs["model"],
+            kwargs["optimizer"],
+            step=state.global_step,
+            state=_saved_state(args, state) if state.global_step else None,
+            again=again,
+            processes=_processes(args),
         )
+        self._training = True
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Save the tracker's state within the checkpoint."""
+        path, saved = _state_path(args, state), self.state()
+        if saved is None or not path.parent.is_dir():
+            return
+        try:
+            torch.save(saved, path)
+        except (OSError, RuntimeError) as error:
+            warn(f"the checkpoint is saved without the tracker's state ({error!r})")
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Detach."""
-        if self.tracker is not None:
-            self.tracker.detach()
+        self._training = False
+        self.end()
+
+
+def _processes(args: TrainingArguments) -> Any:
+    """Return the processes that train the model together: a callback is given the bare model."""
+    divided = (
+        getattr(args, "parallelism_config", None) is not None
+    )  # the model, not the batch alone
+    if args.parallel_mode is not ParallelMode.DISTRIBUTED or divided:
+        return "auto"
+    return torch.distributed.group.WORLD
+
+
+def _state_path(args: TrainingArguments, state: TrainerState) -> Path:
+    folder = Path(str(args.output_dir), f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
+    return folder / f"phasetrack_{args.process_index}.pt"
+
+
+def _saved_state(args: TrainingArguments, state: TrainerState) -> Any:
+    """Return the tracker's state in the checkpoint of this step, if training resumes from that one."""
+    path = _state_path(args, state)
+    with suppress(OSError, ValueError, LookupError, TypeError, RuntimeError, UnpicklingError):
+        # the Trainer does not say where it resumes from, and the folder may hold an older run
+        there = json.loads((path.parent / "trainer_state.json").read_text())
+        if there["log_history"] == state.log_history:
+            return torch.load(path, map_location="cpu", weights_only=True)
+    return None

@@ -85,6 +85,12 @@ class Run:
         )
 
 
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """Return a path that names the same place after the process has changed its directory."""
+    # Path.expanduser raises for a folder whose name begins with ~
+    return Path(os.path.expanduser(path)).absolute()  # noqa: PTH111
+
+
 def create_run_directory(out: Path, name: str) -> Path:
     """Create the directory OUT/NAME for a new run and return its path.
 

@@ -30,7 +30,8 @@ class RunLock:
     """
 
     def __init__(self, folder: Path, argument: str) -> None:
-        self._path = folder / LOCK
+        self._path = (folder / LOCK).absolute()
+        self._file: os.stat_result | None = None  # the lock's file, while the path may lose it
         # a lock file that outlives its process would block resuming: no fallback to such locks
         self._lock = FileLock(
             self._path, blocking=False, thread_local=False, fallback_to_soft=False
@@ -47,6 +48,8 @@ class RunLock:
         else:
             with suppress(OSError):  # Windows lets nobody write to a locked file
                 self._path.write_text(str(os.getpid()))
+            with suppress(OSError):
+                self._file = self._path.stat()
 
     def release(self) -> None:
         """Let another process in; may be called again."""
@@ -54,7 +57,8 @@ class RunLock:
             return
         # while the lock is held: afterwards the file may belong to the next holder
         with suppress(OSError):  # Windows does not delete open files
-            self._path.unlink()
+            if self._file is not None and os.path.samestat(self._file, self._path.stat()):
+                self._path.unlink()
         self._lock.release()
 
     def _holder(self) -> str:

@@ -15,9 +15,11 @@ from phasetrack.model.losses import Loss
 from phasetrack.model.two_layer_view import TwoLayerView
 from phasetrack.phases.classifier import Alert, Thresholds, Transition
 from phasetrack.storage.sink import Sink
+from phasetrack.tracking.optimizers import innermost_optimizer
 from phasetrack.tracking.probes.base import Probe, as_probe
 from phasetrack.tracking.probes.default import default_probes
 from phasetrack.tracking.probes.forecast import ForecastProbe
+from phasetrack.tracking.process_group import Processes
 from phasetrack.tracking.recorder import new_labels
 from phasetrack.tracking.schedules import Schedule, as_schedule
 from phasetrack.tracking.snapshot import State
@@ -52,12 +54,14 @@ def attach(
     block: int = MAX_STACK,
     strict: bool = False,
     resume: bool = False,
+    processes: Processes = "auto",
 ) -> Tracker:
     """Follow a two-layer model in training, step by step, and leave training as it is.
 
     Args:
         model: any model with two linear layers, d to p and p to 1 (see `TwoLayerView.of`).
-        optimizer: the optimizer that trains the model; its steps are counted.
+        optimizer: the optimizer that trains the model; its steps are counted. A wrapper's inner one
+            is taken (accelerate, Fabric, Lookahead).
         loss: the loss that the training loop calls as ``loss(outputs, targets)``. A module is
             observed by a hook; for a plain function call `tracker.loss` in its place. A loss that is
             not seen, or None, is recognised by its gradient at the outputs, where it is a usual one
@@ -93,6 +97,11 @@ def attach(
         strict: raise the exceptions of probes and sinks, instead of warning and switching them off.
         resume: `logdir` may hold a run already. Its files are then left alone until
             `Tracker.load_state_dict` says where to resume, or `Tracker.start_over` discards them.
+        processes: the `torch.distributed.ProcessGroup` whose processes train the model together, each
+            on its part of the batch; readings are then of the whole batch. ``"auto"`` takes the group
+            of DistributedDataParallel; None reads this process's part. If a process has no tracker
+            or stops answering, the rest read their own parts, with a warning. The group's first
+            process writes the files.
 
     Returns:
         The tracker: a handle, and a context manager that detaches at its end.
@@ -122,6 +131,7 @@ def attach(
             "snapshots", "No logdir is given to save weights in.", "Pass logdir= as well."
         )
     schedule = None if snapshots is None else as_schedule(snapshots, "snapshots")
+    optimizer = innermost_optimizer(optimizer)
     view = TwoLayerView.of(model, layers, scale=scale, activation=activation, readout=readout)
     _check_geometry(view, geometry)
     tracker = Tracker(
@@ -139,11 +149,12 @@ def attach(
         on_alert=on_alert,
         block=check_int("block", block, minimum=1),
         strict=strict,
+        processes=processes,
     )
     # files come last: a mistake in the other arguments leaves none behind
     try:
-        if logdir is not None and _rank() == 0:  # of several processes, one writes
-            tracker.write_to(Path(logdir), hparams=hparams, snapshots=schedule, resume=resume)
+        if logdir is not None and tracker.writes_files:
+            tracker.write_to(logdir, hparams=hparams, snapshots=schedule, resume=resume)
     except BaseException:
         tracker.detach()
         raise
@@ -175,10 +186,3 @@ def _probes(
 ) -> list[Probe]:
     chosen = [as_probe(probe) for probe in (default_probes() if given is None else given)]
     return chosen if forecast is None else [*chosen, ForecastProbe(forecast)]
-
-
-def _rank() -> int:
-    distributed = torch.distributed
-    if not distributed.is_available() or not distributed.is_initialized():
-        return 0
-    return int(distributed.get_rank())

@@ -29,8 +29,8 @@ from phasetrack.tracking.batch_collector import NO_LOSS_CALL, BatchCollector
 from phasetrack.tracking.hooks import PicklableHook, SwitchableHook, do_nothing
 from phasetrack.tracking.host_loss import HostLoss, LossKeeper
 from phasetrack.tracking.loss_call import LossCall, joined
-from phasetrack.tracking.process_group import gathered, is_sharing
-from phasetrack.tracking.schedules import Schedule, following
+from phasetrack.tracking.process_group import BatchExchange, Processes
+from phasetrack.tracking.schedules import Schedule, following, schedule_name
 from phasetrack.tracking.snapshot import LayerState, Snapshot, StepSizes
 from phasetrack.tracking.step_counter import StepCounter
 from phasetrack.tracking.step_rounds import StepRounds
@@ -77,6 +77,7 @@ class Capture:
         say: called with a sentence for the user.
         keep_inputs: hold the inputs of all micro-batches until the step, which costs their memory.
         keep_weights: the steps whose snapshots hold whole copies of the layers.
+        processes: the processes that train the model together (see `BatchExchange`).
 
     Raises:
         ExpectedError: if the optimizer is tracked already, or trains neither layer; if inputs are to
@@ -97,9 +98,17 @@ class Capture:
         say: Callable[[str], object],
         keep_inputs: bool = False,
         keep_weights: Schedule = lambda _: False,
+        processes: Processes = "auto",
     ) -> None:
-        self._shared = is_sharing(model)
-        _check(optimizer, view, shared_inputs=self._shared and keep_inputs)
+        self.exchange = BatchExchange(
+            model,
+            processes,
+            parameters=[*view.first.parameters, *view.second.parameters],
+            schedule=schedule_name(schedule),
+            keeps_inputs=keep_inputs,
+            say=say,
+        )
+        _check(optimizer, view, shared_inputs=self.exchange.shared and keep_inputs)
         self.geometry, self.optimizer = geometry, optimizer
         self._schedule, self._keep_weights = schedule, keep_weights
         self._watched: set[int] = set()
@@ -215,6 +224,7 @@ class Capture:
         recording, self._state = self._state is CaptureState.RECORDING, CaptureState.CLOSED
         for hook in self._hooks:
             hook.function = do_nothing
+        self.exchange.leave()
         if recording:
             inputs, *_ = self._hooks
             inputs.function = lambda *_: self._remove_hooks()
@@ -239,6 +249,7 @@ class Capture:
         self, _: nn.Module, args: tuple[Any, ...], named: dict[str, Any], output: object
     ) -> None:
         if self._collecting:
+            self.exchange.on_forward()
             self._batch.on_forward(args, named, output)
 
     def _on_submodule(self, _: nn.Module, __: tuple[Any, ...], output: Tensor) -> None:
@@ -367,6 +378,10 @@ class Capture:
         return self._snapshot_with(before.layers, *self._batch.collected(before.version))
 
     def _snapshot_with(self, layers: LayerState, calls: list[LossCall], reason: str) -> Snapshot:
+        parts = self.exchange.gather(self._counter.step, lambda: [c.packed() for c in calls])
+        if parts is not None:
+            loss = self._loss.current
+            calls = [LossCall.unpacked(values, loss) for part in parts for values in part]
         self._counts["recorded"] += 1
         self._counts["batches"] += bool(calls)
         self._no_batch = reason
@@ -380,7 +395,7 @@ class Capture:
             self.geometry,
             self.view.formula,
             layers,
-            joined(gathered(calls) if self._shared else calls, keep_inputs=self._keep_inputs),
+            joined(calls, keep_inputs=self._keep_inputs),
             calls[-1].loss if calls else self._loss.current,
             reason,
         )

@@ -82,6 +82,12 @@ class Findings:
         return self._recorder.guard.reasons
 
     @property
+    def notes(self) -> list[str]:
+        """What was found out about the run and its model, or was not seen: sentences for people."""
+        self._measure()
+        return list(self._recorder.guard.notes)
+
+    @property
     def thresholds(self) -> Thresholds:
         """The thresholds of the labels."""
         return self._recorder.labels.thresholds

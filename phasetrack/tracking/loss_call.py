@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -78,6 +78,20 @@ class LossCall:
         """Note a gradient that arrived at the value."""
         gradient = gradient.detach()
         self.weight = gradient if self.weight is None else self.weight + gradient
+
+    def packed(self) -> dict[str, Any]:
+        """Return the call for other processes: copies on the host, without loss and inputs."""
+        values = {name: getattr(self, name) for name in _PACKED}
+        # a slice would be pickled with its whole storage
+        return {n: v.cpu().clone() if isinstance(v, Tensor) else v for n, v in values.items()}
+
+    @classmethod
+    def unpacked(cls, values: Mapping[str, Any], loss: HostLoss) -> LossCall:
+        """Return the call that another process packed."""
+        return cls(**values, loss=loss)
+
+
+_PACKED = ("outputs", "targets", "traces", "finite", "value", "version", "reason", "weight")
 
 
 def joined(calls: Sequence[LossCall], *, keep_inputs: bool = False) -> LossInputs | None:

@@ -57,3 +57,10 @@ def log_spaced(per_decade: int = 20, base: float = 10.0) -> Schedule:
 def as_schedule(schedule: int | Schedule, name: str = "every") -> Schedule:
     """An integer n means every(n); a callable is taken as it is; an error speaks of `name`."""
     return schedule if callable(schedule) else every(schedule, name)
+
+
+def schedule_name(schedule: Schedule) -> str:
+    """Return a text that is the same in every process that was given the same schedule."""
+    if isinstance(schedule, _Every):
+        return repr(schedule)
+    return str(getattr(schedule, "__qualname__", type(schedule).__qualname__))

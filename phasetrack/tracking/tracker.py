@@ -7,7 +7,6 @@ import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,12 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.compiler import is_dynamo_compiling
 
-from phasetrack.errors import ExpectedError
+from phasetrack.errors import ExpectedError, check_int
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.losses import Loss
 from phasetrack.model.two_layer_view import TwoLayerView
 from phasetrack.phases.classifier import Alert, Transition
 from phasetrack.phases.run_labels import RunLabels
+from phasetrack.storage.directory import absolute
 from phasetrack.storage.history_sink import HISTORY
 from phasetrack.storage.sink import Sink
 from phasetrack.storage.weight_store import WeightStore
@@ -30,6 +30,7 @@ from phasetrack.tracking.guard import FailureGuard, warn
 from phasetrack.tracking.guard import TrackingWarning as TrackingWarning  # where users find it
 from phasetrack.tracking.history_buffer import HistoryBuffer
 from phasetrack.tracking.probes.base import FunctionProbe, Probe
+from phasetrack.tracking.process_group import Processes
 from phasetrack.tracking.recorder import Recorder
 from phasetrack.tracking.schedules import Schedule
 from phasetrack.tracking.sink_group import SinkGroup
@@ -62,6 +63,7 @@ class Tracker(Findings):
         on_alert: Callable[[Tracker, Alert], object] | None = None,
         block: int = MAX_STACK,
         strict: bool = False,
+        processes: Processes = "auto",
     ) -> None:
         self._on_transition, self._on_alert = on_transition, on_alert
         self._loss, self._closed, self._emitting = loss, False, False
@@ -89,6 +91,7 @@ class Tracker(Findings):
             say=self._guard.note,
             keep_inputs=any("inputs" in probe.needs for probe in probes),
             keep_weights=lambda step: wants_weights or self._sinks.saves_weights_at(step),
+            processes=processes,
         )
         self._at_exit = partial(_write_at_exit, weakref.ref(self))
         atexit.register(self._at_exit)
@@ -102,6 +105,11 @@ class Tracker(Findings):
     def step(self) -> int:
         """Optimizer steps counted so far."""
         return self._capture.step
+
+    @property
+    def writes_files(self) -> bool:
+        """Whether this process writes the run's files: the first of those that train the model."""
+        return self._capture.exchange.is_first
 
     @property
     def complete(self) -> bool:
@@ -177,7 +185,7 @@ class Tracker(Findings):
 
     def write_to(
         self,
-        logdir: Path,
+        logdir: str | os.PathLike[str],
         *,
         hparams: Mapping[str, object] | None = None,
         snapshots: Schedule | None = None,
@@ -189,11 +197,12 @@ class Tracker(Findings):
             ExpectedError: if the directory cannot be written, holds a run already (unless `resume`),
                 or another process writes to it.
         """
-        self._awaiting_resume = resume and (logdir / HISTORY).exists()
+        folder = absolute(logdir)
+        self._awaiting_resume = resume and (folder / HISTORY).exists()
         self._measure_and_write()
-        self._sinks.open(logdir, self._capture.geometry, hparams, resume)
+        self._sinks.open(folder, self._capture.geometry, hparams, resume)
         if snapshots is not None:
-            self._sinks.save_weights(WeightStore(logdir), snapshots)
+            self._sinks.save_weights(WeightStore(folder), snapshots)
         if not self._recorder.history.count:
             self._recorder.history = HistoryBuffer(source=self._sinks.history_sink)
         if resume:
@@ -266,6 +275,24 @@ class Tracker(Findings):
         last = found.history.last_step
         self._capture.continue_from(found.view, found.step, found.time, recorded=last)
         self._sinks.release(stopped)
+
+    def start_at(self, step: int) -> None:
+        """Count from a step on, such as that of a checkpoint without a tracker's state.
+
+        Args:
+            step: optimizer steps taken before the coming one, which is recorded with this number.
+
+        Raises:
+            ExpectedError: if `step` is not an integer >= 0, or a step was taken or loaded already.
+        """
+        check_int("step", step, minimum=0)
+        if self.step or self._recorder.history.count:
+            raise ExpectedError(
+                "step",
+                f"Step {step} cannot be the first: the tracker is at step {self.step}.",
+                "Call start_at() right after attach().",
+            )
+        self._capture.continue_from(self.view, step, 0.0, recorded=-1)
 
     def start_over(self) -> None:
         """Discard the records in the files of an earlier run, and record from the first step."""

@@ -13,7 +13,13 @@ from phasetrack.errors import ExpectedError
 from phasetrack.model.losses import LogisticLoss
 from phasetrack.model.network import FusedTwoLayerNet
 from phasetrack.storage.checkpoint import CHECKPOINT, CheckpointSchedule
-from phasetrack.storage.directory import CONFIG, SUMMARY, create_run_directory, write_json
+from phasetrack.storage.directory import (
+    CONFIG,
+    SUMMARY,
+    absolute,
+    create_run_directory,
+    write_json,
+)
 from phasetrack.storage.sink import Sink
 from phasetrack.theory.forecast import Forecast, predict
 from phasetrack.theory.settings import RunSettings
@@ -99,7 +105,9 @@ def train(
 
         def begin() -> _Start:
             chosen, path = resolve_settings(settings, where, matmul, processes.count)
-            directory = create_run_directory(Path(out), run_name(chosen) if name is None else name)
+            directory = create_run_directory(
+                absolute(out), run_name(chosen) if name is None else name
+            )
             try:
                 forecast = predicted or _forecast(chosen)
             except BaseException:
@@ -148,7 +156,7 @@ def resume(
             it can be used; the run is left as it is.
         ProcessError: if another process of the run has failed.
     """
-    directory = Path(run)
+    directory = absolute(run)
     with joined() as processes:
         config, settings = processes.decided(lambda: read_recorded(directory))
         if checkpoint_steps is None and checkpoint_seconds is None:
