@@ -100,7 +100,8 @@ class Neurons:
     def ahead(self, values: Tensor) -> Tensor:
         """By how much each cluster's own class is ahead of the others, (..., n) to (..., K, n-1)."""
         classes, n = self.geometry.classes.to(values.device), self.geometry.class_count
-        others = torch.stack([torch.arange(n)[torch.arange(n) != c] for c in classes.tolist()])
+        every = torch.arange(n, device="cpu")
+        others = torch.stack([every[every != c] for c in classes.tolist()])
         own = values[..., classes].unsqueeze(-1)
         return own - values[..., others.to(values.device)]
 

@@ -57,6 +57,6 @@ class HeldOutProbe(Probe):
                 assert state.view is not None
                 outputs.append(state.view.outputs(self.inputs.to(state.view.W)).double().cpu())
         targets = self.targets.cpu().expand(len(snapshot), *self.targets.shape)
-        no_cluster = torch.zeros(targets.shape[:2], dtype=torch.int64)
+        no_cluster = torch.zeros(targets.shape[:2], dtype=torch.int64, device="cpu")
         targets = targets.double() if targets.is_floating_point() else targets
         return Batch(torch.stack(outputs), targets, no_cluster, self.loss)
