@@ -22,8 +22,8 @@ from phasetrack.tracking.snapshot_queue import SnapshotQueue
 if TYPE_CHECKING:
     from phasetrack.tracking.tracker_state import Restored
 
-# A probe that failed on so many recorded states in a row is used no more: one bad step is no reason, and
-# a probe that always fails should not cost its time for good. Chosen here.
+# Recorded states in a row on which a probe fails before it is switched off: one bad step costs one step,
+# and a probe that always fails costs its time a few times. Chosen here.
 FAILURES_IN_A_ROW = 3
 
 
