@@ -101,7 +101,7 @@ class History(Mapping[str, NDArray[np.float64]]):
         Raises:
             ExpectedError: if the step does not follow the last one.
         """
-        if step <= self.last_step:
+        if self._steps and step <= self.last_step:
             raise ExpectedError(
                 "step",
                 f"Step {step} follows step {self.last_step}.",
