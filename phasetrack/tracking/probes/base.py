@@ -43,9 +43,43 @@ class Reading(NamedTuple):
         return next(holds, NO_REASON)
 
 
+class Family(NamedTuple):
+    """One metric for each of several clusters, as a table of K states.
+
+    Attributes:
+        names: of the metrics, C of them.
+        values: (K, C).
+        missing: where a value is NaN for `reason`, bool (K, C); None where nothing is known of a NaN.
+        reason: why these are NaN.
+    """
+
+    names: tuple[str, ...]
+    values: Tensor
+    missing: Tensor | None = None
+    reason: str = NO_REASON
+
+    def members(self) -> dict[str, Member]:
+        """Each metric of the family, by name."""
+        return {name: Member(self, place) for place, name in enumerate(self.names)}
+
+
+class Member(NamedTuple):
+    """One metric of a family, in a column of its table."""
+
+    family: Family
+    place: int
+
+    def reason(self, index: int) -> str:
+        """Why the reading of a state is NaN."""
+        missing = self.family.missing
+        known = missing is not None and bool(missing[index, self.place])
+        return self.family.reason if known else NO_REASON
+
+
 # A metric's values: a `Reading`; a tensor (K,) that is a reading, or (K, n) with a value per neuron,
-# which TensorBoard shows as a histogram; a number that holds for all states. Arrays count as tensors.
-Measurement = Mapping[str, Reading | Tensor | float]
+# which TensorBoard shows as a histogram; a number that holds for all states. Arrays count as tensors. A `Family` stands for
+# several metrics, whatever its key.
+Measurement = Mapping[str, Reading | Family | Tensor | float]
 
 
 class Probe:

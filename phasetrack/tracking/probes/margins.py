@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from phasetrack.measures import margins
-from phasetrack.tracking.probes.base import Measurement, Reading
+from phasetrack.tracking.probes.base import Family, Measurement, Reading
 from phasetrack.tracking.snapshot import Snapshot
 
 
@@ -19,25 +17,26 @@ def clean_margins(snapshot: Snapshot) -> Measurement:
         "margin/mean": values.mean(dim=-1),
         "margin/max": most,
         "margin/balance": Reading(margins.balance(values), (unserved,)),
-        **_per_cluster("margin/clean", snapshot, values),
+        "margin/clean": Family(_named("margin/clean", snapshot), values),
     }
 
 
 def empirical_margins(snapshot: Snapshot) -> Measurement:
     """Read mean and low quantile of y f over the step's samples in each cluster (theory.md 4)."""
-    batch, names = snapshot.batch, snapshot.geometry.names
+    batch, prefixes = snapshot.batch, ("margin/empirical", "margin/empirical_low")
     assert batch is not None
     if snapshot.formula.submodule:
         nothing = Reading.undefined("a block in a larger network has no labels of its own")
-        prefixes = ("margin/empirical", "margin/empirical_low")
-        return {f"{prefix}/{name}": nothing for prefix in prefixes for name in names}
-    means, lows = margins.empirical_margins(batch.margins, batch.clusters, len(names))
+        return {name: nothing for prefix in prefixes for name in _named(prefix, snapshot)}
+    tables = margins.empirical_margins(batch.margins, batch.clusters, len(snapshot.geometry.names))
+    absent = margins.cluster_sizes(batch.clusters, len(snapshot.geometry.names)) == 0
     return {
-        **_per_cluster("margin/empirical", snapshot, means),
-        **_per_cluster("margin/empirical_low", snapshot, lows),
+        prefix: Family(
+            _named(prefix, snapshot), values, absent, "the batch has no sample of this cluster"
+        )
+        for prefix, values in zip(prefixes, tables, strict=True)
     }
 
 
-def _per_cluster(prefix: str, snapshot: Snapshot, values: Tensor) -> dict[str, Tensor]:
-    columns = zip(snapshot.geometry.names, values.unbind(dim=-1), strict=True)
-    return {f"{prefix}/{name}": column for name, column in columns}
+def _named(prefix: str, snapshot: Snapshot) -> tuple[str, ...]:
+    return tuple(f"{prefix}/{name}" for name in snapshot.geometry.names)
