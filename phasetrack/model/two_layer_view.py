@@ -564,10 +564,11 @@ class TwoLayerView:
 
     def _candidates(self, links: tuple[str, ...]) -> Iterator[Candidate]:
         """This view's formula and, of what it assumes, the alternatives."""
-        open_activation = "activation" not in self.declared
-        activations = [self.activation, *(ACTIVATIONS.values() if open_activation else ())]
+        activations, mine = [self.activation], known_activation(self.activation)
+        if "activation" not in self.declared:
+            activations += [function for name, function in ACTIVATIONS.items() if name != mine]
         for turned in ((False, False), *self.turns):
-            for activation in dict.fromkeys(activations):
+            for activation in activations:
                 for scaled in (True, False)[: 1 if self.head_bias_at is None else 2]:
                     for link in links:
                         formula = replace(
