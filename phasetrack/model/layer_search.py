@@ -257,7 +257,7 @@ def layouts(
 def _ways(weight: Weight) -> list[Weight]:
     """Return the orientations of a weight: one for PyTorch's layers, two for a bare matrix."""
     kept = isinstance(weight.owner, nn.Linear | nn.Embedding)
-    if kept or getattr(weight.owner, weight.attribute).ndim == 1:
+    if kept or weight.is_vector:
         return [weight]
     return [weight, replace(weight, transposed=True)]
 

@@ -32,6 +32,21 @@ class Weight:
     factor: float = 1.0
 
     @property
+    def kept(self) -> Tensor:
+        """The weights now, detached, in the shape and the way round that the model keeps them."""
+        # a parameter as it stands, which most are, needs no slower questions
+        plain = self.owner._parameters.get(self.attribute)
+        if plain is not None:
+            return plain.detach()
+        if self._twin is None:
+            found: Tensor = getattr(self.owner, self.attribute)
+            return found.detach()
+        self._twin.follow()
+        with torch.no_grad():
+            computed: Tensor = self._twin()
+        return computed.detach()
+
+    @property
     def value(self) -> Tensor:
         """The weights now, detached, (outputs, inputs); a vector counts as one output.
 
@@ -39,17 +54,7 @@ class Weight:
         spectral norm would otherwise go on with its power iteration, and training would not be the
         same.
         """
-        matrix: Tensor
-        # a parameter as it stands, which most are, needs no slower questions
-        plain = self.owner._parameters.get(self.attribute)
-        if plain is not None:
-            matrix = plain.detach()
-        elif self._twin is not None:
-            self._twin.follow()
-            with torch.no_grad():
-                matrix = self._twin().detach()
-        else:
-            matrix = getattr(self.owner, self.attribute).detach()
+        matrix = self.kept
         if matrix.ndim == 1:
             matrix = matrix.unsqueeze(0)
         elif self.transposed:
@@ -65,7 +70,24 @@ class Weight:
     @property
     def kept_shape(self) -> tuple[int, ...]:
         """The shape as it is kept."""
-        return tuple(getattr(self.owner, self.attribute).shape)
+        return tuple(self.kept.shape)
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether it is kept as a vector, which has no other way round."""
+        return self.kept.ndim == 1
+
+    @property
+    def stored(self) -> list[Tensor]:
+        """The tensors that it is made of: parameters, or the buffer or attribute itself."""
+        if self.parameters or self._parametrisation is not None:
+            return list(self.parameters)
+        return [getattr(self.owner, self.attribute)]
+
+    @property
+    def is_computed(self) -> bool:
+        """Whether the model computes it from several numbers: parametrised, or by older weight_norm."""
+        return bool(self.parameters) and self.attribute not in self.owner._parameters
 
     @property
     def layer_name(self) -> str:
@@ -91,8 +113,7 @@ class Weight:
     @property
     def is_direct(self) -> bool:
         """Whether the pass uses the stored numbers themselves, as the mean-field law assumes."""
-        trained_as_kept = self.attribute in self.owner._parameters or not self.parameters
-        return self.factor == 1.0 and trained_as_kept
+        return self.factor == 1.0 and not self.is_computed
 
     @cached_property
     def _twin(self) -> FrozenModule | None:

@@ -277,11 +277,15 @@ class Replay:
     def __init__(self, start: Operation, operations: Sequence[Operation]) -> None:
         for each in operations:
             if each.is_random:
-                raise NotReplayable(f"{each.label} draws random numbers")
+                raise NotReplayable(f"{each.label} between the layers draws random numbers")
             if each.foreign:
-                raise NotReplayable(f"{each.label} takes a tensor that is not the layer's")
+                raise NotReplayable(
+                    f"{each.label} between the layers takes a tensor that is not theirs"
+                )
             if any(operand.numel() != 1 for operand in each.operands):
-                raise NotReplayable(f"{each.label} differs among the neurons")
+                raise NotReplayable(
+                    f"{each.label} between the layers has numbers of its own per neuron"
+                )
         self._start, self._operations = start, tuple(operations)
         self._values = {id(t): t for each in operations for t in each.operands}
         self._versions: tuple[int, ...] | None = None

@@ -90,8 +90,8 @@ def read_between(seen: SeenPass, declared: Activation | None) -> Between:
     if gated is not None:
         return found(
             declared,
-            f"{gated.label} between the layers takes a tensor that does not come through the first "
-            "layer's neurons one by one (a gated block, or a connection past the layer)",
+            f"{gated.label} between the layers takes more than the first layer's neurons one by one (a "
+            "gated block, or a connection past the layer)",
         )
     inner, hidden = _inner(first, affine), second.inputs.double() / after
     if inner.shape != hidden.shape:
@@ -131,22 +131,25 @@ def _activation(
             replay = Replay(end, rest)
             if _elementwise(replay, inner, hidden, within):
                 return named_activation(replay), ""
-            reason = f"{_act(names)}, not on each number by itself"
+            reason = f"{_act(names)} between the layers"
         except NotReplayable as why:
             reason = str(why)
         except Exception:
-            reason = _act(names)
+            reason = f"{_act(names)} between the layers"
     else:
-        reason = _act(names)
+        reason = f"{_act(names)} between the layers"
     kept = hidden != 0 if dropped else torch.ones_like(hidden, dtype=torch.bool)
     known, equal = _known(inner, hidden, kept, within, bool(dropped))
     if dropped and known is not None:
-        return known, "dropout acts between the layers: the pass's output is not theirs alone"
+        return (
+            known,
+            "dropout acts between the layers, so that the outputs in training are not theirs alone",
+        )
     if known is not None and not equal:
         return known, ""
     if equal:
         return known, f"several activations fit what was seen so far ({', '.join(equal)})"
-    return None, f"no known activation makes the second layer's inputs from the first's: {reason}"
+    return None, f"the second layer's inputs are not a function of each neuron alone: {reason}"
 
 
 def _known(

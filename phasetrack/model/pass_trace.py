@@ -88,8 +88,9 @@ class SeenPass:
         output: the tensor that the pass returned, a row per sample, (n, outputs), a copy; None if
             it returned none with a value per sample and output.
         uses: how often each weight was used in the pass, the first one's number first.
-        site_arg: place or name of the argument of the first layer's module that holds the very
-            inputs of the first product; None if none does.
+        site: the module that is given the very inputs of the first product: the one that holds the
+            first layer, or else the one whose call was followed; None if neither is.
+        site_arg: place or name of its argument that holds them.
     """
 
     model: nn.Module
@@ -100,6 +101,7 @@ class SeenPass:
     after: tuple[Operation, ...] | None
     output: Tensor | None
     uses: tuple[int, int]
+    site: nn.Module | None
     site_arg: int | str | None
 
 
@@ -148,23 +150,25 @@ class PassTrace(TorchFunctionMode):
         self._leaves: dict[int, int] = {}
         self._held: list[Tensor] = []
         for place, weight in enumerate(weights):
-            stored = getattr(weight.owner, weight.attribute, None)
-            for leaf in [*weight.parameters, *([stored] if isinstance(stored, Tensor) else [])]:
+            for leaf in weight.stored:
                 self._leaves[id(leaf)] = self._leaves.get(id(leaf), 0) | 1 << place
                 self._held.append(leaf)
         self._trails: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        # products number by number, which a sum makes a product of matrices
+        self._weighted: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self._uses: list[_Use] = []
         self._count = 0
         self._followed: list[Operation] = []  # in their order
         self._open = True
         self._all_data = False
-        self._site_args: dict[int | str, object] = {}
+        self._given: dict[nn.Module, dict[int | str, object]] = {}
 
     # --- the pass ----------------------------------------------------------------------------
 
-    def begin(self, inputs: object) -> None:
+    def begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Mark the tensors among the pass's arguments as its inputs, and follow the pass."""
-        tensors = [each for each in leaves(inputs) if isinstance(each, Tensor)]
+        self.note_arguments(module, args, kwargs)
+        tensors = [each for each in leaves((args, kwargs)) if isinstance(each, Tensor)]
         for each in tensors:
             self._trails[each] = _Trail(data=True)
         self._all_data = not tensors  # the model holds its data: as buffers, or as attributes
@@ -189,9 +193,11 @@ class PassTrace(TorchFunctionMode):
             frame = frame.f_back
         return frame is None
 
-    def at_site(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Note the arguments of the module that holds the first layer."""
-        self._site_args = {**dict(enumerate(args)), **kwargs}
+    def note_arguments(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        """Note the arguments of a module that may be given the first layer's inputs."""
+        self._given[module] = {**dict(enumerate(args)), **kwargs}
 
     def __torch_function__(
         self,
@@ -219,9 +225,8 @@ class PassTrace(TorchFunctionMode):
         name = getattr(function, "__name__", "")
         if name == "__get__":  # of an attribute such as W.T
             name = getattr(getattr(function, "__self__", None), "__name__", name)
-        made = [args[0]] if name == "__setitem__" else [
-            each for each in leaves(result) if _is_plain(each)
-        ]  # fmt: skip
+        results = args[:1] if name == "__setitem__" else leaves(result)
+        made = [each for each in results if _is_plain(each)]
         if not made:
             return
         given = [each for each in leaves((args, kwargs)) if _is_plain(each)]
@@ -233,7 +238,17 @@ class PassTrace(TorchFunctionMode):
             self._note_stored(name, given, trails, weights, made)
             return
         operation = None
-        used = self._product(name, args, kwargs, given, trails, made) if weights else None
+        if weights:
+            used = self._product(name, args, kwargs, given, trails, made)
+        else:
+            used = self._summed(name, given, made)
+        if (
+            weights
+            and used is None
+            and name.strip("_") in _PRODUCTS
+            and len(given) == len(made) + 1
+        ):
+            self._weighted[made[0]] = (given, trails)
         if used is not None:
             operation = used.product.operation
             self._uses.append(used)
@@ -347,6 +362,18 @@ class PassTrace(TorchFunctionMode):
             return _Use(trail.weights, matrix, trail.changed, product)
         return None
 
+    def _summed(self, name: str, given: list[Tensor], made: list[Tensor]) -> _Use | None:
+        """Return the use of a weight that a sum ends, as in ``(hidden * a).sum(-1)``."""
+        parts = self._weighted.get(given[0]) if name in ("sum", "mean") and given else None
+        if parts is None or given[0].shape[:-1] != made[0].shape:
+            return None
+        (one, other), (here, there) = parts
+        if here.weights and not here.data:
+            one, other, here, there = other, one, there, here
+        count = given[0].shape[-1] if name == "mean" else 1
+        data = one.squeeze(-2) if other.ndim == 2 and one.ndim > 2 else one
+        return self._product("linear", (), {}, [data, other / count], [here, there], made)
+
     # --- the end of the pass -----------------------------------------------------------------
 
     def seen(self, model: nn.Module, outputs: object) -> SeenPass | None:
@@ -382,19 +409,24 @@ class PassTrace(TorchFunctionMode):
             None if after is None else tuple(after),
             output,
             (counts[1], counts[0]) if swapped else (counts[0], counts[1]),
-            self._site_arg(first),
+            *self._site(first, first_weight.owner),
         )
 
-    def _site_arg(self, first: Product) -> int | str | None:
-        """Return the argument of the first layer's module that holds the first product's inputs."""
-        for key, value in self._site_args.items():
+    def _site(self, first: Product, owner: nn.Module) -> tuple[nn.Module | None, int | str | None]:
+        """Return the module, and its argument, that is given the first product's inputs."""
+        places = [
+            (module, key, value)
+            for module, given in sorted(self._given.items(), key=lambda item: item[0] is not owner)
+            for key, value in given.items()
+        ]
+        for module, key, value in places:
             if isinstance(value, Tensor) and _is_plain(value):
                 rows = as_rows(value.detach(), first.inputs.shape[1], lookup=first.lookup)
-                if rows is not None and torch.equal(
-                    _thinned(rows).cpu().to(first.inputs), first.inputs
-                ):
-                    return key
-        return None
+                if rows is None or len(_thinned(rows)) != len(first.inputs):
+                    continue
+                if torch.equal(_thinned(rows).cpu().to(first.inputs), first.inputs):
+                    return module, key
+        return None, None
 
     def _pair(self) -> tuple[_Use, _Use, bool] | None:
         """Return the last use of a weight whose inputs descend from the other one, and that one."""
@@ -452,6 +484,7 @@ class PassTrace(TorchFunctionMode):
         return rows.cpu().clone(), operation
 
 
+_PRODUCTS = frozenset(["mul", "rmul", "multiply", "imul"])
 _FACTORS = frozenset(
     [
         "mul",
@@ -635,11 +668,7 @@ def _compared(use: _Use, weight: Weight) -> Product:
     """Return the product with its weight compared with the stored one: which way round, and how large."""
     plain = Weight(weight.owner, weight.attribute, weight.name).value
     used = use.matrix.detach()
-    direct = (
-        isinstance(getattr(weight.owner, weight.attribute, None), nn.Parameter)
-        or not weight.parameters
-    )
-    changed = use.changed if direct else ()
+    changed = () if weight.is_computed else use.changed
     trials = []
     for transposed in _turns(plain, used):
         stored = plain.T if transposed else plain
@@ -683,7 +712,7 @@ class PassWatch:
 
     Args:
         modules: the modules whose call is such a pass; the first one called counts.
-        site: the module that holds the first layer, or None.
+        sites: modules that may be given the first layer's inputs.
         model: the whole model.
         weights: the two weights.
         done: called with the `SeenPass` when the pass has ended.
@@ -693,13 +722,13 @@ class PassWatch:
     def __init__(
         self,
         modules: Sequence[nn.Module] = (),
-        site: nn.Module | None = None,
+        sites: Sequence[nn.Module] = (),
         model: nn.Module | None = None,
         weights: tuple[Weight, Weight] | None = None,
         done: Callable[[SeenPass], object] | None = None,
         failed: Callable[[str], object] | None = None,
     ) -> None:
-        self._modules, self._site, self._model = tuple(modules), site, model
+        self._modules, self._sites, self._model = tuple(modules), tuple(sites), model
         self._weights, self._done, self._failed = weights, done, failed
         self._trace: PassTrace | None = None
         self._entered: nn.Module | None = None
@@ -710,7 +739,7 @@ class PassWatch:
                 module.register_forward_pre_hook(self.before, with_kwargs=True),
                 module.register_forward_hook(self.after, always_call=True),
             ]
-        if site is not None:
+        for site in self._sites:
             self._handles.append(site.register_forward_pre_hook(self.at_site, with_kwargs=True))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -742,14 +771,16 @@ class PassWatch:
             elif any(module is each for each in self._modules) and _can_follow(module):
                 self._entered = module
                 self._trace = PassTrace(self._weights, sys._getframe(1))
-                self._trace.begin((args, kwargs))
+                self._trace.begin(module, args, kwargs)
         except Exception as error:
             self._give_up(f"following the pass failed ({error!r})")
 
     def at_site(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """Note the arguments of the first layer's module in a pass that is followed."""
-        if not is_dynamo_compiling() and self._trace is not None and module is self._site:
-            self._trace.at_site(args, kwargs)
+        if is_dynamo_compiling() or self._trace is None:
+            return
+        if any(module is each for each in self._sites):
+            self._trace.note_arguments(module, args, kwargs)
 
     def after(self, module: nn.Module, _: Any, output: Any) -> None:
         """End the pass, whatever became of it, and hand over what was seen."""
@@ -789,8 +820,6 @@ def watch_next_pass(
     weights: tuple[Weight, Weight],
     done: Callable[[SeenPass], object],
     failed: Callable[[str], object],
-    *,
-    site: nn.Module | None = None,
 ) -> PassWatch:
     """Trace the next forward pass with gradients, on which the two weights act.
 
@@ -802,12 +831,12 @@ def watch_next_pass(
         done: called once, within the module's call and after its forward, while the weights are
             those of the pass.
         failed: called with a reason, if several passes did not use both weights.
-        site: the module whose arguments may hold the first layer's inputs.
 
     Returns:
         A handle; `remove()` ends the watch.
     """
-    return PassWatch(modules, site, model, weights, done, failed)
+    owners = dict.fromkeys(weight.owner for weight in weights) if modules else ()
+    return PassWatch(modules, tuple(owners), model, weights, done, failed)
 
 
 def _can_follow(module: nn.Module) -> bool:

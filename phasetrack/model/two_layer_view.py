@@ -337,8 +337,7 @@ class TwoLayerView:
         modules = [] if known or (inner is not model and hasattr(model, "_orig_mod")) else entries(
             inner, self.first, self.second, block=self.directions is not None
         )  # fmt: skip
-        site = self.site if modules else None
-        return watch_next_pass(modules, inner, (self.first, self.second), done, failed, site=site)
+        return watch_next_pass(modules, inner, (self.first, self.second), done, failed)
 
     @torch.no_grad()
     def resolved(self, seen: SeenPass) -> TwoLayerView:
@@ -356,12 +355,10 @@ class TwoLayerView:
         behind = read_behind(seen, block=self.directions is not None)
         first = replace(
             weights[0],
-            transposed=seen.first.transposed and not _is_vector(weights[0]),
+            transposed=seen.first.transposed and not weights[0].is_vector,
             factor=seen.first.factor * between.factor,
         )
-        second = replace(
-            weights[1], transposed=seen.second.transposed and not _is_vector(weights[1])
-        )
+        second = replace(weights[1], transposed=seen.second.transposed and not weights[1].is_vector)
         on_sum = seen.second.factor * between.after * behind.before
         head_bias, bias_scaled, scale = behind.bias, True, on_sum * behind.after
         if head_bias is not None and abs(on_sum - 1) > 1e-9:
@@ -383,7 +380,10 @@ class TwoLayerView:
             if then == 0:
                 problems.append(f"{where.name}, a factor of the output, is 0")
         known = not (self.directions is None and (seen.output is None or not behind.seen))
-        site_arg, hidden = self._site_of(first, seen)
+        made_inside = "" if seen.site is not None else (
+            f"the inputs of {first.layer_name} are not an argument of {type(self.site).__name__}: they "
+            "are made within its forward()"
+        )  # fmt: skip
         notes = self.notes
         if max(seen.uses) > 1:
             notes = (*notes, f"a pass uses the layers {max(seen.uses)} times; the last use is read")
@@ -392,7 +392,7 @@ class TwoLayerView:
             self,
             first=first,
             second=second,
-            site=first.owner if seen.swapped else self.site,
+            site=self.site if seen.site is None else seen.site,
             scale=self.scale if "scale" in self.declared else scale if known else None,
             activation=between.activation or self.activation,
             bias_at=between.bias,
@@ -402,8 +402,8 @@ class TwoLayerView:
             notes=notes,
             doubt=problem,
             scalars=tuple(scalars),
-            site_arg=site_arg,
-            hidden_inputs=hidden,
+            site_arg=seen.site_arg,
+            hidden_inputs=made_inside,
             lookup=seen.first.lookup,
             turns=(),
         )
@@ -428,16 +428,6 @@ class TwoLayerView:
             return self
         scale = self.scale if self.directions is not None or "scale" in self.declared else None
         return replace(self, doubt=doubt, scale=scale, notes=(*self.notes, doubt))
-
-    def _site_of(self, first: Weight, seen: SeenPass) -> tuple[int | str | None, str]:
-        """Return the argument of the site that holds x, and why none does."""
-        if seen.site_arg is not None or seen.swapped or isinstance(first.owner, nn.Linear):
-            return seen.site_arg, ""
-        kind = type(self.site).__name__
-        return None, (
-            f"the inputs of {first.layer_name} are not an argument of {kind}: they are made within "
-            "its forward()"
-        )
 
     # --- what the loss is given --------------------------------------------------------------
 
@@ -608,15 +598,11 @@ def _turned(weight: Weight, turn: bool) -> Weight:
     return replace(weight, transposed=not weight.transposed) if turn else weight
 
 
-def _is_vector(weight: Weight) -> bool:
-    return bool(getattr(weight.owner, weight.attribute).ndim == 1)
-
-
 def _changed(weight: Weight, operations: tuple[str, ...]) -> list[str]:
     if not operations:
         return []
-    steps = " and ".join(dict.fromkeys(operations))
-    return [f"the pass does not use {weight.layer_name} as it is kept: {steps} comes first"]
+    steps = ", ".join(dict.fromkeys(operations))
+    return [f"the pass uses {weight.layer_name} not as it is kept, but after {steps}"]
 
 
 def _undecided(fitting: tuple[Candidate, ...], evidence: int) -> str:

@@ -120,7 +120,9 @@ def attach(
             "snapshots", "No logdir is given to save weights in.", "Pass logdir= as well."
         )
     schedule = None if snapshots is None else as_schedule(snapshots, "snapshots")
-    view = TwoLayerView.of(model, layers, scale=scale, activation=activation, readout=readout)
+    view = TwoLayerView.of(
+        model, layers, scale=scale, activation=activation, readout=readout, inputs=geometry.dim
+    )
     _check_geometry(view, geometry)
     tracker = Tracker(
         model,

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.compiler import is_dynamo_compiling
 
+from phasetrack.errors import ExpectedError
 from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.model.pass_trace import SeenPass
 from phasetrack.model.two_layer_view import TwoLayerView
 from phasetrack.tracking.snapshot import LossInputs
 
@@ -23,11 +26,15 @@ SEARCHED_NODES = 256
 TARGET_NAMES = ("target", "targets", "labels", "label", "y")
 
 
+# The arguments of a forward pass of the first layer's module, by place and by name.
+_Given = tuple[tuple[Any, ...], Mapping[str, Any]]
+
+
 class _Pass(NamedTuple):
     """One forward pass: the autograd node of its first layer's output, and what went in."""
 
     node: Any
-    inputs: Tensor
+    inputs: _Given
 
 
 class _Piece(NamedTuple):
@@ -56,7 +63,7 @@ class BatchCollector:
         self.view, self._geometry, self._keep_inputs = view, geometry, keep_inputs
         self.detached = False
         self._watched = [*view.first.parameters, *view.second.parameters]
-        self._inputs: Tensor | None = None
+        self._inputs: _Given | None = None
         # the dtype that their pass was computed in, before any cast
         self._precision: torch.dtype | None = None
         self._passes: list[_Pass] = []  # since the last loss call
@@ -81,12 +88,27 @@ class BatchCollector:
 
     # --- what the hooks see ------------------------------------------------------------------
 
-    def on_forward(self, args: tuple[Any, ...], output: Tensor) -> None:
+    def see(self, seen: SeenPass) -> None:
+        """Take over what the first pass showed of the layers."""
+        view = self.view.resolved(seen)
+        width, dim = view.first.shape[1], self._geometry.dim
+        if width != dim:
+            raise ExpectedError(
+                "geometry",
+                f"The centres lie in R^{dim}, and the pass gave {view.names[0]} {width} inputs.",
+                f"Pass centres in R^{width}.",
+            )
+        self.view = view
+
+    def unseen(self, reason: str) -> None:
+        """Take note of why no pass could be followed; the outputs have to tell the layers then."""
+        self.view = replace(self.view, notes=(*self.view.notes, reason))
+
+    def on_forward(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Tensor) -> None:
         """Keep the first layer's inputs until a loss call claims them."""
-        if not (args and torch.is_grad_enabled()):
+        if not ((args or kwargs) and torch.is_grad_enabled()):
             return
-        inputs = args[0]
-        self._inputs = inputs.detach() if inputs.requires_grad else inputs
+        self._inputs = (args, kwargs)
         self._precision = getattr(output, "dtype", None)
         del self._passes[: 1 - HELD_PASSES]
         # a compiled model has no graph yet while it is traced
@@ -106,33 +128,37 @@ class BatchCollector:
 
     def on_submodule(self, output: Tensor) -> None:
         """Settle what was assumed of a block in a larger network, by the block's own outputs."""
-        if self._inputs is None or self.view.settled:
+        if self._inputs is None or self.view.settled or self.view.compared:
+            return
+        inputs = self.view.inputs_of(*self._inputs)
+        if inputs is None:
             return
         measured = self.view.of_block(output.detach().reshape(-1, output.shape[-1]))
-        inputs = self._inputs.reshape(-1, self._inputs.shape[-1])
         outputs = measured.squeeze(1) if self.view.heads == 1 else measured
         self.view = self.view.calibrated(inputs, outputs)
 
     def add(self, outputs: Tensor, targets: Tensor) -> None:
         """Add the arguments of one loss call to the batch, if they belong to a training step."""
-        view, inputs = self.view, self._inputs
-        if inputs is None and view.directions is None:
+        view, given = self.view, self._inputs
+        if given is None and view.directions is None:
             return
         if not outputs.requires_grad:
             self.detached |= torch.is_grad_enabled()  # without gradients it is an evaluation
             return
-        if inputs is None or view.directions is not None:
+        if given is None or view.directions is not None or view.hidden_inputs:
             self._add_network(outputs, targets)
             return
         if len(self._passes) > 1:
-            inputs = self._inputs_of(outputs, inputs)
+            given = self._inputs_of(outputs, given)
         self._passes.clear()
-        inputs = inputs if inputs.ndim == 2 else inputs.reshape(-1, inputs.shape[-1])
+        inputs = view.inputs_of(*given)
+        if inputs is None:
+            return
         rows, values, labels = inputs.shape[0], outputs.numel(), targets.numel()
         if values != rows * view.heads or labels not in (rows, values):
             return
         seen = _rows(outputs, rows, view.heads == 1)
-        if not view.settled and seen.isfinite().all():
+        if not view.compared and not is_dynamo_compiling() and seen.isfinite().all():
             # now, while the weights are those that made these outputs
             self.view = view.calibrated(inputs, seen, self._precision)
         kept = (inputs,) if self._keep_inputs else ()
@@ -164,7 +190,7 @@ class BatchCollector:
         seen = LossInputs(outputs.clone(), targets, traces, finite, (inputs,) if inputs else ())
         self._pieces.append(_Piece(seen, self.weights_version()))
 
-    def _inputs_of(self, outputs: Tensor, last: Tensor) -> Tensor:
+    def _inputs_of(self, outputs: Tensor, last: _Given) -> _Given:
         """Return the inputs of the pass that made these outputs; the last ones if its graph is hidden."""
         begins = {each.node: each.inputs for each in self._passes if each.node is not None}
         if len(begins) < len(self._passes):

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from phasetrack.errors import ExpectedError
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.losses import Loss
+from phasetrack.model.pass_trace import SeenPass
 from phasetrack.model.two_layer_view import ACTIVATIONS, TwoLayerView, known_activation
 from phasetrack.tracking.batch_collector import BatchCollector, gathered, is_sharing, joined
 from phasetrack.tracking.hooks import SwitchableHook, do_nothing
@@ -103,12 +104,13 @@ class Capture:
                 self._hooks.append(hook)
                 attaching.callback(hook.remove)
             self._counting = optimizer.register_step_post_hook(self._on_step_end)
+            self._watch = view.watched(model, self._on_seen, self._batch.unseen)
             attaching.pop_all()
 
     def _register(self, loss: Loss) -> Iterator[SwitchableHook]:
         """Register the hooks of recorded steps, that of the inputs first."""
         view, failed = self.view, self._failed
-        yield SwitchableHook(view.site.register_forward_hook, self._on_forward, failed)
+        yield self._input_hook(view.site)
         yield SwitchableHook(self.optimizer.register_step_pre_hook, self._on_step_begin)
         # bare and tied weights have no module whose output is the block's
         first, second = view.first.owner, view.second.owner
@@ -117,6 +119,10 @@ class Capture:
         if isinstance(loss, nn.Module):
             register = partial(loss.register_forward_hook, with_kwargs=True)
             yield SwitchableHook(register, self._on_loss, failed)
+
+    def _input_hook(self, site: nn.Module) -> SwitchableHook:
+        register = partial(site.register_forward_hook, with_kwargs=True)
+        return SwitchableHook(register, self._on_forward, self._failed)
 
     @property
     def view(self) -> TwoLayerView:
@@ -160,6 +166,7 @@ class Capture:
         self._batch.reset()
 
     def _remove_hooks(self) -> None:
+        self._watch.remove()
         for hook in self._hooks:
             hook.remove()
         self._counting.remove()
@@ -170,9 +177,21 @@ class Capture:
     def _collecting(self) -> bool:
         return self._state is CaptureState.WATCHING or self._state is CaptureState.RECORDING
 
-    def _on_forward(self, _: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+    def _on_seen(self, seen: SeenPass) -> None:
+        """Take over what the first pass showed of the layers."""
+        site = self.view.site
+        self._tried(partial(self._batch.see, seen))
+        if self.view.site is not site and not self.closed:
+            old, self._hooks[0] = self._hooks[0], self._input_hook(self.view.site)
+            old.function = do_nothing
+            old.remove()
+            self._hooks[0].switch(self._collecting)
+
+    def _on_forward(
+        self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
+    ) -> None:
         if self._collecting:
-            self._batch.on_forward(args, output)
+            self._batch.on_forward(args, kwargs, output)
 
     def _on_submodule(self, _: nn.Module, __: tuple[Any, ...], output: Tensor) -> None:
         if self._collecting:
@@ -287,7 +306,7 @@ class Capture:
             (self._counter.time,),
             (self._counter.sizes(),),
             self.geometry,
-            self.view.formula,
+            self.view.current_formula(),
             layers,
             joined(gathered(pieces) if self._shared else pieces),
             self.host_loss,

@@ -10,7 +10,7 @@ from torch import Tensor
 from phasetrack.measures.linearization import errors_of
 from phasetrack.model.losses import Loss
 from phasetrack.tracking.batch import Batch
-from phasetrack.tracking.probes.base import Measurement, Probe
+from phasetrack.tracking.probes.base import Measurement, Probe, Reading
 from phasetrack.tracking.snapshot import Snapshot
 
 
@@ -40,6 +40,9 @@ class HeldOutProbe(Probe):
 
     def measure(self, snapshot: Snapshot) -> Measurement:
         """Return the readings of each state."""
+        if missing := snapshot.formula.unlinked:
+            kinds = ("loss", "error", "value_error", "slope_drift")
+            return {f"{self.name}/{kind}": Reading.undefined(missing) for kind in kinds}
         batch = self._batch(snapshot)
         value_error, slope_drift = errors_of(batch.first_order)
         return {
@@ -55,7 +58,9 @@ class HeldOutProbe(Probe):
         with torch.no_grad():
             for state in snapshot.states():
                 assert state.view is not None
-                outputs.append(state.view.outputs(self.inputs.to(state.view.W)).double().cpu())
+                outputs.append(
+                    state.view.linked_outputs(self.inputs.to(state.view.W)).double().cpu()
+                )
         targets = self.targets.cpu().expand(len(snapshot), *self.targets.shape)
         no_cluster = torch.zeros(targets.shape[:2], dtype=torch.int64)
         targets = targets.double() if targets.is_floating_point() else targets

@@ -31,6 +31,8 @@ def gradient_errors(snapshot: Snapshot) -> Measurement:
     if snapshot.formula.submodule:
         nothing = Reading.undefined("the gradient error is that of a whole two-layer model")
         return dict.fromkeys(names, nothing)
+    if missing := snapshot.formula.unlinked:
+        return dict.fromkeys(names, Reading.undefined(missing))
     rows = []
     for state in snapshot.states():
         assert state.view is not None and state.batch is not None
@@ -53,7 +55,7 @@ def _gradients(
     parts = zip(batch.inputs, torch.split(targets, sizes), torch.split(slopes, sizes), strict=True)
     with torch.enable_grad():
         for inputs, target, slope in parts:
-            outputs = network.outputs(inputs.to(W))
+            outputs = network.linked_outputs(inputs.to(W))
             losses = pointwise(batch.loss)(outputs, target).sum()
             first_order = (slope * outputs).sum()
             for totals, value in ((exact, losses), (linear, first_order)):

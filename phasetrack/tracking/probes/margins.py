@@ -11,6 +11,10 @@ from phasetrack.tracking.snapshot import Snapshot
 
 def clean_margins(snapshot: Snapshot) -> Measurement:
     """Read the margin of each cluster at its centre, their extremes and balance (theory.md 4)."""
+    if missing := snapshot.formula.missing:
+        extremes = [f"margin/{kind}" for kind in ("min", "mean", "max", "balance")]
+        clean = [f"margin/clean/{name}" for name in snapshot.geometry.names]
+        return dict.fromkeys((*extremes, *clean), Reading.undefined(missing))
     values = margins.clean_margins_of(snapshot.neurons)
     least, most = values.amin(dim=-1), values.amax(dim=-1)
     unserved = (~(most > 0), "no cluster has a positive margin")
@@ -27,8 +31,14 @@ def empirical_margins(snapshot: Snapshot) -> Measurement:
     """Read mean and low quantile of y f over the step's samples in each cluster (theory.md 4)."""
     batch, names = snapshot.batch, snapshot.geometry.names
     assert batch is not None
-    if snapshot.formula.submodule:
-        nothing = Reading.undefined("a block in a larger network has no labels of its own")
+    unplaced = snapshot.loss_inputs is None or snapshot.loss_inputs.traces is None
+    if snapshot.formula.submodule or unplaced:
+        nothing = Reading.undefined(
+            "a block in a larger network has no labels of its own"
+            if snapshot.formula.submodule
+            else "the first layer's inputs are made within a module's forward(), so that the samples' "
+            "clusters are not known"
+        )
         prefixes = ("margin/empirical", "margin/empirical_low")
         return {f"{prefix}/{name}": nothing for prefix in prefixes for name in names}
     means, lows = margins.empirical_margins(batch.margins, batch.clusters, len(names))
