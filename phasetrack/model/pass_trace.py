@@ -430,30 +430,22 @@ class PassTrace(TorchFunctionMode):
 
     def _pair(self) -> tuple[_Use, _Use, bool] | None:
         """Return the last use of a weight whose inputs descend from the other one, and that one."""
-        tied = self._weights[0].name == self._weights[1].name
-        for second in reversed(self._uses):
-            parents = second.product.operation.parents
-            earlier = self._uses[: self._uses.index(second)]
-            for first in reversed(earlier):
-                for order in (False,) if tied else (False, True):
-                    bits = (2, 1) if order else (1, 2)
-                    fits = first.weights & bits[0] and second.weights & bits[1]
-                    start = first.product.operation
-                    if fits and any(way(start, parent) is not None for parent in parents):
-                        return first, second, order
-        # the way between them is hidden, in a scripted function for example: by time
-        return self._pair_by_time()
-
-    def _pair_by_time(self) -> tuple[_Use, _Use, bool] | None:
-        for second in reversed(self._uses):
-            for first in reversed(self._uses[: self._uses.index(second)]):
-                for order in (False, True):
-                    bits = (2, 1) if order else (1, 2)
-                    fits = first.weights & bits[0] and second.weights & bits[1]
-                    widths = first.product.outputs.shape[1] == second.product.inputs.shape[1]
-                    if fits and widths and not second.product.operation.parents:
-                        return first, second, order
+        for hidden in (False, True):
+            for place, second in reversed(list(enumerate(self._uses))):
+                for first in reversed(self._uses[:place]):
+                    follows = self._follows_unseen if hidden else _follows
+                    if not follows(first, second):
+                        continue
+                    for swapped in (False, True):
+                        bits = (2, 1) if swapped else (1, 2)
+                        if first.weights & bits[0] and second.weights & bits[1]:
+                            return first, second, swapped
         return None
+
+    def _follows_unseen(self, first: _Use, second: _Use) -> bool:
+        """Whether one use may have led to another on a way that was not seen, as in a script."""
+        fits = first.product.outputs.shape[1] == second.product.inputs.shape[1]
+        return fits and not second.product.operation.parents
 
     def _unused(self) -> str:
         used = 0
@@ -482,6 +474,12 @@ class PassTrace(TorchFunctionMode):
             return None, None
         _, rows, operation = min(fitting, key=lambda entry: entry[0])
         return rows.cpu().clone(), operation
+
+
+def _follows(first: _Use, second: _Use) -> bool:
+    """Whether the inputs of one use descend from another."""
+    start = first.product.operation
+    return any(way(start, each) is not None for each in second.product.operation.parents)
 
 
 _PRODUCTS = frozenset(["mul", "rmul", "multiply", "imul"])
@@ -749,6 +747,11 @@ class PassWatch:
     def waiting(self) -> bool:
         """Whether the hooks are still there."""
         return bool(self._handles)
+
+    @property
+    def tracing(self) -> bool:
+        """Whether a pass is followed now; it will tell more than comparisons can."""
+        return self._trace is not None
 
     def remove(self) -> None:
         """Take the hooks away, and the trace with them; further calls do nothing."""

@@ -454,6 +454,17 @@ class TwoLayerView:
         """
         if self.compared:
             return self
+        with torch._C.DisableTorchFunction():  # not for the eyes of modes, the user's or ours
+            return self._compared_with(inputs, outputs, precision, layers)
+
+    def _compared_with(
+        self,
+        inputs: Tensor,
+        outputs: Tensor,
+        precision: torch.dtype | None,
+        layers: FrozenLayers | None,
+    ) -> TwoLayerView:
+        """`calibrated`, of outputs that have not been compared."""
         if self.doubt and not (self.assumed or self.trials):
             return replace(self, compared=True)
         frozen = self.frozen() if layers is None else layers

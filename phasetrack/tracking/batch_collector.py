@@ -115,16 +115,16 @@ class BatchCollector:
         node = None if is_dynamo_compiling() else getattr(output, "grad_fn", None)
         self._passes.append(_Pass(node, self._inputs))
 
-    def on_loss(self, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+    def on_loss(self, args: tuple[Any, ...], named: dict[str, Any], *, settle: bool = True) -> None:
         """Find outputs and targets among the arguments of a loss call, and add the batch."""
         if len(args) == 2 and not named:
-            self.add(*args)
+            self.add(*args, settle=settle)
             return
         given = dict(named)
         targets = next((given.pop(name) for name in TARGET_NAMES if name in given), None)
         values = [*args, *given.values()] + ([] if targets is None else [targets])
         if len(values) >= 2:
-            self.add(values[0], values[1] if targets is None else targets)
+            self.add(values[0], values[1] if targets is None else targets, settle=settle)
 
     def on_submodule(self, output: Tensor) -> None:
         """Settle what was assumed of a block in a larger network, by the block's own outputs."""
@@ -137,8 +137,14 @@ class BatchCollector:
         outputs = measured.squeeze(1) if self.view.heads == 1 else measured
         self.view = self.view.calibrated(inputs, outputs)
 
-    def add(self, outputs: Tensor, targets: Tensor) -> None:
-        """Add the arguments of one loss call to the batch, if they belong to a training step."""
+    def add(self, outputs: Tensor, targets: Tensor, *, settle: bool = True) -> None:
+        """Add the arguments of one loss call to the batch, if they belong to a training step.
+
+        Args:
+            outputs: of the model.
+            targets: of the loss.
+            settle: compare the view with the outputs; not within a pass that is followed.
+        """
         view, given = self.view, self._inputs
         if given is None and view.directions is None:
             return
@@ -158,7 +164,8 @@ class BatchCollector:
         if values != rows * view.heads or labels not in (rows, values):
             return
         seen = _rows(outputs, rows, view.heads == 1)
-        if not view.compared and not is_dynamo_compiling() and seen.isfinite().all():
+        settle = settle and not view.compared and not is_dynamo_compiling()
+        if settle and seen.isfinite().all():
             # now, while the weights are those that made these outputs
             self.view = view.calibrated(inputs, seen, self._precision)
         kept = (inputs,) if self._keep_inputs else ()

@@ -146,7 +146,8 @@ class Capture:
     def observe_loss(self, outputs: Tensor, targets: Tensor) -> None:
         """Take note of a call of a loss that is not a module; never raises."""
         if self._collecting:
-            self._tried(partial(self._batch.add, outputs, targets))
+            settle = not self._watch.tracing
+            self._tried(partial(self._batch.add, outputs, targets, settle=settle))
 
     def close(self) -> None:
         """Remove every hook of this capture and no other; further calls do nothing.
@@ -194,14 +195,14 @@ class Capture:
             self._batch.on_forward(args, kwargs, output)
 
     def _on_submodule(self, _: nn.Module, __: tuple[Any, ...], output: Tensor) -> None:
-        if self._collecting:
+        if self._collecting and not self._watch.tracing:  # the pass itself tells more
             self._batch.on_submodule(output)
 
     def _on_loss(
         self, _: nn.Module, args: tuple[Any, ...], named: dict[str, Any], __: object
     ) -> None:
         if self._collecting:
-            self._batch.on_loss(args, named)
+            self._batch.on_loss(args, named, settle=not self._watch.tracing)
 
     # --- hooks of the optimizer --------------------------------------------------------------
 
