@@ -25,7 +25,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "identity": lambda values: values,
 }
 # Where two activations are compared: values of both signs, small ones and beyond every threshold.
-_GRID = torch.cat([torch.linspace(-30, 30, 121), torch.linspace(-1, 1, 41)]).double()
+_GRID = torch.cat([torch.linspace(-e, e, 121, dtype=torch.float64, device="cpu") for e in (30, 1)])
 # Largest difference on the grid of two writings of one function.
 _SAME = 1e-9
 

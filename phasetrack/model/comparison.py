@@ -164,7 +164,7 @@ def _fitted(
     formula = replace(candidate.formula, heads=len(A), width=len(W))
     plain = FrozenLayers(replace(formula, scale=1.0, link="identity"), W, A, bias, head_bias)
     hidden = formula.activation(torch.nn.functional.linear(x, W, bias))
-    constant = torch.zeros(()).to(x) if head_bias is None else head_bias
+    constant = x.new_zeros(()) if head_bias is None else head_bias
     total = plain.outputs(x).reshape(theirs.shape)
     scaled = total if formula.bias_scaled else total - constant
     fixed = torch.zeros_like(constant) if formula.bias_scaled else constant

@@ -41,7 +41,9 @@ from phasetrack.model.layer_search import (
 from phasetrack.model.layer_weight import Vector, Weight
 from phasetrack.model.network import TwoLayerNet
 from phasetrack.model.pass_reading import read_behind, read_between, reproduction_of
-from phasetrack.model.pass_trace import PassWatch, SeenPass, as_rows, watch_next_pass
+from phasetrack.model.pass_trace import SeenPass
+from phasetrack.model.pass_watch import PassWatch, watch_next_pass
+from phasetrack.model.products import as_rows
 
 
 @dataclass(frozen=True)
