@@ -98,4 +98,4 @@ def present(activation: Activation) -> Activation:
 def shown(activation: Activation) -> str:
     """Return the name of an activation for people."""
     name = known_activation(activation)
-    return name or getattr(activation, "__name__", type(activation).__name__)
+    return str(name or getattr(activation, "__name__", type(activation).__name__))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ SETTLING_VALUES = 8
 MOST_ROWS, LARGE = 512, 2**24
 
 # What undoes a link, up to a constant per row where `_UP_TO_A_CONSTANT` holds it.
-_INVERSES = {
+_INVERSES: dict[str, Callable[[Tensor], Tensor]] = {
     "log_softmax": lambda outputs: outputs,
     "softmax": torch.log,
     "sigmoid": torch.logit,
@@ -53,12 +53,15 @@ class Verdict(NamedTuple):
 
     Attributes:
         fitting: the best one first; empty where none reproduces them.
-        miss: relative difference of the best candidate.
+        miss: how far the best candidate is off, as it decides: beyond rounding, relative to the
+            spread of the outputs.
+        distance: its difference relative to the outputs themselves, for people.
         informative: whether the outputs are more than rounding, so that they tell anything.
     """
 
     fitting: tuple[Candidate, ...]
     miss: float
+    distance: float = math.inf
     informative: bool = True
 
 
@@ -134,16 +137,26 @@ def compare(
     theirs = theirs.reshape(len(x), -1)
     within, unit = (of(outputs.dtype, precision) for of in (tolerance, unit_in_the_last_place))
     parts = [on_host(part) for part in (layers.W, layers.A, layers.bias, layers.head_bias)]
-    trials = [_fitted(each, parts, x, theirs, unit) for each in candidates]
-    trials = [each for each in trials if each is not None]
+    fitted = (_fitted(each, parts, x, theirs, unit) for each in candidates)
+    trials = [each for each in fitted if each is not None]
     if not trials:
         return Verdict((), math.inf)
-    best = min(miss for _, miss, _ in trials)
-    if best > within:
-        return Verdict((), best)
-    limit = max(CLEARLY_WORSE * best, within / 100)
-    fitting = tuple(candidate for candidate, miss, _ in trials if miss <= limit)
-    return Verdict(_distinct(fitting), best, any(tells for _, _, tells in trials))
+    closest = min(trials, key=lambda trial: trial.miss)
+    if closest.miss > within:
+        return Verdict((), closest.miss, closest.distance)
+    limit = max(CLEARLY_WORSE * closest.miss, within / 100)
+    fitting = tuple(trial.candidate for trial in trials if trial.miss <= limit)
+    tells = any(trial.tells for trial in trials)
+    return Verdict(_distinct(fitting), closest.miss, closest.distance, tells)
+
+
+class _Trial(NamedTuple):
+    """A candidate with its factor, how far it is off, and whether the outputs tell anything of it."""
+
+    candidate: Candidate
+    miss: float
+    distance: float
+    tells: bool
 
 
 def _fitted(
@@ -152,8 +165,8 @@ def _fitted(
     x: Tensor,
     theirs: Tensor,
     unit: float,
-) -> tuple[Candidate, float, bool] | None:
-    """Return a candidate with its factor, its miss, and whether the outputs tell anything about it."""
+) -> _Trial | None:
+    """Return a candidate with its factor, compared; None where the outputs have another shape."""
     W, A, bias, head_bias = parts
     assert W is not None and A is not None
     first, second = candidate.turned
@@ -178,8 +191,9 @@ def _fitted(
     miss = difference(ours, theirs, rounding)
     spread = (theirs - theirs.mean(dim=0)).norm() if len(theirs) > 1 else theirs.norm()
     tells = bool(spread > ROUNDINGS * rounding)
-    found = replace(candidate.formula, scale=scale)
-    return Candidate(found, candidate.turned), miss, tells
+    distance = float((ours - theirs).norm() / theirs.norm().clamp_min(1e-300))
+    found = candidate._replace(formula=replace(candidate.formula, scale=scale))
+    return _Trial(found, miss, distance, tells)
 
 
 def _factor(link: str, scaled: Tensor, fixed: Tensor, theirs: Tensor) -> float | None:

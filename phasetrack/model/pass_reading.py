@@ -260,12 +260,12 @@ class Reproduction(NamedTuple):
 
     Attributes:
         link: the function of `formula.LINKS` through which they do.
-        miss: relative difference.
+        distance: relative difference.
         problem: what else acts on the output; empty where they reproduce it.
     """
 
     link: str
-    miss: float
+    distance: float
     problem: str
 
 
@@ -296,10 +296,10 @@ def reproduction_of(
     coarsest = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps)
     verdict = compare(layers, candidates, seen.first.inputs, theirs, coarsest)
     if verdict.fitting:
-        return Reproduction(verdict.fitting[0].formula.link, verdict.miss, "")
+        return Reproduction(verdict.fitting[0].formula.link, verdict.distance, "")
     acts = " and ".join(dict.fromkeys(behind))
     problem = f"{acts} acts behind them" if acts else "something else acts between or after them"
-    return Reproduction("identity", verdict.miss, problem)
+    return Reproduction("identity", verdict.distance, problem)
 
 
 def _block_output(seen: SeenPass, directions: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -104,9 +104,9 @@ class PassTrace(TorchFunctionMode):
             for leaf in weight.stored:
                 self._leaves[id(leaf)] = self._leaves.get(id(leaf), 0) | 1 << place
                 self._held.append(leaf)
-        self._trails: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self._trails: Any = WeakIdKeyDictionary()
         # products number by number, which a sum makes a product of matrices
-        self._weighted: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self._weighted: Any = WeakIdKeyDictionary()
         self._uses: list[Use] = []
         self._count = 0
         self._followed: list[Operation] = []  # in their order
@@ -123,18 +123,18 @@ class PassTrace(TorchFunctionMode):
         for each in tensors:
             self._trails[each] = _Trail(data=True)
         self._all_data = not tensors  # the model holds its data: as buffers, or as attributes
-        _push_mode(self)
+        _push_mode(self)  # type: ignore[no-untyped-call]
 
     def end(self) -> None:
         """Follow no more: the mode leaves the stack, wherever it is on it."""
         self._open, self._frame = False, None
         above = []
-        if self not in _get_current_function_mode_stack():
+        if self not in _get_current_function_mode_stack():  # type: ignore[no-untyped-call]
             return
-        while (mode := _pop_mode()) is not self:
+        while (mode := _pop_mode()) is not self:  # type: ignore[no-untyped-call]
             above.append(mode)
         for mode in reversed(above):
-            _push_mode(mode)
+            _push_mode(mode)  # type: ignore[no-untyped-call]
 
     @property
     def stale(self) -> bool:
@@ -148,7 +148,7 @@ class PassTrace(TorchFunctionMode):
         self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> None:
         """Note the arguments of a module that may be given the first layer's inputs."""
-        self._given[module] = {**dict(enumerate(args)), **kwargs}
+        self._given[module] = dict((*enumerate(args), *kwargs.items()))
 
     def __torch_function__(
         self,
@@ -456,7 +456,7 @@ def _plain_containers(outputs: object) -> object:
     return outputs if plain else dict(getattr(outputs, "__dict__", {}))
 
 
-def is_plain(value: object) -> bool:
+def is_plain(value: object) -> TypeGuard[Tensor]:
     """Whether a value is a tensor with numbers that can be read here."""
     if not isinstance(value, Tensor) or type(value) not in (Tensor, nn.Parameter, nn.Buffer):
         return False

@@ -69,7 +69,8 @@ class TwoLayerView:
         link: the function of `formula.LINKS` between f and the outputs that the loss is given.
         doubt: why the formula does not hold for the model; empty where nothing speaks against it.
         reproduction: how far the formula was from the outputs that it was compared with, relative
-            to their spread over the samples; None before.
+            to their size; None before.
+        activation_known: whether the activation was read, and is not what was found at first.
         compared: whether the outputs that the loss was given have been compared.
         declared: what the user named: of ``"scale"`` and ``"activation"``.
         scalars: trained or kept scalars that are factors of the output, each with its power and its
@@ -94,6 +95,7 @@ class TwoLayerView:
     link: str = "identity"
     doubt: str = ""
     reproduction: float | None = None
+    activation_known: bool = True
     compared: bool = False
     declared: frozenset[str] = frozenset()
     scalars: tuple[tuple[Vector, int, float], ...] = ()
@@ -310,7 +312,7 @@ class TwoLayerView:
         """
         if self.hidden_inputs:
             return None
-        given = {**dict(enumerate(args)), **kwargs}
+        given: dict[int | str, Any] = dict((*enumerate(args), *kwargs.items()))
         if self.site_arg is not None:
             found = given.get(self.site_arg)
         else:
@@ -321,6 +323,21 @@ class TwoLayerView:
         if found.ndim == 2 and found.shape[1] == width and not self.lookup:
             return found.detach() if found.requires_grad else found
         return as_rows(found.detach(), width, lookup=self.lookup)
+
+    def moved(self, modules: Mapping[nn.Module, nn.Module]) -> TwoLayerView:
+        """Return the view of a copy of the model, given each module's copy."""
+
+        def copied(vector: Vector | None) -> Vector | None:
+            return vector and replace(vector, owner=modules[vector.owner])
+
+        return replace(
+            self,
+            first=replace(self.first, owner=modules[self.first.owner]),
+            second=replace(self.second, owner=modules[self.second.owner]),
+            site=modules[self.site],
+            bias_at=copied(self.bias_at),
+            head_bias_at=copied(self.head_bias_at),
+        )
 
     # --- what a pass shows -------------------------------------------------------------------
 
@@ -397,6 +414,7 @@ class TwoLayerView:
             site=self.site if seen.site is None else seen.site,
             scale=self.scale if "scale" in self.declared else scale if known else None,
             activation=between.activation or self.activation,
+            activation_known=between.activation is not None,
             bias_at=between.bias,
             head_bias_at=head_bias,
             bias_scaled=bias_scaled,
@@ -419,10 +437,10 @@ class TwoLayerView:
         if found.problem:
             doubt = (
                 f"the layers {self.names[0]} and {self.names[1]} alone do not reproduce the model's "
-                f"output (relative difference {found.miss:.2g}): {found.problem}"
+                f"output (relative difference {found.distance:.2g}): {found.problem}"
             )
-            return replace(self, reproduction=found.miss)._doubted(doubt)
-        return replace(self, link=found.link, reproduction=found.miss)
+            return replace(self, reproduction=found.distance)._doubted(doubt)
+        return replace(self, link=found.link, reproduction=found.distance)
 
     def _doubted(self, doubt: str) -> TwoLayerView:
         """The view with a reason against its formula, which leaves no factor measured."""
@@ -484,7 +502,7 @@ class TwoLayerView:
                 key=lambda each: (not each.fitting, each.miss),
             )
         if not verdict.fitting:
-            return self._unreproduced(verdict.miss)
+            return self._unreproduced(verdict.distance)
         if not verdict.informative:
             return self
         evidence = self.evidence + values.numel()
@@ -515,7 +533,7 @@ class TwoLayerView:
             assumed=not settled,
             compared=settled,
             doubt="",
-            reproduction=verdict.miss,
+            reproduction=verdict.distance,
             turns=(),
         )
 
@@ -547,22 +565,22 @@ class TwoLayerView:
                 link=formula.link,
                 scale=formula.scale,
                 compared=True,
-                reproduction=verdict.miss,
+                reproduction=verdict.distance,
             )
         if self.reproduction is None and "scale" not in self.declared:  # no pass was seen
-            return self._unreproduced(verdict.miss)
+            return self._unreproduced(verdict.distance)
         note = (
             "the loss is given values that are not the model's output through a known function "
-            f"(relative difference {verdict.miss:.2g}); margins are those of the model's output"
+            f"(relative difference {verdict.distance:.2g}); margins are those of the model's output"
         )
         return replace(self, link=UNKNOWN_LINK, compared=True, notes=(*self.notes, note))
 
-    def _unreproduced(self, miss: float) -> TwoLayerView:
+    def _unreproduced(self, distance: float) -> TwoLayerView:
         doubt = (
             f"the layers {self.names[0]} and {self.names[1]} alone do not reproduce the model's "
-            f"output (relative difference {miss:.2g}): something else acts between or after them"
+            f"output (relative difference {distance:.2g}): something else acts between or after them"
         )
-        view = replace(self, compared=True, assumed=False, trials=(), reproduction=miss)
+        view = replace(self, compared=True, assumed=False, trials=(), reproduction=distance)
         return view._doubted(doubt)
 
     def _candidates(self, links: tuple[str, ...]) -> Iterator[Candidate]:
