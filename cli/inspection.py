@@ -190,6 +190,8 @@ def _kept(weight: Weight) -> str:
 
 
 def _output(view: TwoLayerView) -> str:
+    if view.doubt:
+        return "not the layers' alone"
     if view.scale is None:
         return "the layers' times a factor that is measured in training"
     factor = "the layers' own" if view.scale == 1 else f"the layers' times {view.scale:.4g}"

@@ -74,6 +74,12 @@ def _has_forward(module: nn.Module) -> bool:
 
 def refuse_unreadable(model: nn.Module) -> None:
     """Raise ExpectedError where weights have no numbers of their own yet, or not here."""
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ExpectedError(
+            "model",
+            f"{model.original_name} is a TorchScript module, whose layers cannot be read.",
+            "Attach to the model that it was scripted from.",
+        )
     lazy = [name for name, each in model.named_parameters() if is_lazy(each)]
     if lazy:
         raise ExpectedError(

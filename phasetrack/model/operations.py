@@ -89,6 +89,7 @@ class Operation:
         kwargs: arguments by name, likewise.
         parents: the operations among the arguments.
         numel: count of numbers in its result.
+        floating: whether the result is of a floating-point dtype.
         part: which tensor of the result this is, where the result holds several.
     """
 
@@ -99,6 +100,7 @@ class Operation:
     kwargs: Mapping[str, Any]
     parents: tuple[Operation, ...]
     numel: int
+    floating: bool = True
     part: int | None = None
 
     @property
@@ -327,7 +329,10 @@ class Replay:
 
         for each in self._operations:
             if each.keeps_numbers or each.name in CASTS or each.name in LAYOUTS:
-                results[each] = results[each.parents[0]]
+                before = results[each.parents[0]]
+                same = before.is_floating_point() == each.floating
+                kind = values.dtype if each.floating else torch.int64
+                results[each] = before if same else before.to(kind)
                 continue
             args = replaced(each.args, given)
             # in place: by name, by keyword, or by a True among the positional arguments

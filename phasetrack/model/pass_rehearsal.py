@@ -78,10 +78,10 @@ def rehearsed(model: nn.Module, view: TwoLayerView, seed: int = 0) -> Rehearsal:
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(seed)
-        error = _tried(twin, start, lambda: bool(resolved))
+        complaint = _tried(twin, start, lambda: bool(resolved))
     watch.remove()
     if not resolved:
-        reason = error or next(iter(reasons), "the pass did not use both layers")
+        reason = complaint or next(iter(reasons), "the pass did not use both layers")
         return Rehearsal(view, None, reason)
     return Rehearsal(resolved[0], _samples(resolved[0], seen[0]), "")
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_dynamo_compiling
 from torch.overrides import (
     TorchFunctionMode,
     _get_current_function_mode_stack,
@@ -158,6 +159,8 @@ class PassTrace(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run an operation as it is, and note it."""
+        if is_dynamo_compiling():  # a part of the pass is compiled: Dynamo traces this very method
+            return func(*args, **(kwargs or {}))
         result = func(*args, **(kwargs or {}))
         if self._open:
             try:
@@ -235,8 +238,10 @@ class PassTrace(TorchFunctionMode):
         if known is not None:
             return known
         weights = self._leaves.get(id(tensor), 0)
-        stored = weights or isinstance(tensor, nn.Parameter)
-        return _Trail(weights, data=self._all_data and not stored)
+        # what the pass computed where no operation was seen, such as a scripted function
+        hidden = tensor.grad_fn is not None
+        kept = weights or isinstance(tensor, nn.Parameter)
+        return _Trail(weights, data=not kept and (hidden or self._all_data))
 
     def _operation(
         self, name: str, function: Callable[..., Any], args: Any, kwargs: Any, made: Tensor
@@ -258,7 +263,14 @@ class PassTrace(TorchFunctionMode):
         args, kwargs = replaced(tuple(args), kept), replaced(dict(kwargs), kept)
         parents = dict.fromkeys(e for e in leaves((args, kwargs)) if isinstance(e, Operation))
         operation = Operation(
-            self._count, name, function, args, kwargs, tuple(parents), made.numel()
+            self._count,
+            name,
+            function,
+            args,
+            kwargs,
+            tuple(parents),
+            made.numel(),
+            made.is_floating_point(),
         )
         self._followed.append(operation)
         return operation
@@ -298,6 +310,7 @@ class PassTrace(TorchFunctionMode):
                 {},
                 () if before is None else (before,),
                 made[0].numel(),
+                floating=True,
             )
             product = Product(
                 inputs.cpu().clone(),
@@ -466,5 +479,5 @@ def is_plain(value: object) -> TypeGuard[Tensor]:
 @contextmanager
 def unseen() -> Iterator[None]:
     """Compute without gradients, and unseen by the modes of anyone."""
-    with torch.no_grad(), _disable_current_modes(), torch._C.DisableTorchFunction():
+    with torch._C.DisableTorchFunction(), torch.no_grad(), _disable_current_modes():
         yield

@@ -165,7 +165,13 @@ def _can_follow(module: nn.Module) -> bool:
         return False
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return False
-    return not any(is_compiled(each) for each in module.modules())
+    return not (_compiles_functions() or any(is_compiled(each) for each in module.modules()))
+
+
+def _compiles_functions() -> bool:
+    """Whether this process has compiled functions: one in the pass would be compiled anew for a mode."""
+    frames = sys.modules.get("torch._dynamo.eval_frame")
+    return any(map(callable, getattr(frames, "cached_backends", {}).values()))
 
 
 def is_compiled(module: nn.Module) -> bool:

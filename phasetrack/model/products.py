@@ -201,7 +201,10 @@ def _multiplies(
         expected = expected + (added if added.numel() == 1 else added[:_LAYOUT_SAMPLE])
     found = outputs[:_LAYOUT_SAMPLE, :_LAYOUT_SAMPLE].cpu().double()
     size = torch.maximum(found.norm(), expected.norm())
-    return bool((found - expected).norm() <= _LAYOUT_TOLERANCE * size)
+    terms = (some.abs() @ used.detach()[:_LAYOUT_SAMPLE].cpu().double().abs().T).norm()
+    # terms that cancel each other leave nothing but rounding
+    rounding = 4 * torch.finfo(outputs.dtype).eps * terms
+    return bool((found - expected).norm() <= _LAYOUT_TOLERANCE * size + rounding)
 
 
 def compared_with_stored(use: Use, weight: Weight) -> Product:
