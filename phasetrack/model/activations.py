@@ -83,7 +83,8 @@ def frozen_activation(module: nn.Module) -> Activation | None:
         return None
     if known_activation(frozen) == "relu":
         return torch.relu
-    return frozen if frozen.varies else frozen.copied
+    own = not type(module).__module__.startswith("torch.nn.")
+    return frozen if frozen.varies or own else frozen.copied
 
 
 def present(activation: Activation) -> Activation:

@@ -39,6 +39,8 @@ class FrozenModule:
         for each in self._copy.modules():
             # calls go past every hook, those that watch all modules of the process included
             each._compiled_call_impl = each.forward
+            if getattr(each, "inplace", False) is True:
+                each.inplace = False  # type: ignore[assignment]
         self._copy.eval().requires_grad_(False)
         setattr(self._copy, COPIED, True)
         self._versions = self._present_versions()
@@ -82,7 +84,8 @@ class FrozenModule:
         """Return the copy's output, at parameters of the device and dtype of floating-point values."""
         if values and isinstance(values[0], Tensor) and self.varies:
             self._copy.to(values[0].device, values[0].dtype)
-        return self._copy(*values)
+        # copies: a module may write into what it is given
+        return self._copy(*(v.clone() if isinstance(v, Tensor) else v for v in values))
 
 
 def _tensors(module: nn.Module) -> list[Tensor]:

@@ -245,9 +245,10 @@ def layouts(
         if one.shape[0] == other.shape[1]
     ]
     if not fits:
+        gate = _gate(first, second)
         raise ExpectedError(
             "model",
-            f"The layers do not follow each other: {_described(first)}, {_described(second)}.",
+            f"The layers do not follow each other: {_described(first)}, {_described(second)}{gate}.",
             "Name a layer d -> p and a head p -> 1 or p -> n with layers=(first, second).",
         )
     named = [pair for pair in fits if pair[0].name == first.name] or fits
@@ -258,6 +259,14 @@ def layouts(
     return sorted(
         named, key=lambda pair: (pair[1].shape[0], pair[0].transposed, pair[1].transposed)
     )
+
+
+def _gate(first: Weight, second: Weight) -> str:
+    """Return the suspicion that the first layer is twice as wide as the second takes, for a gate."""
+    twice = any(
+        one.shape[0] == 2 * other.shape[1] for one in _ways(first) for other in _ways(second)
+    )
+    return "; a gated block is not two layers" if twice else ""
 
 
 def _ways(weight: Weight) -> list[Weight]:
@@ -300,7 +309,7 @@ def activation_between(
     module that holds a layer nor one with weights of its own is an activation.
     """
     between = _modules_between(model, first, second)
-    middle = [m for m in between if not isinstance(m, _TRANSPARENT)]
+    middle = [m for m in between if not (isinstance(m, _TRANSPARENT) or getattr(m, "p", None) == 0)]
     for chosen in middle:
         function = None if isinstance(chosen, _NO_ACTIVATION) else frozen_activation(chosen)
         if function is not None and known_activation(function) != "identity":

@@ -165,13 +165,19 @@ def _can_follow(module: nn.Module) -> bool:
         return False
     if torch._C._functorch.peek_interpreter_stack() is not None:
         return False
-    return not (_compiles_functions() or any(is_compiled(each) for each in module.modules()))
+    return not any(is_compiled(each) or _calls_compiled(each) for each in module.modules())
 
 
-def _compiles_functions() -> bool:
-    """Whether this process has compiled functions: one in the pass would be compiled anew for a mode."""
-    frames = sys.modules.get("torch._dynamo.eval_frame")
-    return any(map(callable, getattr(frames, "cached_backends", {}).values()))
+def _calls_compiled(module: nn.Module) -> bool:
+    """Whether a module's forward names a compiled function, which a mode would have compiled anew.
+
+    One that is called further in is compiled once more, for the pass that is followed.
+    """
+    forward = getattr(type(module).forward, "__wrapped__", type(module).forward)
+    names = getattr(getattr(forward, "__code__", None), "co_names", ())
+    known = getattr(forward, "__globals__", {})
+    used = (*(known.get(name) for name in names), *vars(module).values())
+    return any(hasattr(each, "_torchdynamo_orig_callable") for each in used)
 
 
 def is_compiled(module: nn.Module) -> bool:
