@@ -184,7 +184,7 @@ def _fitted(
     scale = formula.scale
     if scale is None:
         scale = _factor(formula.link, scaled, fixed, theirs)
-    if scale is None or not math.isfinite(scale):
+    if not math.isfinite(scale):
         return None
     ours = LINKS[formula.link](scale * scaled + fixed)
     rounding = rounding_of(hidden, A, scale, fixed, unit)
@@ -196,8 +196,11 @@ def _fitted(
     return _Trial(found, miss, distance, tells)
 
 
-def _factor(link: str, scaled: Tensor, fixed: Tensor, theirs: Tensor) -> float | None:
-    """Return the factor by which the layers' sum comes closest to the outputs, before their link."""
+def _factor(link: str, scaled: Tensor, fixed: Tensor, theirs: Tensor) -> float:
+    """Return the factor by which the layers' sum comes closest to the outputs, before their link.
+
+    A sum of zeros fits any factor: 1 then.
+    """
     target = theirs if link == "identity" else _INVERSES[link](theirs)
     target, values = target - fixed, scaled
     if link in _UP_TO_A_CONSTANT:
@@ -206,7 +209,7 @@ def _factor(link: str, scaled: Tensor, fixed: Tensor, theirs: Tensor) -> float |
     usable = target.isfinite()
     target, values = target[usable], values[usable]
     size = values.square().sum()
-    return float((values * target).sum() / size) if size > 0 else None
+    return float((values * target).sum() / size) if size > 0 else 1.0
 
 
 def _distinct(fitting: tuple[Candidate, ...]) -> tuple[Candidate, ...]:

@@ -84,9 +84,13 @@ class PassWatch:
                 if not self._trace.stale:
                     return
                 self._close()
-            if self._passes >= MOST_PASSES:
+            if self._passes >= MOST_PASSES or not any(module is each for each in self._modules):
+                return
+            if not _has_gradients():
+                return
+            if any(is_compiled(each) or _calls_compiled(each) for each in module.modules()):
                 self.remove()
-            elif any(module is each for each in self._modules) and _can_follow(module):
+            else:
                 self._entered = module
                 self._trace = PassTrace(self._weights, sys._getframe(1))
                 self._trace.begin(module, args, kwargs)
@@ -159,13 +163,11 @@ def watch_next_pass(
     return PassWatch(modules, tuple(owners), model, weights, done, failed)
 
 
-def _can_follow(module: nn.Module) -> bool:
-    """Whether a pass of the module can be followed: with gradients, and run by Python as it stands."""
+def _has_gradients() -> bool:
+    """Whether a pass is one of training: with gradients, and neither traced nor transformed."""
     if not torch.is_grad_enabled() or torch._C._get_tracing_state() is not None:
         return False
-    if torch._C._functorch.peek_interpreter_stack() is not None:
-        return False
-    return not any(is_compiled(each) or _calls_compiled(each) for each in module.modules())
+    return torch._C._functorch.peek_interpreter_stack() is None
 
 
 def _calls_compiled(module: nn.Module) -> bool:
