@@ -15,7 +15,7 @@ from phasetrack.model.layer_search import refuse_unreadable
 from phasetrack.model.pass_trace import SeenPass
 from phasetrack.model.two_layer_view import TwoLayerView
 
-# Random inputs of a rehearsal, and how many of them are shown; chosen here.
+# The number of random inputs of a rehearsal, and of those in its samples. Chosen here.
 SAMPLES, SHOWN = 64, 3
 # Tokens in a row that are tried where the model begins with an embedding.
 TOKENS = (1, 2, 8)

@@ -93,7 +93,7 @@ def as_product(
 
     Returns:
         Inputs (n, in), the weight as it was used (out, in), outputs (n, out), the samples' shape,
-        whether the bias was added, and whether the inputs were indices; None if it is no product.
+        whether the bias was added, and whether the inputs were indices; None if it is not a product.
     """
     matrix = _matrix(stored)
     if matrix is None or not result.is_floating_point():
