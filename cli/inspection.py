@@ -158,7 +158,7 @@ def view_table(view: TwoLayerView, unseen: str, listed: object) -> Table:
         + _kept(view.second),
         "output": _output(view),
         "reproduction": f"not seen: {unseen}" if unseen else _reproduction(view),
-        "predicted rates": "yes" if view.plain else _no_rates(view),
+        "predicted rates": "yes" if view.plain and not view.assumed else _no_rates(view),
     }
     for name, text in rows.items():
         table.add_row(name, Text(text))
@@ -213,6 +213,8 @@ def _reproduction(view: TwoLayerView) -> str:
 def _no_rates(view: TwoLayerView) -> str:
     if view.doubt:
         return "no: the layers do not make the output"
+    if view.assumed and view.plain:
+        return "not known before a pass shows the activation"
     law = "no: they hold for ReLU, one output, no biases"
     return law if view.formula.direct else f"{law}, and weights used as they are kept"
 

@@ -62,6 +62,7 @@ def rehearsed(model: nn.Module, view: TwoLayerView, seed: int = 0) -> Rehearsal:
         twin = copy.deepcopy(model).eval()
     except Exception as error:
         return Rehearsal(view, None, f"the model cannot be copied ({error})")
+    _drop_hooks(twin)
     modules = dict(zip(model.modules(), twin.modules(), strict=True))
     seen: list[SeenPass] = []
     resolved: list[TwoLayerView] = []
@@ -84,6 +85,15 @@ def rehearsed(model: nn.Module, view: TwoLayerView, seed: int = 0) -> Rehearsal:
         reason = complaint or next(iter(reasons), "the pass did not use both layers")
         return Rehearsal(view, None, reason)
     return Rehearsal(resolved[0], _samples(resolved[0], seen[0]), "")
+
+
+def _drop_hooks(model: nn.Module) -> None:
+    """Drop the hooks of the user's; those of PyTorch, such as the older weight_norm, compute weights."""
+    for module in model.modules():
+        for hooks in (module._forward_hooks, module._forward_pre_hooks):
+            for key, hook in list(hooks.items()):
+                if not type(hook).__module__.startswith("torch."):
+                    del hooks[key]
 
 
 def _tried(model: nn.Module, view: TwoLayerView, done: object) -> str:
