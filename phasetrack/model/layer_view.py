@@ -207,7 +207,7 @@ class LayerView:
         """Return the layers as they stand, which later updates change: not copies."""
         return FrozenLayers(self.current_formula(), self.W, self.A, self.bias, self.head_bias)
 
-    def inputs_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
+    def inputs_of(self, args: tuple[Any, ...], kwargs: Mapping[Any, Any]) -> Tensor | None:
         """Return the inputs of the first layer among the arguments of `site`, (n, d), detached.
 
         None where no argument holds them (`hidden_inputs` has the reason), or they have another size.

@@ -52,6 +52,7 @@ class SeenPass:
         site: the module that is given the very inputs of the first product: the one that holds the
             first layer, or else the one whose call was followed; None if neither is.
         site_arg: place or name of its argument that holds them.
+        given: all arguments of `site` in this pass, by place or name.
     """
 
     model: nn.Module
@@ -64,6 +65,7 @@ class SeenPass:
     uses: tuple[int, int]
     site: nn.Module | None
     site_arg: int | str | None
+    given: Mapping[int | str, object]
 
 
 class _Trail(NamedTuple):
@@ -364,6 +366,7 @@ class PassTrace(TorchFunctionMode):
         counts = [sum(1 for use in self._uses if use.weights >> place & 1) for place in (0, 1)]
         if self._weights[0].name == self._weights[1].name:
             counts = [len(self._uses) - 1] * 2
+        site, site_arg = self._site(first, first_weight.owner)
         return SeenPass(
             model,
             swapped,
@@ -373,7 +376,9 @@ class PassTrace(TorchFunctionMode):
             None if after is None else tuple(after),
             output,
             (counts[1], counts[0]) if swapped else (counts[0], counts[1]),
-            *self._site(first, first_weight.owner),
+            site,
+            site_arg,
+            {} if site is None else self._given[site],
         )
 
     def _site(self, first: Product, owner: nn.Module) -> tuple[nn.Module | None, int | str | None]:

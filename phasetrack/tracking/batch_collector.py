@@ -27,7 +27,7 @@ TARGET_NAMES = ("target", "targets", "labels", "label", "y")
 
 
 # The arguments of a forward pass of the first layer's module, by place and by name.
-_Given = tuple[tuple[Any, ...], Mapping[str, Any]]
+_Given = tuple[tuple[Any, ...], Mapping[Any, Any]]
 
 
 class _Pass(NamedTuple):
@@ -98,6 +98,10 @@ class BatchCollector:
                 f"The centres lie in R^{dim}, and the pass gave {view.names[0]} {width} inputs.",
                 f"Pass centres in R^{width}.",
             )
+        if view.site is not self.view.site:  # its hook comes too late for this pass
+            given: _Given = ((), seen.given)
+            self._inputs = given
+            self._passes.append(_Pass(None, given))
         self.view = view
 
     def unseen(self, reason: str) -> None:

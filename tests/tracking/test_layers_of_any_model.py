@@ -67,6 +67,7 @@ def test_clean_margins_are_those_of_the_models_own_outputs(name):
         if name != "spectral norm":  # its weights are the training pass's, not evaluation's
             np.testing.assert_allclose(read, expected, atol=1e-9)
     assert not np.isnan(tracker.history["heaviness/zeta_star"]).any()
+    assert not np.isnan(tracker.history["loss/train"]).any()
 
 
 @pytest.mark.parametrize("name", LINKED[:2])
