@@ -25,6 +25,8 @@ ROUNDINGS = 4
 TOLD_APART = 10.0
 # How far the factor of a mean may be from 1 / m, relative to it.
 FACTOR_TOLERANCE = 1e-2
+# Where a loss's slopes are taken as linear in the outputs: at this part of them.
+NEAR = 1e-3
 CODINGS = ((0.0, 1.0), SIGNS)
 
 
@@ -65,6 +67,8 @@ def recognised(
             factor, miss = _fit(f, g, loss, targets)
             if not (factor > 0 and miss <= tolerance):
                 continue
+            if _fit(f, g, loss, _other_targets(targets, f))[1] < TOLD_APART * miss:
+                continue  # as of outputs beside which targets are nothing
             if place >= known and not _is_told_apart(f, g, loss, targets, miss):
                 continue
             found = Recognised(loss.with_targets(targets), targets, _value(loss, f, targets))
@@ -72,7 +76,9 @@ def recognised(
             total = abs(factor - 1) <= FACTOR_TOLERANCE
             if mean or total or f.ndim > 1:
                 return found
-            scaled = scaled or found  # by a gradient scaler, or another loss of the same slope
+            # scaled by the loop: by a gradient scaler, for example
+            if scaled is None and _is_curved(f, g, loss, targets, miss):
+                scaled = found
     return scaled
 
 
@@ -90,11 +96,13 @@ def _guesses(f: Tensor, g: Tensor, loss: HostLoss) -> Iterator[Tensor]:
     for low, high in CODINGS:
         lows, highs = torch.full_like(f, low), torch.full_like(f, high)
         try:
-            slope_low = value_and_slope(loss, f, lows)[1] / len(f)
-            slope_high = value_and_slope(loss, f, highs)[1] / len(f)
+            slope_low = value_and_slope(loss, f, lows)[1]
+            slope_high = value_and_slope(loss, f, highs)[1]
         except Exception:
             continue
-        yield torch.where((g - slope_high).abs() < (g - slope_low).abs(), highs, lows)
+        for size in (len(f), 1):  # of a mean, of a sum
+            nearer = (size * g - slope_high).abs() < (size * g - slope_low).abs()
+            yield torch.where(nearer, highs, lows)
         yield torch.where(g < 0, highs, lows)
 
 
@@ -108,11 +116,30 @@ def _fit(f: Tensor, g: Tensor, loss: HostLoss, targets: Tensor) -> tuple[float, 
     return float(factor), float((g - factor * slopes).norm() / g.norm())
 
 
+def _other_targets(targets: Tensor, f: Tensor) -> Tensor:
+    """Return targets of which every one is wrong."""
+    if targets.ndim > 1:
+        return targets.roll(1, dims=-1)
+    if f.ndim > 1:
+        return torch.where(targets < 0, targets, (targets + 1) % f.shape[-1])
+    low, high = CODINGS[1] if (targets < 0).any() else CODINGS[0]
+    return low + high - targets
+
+
 def _is_told_apart(f: Tensor, g: Tensor, loss: HostLoss, targets: Tensor, miss: float) -> bool:
     """Whether the gradient shows two classes, and more of the loss than its slope at output 0."""
     rows = targets if targets.ndim == 1 else targets.argmax(dim=-1)
     rough = _fit(torch.zeros_like(f), g, loss, targets)[1]
     return bool((rows != rows[0]).any()) and rough >= TOLD_APART * miss
+
+
+def _is_curved(f: Tensor, g: Tensor, loss: HostLoss, targets: Tensor, miss: float) -> bool:
+    """Whether the gradient shows more of the loss than slopes that are linear in the outputs."""
+    start = value_and_slope(loss, torch.zeros_like(f), targets)[1]
+    near = value_and_slope(loss, NEAR * f, targets)[1]
+    linear = start + (near - start) / NEAR
+    factor = (g * linear).sum() / linear.square().sum()
+    return float((g - factor * linear).norm() / g.norm()) >= TOLD_APART * miss
 
 
 def _value(loss: HostLoss, f: Tensor, targets: Tensor) -> Tensor:
