@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from . import options as opt
+from .output import console
 from .tables import open_table
 
 if TYPE_CHECKING:
@@ -72,17 +73,17 @@ def claims(
         )
     from phasetrack.studies.claims.lab import Lab
 
-    console = Console(stderr=as_json)
+    screen = console(stderr=as_json)
     results: list[tuple[Claim, ClaimResult]] = []
     interrupted = False
     try:
         with one_thread(), Lab(quick, seed, count) as lab:
             for claim in trials:
                 started = time.monotonic()
-                with console.status(f"{claim.number}. {claim.statement} ..."):
+                with screen.status(f"{claim.number}. {claim.statement} ..."):
                     result = claim.evaluate(lab)
                 results.append((claim, result))
-                _print(console, claim, result, time.monotonic() - started, whole=not as_json)
+                _print(screen, claim, result, time.monotonic() - started, whole=not as_json)
     except KeyboardInterrupt:  # what is done is still shown
         interrupted = True
     if as_json:
@@ -104,13 +105,13 @@ def claims(
 
 
 def _print(
-    console: Console, claim: Claim, result: ClaimResult, seconds: float, *, whole: bool
+    screen: Console, claim: Claim, result: ClaimResult, seconds: float, *, whole: bool
 ) -> None:
     """One trial: its verdict, and where the whole is wanted its numbers."""
     verdict = result.verdict.value
     title = Text(f"{claim.number:>2}. {claim.statement}: ", "bold")
     title.append(verdict, STYLES.get(verdict, "bold yellow"))
-    console.print(title.append(f"  ({seconds:.0f} s)", "dim"), highlight=False, soft_wrap=True)
+    screen.print(title.append(f"  ({seconds:.0f} s)", "dim"), highlight=False, soft_wrap=True)
     if not whole:
         return
     table = open_table()
@@ -124,8 +125,8 @@ def _print(
             Text(finding.required_range, "dim", no_wrap=True),
             Text(own.word, STYLES.get(own.value, "yellow")) if own else "",
         )
-    console.print(Padding(table, (0, 0, 0, 4)), highlight=False)
-    console.print(Text(f"    {result.setting}\n", "dim"), highlight=False)
+    screen.print(Padding(table, (0, 0, 0, 4)), highlight=False)
+    screen.print(Text(f"    {result.setting}\n", "dim"), highlight=False)
 
 
 def _save_figures(results: list[tuple[Claim, ClaimResult]], folder: Path) -> None:

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 LAGGING = 5.0
 
 
-def console() -> Console:
-    """Return the terminal."""
+def console(*, stderr: bool = False) -> Console:
+    """Return the terminal, which prints names as they are: no markup, no emoji codes."""
     from rich.console import Console
 
-    return Console()
+    return Console(stderr=stderr, markup=False, emoji=False)
 
 
 def show_summary(summary: dict[str, Any], as_json: bool, title: str) -> None:

@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console, Group
+from rich.console import Group
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +15,7 @@ from rich.text import Text
 from phasetrack.theory.settings import RunSettings
 
 from . import options as opt
+from .output import console
 from .tables import open_table
 
 if TYPE_CHECKING:
@@ -66,10 +67,10 @@ def plan(
     title = Text(
         f"plan of {task}, d = {settings.d}, width {settings.width}, m = {settings.batch_size}"
     )
-    console = Console()
-    console.print(
-        Panel(content, title=title, width=min(78, console.width))
-        if console.is_terminal
+    screen = console()
+    screen.print(
+        Panel(content, title=title, width=min(78, screen.width))
+        if screen.is_terminal
         else Group(title, content),
         highlight=False,
     )

@@ -20,6 +20,7 @@ from rich.text import Text
 from phasetrack.theory.settings import RunSettings
 
 from . import options as opt
+from .output import console
 from .tables import open_table
 
 if TYPE_CHECKING:
@@ -78,9 +79,9 @@ def sweep(
     made = Sweep(Grid(base, parse_axes(grid), seeds), out)
     if plot:
         _check_drawable(made)
-    console = Console()
-    failed, interrupted = _run(made, console, jobs, ray)
-    _tell(made, console, failed)
+    screen = console()
+    failed, interrupted = _run(made, screen, jobs, ray)
+    _tell(made, screen, failed)
     if interrupted:
         typer.echo("sweep: interrupted; the same command continues it", err=True)
         raise typer.Exit(INTERRUPTED)
@@ -90,7 +91,7 @@ def sweep(
 
 
 def _run(
-    made: Sweep, console: Console, jobs: int | None, ray: str | None
+    made: Sweep, screen: Console, jobs: int | None, ray: str | None
 ) -> tuple[list[PointOutcome], bool]:
     """Compute what is missing under a progress bar; failures, and whether it was interrupted."""
     failed: list[PointOutcome] = []
@@ -102,8 +103,8 @@ def _run(
         TimeElapsedColumn(),  # what moves while the first runs are under way
         TimeRemainingColumn(),
         TextColumn("to go", style="progress.remaining"),
-        console=console,
-        disable=not console.is_terminal,
+        console=screen,
+        disable=not screen.is_terminal,
         speed_estimate_period=PACE_SECONDS,
     )
     bar = progress.add_task("", total=1, done="")
@@ -114,7 +115,7 @@ def _run(
         count = len(missing)
         known = len(made.points) - count
         line = f"{len(made.points)} runs, {known} of them done before"
-        console.print(line, highlight=False)
+        screen.print(line, highlight=False)
         total = sum(_cost(point.settings) for point in missing)
         progress.update(bar, total=total, description="runs", done=f"0/{count}", visible=count > 0)
 
@@ -125,10 +126,10 @@ def _run(
                 progress.update(bar, advance=_cost(outcome.point.settings), done=f"{done}/{count}")
                 if outcome.reason:
                     failed.append(outcome)
-                if not console.is_terminal or outcome.reason:
+                if not screen.is_terminal or outcome.reason:
                     state = f"failed: {outcome.reason}" if outcome.reason else "finished"
                     line = f"{done}/{count}  {outcome.point.name}  {state}"
-                    console.print(line, highlight=False, markup=False, soft_wrap=True)
+                    screen.print(line, highlight=False, soft_wrap=True)
         except KeyboardInterrupt:
             return failed, True
     return failed, False
@@ -140,22 +141,22 @@ def _cost(settings: RunSettings) -> float:
     return float(steps * settings.batch_size * settings.width * settings.d)
 
 
-def _tell(made: Sweep, console: Console, failed: list[PointOutcome]) -> None:
+def _tell(made: Sweep, screen: Console, failed: list[PointOutcome]) -> None:
     """Each combination with its means over the seeds, and what failed."""
     from phasetrack.studies.sweeps.summary import COLUMNS, by_combination
     from phasetrack.studies.sweeps.table import TABLE
 
     # means and intervals go below each other where there is no room beside
-    gap = 2 if console.width >= ROOMY or not console.is_terminal else 1
+    gap = 2 if screen.width >= ROOMY or not screen.is_terminal else 1
     table = open_table(gap=gap)
     for name in (*made.grid.axes, *COLUMNS):
         table.add_column(name, justify="right", min_width=max(map(len, name.split())))
     for chosen, cells in by_combination(made):
         table.add_row(*map(_text, chosen.values()), *cells)
-    console.print(table, highlight=False, soft_wrap=not console.is_terminal)
+    screen.print(table, highlight=False, soft_wrap=not screen.is_terminal)
     for outcome in failed:
-        console.print(Text(f"failed: {outcome.point.name}: {outcome.reason}", "red"))
-    console.print(f"table     {made.folder / TABLE}", highlight=False, soft_wrap=True)
+        screen.print(Text(f"failed: {outcome.point.name}: {outcome.reason}", "red"))
+    screen.print(f"table     {made.folder / TABLE}", highlight=False, soft_wrap=True)
 
 
 def _check_drawable(made: Sweep) -> None:

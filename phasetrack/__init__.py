@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from phasetrack._submodules import by_attribute
+
 if TYPE_CHECKING:
     from phasetrack import measures, probes, tasks
     from phasetrack._version import __version__
@@ -93,14 +95,13 @@ _HOMES = {
     "model.two_layer_view": ("TwoLayerView",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_submodule = by_attribute("phasetrack")
 
 
 def __getattr__(name: str) -> Any:
-    """Import what a public name stands for, on its first use."""
-    if name in ("measures", "probes", "tasks"):
-        return import_module(f"phasetrack.{name}")
+    """Import what a public name stands for, or the module of that name, on its first use."""
     if name not in _HOME_OF:
-        raise AttributeError(f"module 'phasetrack' has no attribute {name!r}")
+        return _submodule(name)
     value = getattr(import_module(f"phasetrack.{_HOME_OF[name]}"), name)
     globals()[name] = value
     return value

@@ -33,6 +33,11 @@ class ExpectedError(PhasetrackError, ValueError):
         super().__init__(argument, problem, fix)
 
     @property
+    def name(self) -> str:
+        """The argument at fault, under the name that older callers read."""
+        return self.argument
+
+    @property
     def message(self) -> str:
         """Problem and fix, without the argument's name."""
         return f"{self.problem} {self.fix}".rstrip()

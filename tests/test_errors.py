@@ -114,6 +114,9 @@ def test_an_error_carries_its_parts_and_survives_pickling():
     assert isinstance(error, PhasetrackError) and isinstance(error, ValueError)
     for one in (error, pickle.loads(pickle.dumps(error))):
         assert (one.argument, one.problem, one.fix) == ("x", "It is 2.", "Use 1.")
+        assert one.name == one.argument
+        with pytest.raises(AttributeError):
+            one.name = "y"
         assert str(one) == "x: It is 2. Use 1."
 
 

@@ -82,7 +82,7 @@ class ConsoleSink:
             self._live.update(self._panel(record), refresh=True)
             return
         for line in (self._line(record), *(f"  {item}" for item in news)):
-            self._console.print(line, highlight=False, soft_wrap=True, markup=False)
+            self._console.print(line, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
     def close(self, summary: Mapping[str, Any], history: History) -> None:
         """Do nothing: the command prints the summary."""

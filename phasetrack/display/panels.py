@@ -6,11 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from phasetrack.display.charts import Chart
+from phasetrack.display.drawing import Axes, Figure, Patch
 from phasetrack.display.style import (
     ALERT_COLOUR,
     BLACK,

@@ -11,11 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
 from phasetrack.display.charts import COMPARED, page_charts
+from phasetrack.display.drawing import Axes, Figure, own_settings, write_figure
 from phasetrack.display.panels import (
     LINE_STYLES,
     SIZES,
@@ -46,6 +43,7 @@ FONTS: dict[Any, Any] = {"pdf.fonttype": 42, "svg.fonttype": "none"}
 LONG_NAME = 40  # characters of a run's name from which on the legend has one column
 
 
+@own_settings()
 def run_figure(
     history: History, summary: Mapping[str, Any], *, title: str = "", size: str = "screen"
 ) -> Figure:
@@ -79,6 +77,7 @@ def run_figure(
     return figure
 
 
+@own_settings()
 def comparison_figure(
     runs: Mapping[str, tuple[History, Mapping[str, Any]]],
     *,
@@ -140,8 +139,7 @@ def save_figure(figure: Figure, path: Path, *, size: str = "screen") -> None:
         )
     dots = DOTS_PER_INCH[check_choice("size", size, DOTS_PER_INCH)]
     try:
-        with matplotlib.rc_context(FONTS):
-            figure.savefig(path, dpi=dots)
+        write_figure(figure, path, FONTS, dpi=dots)
     except OSError as error:
         raise ExpectedError(
             "file",

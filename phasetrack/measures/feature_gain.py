@@ -57,7 +57,9 @@ class Features:
             raise ExpectedError(
                 "k", f"{k!r} coordinates cannot be enumerated.", f"Pass k from 1 to {min(d, 16)}."
             )
-        corners = torch.tensor(list(itertools.product((1, -1), repeat=k)), dtype=torch.float64)
+        corners = torch.tensor(
+            list(itertools.product((1, -1), repeat=k)), dtype=torch.float64, device="cpu"
+        )
         for name, term in terms.items():
             if any(i != -1 and not 1 <= i <= k for i in term):
                 raise ExpectedError(
@@ -69,7 +71,7 @@ class Features:
             (-1.0) ** list(term).count(-1) * corners[:, [i - 1 for i in term if i > 0]].prod(dim=1)
             for term in terms.values()
         ]
-        points = torch.zeros(len(corners), d, dtype=torch.float64)
+        points = torch.zeros(len(corners), d, dtype=torch.float64, device="cpu")
         points[:, :k] = corners
         return cls(tuple(terms), points, torch.stack(values))
 

@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from phasetrack.measures.class_certificate import Network, best_zeta, least_gains
 from phasetrack.measures.sorting import order
 from phasetrack.model.geometry import ClusterGeometry, Neurons
 
@@ -101,6 +104,8 @@ def certificate(W: Tensor, a: Tensor, geometry: ClusterGeometry, H: float = 0.0)
 def certificate_of(neurons: Neurons, H: float = 0.0, needed: Tensor | None = None) -> Tensor:
     """`certificate` of a table of neurons: (...); `needed` is their `needed_zeta_of`, if at hand."""
     needed = needed_zeta_of(neurons, H) if needed is None else needed
+    if neurons.head is not None:
+        return _certificate_of_classes(neurons, needed)
     mass, gains = neurons.mass, neurons.contributions
     zeta = _best_threshold_set(needed, mass, gains)
     contested = _contested(zeta, needed, mass, gains)
@@ -116,6 +121,45 @@ def certificate_of(neurons: Neurons, H: float = 0.0, needed: Tensor | None = Non
     for row in rows:
         exact[row] = _best_of_subsets(needed[row], mass[row], contested[row], gains[row])
     return exact.reshape(zeta.shape)
+
+
+def _certificate_of_classes(neurons: Neurons, needed: Tensor) -> Tensor:
+    """`certificate` of networks with an output per class: (...)."""
+    assert neurons.head is not None
+    p, K = neurons.active.shape[-2:]
+    # in numbers: as many as with the four clusters of XOR
+    count_limit = math.floor(math.log2(SEARCH_BUDGET / (p + 1) * min(1.0, 4 / K)))
+    needs, masses = _rows(needed, 1), _rows(neurons.mass, 1)
+    actives, heads = _rows(neurons.active.mT, 2), _rows(neurons.head.mT, 2)
+    logits, classes = _rows(neurons.logits, 2), neurons.geometry.classes.numpy()
+    found = [
+        _zeta_of(Network(*tables, classes), count_limit)
+        for tables in zip(needs, masses, actives, heads, logits, strict=True)
+    ]
+    return needed.new_tensor(found).view(needed.shape[:-1])
+
+
+def _rows(table: Tensor, rank: int) -> NDArray[np.float64]:
+    """The table of each network, float64 on the host: (..., *) to (networks, *)."""
+    rows: NDArray[np.float64] = table.detach().double().cpu().numpy()
+    return rows.reshape(-1, *rows.shape[rows.ndim - rank :])
+
+
+def _zeta_of(network: Network, count_limit: int) -> float:
+    """`certificate` of one network."""
+    if not (np.isfinite(network.logits).all() and np.isfinite(network.mass.sum())):
+        return math.nan
+    none = np.zeros(len(network.mass), dtype=np.bool_)
+    zeta = best_zeta(network, none)
+    if count_limit < 1:
+        return zeta
+    harm = -least_gains(network)
+    allowed = (network.needed <= zeta) & np.isfinite(network.needed) & (harm > 0)
+    contested = allowed.copy()
+    # where zeta is infinite, any harm counts
+    contested[allowed] = harm[allowed] * zeta > network.mass[allowed]
+    few = 0 < contested.sum() <= count_limit
+    return best_zeta(network, contested) if few else zeta
 
 
 def _best_threshold_set(needed: Tensor, mass: Tensor, gains: Tensor) -> Tensor:

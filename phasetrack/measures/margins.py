@@ -41,16 +41,21 @@ def clean_margins_of(neurons: Neurons) -> Tensor:
 
     With more than two classes: by how much the cluster's own class is ahead of the next.
     """
-    margins = neurons.contributions.sum(dim=-2) * neurons.output_scale
     bias = neurons.output_bias
-    if neurons.head is None:
-        if bias is None:
-            return margins
-        return margins + neurons.geometry.labels.to(margins) * bias.unsqueeze(-1)
-    pairs = margins.reshape(*margins.shape[:-1], len(neurons.geometry.names), -1)
-    if bias is not None:
-        pairs = pairs + neurons.ahead(bias)
-    return pairs.amin(dim=-1)
+    if neurons.head is not None:
+        logits = neurons.logits * neurons.output_scale
+        return ahead(logits if bias is None else logits + bias.unsqueeze(-2), neurons.geometry)
+    margins = neurons.contributions.sum(dim=-2) * neurons.output_scale
+    if bias is None:
+        return margins
+    return margins + neurons.geometry.labels.to(margins) * bias.unsqueeze(-1)
+
+
+def ahead(logits: Tensor, geometry: ClusterGeometry) -> Tensor:
+    """By how much each cluster's own class is ahead of the next, (..., K, n) to (..., K)."""
+    own = geometry.classes.to(logits.device).expand(logits.shape[:-1]).unsqueeze(-1)
+    others = logits.scatter(-1, own, -torch.inf)
+    return logits.gather(-1, own).squeeze(-1) - others.amax(dim=-1)
 
 
 def empirical_margins(margins: Tensor, clusters: Tensor, count: int) -> tuple[Tensor, Tensor]:

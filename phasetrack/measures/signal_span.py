@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from phasetrack.errors import ExpectedError, check_float, check_int
-from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.model.geometry import ClusterGeometry, Table
+from phasetrack.model.samples import column, table, two_classes
 
 # Defaults. At the end of the canonical run at d = 512 the gap is above 1000 and the
 # labels are known to 100 percent; an untrained network and shuffled labels fail by the labels.
@@ -36,6 +37,9 @@ MAX_DIM = 16
 # The data's mean along the span, as a share of its size there, from which on the classes are told
 # apart by first order, and their means are the clusters.
 FIRST_ORDER_SHARE = 0.25
+
+# In which a network may have its weights, when it does not take the inputs as they are.
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 Moment = Callable[[Tensor, Tensor], Tensor]
 
@@ -81,7 +85,7 @@ class DiscoveredSpan:
         cosines = torch.linalg.svdvals(self.basis.T @ other)
         return torch.rad2deg(torch.arccos(cosines.clamp(0, 1)))
 
-    def geometry(self, inputs: Tensor, labels: Tensor) -> ClusterGeometry:
+    def geometry(self, inputs: Table, labels: Table) -> ClusterGeometry:
         """Clusters within the span, for `phasetrack.attach`.
 
         Where the classes' means tell them apart along the span, those means; otherwise plus and
@@ -93,9 +97,17 @@ class DiscoveredSpan:
             labels: (m,), in {-1, +1} or {0, 1}.
 
         Raises:
-            ExpectedError: if no direction of the span speaks for one of the classes.
+            ExpectedError: if the inputs have another dimension, or no direction of the span speaks for
+                one of the classes.
         """
-        x, y = _checked_data(inputs, labels)
+        given, y = _checked_data(inputs, labels)
+        if given.shape[1] != len(self.basis):
+            raise ExpectedError(
+                "inputs",
+                f"Shape {tuple(given.shape)} does not fit a span in R^{len(self.basis)}.",
+                f"Pass inputs of shape (m, {len(self.basis)}).",
+            )
+        x = given.cpu().double()
         projected = x @ self.basis
         mean, size = (y.unsqueeze(1) * projected).mean(dim=0), projected.square().sum(dim=1).mean()
         if mean.square().sum() > FIRST_ORDER_SHARE * size:
@@ -127,21 +139,50 @@ def label_moment(inputs: Tensor, labels: Tensor) -> Tensor:
 
 
 def gradient_moment(function: Callable[[Tensor], Tensor]) -> Moment:
-    """The AGOP of a function from inputs (m, d) to outputs (m,), as a moment of data."""
+    """The AGOP of a function from inputs (m, d) to outputs (m,) or (m, 1), as a moment of data.
+
+    The function is given the inputs in their own dtype, or in the first of `DTYPES` that it takes.
+    """
 
     def moment(inputs: Tensor, _: Tensor) -> Tensor:
-        with torch.enable_grad():
-            at = inputs.detach().clone().requires_grad_(True)
-            (gradients,) = torch.autograd.grad(function(at).sum(), at)
-        product: Tensor = gradients.T @ gradients / len(inputs)
-        return product
+        dtypes = dict.fromkeys((inputs.dtype, *DTYPES))
+        refusals = []
+        for dtype in dtypes if inputs.is_floating_point() else DTYPES:
+            try:
+                gradients = _gradients(function, inputs.to(dtype)).cpu().double()
+            except (RuntimeError, TypeError) as error:
+                refusals.append(error)
+                continue
+            product: Tensor = gradients.T @ gradients / len(inputs)
+            return product
+        raise ExpectedError(
+            "function",
+            f"It raises {refusals[0]!r} on inputs of shape {tuple(inputs.shape)}.",
+            f"Pass a function of inputs (m, {inputs.shape[1]}) on {inputs.device}, through which "
+            "gradients flow.",
+        ) from refusals[0]
 
     return moment
 
 
+def _gradients(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+    """The gradient of each output by its input, (m, d)."""
+    with torch.enable_grad():
+        at = inputs.detach().clone().requires_grad_(True)
+        outputs = function(at)
+        if outputs.shape not in ((len(at),), (len(at), 1)):
+            raise ExpectedError(
+                "function",
+                f"It returns shape {tuple(outputs.shape)} for {len(at)} inputs.",
+                "Pass a function with one output, such as the difference of two logits.",
+            )
+        (gradients,) = torch.autograd.grad(outputs.sum(), at)
+    return gradients
+
+
 def discover(
-    inputs: Tensor,
-    labels: Tensor,
+    inputs: Table,
+    labels: Table,
     function: Callable[[Tensor], Tensor] | None = None,
     *,
     dim: int | None = None,
@@ -152,10 +193,11 @@ def discover(
     """The signal span of data, or of a network on data.
 
     Args:
-        inputs: (m, d), m >= 4.
-        labels: (m,), in {-1, +1} or {0, 1}.
-        function: a network, inputs (m, d) to outputs (m,); its AGOP is taken. None takes the data's
-            label-weighted second moment.
+        inputs: (m, d), m >= 4, a tensor or numpy array.
+        labels: (m,) or (m, 1), in {-1, +1} or {0, 1}, bool, or one-hot rows (m, 2).
+        function: a network, inputs (m, d) to outputs (m,) or (m, 1); its AGOP is taken. It is given
+            the inputs as they are, or in its own dtype. None takes the data's label-weighted second
+            moment.
         dim: the span's dimension; None chooses it by the largest gap, at most `MAX_DIM`.
         min_gap: smallest gap of a trustworthy span.
         min_stability: smallest stability of a trustworthy span.
@@ -171,17 +213,19 @@ def discover(
         >>> found.dim, found.trustworthy, bool(found.angles_to(torch.eye(16)[:, :2]).max() < 5)
         (2, True, True)
     """
-    x, y = _checked_data(inputs, labels)
+    given, y = _checked_data(inputs, labels)
+    x = given.cpu().double()
     check_float("min_gap", min_gap, minimum=1.0)
     check_float("min_stability", min_stability, minimum=0.0, maximum=1.0)
     d = x.shape[1]
     moment = label_moment if function is None else gradient_moment(function)
-    values, vectors = _leading(moment(x, y))
+    seen = x if function is None else given
+    values, vectors = _leading(moment(seen, y))
     k = _dimension(values) if dim is None else check_int("dim", dim, minimum=1, maximum=d)
     gap = float(values[k - 1] / values[k]) if k < d and values[k] > 0 else float("inf")
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed), device="cpu")
     one, other = order.chunk(2)
-    halves = [_leading(moment(x[half], y[half]))[1][:, :k] for half in (one, other)]
+    halves = [_leading(moment(seen[half], y[half]))[1][:, :k] for half in (one, other)]
     stability = float((halves[0].T @ halves[1]).square().sum() / k)
     known = x @ halves[0]
     accuracy, majority, error = _label_accuracy(known[one], y[one], known[other], y[other])
@@ -231,18 +275,15 @@ def _dimension(values: Tensor) -> int:
     return int((kept[:-1] / kept[1:]).argmax()) + 1
 
 
-def _checked_data(inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    if inputs.ndim != 2 or len(inputs) < 4 or labels.shape != inputs.shape[:1]:
+def _checked_data(inputs: Table, labels: Table) -> tuple[Tensor, Tensor]:
+    """Inputs as they are, and labels -1 and +1 on the host, float64."""
+    x, y = table("inputs", inputs), column("labels", labels)
+    if x.ndim != 2 or len(x) < 4 or y.shape != x.shape[:1]:
         raise ExpectedError(
             "inputs",
-            f"Shapes {tuple(inputs.shape)} and {tuple(labels.shape)} are not those of a sample.",
+            f"Shapes {tuple(x.shape)} and {tuple(y.shape)} are not those of a sample.",
             "Pass a (m, d) table of at least 4 inputs, and m labels.",
         )
-    if not inputs.isfinite().all():
+    if not x.isfinite().all():
         raise ExpectedError("inputs", "The inputs contain NaN or infinity.", "Pass finite inputs.")
-    y = torch.where(labels > 0, 1.0, -1.0).double().cpu()
-    if y.abs().sum() == y.sum().abs():
-        raise ExpectedError(
-            "labels", "All labels are of one class.", "Pass a sample of both classes."
-        )
-    return inputs.detach().double().cpu(), y
+    return x, two_classes("labels", y)

@@ -6,9 +6,11 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from phasetrack._precision import unrounded
@@ -18,10 +20,14 @@ from phasetrack.model.neurons import Neurons as Neurons
 from phasetrack.model.neurons import checked_weights
 from phasetrack.model.neurons import head_length as head_length
 from phasetrack.model.projection import Projection, with_control
+from phasetrack.model.samples import column, shortened, table
 
 # Two unit vectors whose inner product stays under this count as orthogonal (far above
 # float64 rounding, far below any angle that a person would declare).
 ORTHOGONALITY_TOLERANCE = 1e-9
+
+# Numbers as callers hold them.
+Table = Tensor | NDArray[np.generic] | Sequence[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +89,7 @@ class ClusterGeometry:
     Args:
         centres: (K, d), K >= 2 distinct rows.
         labels: (K,), in {-1, +1} or {0, 1}, or class indices 0, 1, ..., n - 1 as the model's logits
-            are ordered; all classes present.
+            are ordered; all classes present. Shape (K, 1), bool and one-hot rows (K, n) are fine.
         names: optional cluster names; ``c0``, ``c1``, ... otherwise.
 
     Raises:
@@ -97,8 +103,8 @@ class ClusterGeometry:
 
     def __init__(
         self,
-        centres: Tensor | Sequence[Sequence[float]],
-        labels: Tensor | Sequence[float],
+        centres: Table,
+        labels: Table,
         names: Sequence[str] | None = None,
     ) -> None:
         self.centres = _checked_centres(centres)
@@ -126,8 +132,8 @@ class ClusterGeometry:
     @classmethod
     def from_directions(
         cls,
-        directions: Tensor | Sequence[Sequence[float]],
-        labels: Tensor | Sequence[float],
+        directions: Table,
+        labels: Table,
         names: Sequence[str] | None = None,
     ) -> ClusterGeometry:
         """Clusters at plus and minus each direction, both with its label, as XOR's.
@@ -141,58 +147,52 @@ class ClusterGeometry:
             >>> ClusterGeometry.from_directions([[1, -1, 0], [1, 1, 0]], [1, -1]).names
             ('c0', '-c0', 'c1', '-c1')
         """
-        table = torch.as_tensor(directions, dtype=torch.float64).detach().cpu()
-        given = torch.as_tensor(labels, dtype=torch.float64).detach().cpu()
-        if table.ndim != 2 or given.shape != table.shape[:1]:
+        rows = table("directions", directions).cpu().double()
+        given = column("labels", labels).cpu().double()
+        if rows.ndim != 2 or given.shape != rows.shape[:1]:
             raise ExpectedError(
                 "directions",
-                f"Shapes {tuple(table.shape)} and {tuple(given.shape)} of directions and labels do not fit.",
+                f"Shapes {tuple(rows.shape)} and {tuple(given.shape)} of directions and labels do not fit.",
                 "Pass a (K, d) table and K labels.",
             )
-        both = torch.stack([table, -table], dim=1).flatten(0, 1)
-        stems = names or [f"c{i}" for i in range(len(table))]
+        both = torch.stack([rows, -rows], dim=1).flatten(0, 1)
+        stems = names or [f"c{i}" for i in range(len(rows))]
         called = [name for stem in stems for name in (stem, f"-{stem}")]
         return cls(both, given.repeat_interleave(2), called)
 
     @classmethod
     def from_data(
-        cls, inputs: Tensor, labels: Tensor, clusters: Tensor | None = None
+        cls, inputs: Table, labels: Table, clusters: Table | None = None
     ) -> ClusterGeometry:
         """Clusters at the means of a sample's classes, or of its clusters.
 
         Args:
-            inputs: (m, d).
+            inputs: (m, d), a tensor or numpy array.
             labels: (m,), as the constructor takes them.
             clusters: which cluster each input belongs to, integers (m,); None takes one cluster a
                 class. A cluster whose inputs differ in label is refused.
 
         Raises:
-            ExpectedError: if sizes do not match, or a cluster has both labels.
+            ExpectedError: if sizes do not match, a value is not finite, all labels are equal, or a
+                cluster has inputs of several labels.
 
         Example:
             >>> x = torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 2.0]])
             >>> ClusterGeometry.from_data(x, torch.tensor([1, 1, 0])).centres.tolist()
             [[0.0, 2.0], [2.0, 0.0]]
         """
-        groups = labels if clusters is None else clusters
-        if inputs.ndim != 2 or not len(inputs) == len(labels) == len(groups):
-            raise ExpectedError(
-                "inputs",
-                f"Shapes {tuple(inputs.shape)}, {tuple(labels.shape)} and {tuple(groups.shape)} of inputs, "
-                "labels and clusters do not fit.",
-                "Pass a (m, d) table, and a label (and a cluster) for each row.",
-            )
+        x, y, groups = _checked_sample(inputs, labels, clusters)
         centres, signs, names = [], [], []
         for group in torch.unique(groups).tolist():
             members = groups == group
-            found = torch.unique(labels[members])
+            found = torch.unique(y[members])
             if len(found) > 1:
                 raise ExpectedError(
                     "clusters",
                     f"Cluster {group} has the labels {found.tolist()}.",
                     "Give all inputs of a cluster one label.",
                 )
-            centres.append(inputs[members].double().mean(dim=0))
+            centres.append(x[members].cpu().double().mean(dim=0))
             signs.append(float(found))
             names.append(f"c{group:g}")
         return cls(torch.stack(centres), signs, names)
@@ -252,7 +252,7 @@ class ClusterGeometry:
 
     def _columns(self, label: int) -> Tensor:
         """Return 1 in the basis columns of a class and 0 elsewhere, (k,)."""
-        chosen = torch.zeros(self.signal_dim)
+        chosen = torch.zeros(self.signal_dim, device="cpu")
         chosen[self.spans[label]] = 1.0
         return chosen
 
@@ -292,8 +292,8 @@ class ClusterGeometry:
         # clusters first: PyTorch is slow to find the largest along a last dimension of a few
         shape = (-1, *[1] * (traces.ndim - 1))
         scores = on.offsets.view(shape)
-        for column, weights in zip(traces.unbind(-1), on.inside, strict=True):
-            scores = scores + column * weights.view(shape)
+        for values, weights in zip(traces.unbind(-1), on.inside, strict=True):
+            scores = scores + values * weights.view(shape)
         return scores.max(dim=0).indices
 
     def project(self, W: Tensor) -> tuple[Tensor, Tensor]:
@@ -316,24 +316,48 @@ class ClusterGeometry:
         return f"ClusterGeometry({sizes}, d={self.dim}, k={self.signal_dim})"
 
 
-def _checked_centres(centres: Tensor | Sequence[Sequence[float]]) -> Tensor:
-    table = torch.as_tensor(centres, dtype=torch.float64).detach().cpu()
-    if table.ndim != 2 or len(table) < 2:
+def _checked_sample(
+    inputs: Table, labels: Table, clusters: Table | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs (m, d), and on their device labels and clusters, (m,) each."""
+    x = table("inputs", inputs)
+    y = column("labels", labels).to(x.device)
+    groups = y if clusters is None else column("clusters", clusters).to(x.device)
+    if x.ndim != 2 or not len(x) or not y.shape == groups.shape == x.shape[:1]:
+        raise ExpectedError(
+            "inputs",
+            f"Shapes {tuple(x.shape)}, {tuple(y.shape)} and {tuple(groups.shape)} of inputs, "
+            "labels and clusters do not fit.",
+            "Pass a (m, d) table, and a label (and a cluster) for each row.",
+        )
+    for argument, values in (("inputs", x), ("labels", y), ("clusters", groups)):
+        if not values.isfinite().all():
+            raise ExpectedError(argument, "The sample has NaN or infinity.", "Pass finite numbers.")
+    if len(torch.unique(y)) < 2:
+        raise ExpectedError(
+            "labels", f"All labels are {y[0].item()}.", "Pass a sample of every class."
+        )
+    return x, y, groups
+
+
+def _checked_centres(centres: Table) -> Tensor:
+    rows = table("centres", centres).cpu().double()
+    if rows.ndim != 2 or len(rows) < 2:
         raise ExpectedError(
             "centres",
-            f"Shape {tuple(table.shape)} is not a table of at least two centres.",
+            f"Shape {tuple(rows.shape)} is not a table of at least two centres.",
             "Pass centres of shape (K, d), K >= 2.",
         )
-    if not table.isfinite().all():
+    if not rows.isfinite().all():
         raise ExpectedError("centres", "A centre has NaN or infinity.", "Pass finite centres.")
-    if len({tuple(row) for row in table.tolist()}) != len(table):
+    if len({tuple(row) for row in rows.tolist()}) != len(rows):
         raise ExpectedError("centres", "A centre appears twice.", "Pass each centre once.")
-    return table
+    return rows
 
 
-def _checked_labels(labels: Tensor | Sequence[float], count: int) -> tuple[Tensor, Tensor]:
+def _checked_labels(labels: Table, count: int) -> tuple[Tensor, Tensor]:
     """Labels as the measures take them, and class indices."""
-    given = torch.as_tensor(labels, dtype=torch.float64).detach().cpu()
+    given = column("labels", labels).cpu().double()
     if given.shape != (count,):
         raise ExpectedError(
             "labels",
@@ -347,7 +371,7 @@ def _checked_labels(labels: Tensor | Sequence[float], count: int) -> tuple[Tenso
     if len(values) < 3 or values != [float(c) for c in range(len(values))]:
         raise ExpectedError(
             "labels",
-            f"The labels take the values {values}.",
+            f"The labels take the values {shortened(values)}.",
             "Pass both classes, as {-1, +1} or {0, 1}, or all of 0, 1, ..., n - 1.",
         )
     return given, given.long()

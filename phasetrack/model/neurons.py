@@ -74,17 +74,24 @@ class Neurons:
         return values if self.bias is None else values + self.bias.unsqueeze(-1)
 
     @cached_property
-    def contributions(self) -> Tensor:
-        """What each neuron adds to each margin, (..., p, margins).
+    def active(self) -> Tensor:
+        """Act(w_j . c) for every neuron and centre, (..., p, K)."""
+        return self.activated(self.preactivations)
 
-        With two classes a margin a cluster: s_c a_j act(w_j . c). With n classes n - 1 a cluster,
-        one for each other class k: (A_yj - A_kj) act(w_j . c).
-        """
-        active = self.activated(self.preactivations)
-        if self.head is None:
-            signed = self.geometry.labels.to(self.coordinates) * active
-            return signed * self.second_layer.unsqueeze(-1)
-        return (active.unsqueeze(-1) * self.ahead(self.head)).flatten(-2)
+    @cached_property
+    def contributions(self) -> Tensor:
+        """What each neuron adds to each cluster's margin with two classes, s_c a_j act(w_j . c): (..., p, K)."""
+        signed = self.geometry.labels.to(self.coordinates) * self.active
+        return signed * self.second_layer.unsqueeze(-1)
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """Sum over neurons of A_j act(w_j . c) with more than two classes, (..., K, n); no scale, no bias."""
+        assert self.head is not None
+        # each network by itself: of a batch the last digits depend on how many there are
+        pairs = zip(_networks(self.active), _networks(self.head), strict=True)
+        sums = torch.stack([torch.mm(active.T, head) for active, head in pairs])
+        return sums.view(*self.head.shape[:-2], *sums.shape[-2:])
 
     def activated(self, values: Tensor) -> Tensor:
         """Act of (..., p, K), the same digits for each network however many there are."""
@@ -96,13 +103,6 @@ class Neurons:
             lambda some: (self.activation(some),), rows.reshape(-1, rows.shape[-1])
         )
         return active[:, : flat.shape[-1]].reshape(values.shape)
-
-    def ahead(self, values: Tensor) -> Tensor:
-        """By how much each cluster's own class is ahead of the others, (..., n) to (..., K, n-1)."""
-        classes, n = self.geometry.classes.to(values.device), self.geometry.class_count
-        others = torch.stack([torch.arange(n)[torch.arange(n) != c] for c in classes.tolist()])
-        own = values[..., classes].unsqueeze(-1)
-        return own - values[..., others.to(values.device)]
 
     @cached_property
     def votes(self) -> Tensor:
@@ -145,6 +145,11 @@ class Neurons:
     def output_scale(self) -> float:
         """The factor on the sum over neurons: `scale`, or 1/p."""
         return 1 / self.second_layer.shape[-1] if self.scale is None else self.scale
+
+
+def _networks(table: Tensor) -> tuple[Tensor, ...]:
+    """The table of each network, (..., p, n) to (p, n) each."""
+    return table.reshape(-1, *table.shape[-2:]).unbind()
 
 
 def head_length(head: Tensor) -> Tensor:

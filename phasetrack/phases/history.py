@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from phasetrack.errors import ExpectedError
+
 if TYPE_CHECKING:
     from phasetrack.phases.labels import Alert, Boundary, Phase, Transition
 
@@ -94,7 +96,17 @@ class History(Mapping[str, NDArray[np.float64]]):
             self.append(step, readings)
 
     def append(self, step: int, readings: Mapping[str, float]) -> None:
-        """Add one step; a metric that only other steps have is NaN here."""
+        """Add one step; a metric that only other steps have is NaN here.
+
+        Raises:
+            ExpectedError: if the step does not follow the last one.
+        """
+        if self._steps and step <= self.last_step:
+            raise ExpectedError(
+                "step",
+                f"Step {step} follows step {self.last_step}.",
+                "Add records in the order of their steps, each step once.",
+            )
         names = tuple(readings)
         if names != self._names or len(self._rows) == ROWS_AT_ONCE:
             self._fill_columns()

@@ -27,28 +27,42 @@ class HistorySink:
 
     def __init__(self, path: Path, *, resume: bool = False) -> None:
         self._file = AppendFile(path, resume=resume)
+        self._last = -1
 
     def write(self, record: Record) -> None:
-        """Append ``step`` and the readings as one line."""
+        """Append ``step`` and the readings as one line.
+
+        Raises:
+            ExpectedError: if the step does not follow the last one; the file's reader would refuse it.
+        """
+        if record.step <= self._last:
+            raise ExpectedError(
+                "step",
+                f"Step {record.step} follows step {self._last}.",
+                "Write records in the order of their steps, each step once.",
+            )
         row = {"step": record.step, **record.readings}
         self._file.append(json.dumps(row).encode() + b"\n")
         self._file.flush()
+        self._last = record.step
 
     def close(self, summary: Mapping[str, Any], history: History) -> None:  # noqa: ARG002
         """Close the file."""
         self._file.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the file's position."""
-        return dict(self._file.position)
+        """Return the file's position, and the last step in it."""
+        return {**self._file.position, "last": self._last}
 
     def check_state(self, state: Mapping[str, Any]) -> None:
         """Raise ExpectedError unless the file begins with the bytes that it had in a state."""
         self._file.check(state)
+        _last_step(state)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Cut the file back to a state."""
         self._file.rewind(state)
+        self._last = _last_step(state)
 
     def records(self, state: Mapping[str, Any] | None = None) -> History:
         """Read the records of the file, or those up to a state that passed `check_state`.
@@ -70,3 +84,8 @@ class HistorySink:
     def abandon(self) -> None:
         """Close the file and write nothing more."""
         self._file.abandon()
+
+
+def _last_step(state: Mapping[str, Any]) -> int:
+    """Return the last step of a state; -1 where an older version saved none."""
+    return int(state.get("last", -1))

@@ -152,7 +152,7 @@ def _state(file: Path) -> dict[str, Tensor]:
         for name, value in found.items()
         if isinstance(value, Tensor) and value.is_floating_point() and value.is_contiguous()
     }
-    W, A = (state.get(name, torch.empty(0)) for name in ("W", "A"))
+    W, A = (state.get(name, torch.empty(0, device="cpu")) for name in ("W", "A"))
     fits = W.ndim == 2 and A.ndim == 2 and A.shape[1] == len(W) and W.numel() > 0 < A.numel()
     sizes = {"bias": len(W), "head_bias": len(A)}
     if not fits or any(n in state and state[n].shape != (sizes[n],) for n in sizes):

@@ -1,1 +1,8 @@
 """Many runs: sweeps, and the paper's claims on trial."""
+
+from typing import TYPE_CHECKING
+
+from phasetrack._submodules import by_attribute
+
+if not TYPE_CHECKING:
+    __getattr__ = by_attribute(__name__)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import multiprocessing.connection
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing.context import SpawnContext, SpawnProcess
 from types import TracebackType
-from typing import ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,9 +35,7 @@ class WorkerPool:
 
     def __init__(self, workers: int) -> None:
         self._others = set(multiprocessing.active_children())
-        # spawned: a forked copy of a process with threads, such as torch's, can hang
-        context = multiprocessing.get_context("spawn")
-        self._executor = ProcessPoolExecutor(workers, context, initializer=_start_worker)
+        self._executor = ProcessPoolExecutor(workers, _Context(), initializer=_start_worker)
 
     def submit(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Have a worker call a function of a module; arguments and result are pickled."""
@@ -51,6 +51,30 @@ class WorkerPool:
             for process in set(multiprocessing.active_children()) - self._others:
                 process.terminate()
         self._executor.shutdown(cancel_futures=True)
+
+
+class _Worker(SpawnProcess):
+    """A process that does not import the caller's main module.
+
+    It needs nothing of it, and many cannot be imported again: a script without ``if __name__ ==
+    "__main__"`` would start a sweep of its own, and one from standard input has no file.
+    """
+
+    def start(self) -> None:
+        """Start the process with the main module's name and file hidden from it."""
+        main = vars(sys.modules["__main__"])
+        shown: dict[str, Any] = {key: main[key] for key in ("__spec__", "__file__") if key in main}
+        main.update({key: None for key in shown})
+        try:
+            super().start()
+        finally:
+            main.update(shown)
+
+
+class _Context(SpawnContext):
+    """Spawns workers: a forked copy of a process with threads, such as torch's, can hang."""
+
+    Process = _Worker
 
 
 def _start_worker() -> None:

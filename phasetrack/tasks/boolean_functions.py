@@ -64,8 +64,10 @@ class BooleanFunction(Altered):
     @cached_property
     def geometry(self) -> ClusterGeometry:
         """A cluster at every corner of the first k coordinates, named by its signs."""
-        corners = torch.tensor(list(itertools.product((1, -1), repeat=self.k)), dtype=torch.float64)
-        centres = torch.zeros(len(corners), self.d, dtype=torch.float64)
+        corners = torch.tensor(
+            list(itertools.product((1, -1), repeat=self.k)), dtype=torch.float64, device="cpu"
+        )
+        centres = torch.zeros(len(corners), self.d, dtype=torch.float64, device="cpu")
         centres[:, : self.k] = corners
         names = ["".join("+" if sign > 0 else "-" for sign in corner) for corner in corners]
         return ClusterGeometry(centres, self.function(corners), names)

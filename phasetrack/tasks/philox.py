@@ -101,7 +101,7 @@ def uniform(
         start=start,
         dtype=torch.float64,
     ).reshape(rows, columns, bits)
-    weights = 0.5 ** torch.arange(2, bits + 2, dtype=torch.float64)
+    weights = 0.5 ** torch.arange(2, bits + 2, dtype=torch.float64, device="cpu")
     return 0.5 + drawn @ weights
 
 
@@ -116,5 +116,5 @@ def _byte_table(dtype: torch.dtype) -> Tensor:
 def _places(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """The eight places of a byte as masks, lowest first, and what a bit stands for: 1 if it is not set, -1."""
     masks = 2 ** torch.arange(8, dtype=torch.uint8, device="cpu")
-    plus, minus = torch.tensor([1, -1], dtype=dtype).to(device)
+    plus, minus = torch.tensor([1, -1], dtype=dtype, device="cpu").to(device)
     return masks.to(device), plus, minus

@@ -42,8 +42,8 @@ class XOR(DrawnTask):
     @cached_property
     def geometry(self) -> ClusterGeometry:
         """Clusters +-mu1 = +-(e1 - e2) with label +1 and +-mu2 = +-(e1 + e2) with label -1."""
-        centres = torch.zeros(4, self.d, dtype=torch.float64)
-        centres[:, :2] = torch.tensor([[1, -1], [-1, 1], [1, 1], [-1, -1]])
+        centres = torch.zeros(4, self.d, dtype=torch.float64, device="cpu")
+        centres[:, :2] = torch.tensor([[1, -1], [-1, 1], [1, 1], [-1, -1]], device="cpu")
         return ClusterGeometry(centres, [1, 1, -1, -1], ["mu1", "-mu1", "mu2", "-mu2"])
 
     def draw(self, count: int, *, seed: int, step: int, start: int = 0) -> tuple[Tensor, ...]:

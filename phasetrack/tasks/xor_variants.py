@@ -107,7 +107,7 @@ class RotatedXOR(Altered):
         """Orthogonal, float64 (d, d), uniform; inputs are rows times it."""
         generator = torch.Generator().manual_seed(ROTATION_SEED)
         Q, R = torch.linalg.qr(
-            torch.randn(self.d, self.d, generator=generator, dtype=torch.float64)
+            torch.randn(self.d, self.d, generator=generator, dtype=torch.float64, device="cpu")
         )
         turned: Tensor = Q * R.diagonal().sign()
         return turned

@@ -1,1 +1,8 @@
 """What is predicted before training."""
+
+from typing import TYPE_CHECKING
+
+from phasetrack._submodules import by_attribute
+
+if not TYPE_CHECKING:
+    __getattr__ = by_attribute(__name__)

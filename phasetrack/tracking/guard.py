@@ -43,9 +43,30 @@ class FailureGuard:
         """Report that a part failed and is used no more."""
         if self.strict:
             raise error
-        reason = str(error) if isinstance(error, ExpectedError) else repr(error)
-        self.reasons.setdefault(name, f"switched off: {reason}")
-        warn(f"{name} failed and is switched off; training continues ({reason})")
+        self.reasons[name] = f"switched off: {_said(error)}"
+        warn(f"{name} failed and is switched off; training continues ({_said(error)})")
+
+    def probe_failed(self, name: str, error: Exception) -> str:
+        """Report that a probe failed on one state; return the reason why its readings are missing."""
+        if self.strict:
+            raise error
+        reason = f"the probe {name!r} failed: {_said(error)}"
+        line = f"{name} failed; its readings of this step are missing, training continues"
+        self.report(name, reason, f"{line} ({_said(error)})")
+        return reason
+
+    def record_failed(self, step: int, error: Exception) -> None:
+        """Report that one state could not be recorded."""
+        if self.strict:
+            raise error
+        reason = f"step {step} could not be recorded: {_said(error)}"
+        self.report("records", reason, f"{reason}; training continues")
+
+    def refuse(self, name: str, reason: str) -> None:
+        """Keep why a reading was left out though it has a value, and warn the first time."""
+        if self.reasons.get(name) != reason:  # it replaces the reason of an earlier NaN
+            self.reasons[name] = reason
+            warn(reason)
 
     def report(self, key: str, reason: str, line: object = None) -> None:
         """Keep a reason, and warn with it (or another line) the first time."""
@@ -63,6 +84,10 @@ class FailureGuard:
         """Keep the first reason of each reading that is missing, without a warning."""
         for name, reason in reasons.items():
             self.reasons.setdefault(name, reason)
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, ExpectedError) else repr(error)
 
 
 def warn(line: object) -> None:

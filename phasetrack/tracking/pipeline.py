@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from phasetrack.errors import ExpectedError
-from phasetrack.tracking.probes.base import Measurement, Probe, Reading
+from phasetrack.tracking.probes.base import Measurement, Probe, Reading, as_tensor
 from phasetrack.tracking.snapshot import Snapshot
 
 # Why a probe has nothing to read.
 NO_EARLIER_STEP = "it needs an earlier recorded step"
+# Names that a record holds beside its readings.
+RESERVED = frozenset({"step", "phase/id"})
+
+T = TypeVar("T")
 
 
 class Row(NamedTuple):
@@ -33,37 +37,49 @@ class Failure(NamedTuple):
     error: Exception
 
 
-def measure(probes: Sequence[Probe], snapshot: Snapshot) -> tuple[list[Row], list[Failure]]:
+class Measured(NamedTuple):
+    """K states read by every probe.
+
+    Attributes:
+        rows: one per state.
+        failures: the probes that raised, or returned a value that is not a reading; their metrics are
+            absent from the rows.
+        refused: name of a reading that is absent from the rows, to the reason: it is taken.
+        givers: metric to the probe that gave it.
+    """
+
+    rows: list[Row]
+    failures: list[Failure]
+    refused: dict[str, str]
+    givers: dict[str, Probe]
+
+
+def measure(probes: Sequence[Probe], snapshot: Snapshot) -> Measured:
     """Read K states by every probe.
 
     Args:
         probes: in the order in which their metrics are recorded.
         snapshot: K states, all with a batch that can be used, or one without (`Snapshot.pieces`).
-
-    Returns:
-        A row per state, and the probes that raised or returned a value that is not a reading; their
-        metrics are absent from the rows.
     """
-    rows = [Row({}, {}, {}) for _ in snapshot.steps]
+    measured = Measured([Row({}, {}, {}) for _ in snapshot.steps], [], {}, {})
     columns: dict[str, Reading] = {}
     tables: dict[str, Tensor] = {}
-    failures = []
     for probe in probes:
         if reason := missing(probe, snapshot):
-            rows[0].reasons.setdefault(probe.name, reason)
+            measured.rows[0].reasons.setdefault(probe.name, reason)
             continue
         try:
-            found_columns, found_tables = _checked(probe.measure(snapshot), len(rows))
+            found_columns, found_tables = _checked(probe.measure(snapshot), len(snapshot))
         except Exception as error:
-            failures.append(Failure(probe, error))
+            measured.failures.append(Failure(probe, error))
             continue
-        columns.update(found_columns)
-        tables.update(found_tables)
-    _fill_readings(rows, columns)
+        columns.update(_untaken(found_columns, probe, measured))
+        tables.update(_untaken(found_tables, probe, measured))
+    _fill_readings(measured.rows, columns)
     for name, table in tables.items():
-        for row, values in zip(rows, table.detach().cpu().numpy(), strict=True):
+        for row, values in zip(measured.rows, table.cpu().double().numpy(), strict=True):
             row.distributions[name] = values
-    return rows, failures
+    return measured
 
 
 def missing(probe: Probe, snapshot: Snapshot) -> str:
@@ -78,32 +94,45 @@ def missing(probe: Probe, snapshot: Snapshot) -> str:
     return ""
 
 
+def _untaken(found: dict[str, T], probe: Probe, measured: Measured) -> dict[str, T]:
+    """Return a probe's readings without those whose names are taken, and note both."""
+    taken = [name for name in found if name in measured.givers or name in RESERVED]
+    for name in taken:
+        giver = measured.givers.get(name)
+        by = "the tracker itself gives" if giver is None else f"the probe {giver.name!r} gives"
+        problem = f"The probe {probe.name!r} names a reading {name!r}, which {by} already."
+        measured.refused.setdefault(name, f"{problem} Give the reading a name of its own.")
+    kept = {name: value for name, value in found.items() if name not in taken} if taken else found
+    measured.givers.update(dict.fromkeys(kept, probe))
+    return kept
+
+
 def _checked(values: Measurement, count: int) -> tuple[dict[str, Reading], dict[str, Tensor]]:
     """Split a probe's values into readings (K,) and tables (K, n).
 
     Raises:
-        ExpectedError: if a value has another shape.
+        ExpectedError: if a value has another shape, or a name is not text.
     """
     columns: dict[str, Reading] = {}
     tables: dict[str, Tensor] = {}
     for name, value in values.items():
-        if isinstance(value, Tensor) and value.ndim == 2 and len(value) == count:
-            tables[name] = value
+        if not isinstance(name, str):
+            raise ExpectedError(
+                "probes", f"{name!r} is not the name of a reading.", "Name readings by text."
+            )
+        reading = value if isinstance(value, Reading) else Reading(as_tensor(name, value))
+        numbers = reading.values
+        if numbers.ndim == 2 and len(numbers) == count and not isinstance(value, Reading):
+            tables[name] = numbers
             continue
-        reading = value if isinstance(value, Reading) else Reading(_as_tensor(value))
-        reading = reading._replace(values=reading.values.detach().to("cpu", torch.float64))
-        if reading.values.shape not in ((), (count,)):
+        if numbers.shape not in ((), (count,)):
             raise ExpectedError(
                 name,
-                f"A tensor of shape {tuple(reading.values.shape)} is not a reading of {count} states.",
+                f"A tensor of shape {tuple(numbers.shape)} is not a reading of {count} states.",
                 f"Return shape ({count},), or ({count}, n) for a value per neuron.",
             )
-        columns[name] = reading
+        columns[name] = reading._replace(values=numbers.detach().to("cpu", torch.float64))
     return columns, tables
-
-
-def _as_tensor(value: Tensor | float) -> Tensor:
-    return value if isinstance(value, Tensor) else torch.tensor(float(value), dtype=torch.float64)
 
 
 def _fill_readings(rows: Sequence[Row], columns: dict[str, Reading]) -> None:

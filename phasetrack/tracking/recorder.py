@@ -24,6 +24,10 @@ from phasetrack.tracking.snapshot_queue import SnapshotQueue
 if TYPE_CHECKING:
     from phasetrack.tracking.tracker_state import Restored
 
+# Recorded states in a row on which a probe fails before it is switched off: one bad step costs one step,
+# and a probe that always fails costs its time a few times. Chosen here.
+FAILURES_IN_A_ROW = 3
+
 
 class Recorder:
     """Measures the snapshots of a run, labels them, and keeps its history.
@@ -59,6 +63,10 @@ class Recorder:
         self.before: Snapshot | None = None
         self._records: deque[Record] = deque()
         self._measuring = False
+        self._givers: dict[str, Probe] = {}  # metric to the probe that last gave it
+        # of the probes that failed, by id: how often in a row now, and why the last time
+        self._failures_in_a_row: dict[int, int] = {}
+        self._failures: dict[int, str] = {}
 
     def measure(self) -> None:
         """Measure and label everything in the queue."""
@@ -66,9 +74,12 @@ class Recorder:
             return
         self._measuring = True
         try:
-            while len(self.queue):
-                for piece in Snapshot.stack(self.queue.head()).pieces():
-                    self._measure_piece(piece)
+            while waiting := len(self.queue):
+                stack = self.queue.head()
+                if not self._measure_together(stack):
+                    # one by one, only the bad states are lost
+                    for one in stack[waiting - len(self.queue) :]:
+                        self._measure_alone(one)
         finally:
             self._measuring = False
 
@@ -89,25 +100,50 @@ class Recorder:
         self.guard.off, self.guard.reasons = found.off, found.undefined
         self.probes = [p for p in self.probes if f"probe:{p.name}" not in found.off]
 
-    def _measure_piece(self, piece: Snapshot) -> None:
-        piece.before, piece.first = self.before, self.first
+    def _measure_together(self, stack: Sequence[Snapshot]) -> bool:
+        """Record the states of a stack; return whether all of it could be measured at once."""
+        if len(stack) == 1:
+            self._measure_alone(stack[0])
+            return True
         try:
-            self._report_problem(piece)
-            rows, failures = pipeline.measure(self.probes, piece)
-            for failure in failures:
-                self._drop(failure)
-        except BaseException:
-            if len(piece) == 1:
+            return all(map(self._measure_piece, Snapshot.stack(stack).pieces()))
+        except Exception:
+            return False
+
+    def _measure_alone(self, snapshot: Snapshot) -> None:
+        """Record one state; report an exception, which costs this state's record."""
+        waiting = len(self.queue)
+        try:
+            self._measure_piece(snapshot)
+        except BaseException as error:
+            if len(self.queue) == waiting:
                 self.queue.pop()  # it would fail again
-            raise
+            if not isinstance(error, Exception):
+                raise
+            self.guard.record_failed(snapshot.steps[0], error)
+
+    def _measure_piece(self, piece: Snapshot) -> bool:
+        """Record the states of a piece; return False, with none recorded, where a probe fails on several."""
+        piece.before, piece.first = self.before, self.first
+        self._report_problem(piece)
+        measured = pipeline.measure(self.probes, piece)
+        if measured.failures and len(piece) > 1:
+            return False
+        self._note_failures(measured)
+        for name, reason in measured.refused.items():
+            self.guard.refuse(name, reason)
         done = 0
         try:
-            for step, row in zip(piece.steps, rows, strict=True):
+            for step, row in zip(piece.steps, measured.rows, strict=True):
                 self.queue.pop()
                 done += 1
-                self._record(step, row)
+                try:
+                    self._record(step, row)
+                except Exception as error:
+                    self.guard.record_failed(step, error)
         finally:  # interrupted in between, the other states are measured another time
             self._remember(piece if done == len(piece) else piece[:done])
+        return True
 
     def _remember(self, piece: Snapshot) -> None:
         """Keep what later states are compared with, and no more."""
@@ -144,12 +180,25 @@ class Recorder:
             raise problem
         self.guard.report("batch", str(problem))
 
-    def _drop(self, failure: pipeline.Failure) -> None:
-        """Use a probe that failed no more."""
-        probe, error = failure
-        self.guard.switched_off(probe.name, error)
-        self.probes.remove(probe)
-        self.guard.off.append(f"probe:{probe.name}")
+    def _note_failures(self, measured: pipeline.Measured) -> None:
+        """Report the probes that failed on one state, and use a probe no more after a row of failures."""
+        self._givers.update(measured.givers)
+        failed = {id(probe): error for probe, error in measured.failures}
+        self._failures_in_a_row = {key: self._failures_in_a_row.get(key, 0) + 1 for key in failed}
+        for probe, error in measured.failures:
+            self._failures[id(probe)] = self.guard.probe_failed(probe.name, error)
+            if self._failures_in_a_row[id(probe)] == FAILURES_IN_A_ROW:
+                self.guard.switched_off(probe.name, error)
+                self.guard.off.append(f"probe:{probe.name}")
+                self.probes.remove(probe)
+        if self._failures:
+            self.guard.explain(
+                {
+                    name: self._failures[id(probe)]
+                    for name, probe in self._givers.items()
+                    if id(probe) in self._failures
+                }
+            )
 
     def summary(self, history: History, steps: int) -> dict[str, Any]:
         """Return the contents of ``summary.json``: labels, final readings, forecast, reasons."""

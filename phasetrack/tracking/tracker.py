@@ -344,6 +344,10 @@ class Tracker(Findings):
         summary = {**self.summary(), **(extra or {})}
         self._sinks.close(summary, self.history)
 
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """Copy and pickle as None: a copied model is not tracked, and loads without phasetrack."""
+        return type(None), ()
+
     def __enter__(self) -> Self:
         """The tracker itself."""
         return self

@@ -85,7 +85,7 @@ class Processes:
         """The largest of the numbers that the processes come with."""
         if self.count == 1:
             return number
-        shared = torch.tensor(number)
+        shared = torch.tensor(number, device="cpu")
         distributed.all_reduce(shared, distributed.ReduceOp.MAX)
         return int(shared)
 

@@ -106,14 +106,17 @@ def available() -> bool:
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     if not capabilities.get("amx_int8"):
         return False
-    ones, passes = torch.ones(2, GRAIN), SignDigits()
+    ones, passes = torch.ones(2, GRAIN, device="cpu"), SignDigits()
     signs = passes.prepared(ones)
     try:  # they are none that PyTorch promises to keep
         active = passes.activated(signs, ones)
         pulls = passes.pulled(active.clone(), ones[:, 0], signs)
     except (AttributeError, RuntimeError, TypeError):
         return False
-    right = active.allclose(torch.tensor(float(GRAIN))), pulls.allclose(torch.tensor(2.0))
+    right = (
+        active.allclose(torch.tensor(float(GRAIN), device="cpu")),
+        pulls.allclose(torch.tensor(2.0, device="cpu")),
+    )
     return all(right)
 
 
@@ -121,7 +124,11 @@ class _Factor:
     """Digits (d, p) times units (p,), to multiply signs (m, d) by; PyTorch's quantized layers call it so."""
 
     def __init__(self, digits: Tensor, units: Tensor) -> None:
-        self._weight = (digits.to_mkldnn(), units, torch.zeros(len(units), dtype=torch.int64))
+        self._weight = (
+            digits.to_mkldnn(),
+            units,
+            torch.zeros(len(units), dtype=torch.int64, device="cpu"),
+        )
         self._multiply: Any = torch.ops.onednn.qlinear_pointwise
 
     def times(self, signs: Tensor) -> Tensor:

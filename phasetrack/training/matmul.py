@@ -135,9 +135,9 @@ def _in_digits(columns: int, inner: int) -> Matmul | None:
 def _errors_in_digits(columns: int, inner: int) -> tuple[float, float]:
     """The larger relative error of a step's two products in digits, and that of the default's."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(CHECKED_ROWS, inner, generator=generator).sign()
-    W = torch.randn(columns, inner, generator=generator)
-    slopes = torch.randn(CHECKED_ROWS, generator=generator)
+    x = torch.randn(CHECKED_ROWS, inner, generator=generator, device="cpu").sign()
+    W = torch.randn(columns, inner, generator=generator, device="cpu")
+    slopes = torch.randn(CHECKED_ROWS, generator=generator, device="cpu")
     exact = torch.mm(x.double(), W.double().T).relu_()
     # one mask for both: a sample at the edge of a neuron counts whole or not at all
     mask = (exact > 0).float()
@@ -156,8 +156,8 @@ def _errors_in_digits(columns: int, inner: int) -> tuple[float, float]:
 def _measured(rows: int, columns: int, inner: int) -> Matmul:
     """The better of both paths on matrices of a size."""
     generator = torch.Generator().manual_seed(0)
-    left = torch.randn(rows, inner, generator=generator)
-    right = torch.randn(inner, columns, generator=generator)
+    left = torch.randn(rows, inner, generator=generator, device="cpu")
+    right = torch.randn(inner, columns, generator=generator, device="cpu")
     exact = left.double() @ right.double()
     default, onednn = Matmul(DEFAULT), Matmul(ONEDNN)
     errors = [_error(path, left, right, exact) for path in (default, onednn)]

@@ -141,3 +141,59 @@ def test_wrong_options_are_explained(option, data):
     ((name, value),) = option.items()
     with pytest.raises(ExpectedError, match=f"{name}: {value} is not a"):
         discover(*data, **option)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("outputs", ["(m,)", "(m, 1)"])
+def test_a_network_is_given_inputs_in_its_own_dtype(dtype, outputs, data, trained):
+    net, seen = trained[False].to(dtype), []
+
+    def function(x):
+        seen.append(x.dtype)
+        values = net(x)
+        return values if outputs == "(m,)" else values.unsqueeze(1)
+
+    found = discover(*data, function)
+    assert seen[-1] == dtype
+    reference = discover(*data, trained[False].double())
+    assert found.dim == 2 and found.angles_to(reference.basis).max() < 1
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        lambda x, y: (x.numpy(), y.numpy()),
+        lambda x, y: (x, y.unsqueeze(1)),
+        lambda x, y: (x, y > 0),
+        lambda x, y: (x, torch.nn.functional.one_hot((y > 0).long())),
+        lambda x, y: (x.double(), (y > 0).numpy().astype(np.uint8)[:, None]),
+        lambda x, y: (x.requires_grad_(), y.int()),
+    ],
+    ids=["numpy", "column", "bool", "one-hot", "float64 and bytes", "gradient"],
+)
+def test_every_spelling_of_a_sample_gives_one_span(turn, data, trained):
+    net = trained[False].float()
+    given = turn(data[0].clone(), data[1])
+    torch.testing.assert_close(discover(*given).basis, discover(*data).basis)
+    assert discover(*given, net).angles_to(SPAN).max() < 5
+    centres = discover(*data).geometry(*data).centres
+    torch.testing.assert_close(discover(*given).geometry(*given).centres, centres)
+
+
+@pytest.mark.parametrize(
+    "function, message",
+    [
+        (lambda x: x, r"function: It returns shape \(8000, 32\) for 8000 inputs"),
+        (lambda x: x[:, 0].detach(), "function: It raises RuntimeError.*does not require grad"),
+        (lambda x: x @ x, "function: It raises RuntimeError.*through which gradients flow"),
+    ],
+    ids=["all outputs", "no gradient", "wrong shapes"],
+)
+def test_a_function_that_cannot_be_read_is_explained(function, message, data):
+    with pytest.raises(ExpectedError, match=message):
+        discover(*data, function)
+
+
+def test_a_sample_of_another_dimension_is_explained(data):
+    with pytest.raises(ExpectedError, match=r"inputs: .*does not fit a span in R\^32"):
+        discover(*data).geometry(data[0][:, :9], data[1])

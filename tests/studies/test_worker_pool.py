@@ -55,3 +55,35 @@ def test_workers_end_with_a_killed_parent(tmp_path):
         parent.kill()
         parent.wait()
     worker.wait(timeout=60)
+
+
+# No guard by `if __name__ == "__main__"`: a worker that imported it would start a pool of its own.
+UNGUARDED = """
+import sys
+import __main__
+print("imported")
+from phasetrack.studies.worker_pool import WorkerPool
+named = __main__.__spec__, getattr(__main__, "__file__", None)
+with WorkerPool(2) as pool:
+    print(sum(call.result() for call in [pool.submit(abs, -number) for number in (1, 2, 3)]))
+assert named == (__main__.__spec__, getattr(__main__, "__file__", None))
+"""
+
+
+@pytest.mark.parametrize("way", ["standard input", "script", "module", "deleted script"])
+def test_a_worker_does_not_import_the_callers_main_module(way, tmp_path):
+    script, text = tmp_path / "mine.py", UNGUARDED
+    if way == "deleted script":
+        text = "import os; os.remove(__file__)" + text
+    script.write_text(text)
+    words = {"standard input": ["-"], "module": ["-m", "mine"]}.get(way, ["mine.py"])
+    done = subprocess.run(
+        [sys.executable, *words],
+        input=text if way == "standard input" else None,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.stdout.split() == ["imported", "6"], done.stderr

@@ -205,16 +205,46 @@ class AtFault(Probe):
         return {"mine/step": torch.tensor([float(step) for step in snapshot.steps])}
 
 
-@pytest.mark.parametrize("block, read", [(1, 5), (3, 4), (8, 4)])
-def test_a_probe_that_fails_costs_its_own_readings_from_that_stack_on(block, read):
+@pytest.mark.parametrize("block", [1, 3, 8])
+def test_a_probe_that_fails_costs_its_own_readings_of_that_step(block):
     objects = plain()
     with pytest.warns(TrackingWarning, match="at fault failed.*step 5") as caught:  # noqa: SIM117
         with follow(objects, probes=[AtFault(), *default_probes()], block=block) as tracker:
             train(objects, 12)
     assert len(caught) == 1
     own = tracker.history["mine/step"]
-    assert own[:read].tolist() == list(range(read)) and np.isnan(own[read:]).all()
+    assert np.isnan(own).nonzero()[0].tolist() == [5]
+    assert np.delete(own, 5).tolist() == [step for step in range(12) if step != 5]
+    assert "step 5" in tracker.undefined["mine/step"] and "step 5" in tracker.undefined["at fault"]
     assert tracker.history.steps.tolist() == list(range(12))
+    assert np.isfinite(tracker.history["loss/train"]).all()
+
+
+@pytest.mark.parametrize("block", [1, 5, 32])
+def test_a_probe_that_fails_in_a_row_is_switched_off_at_the_same_step(block):
+    class Late(Probe):
+        name = "late"
+
+        def __init__(self):
+            self.calls = []
+
+        def measure(self, snapshot):
+            self.calls.append(snapshot.steps[-1])
+            if any(step in (2, 3, 5) or step >= 9 for step in snapshot.steps):
+                raise ValueError("late")
+            return {"late/step": torch.tensor([float(step) for step in snapshot.steps])}
+
+    probe, objects = Late(), plain()
+    with pytest.warns(TrackingWarning) as caught:  # noqa: SIM117
+        with follow(objects, probes=[*default_probes(), probe], block=block) as tracker:
+            train(objects, 40)
+    assert [str(w.message).split(";")[0] for w in caught] == [
+        "phasetrack: late failed",
+        "phasetrack: late failed and is switched off",
+    ]
+    read = np.isfinite(tracker.history["late/step"]).nonzero()[0].tolist()
+    assert read == [0, 1, 4, 6, 7, 8]
+    assert tracker.undefined["late"].startswith("switched off") and max(probe.calls) <= 11 + block
     assert np.isfinite(tracker.history["loss/train"]).all()
 
 

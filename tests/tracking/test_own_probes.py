@@ -2,8 +2,11 @@
 
 import copy
 import io
+import json
 import math
 import warnings
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -11,8 +14,11 @@ import torch
 
 from phasetrack import ExpectedError, LogisticLoss, Phase, TwoLayerNet, attach, every, log_spaced
 from phasetrack.phases.history import Record, Undefined
+from phasetrack.phases.run_labels import RunLabels
 from phasetrack.tasks import XOR
+from phasetrack.tracking.probes.base import Probe
 from phasetrack.tracking.probes.default import default_probes
+from phasetrack.tracking.recorder import FAILURES_IN_A_ROW
 from phasetrack.tracking.tracker import TrackingWarning
 
 D, P, M = 10, 12, 64
@@ -108,18 +114,179 @@ BAD = {
 
 @pytest.mark.parametrize("last", [True, False], ids=["last", "first"])
 @pytest.mark.parametrize("bad", BAD)
-def test_a_probe_that_fails_costs_its_own_readings_and_one_warning(bad, last):
-    probes = [*default_probes(), BAD[bad]] if last else [BAD[bad], *default_probes()]
+def test_a_probe_that_always_fails_is_switched_off_after_a_row_of_failures(bad, last):
+    calls = []
+
+    def counted(state):
+        calls.append(state.step)
+        return BAD[bad](state)
+
+    probes = [*default_probes(), counted] if last else [counted, *default_probes()]
     objects = setting()
     tracker = follow(*objects, probes=probes)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        train(*objects, range(4))
+        train(*objects, range(6))
     tracker.detach()
-    assert [w.category for w in caught] == [TrackingWarning]
-    assert tracker.history.steps.tolist() == [0, 1, 2, 3]
+    assert [w.category for w in caught] == [TrackingWarning] * 2
+    assert calls == list(range(FAILURES_IN_A_ROW))
+    assert tracker.undefined["counted"].startswith("switched off")
+    assert tracker.history.steps.tolist() == list(range(6)) and "bad" not in tracker.history
     assert np.isfinite(tracker.history["loss/train"]).all()
     assert tracker.phase is Phase.SIGNAL_FINDING
+
+
+def test_a_probe_that_fails_at_first_has_a_reason_under_the_names_of_its_readings():
+    def later(state):
+        return {"mine/inverse": 1 / state.step}
+
+    objects = setting()
+    with pytest.warns(TrackingWarning, match="later failed"), follow(*objects, probes=[later]) as t:
+        train(*objects, range(3))
+    np.testing.assert_array_equal(t.history["mine/inverse"], [np.nan, 1, 0.5])
+    assert "division by zero" in t.undefined["mine/inverse"]
+
+
+def test_a_state_that_cannot_be_recorded_costs_its_own_record(monkeypatch):
+    class Falling(RunLabels):
+        def update(self, step, readings):
+            if step == 2:
+                raise RuntimeError("in labels")
+            return super().update(step, readings)
+
+    monkeypatch.setattr("phasetrack.tracking.recorder.RunLabels", Falling)
+    objects = setting()
+    with pytest.warns(TrackingWarning, match="step 2 could not be recorded.*in labels") as caught:  # noqa: SIM117
+        with follow(*objects, block=4) as tracker:
+            train(*objects, range(9))
+    assert len(caught) == 1
+    assert tracker.history.steps.tolist() == [0, 1, *range(3, 9)]
+
+
+# --- names of readings -----------------------------------------------------------------------
+
+
+NAMES = {
+    "step": "which the tracker itself gives",
+    "phase/id": "which the tracker itself gives",
+    "loss/train": "which the probe 'loss' gives",
+    "growth/perp_rate": "which the probe 'growth' gives",
+    "neurons/perp": "which the probe 'heaviness' gives",
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_is_taken_is_refused(name, tmp_path):
+    def mine(state):
+        return {name: torch.ones(P) if name == "neurons/perp" else 9.0, "mine/x": 1.0}
+
+    sink, objects, plain = Notes(), setting(), setting()
+    probes = [*default_probes(), mine]
+    with pytest.warns(TrackingWarning, match=NAMES[name]) as caught:  # noqa: SIM117
+        with follow(*objects, probes=probes, sinks=[sink], logdir=tmp_path / "run") as tracker:
+            train(*objects, range(4))
+    with follow(*plain) as reference:
+        train(*plain, range(4))
+    assert len(caught) == 1 and "'mine'" in str(caught[0].message)
+    assert "'mine'" in tracker.undefined[name] and NAMES[name] in tracker.undefined[name]
+    assert tracker.history["mine/x"].tolist() == [1.0] * 4
+    for metric in reference.history:
+        np.testing.assert_array_equal(tracker.history[metric], reference.history[metric])
+    assert (
+        "step" not in tracker.history and (sink.records[3].distributions["neurons/perp"] < 1).any()
+    )
+    lines = (tmp_path / "run" / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [0, 1, 2, 3]
+
+
+def test_of_two_probes_with_one_name_the_first_is_kept():
+    objects = setting()
+    probes = [lambda _: {"mine/x": 1.0, "mine/y": 1.0}, lambda _: {"mine/x": 2.0, "mine/z": 2.0}]
+    with (
+        pytest.warns(TrackingWarning, match="'mine/x'"),
+        follow(*objects, probes=probes) as tracker,
+    ):
+        train(*objects, range(2))
+    rows = [row for _, row in tracker.history.rows()]
+    assert rows == [{"mine/x": 1.0, "mine/y": 1.0, "mine/z": 2.0, "phase/id": 0.0}] * 2
+
+
+# --- types of values -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value, read",
+    [
+        (np.float16(1.5), 1.5),
+        (np.float32(1.5), 1.5),
+        (np.longdouble(1.5), 1.5),
+        (np.int8(-2), -2.0),
+        (np.uint64(2), 2.0),
+        (np.bool_(True), 1.0),
+        (True, 1.0),
+        (np.array(1.5), 1.5),
+        (np.array(3, dtype=np.int16), 3.0),
+        (Fraction(3, 2), 1.5),
+        (Decimal("1.5"), 1.5),
+        (torch.tensor(1.5, dtype=torch.bfloat16), 1.5),
+        (torch.tensor(1.5, dtype=torch.float16), 1.5),
+        (torch.tensor(2, dtype=torch.uint8), 2.0),
+        (torch.tensor(True), 1.0),
+        (torch.tensor(1.5, requires_grad=True), 1.5),
+        (torch.nn.Parameter(torch.tensor(1.5)), 1.5),
+    ],
+    ids=lambda value: f"{type(value).__name__} {getattr(value, 'dtype', '')}".rstrip(),
+)
+def test_a_number_of_any_type_is_a_reading(value, read):
+    class OfAStack(Probe):
+        name = "of a stack"
+
+        def measure(self, snapshot):
+            return {"stack/x": value}
+
+    objects = setting()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with follow(*objects, probes=[lambda _: {"mine/x": value}, OfAStack()]) as tracker:
+            train(*objects, range(2))
+    assert tracker.history["mine/x"].tolist() == tracker.history["stack/x"].tolist() == [read] * 2
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        lambda v: v.bfloat16(),
+        lambda v: v.half(),
+        lambda v: v.float().requires_grad_(),
+        lambda v: v > 0,
+        lambda v: v.numpy(),
+        lambda v: v.numpy().astype(np.float32),
+        lambda v: v.numpy().astype(np.int32),
+    ],
+    ids=["bfloat16", "half", "gradient", "bool", "numpy", "numpy float32", "numpy int32"],
+)
+def test_a_value_for_each_neuron_is_read_from_any_type(turn):
+    values = torch.linspace(-3, 3, P, dtype=torch.float64)
+    sink, objects = Notes(), setting()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with follow(*objects, probes=[lambda _: {"mine/x": turn(values)}], sinks=[sink]):
+            train(*objects, range(2))
+    found = sink.records[1].distributions["mine/x"]
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, torch.as_tensor(turn(values)).detach().double().numpy())
+
+
+@pytest.mark.parametrize(
+    "value", ["1.5", b"1", 1j, np.complex64(1), torch.tensor(1j), np.array(["a"]), np.ones((2, 2))]
+)
+def test_a_value_without_real_numbers_is_refused(value):
+    objects = setting()
+    with (
+        pytest.raises(ExpectedError, match=r"mine/x: .*is not a reading"),
+        follow(*objects, probes=[lambda _: {"mine/x": value}], strict=True),
+    ):
+        train(*objects, range(1))
 
 
 @pytest.mark.parametrize("bad", BAD)

@@ -185,10 +185,12 @@ class TensorBoardSink:
         self._pending = None
 
     def _write_figure(self, summary: Mapping[str, Any], history: History) -> None:
-        from phasetrack.display.plots import run_figure  # matplotlib takes a second to import
+        # matplotlib takes a second to import
+        from phasetrack.display.drawing import write_figure
+        from phasetrack.display.plots import run_figure
 
         figure, png = run_figure(history, summary, title=self._name), io.BytesIO()
-        figure.savefig(png, format="png", dpi=FIGURE_DPI)
+        write_figure(figure, png, format="png", dpi=FIGURE_DPI)
         width, height = (round(inches * FIGURE_DPI) for inches in figure.get_size_inches())
         step = int(history.steps[-1])
         self._write(step, summaries.image(FIGURE, png.getvalue(), width, height))

@@ -89,7 +89,7 @@ def _random_features(d: int, seed: int) -> Kernel:
     """Return the kernel of a frozen random first layer."""
     generator = torch.Generator().manual_seed(seed)
     count = FEATURES_PER_SQUARE * d * d
-    W = torch.randn(d, count, generator=generator, dtype=torch.float64) / math.sqrt(d)
+    W = torch.randn(d, count, generator=generator, dtype=torch.float64, device="cpu") / math.sqrt(d)
 
     def kernel(x: Tensor, z: Tensor) -> Tensor:
         return torch.relu(x @ W) @ torch.relu(z @ W).T / count

@@ -78,7 +78,7 @@ def largest(run: Observed, count: int) -> Tensor:
     """Return the neurons of the largest |a| |w|, half of them per sign of a, as bool (p,)."""
     W, a = run.network.first.weight.detach(), run.network.second.weight.detach()[0]
     sizes = a.abs() * W.norm(dim=1)
-    chosen = torch.zeros(len(a), dtype=torch.bool)
+    chosen = torch.zeros(len(a), dtype=torch.bool, device="cpu")
     for members in (a > 0, a < 0):
         order = torch.where(members, sizes, -torch.inf).argsort(descending=True)
         chosen[order[: count // 2]] = True

@@ -6,9 +6,8 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from phasetrack.display.drawing import Axes, Figure, own_settings, write_figure
 from phasetrack.display.style import CURVE_COLOURS, MARKERS, SMALL_FONT
 from phasetrack.studies.claims.findings import ClaimChart, Series
 
@@ -16,6 +15,7 @@ MANY_POINTS = 20  # a curve of this many points or more has no dots
 COLUMNS = 2  # charts per row
 
 
+@own_settings()
 def figure(charts: Sequence[ClaimChart]) -> Figure:
     """Draw charts, two per row; bars are 95 percent intervals over seeds."""
     columns = min(len(charts), COLUMNS)
@@ -32,7 +32,7 @@ def figure(charts: Sequence[ClaimChart]) -> Figure:
 def svg(charts: Sequence[ClaimChart]) -> str:
     """Draw charts as an SVG element for a page."""
     file = io.StringIO()
-    figure(charts).savefig(file, format="svg")
+    write_figure(figure(charts), file, format="svg")
     text = file.getvalue()
     return text[text.index("<svg") :]
 

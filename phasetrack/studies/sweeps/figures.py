@@ -8,10 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.transforms import offset_copy
 
+from phasetrack.display.drawing import Axes, Figure, offset_copy, own_settings
 from phasetrack.display.style import CURVE_COLOURS, MARKERS, SMALL_FONT, rounded, setting
 from phasetrack.errors import ExpectedError
 from phasetrack.phases.boundaries import FITTED, SIGNAL_HEAVY
@@ -34,6 +32,7 @@ LOG_RATIO = 8.0  # an axis whose values span more than this factor is drawn loga
 TableRow = Mapping[str, Any]
 
 
+@own_settings()
 def curves(
     rows: Sequence[TableRow], axes: Mapping[str, Sequence[Any]], *, title: str = ""
 ) -> Figure:
@@ -97,6 +96,7 @@ def curves(
     return figure
 
 
+@own_settings()
 def phase_diagrams(
     rows: Sequence[TableRow], axes: Mapping[str, Sequence[Any]], *, title: str = ""
 ) -> Figure:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,7 +32,8 @@ class Reading(NamedTuple):
     @classmethod
     def undefined(cls, reason: str) -> Reading:
         """A reading that no state has."""
-        return cls(torch.tensor(math.nan, dtype=torch.float64), ((torch.tensor(True), reason),))
+        nothing = torch.tensor(math.nan, dtype=torch.float64, device="cpu")
+        return cls(nothing, ((torch.tensor(True, device="cpu"), reason),))
 
     def hidden(self) -> Reading:
         """The reading with NaN wherever a reason holds."""
@@ -49,7 +51,7 @@ class Reading(NamedTuple):
 
 
 # A metric's values: a `Reading`; a tensor (K,) that is a reading, or (K, n) with a value per neuron,
-# which TensorBoard shows as a histogram; a number that holds for all states.
+# which TensorBoard shows as a histogram; a number that holds for all states. Arrays count as tensors.
 Measurement = Mapping[str, Reading | Tensor | float]
 
 
@@ -96,7 +98,8 @@ class StackProbe(Probe):
 class FunctionProbe(Probe):
     """A probe made of a function from one `State` to a mapping of names to values.
 
-    Values are numbers, scalar tensors, tensors with a value per neuron, or `Undefined(reason)`.
+    Values are numbers of any type, tensors or numpy arrays of at most one dimension (a scalar, or one
+    value per neuron), or `Undefined(reason)`.
 
     Args:
         function: reads one state.
@@ -137,33 +140,64 @@ def as_probe(given: object) -> Probe:
 
 
 def _checked(values: Mapping[str, object]) -> dict[str, Tensor | float]:
-    """The values of one state, with one transfer for those that are scalar tensors."""
+    """The values of one state, with one transfer for those that are scalars on a GPU."""
     checked = {name: _value(name, value) for name, value in dict(values).items()}
-    scalars = {k: v for k, v in checked.items() if isinstance(v, Tensor) and v.ndim == 0}
-    moved = torch.stack([v.double() for v in scalars.values()]).tolist() if scalars else []
-    return {**checked, **dict(zip(scalars, moved, strict=True))}
+    away = {k: v for k, v in checked.items() if isinstance(v, Tensor) and v.ndim == 0 and v.is_cuda}
+    moved = torch.stack([v.double() for v in away.values()]).tolist() if away else []
+    checked.update(zip(away, moved, strict=True))
+    return {k: v if isinstance(v, float) or v.ndim else float(v) for k, v in checked.items()}
 
 
 def _value(name: str, value: object) -> Tensor | float:
-    if isinstance(value, Tensor) and value.ndim <= 1:
-        return value.detach()
+    """A number as a float, any other value as a tensor of at most one dimension."""
+    if isinstance(value, Undefined):
+        return value
     if isinstance(value, int | float):
-        return value if isinstance(value, Undefined) else float(value)
+        return float(value)
+    table = as_tensor(name, value)
+    if table.ndim > 1:
+        raise _no_reading(name, table)
+    return table
+
+
+def as_tensor(name: str, value: object) -> Tensor:
+    """Return a probe's value as a real tensor without a gradient, whatever type holds it.
+
+    Args:
+        name: of the metric, for the error.
+        value: a tensor, a numpy array or scalar of any width, or anything that `float` takes but text.
+
+    Raises:
+        ExpectedError: if it holds no real numbers.
+    """
+    if isinstance(value, Tensor) and not value.is_complex():
+        return value.detach()
+    if isinstance(value, np.ndarray | np.generic):
+        if value.dtype.kind in "biuf":
+            return torch.from_numpy(np.array(value, dtype=np.float64))
+    elif hasattr(value, "__float__") and not isinstance(value, Tensor):
+        return torch.tensor(float(value), dtype=torch.float64, device="cpu")
+    raise _no_reading(name, value)
+
+
+def _no_reading(name: str, value: object) -> ExpectedError:
     shown = f"A tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-    raise ExpectedError(
+    return ExpectedError(
         name, f"{shown} is not a reading.", "Return a number, or a tensor of at most one dimension."
     )
 
 
 def _column(values: Sequence[Tensor | float]) -> Reading | Tensor:
     """One metric of several states."""
-    tables = [value for value in values if isinstance(value, Tensor)]
-    if tables:
-        return torch.stack(tables).cpu()
-    numbers = torch.tensor([float(value) for value in values], dtype=torch.float64)
+    tables = [None if isinstance(v, float) else v.cpu().double() for v in values]
+    known = next((table for table in tables if table is not None), None)
+    if known is not None:
+        nothing = torch.full_like(known, torch.nan)
+        return torch.stack([nothing if table is None else table for table in tables])
+    numbers = torch.tensor(values, dtype=torch.float64, device="cpu")
     reasons = [value.reason if isinstance(value, Undefined) else "" for value in values]
     masks = (
-        (torch.tensor([mine == reason for mine in reasons]), reason)
+        (torch.tensor([mine == reason for mine in reasons], device="cpu"), reason)
         for reason in dict.fromkeys(filter(None, reasons))
     )
     return Reading(numbers, tuple(masks))

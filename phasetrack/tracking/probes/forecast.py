@@ -31,7 +31,7 @@ class ForecastProbe(Probe):
         rows = [self.forecast.at(step) for step in snapshot.steps]
         ended = "the forecast ends before this step"
         columns = {
-            metric: torch.tensor([row[metric] for row in rows], dtype=torch.float64)
+            metric: torch.tensor([row[metric] for row in rows], dtype=torch.float64, device="cpu")
             for metric in rows[0]
         }
         return {

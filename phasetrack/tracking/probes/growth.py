@@ -137,7 +137,7 @@ def _slopes(snapshot: Snapshot) -> Tensor:
 def _loss_slopes(snapshot: Snapshot) -> Tensor:
     if snapshot.batch is None or not snapshot.is_mean_field:
         shape = (len(snapshot), len(snapshot.geometry.labels))
-        return torch.full(shape, torch.nan, dtype=torch.float64)
+        return torch.full(shape, torch.nan, dtype=torch.float64, device="cpu")
     return snapshot.batch.slopes(snapshot.geometry)
 
 
@@ -188,6 +188,6 @@ def _unpredicted(snapshot: Snapshot, before: Snapshot) -> tuple[tuple[Tensor, st
     reasons = [_unlawful(before), *[_unlawful(snapshot)] * (len(snapshot) - 1)]
     lacking = snapshot.shifted(lambda state: _slopes(state).isnan().any(dim=-1))
     return tuple(
-        (torch.tensor([reason == each for each in reasons]) & lacking, reason)
+        (torch.tensor([reason == each for each in reasons], device="cpu") & lacking, reason)
         for reason in dict.fromkeys(reasons)
     )

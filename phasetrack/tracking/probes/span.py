@@ -39,7 +39,8 @@ class SpanProbe(Probe):
             return {"span/trustworthy": Reading.undefined("the span is discovered for two classes")}
         rows = [self._row(snapshot, state.view) for state in snapshot.states()]
         return {
-            name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in rows[0]
+            name: torch.tensor([row[name] for row in rows], dtype=torch.float64, device="cpu")
+            for name in rows[0]
         }
 
     def _row(self, snapshot: Snapshot, view: FrozenLayers | None) -> dict[str, float]:
@@ -51,7 +52,7 @@ class SpanProbe(Probe):
             values = FrozenLayers(view.formula, *like).outputs(inputs)  # type: ignore[arg-type]
             return values if values.ndim == 1 else values[:, 1] - values[:, 0]
 
-        found = discover(self.inputs, self.labels, output)
+        found = discover(self.inputs.double(), self.labels, output)
         return {
             "span/dim": float(found.dim),
             "span/gap": found.gap,

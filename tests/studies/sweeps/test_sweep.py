@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -205,3 +207,29 @@ def test_summary_without_scipy_shows_means_alone(swept, monkeypatch):
     with pytest.warns(UserWarning, match="Confidence intervals are left out"):
         cells = {chosen["eta"]: cells for chosen, cells in by_combination(sweep)}
     assert float(cells[0.4][2]) > 0 and "±" not in "".join(cells[0.4])
+
+
+UNGUARDED = """
+import sys
+from pathlib import Path
+from phasetrack import RunSettings
+from phasetrack.studies.sweeps.grid import Grid
+from phasetrack.studies.sweeps.sweep import Sweep
+grid = Grid(RunSettings(d=8, width=8, steps=3), {"theta": (0.03, 0.1)}, seeds=1)
+for outcome in Sweep(grid, Path(sys.argv[1])).run(workers=2):
+    print("outcome", outcome.reason or "done")
+"""
+
+
+def test_a_sweep_runs_from_standard_input(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-", "out"],
+        input=UNGUARDED,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.stdout.splitlines() == ["outcome done"] * 2, done.stderr
+    assert len(list(tmp_path.glob("out/*/summary.json"))) == 2

@@ -1,0 +1,140 @@
+"""zeta* of a network with an output per class: the best set of neurons, found by cuts.
+
+A set's margin is the least of K (n - 1) sums over its neurons, one for each cluster and each rival of its
+class. Of these sums K alone are formed at a time: those of the rivals that come closest at one set. They
+bound the margin of every set from above, and are its margin at that set. The set with the smallest zeta
+under these bounds is looked at next; once it has been looked at, it is the best of all.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Table = NDArray[np.float64]
+
+
+class Network(NamedTuple):
+    """One network, float64.
+
+    Attributes:
+        needed: needed_zeta of each neuron, (p,).
+        mass: |w|^2 of each neuron, (p,).
+        active: act(w_j . c) at each centre, (K, p).
+        head: second-layer weights, (n, p).
+        logits: their sums over all neurons, (K, n).
+        classes: of the clusters, int64 (K,).
+    """
+
+    needed: Table
+    mass: Table
+    active: Table
+    head: Table
+    logits: Table
+    classes: NDArray[np.int64]
+
+
+def best_zeta(network: Network, tried: NDArray[np.bool_]) -> float:
+    """Return the smallest zeta over the threshold sets, each with every subset of the tried neurons.
+
+    Args:
+        network: of finite numbers.
+        tried: neurons that are in a set or not, whatever they need, bool (p,).
+    """
+    sets = _Sets(network, tried)
+    margins = np.full(sets.shape, np.inf)
+    seen = np.zeros(sets.shape, dtype=np.bool_)
+    at = (sets.shape[0] - 1, sets.shape[1] - 1)
+    logits = network.logits
+    while True:
+        margins = np.minimum(margins, sets.margins(_rivals(logits, network.classes)))
+        seen[at] = True
+        asked = np.full(sets.shape, np.inf)
+        np.divide(sets.left_out, margins, out=asked, where=margins > 0)
+        zeta = np.maximum(sets.needed, asked)
+        first, second = divmod(int(zeta.argmin()), sets.shape[1])
+        at = (first, second)
+        if seen[at] or zeta[at] == np.inf:
+            return float(zeta[at])
+        logits = sets.logits(*at)
+
+
+def least_gains(network: Network) -> Table:
+    """Return the least of what each neuron adds to any margin, (p,)."""
+    active, own = network.active, network.head[network.classes]
+    gains = active * (own - _largest_rival(network.head, network.classes))
+    if (active < 0).any():
+        smallest = -_largest_rival(-network.head, network.classes)
+        gains = np.minimum(gains, active * (own - smallest))
+    least: Table = gains.min(axis=0)
+    return least
+
+
+class _Sets:
+    """The sets that are compared: each subset of q tried neurons, with each threshold set of the r others.
+
+    Attributes:
+        shape: (2^q, r + 1), of tables with a number for each set; the smallest threshold sets come first.
+        needed: the largest needed_zeta in each set.
+        left_out: sum of |w|^2 outside each set.
+    """
+
+    def __init__(self, network: Network, tried: NDArray[np.bool_]) -> None:
+        self._network = network
+        (free,) = tried.nonzero()
+        (others,) = (~tried).nonzero()
+        fixed = others[np.argsort(network.needed[others])]
+        count = len(free)
+        # row s holds the neurons whose bit is set in s
+        self._chosen = (np.arange(2**count)[:, None] >> np.arange(count) & 1).astype(np.float64)
+        self._count = count
+        order = np.concatenate([free, fixed])
+        self._active = np.ascontiguousarray(network.active[:, order])
+        self._head = np.ascontiguousarray(network.head[:, order])
+        needed, mass = network.needed[order], network.mass[order]
+        self.shape = (2**count, len(fixed) + 1)
+        of_subset = (self._chosen * needed[:count]).max(axis=1, initial=0.0)
+        of_prefix = np.concatenate([[0.0], needed[count:]])
+        self.needed = np.maximum(of_subset[:, None], of_prefix)
+        # added up from the far end, so that small sums stay exact
+        after = np.concatenate([mass[count:][::-1].cumsum()[::-1], [0.0]])
+        self.left_out = ((1 - self._chosen) @ mass[:count])[:, None] + after
+
+    def logits(self, subset: int, prefix: int) -> Table:
+        """Return the logits of one set, (K, n)."""
+        weights = np.concatenate([self._chosen[subset], np.ones(prefix)])
+        inside = len(weights)
+        made: Table = (self._active[:, :inside] * weights) @ self._head[:, :inside].T
+        return made
+
+    def margins(self, rivals: NDArray[np.int64]) -> Table:
+        """Return the margin of each set against one rival of each cluster's class, at `shape`."""
+        gains = self._active * (self._head[self._network.classes] - self._head[rivals])
+        along = np.zeros((len(gains), self.shape[1]))
+        gains[:, self._count :].cumsum(axis=1, out=along[:, 1:])
+        if not self._count:
+            alone: Table = along.min(axis=0)[None]
+            return alone
+        of_subset = self._chosen @ gains[:, : self._count].T
+        least: Table = (of_subset[:, :, None] + along).min(axis=1)
+        return least
+
+
+def _rivals(logits: Table, classes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return for each cluster the class that comes closest to its own, or is most ahead: int64 (K,)."""
+    others = logits.copy()
+    others[np.arange(len(classes)), classes] = -np.inf
+    found: NDArray[np.int64] = others.argmax(axis=1)
+    return found
+
+
+def _largest_rival(head: Table, classes: NDArray[np.int64]) -> Table:
+    """Return each neuron's largest head weight of a class that is not the cluster's own, (K, p)."""
+    neurons = np.arange(head.shape[1])
+    top = head.argmax(axis=0)
+    largest, rest = head[top, neurons], head.copy()
+    rest[top, neurons] = -np.inf
+    rivals: Table = np.where(classes[:, None] == top, rest.max(axis=0), largest)
+    return rivals
