@@ -69,7 +69,8 @@ def is_marked(lines):
 def added_lines(path):
     """The lines that a user adds, without their indentation."""
     lines = path.read_text().splitlines()
-    return [line.strip() for line, added in zip(lines, is_marked(lines), strict=True) if added]
+    pairs = zip(lines, is_marked(lines), strict=True)
+    return [line.strip() for line, added in pairs if added and line.strip()]
 
 
 def declared(path, name, default):

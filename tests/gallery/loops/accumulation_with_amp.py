@@ -3,9 +3,8 @@
 from functools import partial
 
 import torch
-from torch import nn
-
 from gallery import protocol
+from torch import nn
 
 margins = protocol.ahead
 losses = partial(nn.functional.cross_entropy, reduction="none")

@@ -4,9 +4,8 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-
 from gallery import protocol
+from torch import nn
 
 margins = protocol.ahead
 losses = partial(F.cross_entropy, reduction="none")

@@ -1,9 +1,8 @@
 """Benign overfitting: few noisy samples of a signal in high dimension, full batch, loss in line."""
 
 import torch
-from torch import nn
-
 from gallery import protocol
+from torch import nn
 
 margins = protocol.signed
 N, D = 20, 80

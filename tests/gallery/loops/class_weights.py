@@ -1,9 +1,8 @@
 """Unlike classes: cross entropy with a weight per class."""
 
 import torch
-from torch import nn
-
 from gallery import protocol
+from torch import nn
 
 margins = protocol.ahead
 D = 8

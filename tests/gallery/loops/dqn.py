@@ -69,9 +69,7 @@ def train(seen):
         seen(policy_net, state_action_values.squeeze(1), expected, loss, state_batch)
         optimizer.step()
         with torch.no_grad():
-            for theirs, ours in zip(
-                target_net.parameters(), policy_net.parameters(), strict=True
-            ):
+            for theirs, ours in zip(target_net.parameters(), policy_net.parameters(), strict=True):
                 theirs.mul_(0.95).add_(ours, alpha=0.05)
     # >>> phasetrack
     tracker.detach()

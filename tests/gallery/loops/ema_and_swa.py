@@ -1,10 +1,9 @@
 """Averaged copies of the weights: an EMA at every step and SWA at the end of each epoch."""
 
 import torch
+from gallery import protocol
 from torch import nn
 from torch.optim.swa_utils import SWALR, AveragedModel, get_ema_multi_avg_fn, update_bn
-
-from gallery import protocol
 
 margins = protocol.ahead
 D = 10

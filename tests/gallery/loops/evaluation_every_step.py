@@ -1,9 +1,8 @@
 """A held-out loss at every step, by the same criterion and without no_grad."""
 
 import torch
-from torch import nn
-
 from gallery import protocol
+from torch import nn
 
 margins = protocol.ahead
 D = 10

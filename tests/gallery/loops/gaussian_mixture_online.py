@@ -3,9 +3,8 @@
 from functools import partial
 
 import torch
-from torch import nn
-
 from gallery import protocol
+from torch import nn
 
 margins = protocol.binary
 losses = partial(nn.functional.binary_cross_entropy_with_logits, reduction="none")

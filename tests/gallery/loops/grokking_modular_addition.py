@@ -4,9 +4,8 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-
 from gallery import protocol
+from torch import nn
 
 margins = protocol.ahead
 losses = partial(F.cross_entropy, reduction="none")
@@ -38,7 +37,7 @@ def train(seen):
     # >>> phasetrack
     import phasetrack
 
-    geometry = phasetrack.ClusterGeometry.from_data(model.features(pairs), labels)
+    geometry = phasetrack.ClusterGeometry.from_data(model.features(pairs[train]), labels[train])
     layers = ("hidden", "unembed")
     tracker = phasetrack.attach(model, optimizer, geometry=geometry, layers=layers)
     # <<< phasetrack

@@ -5,10 +5,9 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
+from gallery import protocol
 from sklearn.datasets import load_digits
 from torch import nn
-
-from gallery import protocol
 
 margins = protocol.ahead
 losses = partial(F.cross_entropy, reduction="none")
@@ -49,12 +48,11 @@ def train(seen):
     data, callbacks = Digits(512), []
     model = Classifier(seen)
     # >>> phasetrack
-    from phasetrack import ClusterGeometry
+    import phasetrack
     from phasetrack.integrations.transformers import PhasetrackCallback
 
-    geometry = ClusterGeometry.from_data(data.x, data.labels)
-    callback = PhasetrackCallback(geometry)
-    callbacks.append(callback)
+    geometry = phasetrack.ClusterGeometry.from_data(data.x, data.labels)
+    callbacks.append(PhasetrackCallback(geometry))
     # <<< phasetrack
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
@@ -71,4 +69,7 @@ def train(seen):
         )
         trainer = Trainer(model, arguments, train_dataset=data, callbacks=callbacks)
         trainer.train()
+    # >>> phasetrack
+    tracker = callbacks[-1].tracker
+    # <<< phasetrack
     return locals()

@@ -3,9 +3,8 @@
 from functools import partial
 
 import torch
-from torch import nn
-
 from gallery import protocol
+from torch import nn
 
 IGNORED = 255
 margins = partial(protocol.ahead, ignored=IGNORED)

@@ -1,13 +1,14 @@
 """torch.optim.LBFGS with its closure and a strong Wolfe line search, full batch."""
 
 import torch
-from torch import nn
-
 from gallery import protocol
+from torch import nn
 
 margins = protocol.signed
 D = 6
-CENTRES = 2.0 * torch.tensor([[1.0, -1.0], [-1.0, 1.0], [1.0, 1.0], [-1.0, -1.0]]) @ torch.eye(D)[:2]
+CENTRES = (
+    2.0 * torch.tensor([[1.0, -1.0], [-1.0, 1.0], [1.0, 1.0], [-1.0, -1.0]]) @ torch.eye(D)[:2]
+)
 
 
 def losses(f, y):

@@ -2,13 +2,14 @@
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-
 from gallery import protocol
+from torch import nn
 
 margins = protocol.binary
 D = 6
-CENTRES = 2.0 * torch.tensor([[1.0, -1.0], [-1.0, 1.0], [1.0, 1.0], [-1.0, -1.0]]) @ torch.eye(D)[:2]
+CENTRES = (
+    2.0 * torch.tensor([[1.0, -1.0], [-1.0, 1.0], [1.0, 1.0], [-1.0, -1.0]]) @ torch.eye(D)[:2]
+)
 
 
 def losses(f, y):
@@ -38,12 +39,14 @@ class QuasiNewton(torch.optim.Optimizer):
         if "gradient" in state:
             change = gradient - state["gradient"]
             moved = state["moved"]
-            length = float((moved @ moved / (moved @ change).abs().clamp_min(1e-8)).clamp(1e-3, 1e2))
+            length = float(
+                (moved @ moved / (moved @ change).abs().clamp_min(1e-8)).clamp(1e-3, 1e2)
+            )
         slope = float(gradient @ gradient)
         self.move(gradient, -length)
         new_loss = closure()
         for _ in range(options["max_ls"]):
-            if float(new_loss) <= float(current) - 1e-4 * length * slope:
+            if float(new_loss.detach()) <= float(current.detach()) - 1e-4 * length * slope:
                 break
             self.move(gradient, length / 2)
             length /= 2

@@ -6,10 +6,9 @@ from functools import partial
 import lightning as L
 import torch
 import torch.nn.functional as F
+from gallery import protocol
 from sklearn.datasets import load_digits
 from torch import nn
-
-from gallery import protocol
 
 margins = protocol.ahead
 losses = partial(F.cross_entropy, reduction="none")
@@ -51,12 +50,11 @@ def train(seen):
     validation = torch.utils.data.DataLoader(data, batch_size=256)
     model, callbacks = LitClassifier(seen), []
     # >>> phasetrack
-    from phasetrack import ClusterGeometry
+    import phasetrack
     from phasetrack.integrations.lightning import PhasetrackCallback
 
-    geometry = ClusterGeometry.from_data(images, labels)
-    callback = PhasetrackCallback(geometry)
-    callbacks.append(callback)
+    geometry = phasetrack.ClusterGeometry.from_data(images, labels)
+    callbacks.append(PhasetrackCallback(geometry))
     # <<< phasetrack
     trainer = L.Trainer(
         max_epochs=2,
@@ -68,4 +66,7 @@ def train(seen):
         enable_model_summary=False,
     )
     trainer.fit(model, training, validation)
+    # >>> phasetrack
+    tracker = callbacks[-1].tracker
+    # <<< phasetrack
     return locals()

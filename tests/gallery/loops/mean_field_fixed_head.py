@@ -1,9 +1,8 @@
 """Mean-field parametrisation: (1/p) sum over neurons with fixed signs, a buffer; rate times width."""
 
 import torch
-from torch import nn
-
 from gallery import protocol
+from torch import nn
 
 margins = protocol.signed
 D, P = 12, 40

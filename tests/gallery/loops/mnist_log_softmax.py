@@ -4,10 +4,9 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
+from gallery import protocol
 from sklearn.datasets import load_digits
 from torch import nn
-
-from gallery import protocol
 
 margins = protocol.ahead
 losses = partial(F.nll_loss, reduction="none")
@@ -31,7 +30,12 @@ def train(seen):
     digits = load_digits()
     images = torch.tensor(digits.images / 16, dtype=torch.float32)
     labels = torch.tensor(digits.target)
-    images, labels, test_images, test_labels = images[:640], labels[:640], images[640:], labels[640:]
+    images, labels, test_images, test_labels = (
+        images[:640],
+        labels[:640],
+        images[640:],
+        labels[640:],
+    )
     data = torch.utils.data.TensorDataset(images, labels)
     loader = torch.utils.data.DataLoader(data, batch_size=64, shuffle=True)
     model = Net()

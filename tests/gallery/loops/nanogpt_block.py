@@ -4,11 +4,11 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
+from gallery import protocol
 from torch import nn
 
-from gallery import protocol
-
 margins = protocol.ahead
+ABSENT = {"margin/empirical": "a block in a larger network has no labels of its own"}
 losses = partial(F.cross_entropy, reduction="none")
 VOCABULARY, CONTEXT, WIDTH = 5, 8, 16
 
@@ -80,8 +80,8 @@ def train(seen):
     import phasetrack
 
     geometry = phasetrack.ClusterGeometry(torch.eye(WIDTH)[:2], [0, 1])
-    layers, readout = ("mlp.c_fc", "mlp.c_proj"), direction
-    tracker = phasetrack.attach(model, optimizer, geometry=geometry, layers=layers, readout=readout)
+    block = {"layers": ("mlp.c_fc", "mlp.c_proj"), "readout": direction}
+    tracker = phasetrack.attach(model, optimizer, geometry=geometry, **block)
     # <<< phasetrack
     for _ in range(25):
         starts = torch.randint(len(text) - CONTEXT - 1, (8,))

@@ -2,10 +2,9 @@
 
 import torch
 import torch.nn.functional as F
+from gallery import protocol
 from torch import nn
 from torch.func import functional_call, grad_and_value, vmap
-
-from gallery import protocol
 
 margins = protocol.ahead
 D = 10

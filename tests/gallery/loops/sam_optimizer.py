@@ -3,9 +3,8 @@
 from functools import partial
 
 import torch
-from torch import nn
-
 from gallery import protocol
+from torch import nn
 
 margins = protocol.ahead
 losses = partial(nn.functional.cross_entropy, reduction="none", label_smoothing=0.1)
@@ -47,11 +46,11 @@ def train(seen):
     model = nn.Sequential(nn.Linear(D, 24), nn.ReLU(), nn.Linear(24, 3))
     criterion = nn.CrossEntropyLoss(label_smoothing=0.1)
     optimizer = SAM(model.parameters(), torch.optim.SGD, lr=0.1, momentum=0.9)
+    base = optimizer.base_optimizer
     # >>> phasetrack
     import phasetrack
 
     geometry = phasetrack.ClusterGeometry(CENTRES, [0, 1, 2])
-    base = optimizer.base_optimizer
     tracker = phasetrack.attach(model, base, loss=criterion, geometry=geometry)
     # <<< phasetrack
     for _ in range(25):

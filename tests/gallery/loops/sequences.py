@@ -1,9 +1,8 @@
 """Sequences: a class for each of T tokens, cross entropy with the classes second, (B, K, T)."""
 
 import torch
-from torch import nn
-
 from gallery import protocol
+from torch import nn
 
 margins = protocol.ahead
 D, CLASSES, TOKENS = 8, 3, 5

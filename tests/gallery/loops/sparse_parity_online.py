@@ -1,9 +1,8 @@
 """Sparse parity, fresh samples at every step, hinge loss, SGD with weight decay."""
 
 import torch
-from torch import nn
-
 from gallery import protocol
+from torch import nn
 
 margins = protocol.signed
 D = 12
