@@ -138,6 +138,7 @@ class BatchCollector:
         self._watched_ids = {id(parameter) for parameter in self._watched}
         # a mark in a pass's graph node lives as long as the graph, and is found from the outputs
         self._mark = f"phasetrack {id(self)}"
+        self._usual_path: tuple[int, ...] = ()
         self._unmarked: deque[_Pass] = deque(maxlen=HELD_PASSES)
         self._last: _Pass | None = None
         self._arrived: list[LossCall] = []
@@ -236,8 +237,10 @@ class BatchCollector:
 
     def on_forward(self, args: tuple[Any, ...], named: Mapping[str, Any], output: object) -> None:
         """Mark the pass, so that a loss call finds the first layer's inputs."""
-        inputs = next((v for v in (*args, *named.values()) if isinstance(v, Tensor)), None)
-        if inputs is None or not inputs.numel() or not torch.is_grad_enabled():
+        inputs = args[0] if args else None
+        if not isinstance(inputs, Tensor):
+            inputs = next((v for v in (*args, *named.values()) if isinstance(v, Tensor)), None)
+        if inputs is None or not torch.is_grad_enabled() or not inputs.numel():
             return
         if _backward_pass() != -1:  # computed again
             return
@@ -246,8 +249,9 @@ class BatchCollector:
             self._transformed = True
             return
         kept = KeptInputs.of(inputs.detach() if inputs.requires_grad else inputs)
-        self._last = _Pass(kept, getattr(output, "dtype", None))
-        node = getattr(output, "grad_fn", None)
+        known = output if isinstance(output, Tensor) else None
+        self._last = _Pass(kept, None if known is None else known.dtype)
+        node = None if known is None else known.grad_fn
         if node is None:
             self._unmarked.append(self._last)
         else:
@@ -263,6 +267,9 @@ class BatchCollector:
 
     def on_loss(self, args: tuple[Any, ...], named: Mapping[str, Any], result: object) -> None:
         """Find outputs and targets among the arguments of a loss call, and add it."""
+        if len(args) == 2 and not named:
+            self.add(*args, result)
+            return
         given = dict(named)
         targets = next((given.pop(name) for name in TARGET_NAMES if name in given), None)
         values = [*args, *given.values()] + ([] if targets is None else [targets])
@@ -301,21 +308,26 @@ class BatchCollector:
     def on_accumulated(self, parameter: nn.Parameter) -> None:
         """Note that a backward pass wrote to a layer's gradient."""
         task = _backward_pass()
-        for call in (*self._arrived, *self._by_gradient):
-            if call.task == task:
-                call.is_accumulated = True
+        for calls in (self._arrived, self._by_gradient):
+            for call in calls:
+                if call.task == task:
+                    call.is_accumulated = True
         if parameter.grad is not None:
             self._gradient_versions[parameter] = parameter.grad._version
 
     def _on_arrival(self, call: LossCall, gradient: Tensor) -> None:
         """Note that a gradient arrived at a loss call's value."""
-        self._drop_lost()
+        if self._gradient_versions:
+            self._drop_lost()
         call.add_weight(gradient)
         call.task = _backward_pass()
         self._arrived = self._of_these_weights(self._arrived, call)
 
     def _of_these_weights(self, arrived: Sequence[LossCall], call: LossCall) -> list[LossCall]:
         """Add a call to those that arrived before, and drop what other weights made."""
+        if not arrived and self._last_version in (None, call.version):
+            self._last_version = call.version
+            return [call]
         same = (call.version, self.kept_version)
         stale = [one for one in arrived if one.version not in same]
         self._is_mixed |= any(one.is_accumulated for one in stale)
@@ -393,8 +405,7 @@ class BatchCollector:
             return LossCall(nothing, nothing, None, None, value, version, loss, reason=NO_SAMPLES)
         f, aims = found
         if aims.ndim == 1 and f.ndim == 1:
-            self._loss.note_targets(aims)
-            loss = self._loss.current
+            loss = self._loss.with_targets(aims)
         # copies: a later in-place operation would overwrite what detach() shares
         aims = aims.clone() if aims.device == f.device else aims.to(f.device)
         call = LossCall(f.clone(), aims, None, None, value, version, loss)
@@ -428,23 +439,37 @@ class BatchCollector:
         """Whether the network has one output per sample; around a block it may have any number."""
         return self.view.heads == 1 and self.view.directions is None
 
+    def _at_the_usual_place(self, node: Any) -> _Pass | None:
+        """Return the pass where it was found last time, counted from a loss's outputs."""
+        for place in self._usual_path:
+            before = () if node is None else node.next_functions
+            if place >= len(before):
+                return None
+            node = before[place][0]
+        found: _Pass | None = None if node is None else node.metadata.get(self._mark)
+        return found
+
     def _origin(self, outputs: Tensor) -> _Origin:
         """Look for the pass that made some outputs, from their autograd node back."""
         if self.view.directions is not None:  # the network around a block is large
             return _Origin(None, is_ours=True)
-        waiting: deque[Any] = deque([outputs.grad_fn])
+        if (found := self._at_the_usual_place(outputs.grad_fn)) is not None:
+            return _Origin(found, is_ours=True)
+        waiting: deque[tuple[Any, tuple[int, ...]]] = deque([(outputs.grad_fn, ())])
         seen: set[Any] = set()
         ours = False
         while waiting and len(seen) < SEARCHED_NODES:
-            node = waiting.popleft()
+            node, path = waiting.popleft()
             if node is None or node in seen:
                 continue
             seen.add(node)
             if (found := node.metadata.get(self._mark)) is not None:
+                self._usual_path = path
                 return _Origin(found, is_ours=True)
             if id(getattr(node, "variable", None)) in self._watched_ids:
                 ours = True
-            waiting.extend(before for before, _ in node.next_functions)
+            before = enumerate(node.next_functions)
+            waiting.extend((one, (*path, place)) for place, (one, _) in before)
         ours = ours or bool(waiting)  # too large a graph to tell
         if ours and len(self._unmarked) == 1:
             return _Origin(self._unmarked.pop(), is_ours=True)

@@ -111,7 +111,7 @@ class Capture:
         _check(optimizer, view, shared_inputs=self.exchange.shared and keep_inputs)
         self.geometry, self.optimizer = geometry, optimizer
         self._schedule, self._keep_weights = schedule, keep_weights
-        self._watched: set[int] = set()
+        self._switched: object = None  # what `_set_watching` was asked for last
         self._receive, self._failed, self._say = receive, failed, say
         self._counts = Counter[str]()
         self._no_batch = ""
@@ -167,17 +167,23 @@ class Capture:
         if isinstance(loss, nn.Module):
             register = partial(loss.register_forward_hook, with_kwargs=True)
             yield SwitchableHook(register, self._on_loss, failed)
-        for parameter in self._trained():
-            yield self._gradient_hook(parameter)
+        layers = (*view.first.parameters[:1], *view.second.parameters[:1])
+        self._frozen = list(layers)
+        self._watch_trained()
 
-    def _trained(self) -> list[nn.Parameter]:
-        """Return one parameter of either layer, where one is trained."""
-        layers = (self.view.first.parameters, self.view.second.parameters)
-        trained = [[p for p in layer if p.requires_grad][:1] for layer in layers]
-        return list({id(p): p for layer in trained for p in layer}.values())
+    def _trained(self) -> tuple[bool, ...]:
+        """Return which of the parameters without a hook are trained."""
+        return tuple(parameter.requires_grad for parameter in self._frozen)
+
+    def _watch_trained(self) -> None:
+        """Put a hook on the first parameter that is trained, which every backward pass reaches."""
+        for place, parameter in enumerate(self._frozen):
+            if parameter.requires_grad:
+                del self._frozen[place:]
+                self._hooks.append(self._gradient_hook(parameter))
+                return
 
     def _gradient_hook(self, parameter: nn.Parameter) -> SwitchableHook:
-        self._watched.add(id(parameter))
         # a parameter's hooks are not seen by the garbage collector: they must hold nothing
         here, failed = WeakMethod(self._on_accumulated), WeakMethod(self._fail)
         register = parameter.register_post_accumulate_grad_hook
@@ -282,7 +288,7 @@ class Capture:
             return
         self._state = CaptureState.RECORDING
         try:
-            if _has_closure((*args, *kwargs.values())):
+            if (args or kwargs) and _has_closure((*args, *kwargs.values())):
                 self._pending = self._tried(self._layers_before)
                 self._batch.kept_version = self._batch.weights_version()
                 return
@@ -331,9 +337,11 @@ class Capture:
 
     def _set_watching(self, watching: bool) -> None:
         self._state = CaptureState.WATCHING if watching else CaptureState.IDLE
-        if watching:  # a layer may be trained from now on
-            fresh = [p for p in self._trained() if id(p) not in self._watched]
-            self._hooks += [self._gradient_hook(parameter) for parameter in fresh]
+        wanted = (watching, self._batch.recognises, self._frozen and self._trained())
+        if wanted == self._switched and watching:
+            return
+        self._switched = wanted
+        self._watch_trained()
         for hook in self._hooks:
             hook.switch(watching and (hook is not self._output_hook or self._batch.recognises))
 

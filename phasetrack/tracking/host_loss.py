@@ -142,26 +142,25 @@ class LossKeeper:
 
     def __init__(self, loss: Loss | None) -> None:
         self.given = loss
-        self._signature = _signature(loss)
+        self._signature = _Signature(loss)
         self._current = HostLoss.of(loss)
 
     @property
     def current(self) -> HostLoss:
         """The loss as it is now."""
-        signature = _signature(self.given)
-        if signature != self._signature:
-            self._signature, before = signature, self._current
+        if not self._signature.holds():
+            self._signature, before = _Signature(self.given), self._current
             self._current = replace(HostLoss.of(self.given), levels=before.levels)
         return self._current
 
-    def note_targets(self, targets: Tensor) -> None:
-        """Remember the two values that the targets of one output take."""
-        if targets.is_cuda:  # the host would wait; there the batch itself shows them
-            return
+    def with_targets(self, targets: Tensor) -> HostLoss:
+        """Return the loss, which remembers the two values that the targets of one output take."""
         levels = self._current.levels
-        if levels is None or levels[0] == levels[1]:
+        # on a GPU the host would wait; there the batch itself shows them
+        if (levels is None or levels[0] == levels[1]) and not targets.is_cuda:
             found = self._current.with_targets(targets)
             self._current = self._current if found.levels == levels else found
+        return self._current
 
 
 def _copied(loss: Loss) -> Loss:
@@ -190,17 +189,35 @@ def _is_known(loss: Loss) -> bool:
     return str(getattr(kind, "__module__", "")).startswith(("torch.", "phasetrack."))
 
 
-def _signature(loss: Loss | None) -> tuple[object, ...]:
-    """Return numbers that differ where the loss is not what it was."""
-    if not isinstance(loss, nn.Module):
-        return ()
-    return tuple(
-        (name, value) if isinstance(value, _PLAIN) else (name, id(value), value._version)
-        for module in loss.modules()
-        for table in (vars(module), module._parameters, module._buffers)
-        for name, value in table.items()
-        if isinstance(value, _PLAIN) or (isinstance(value, Tensor) and not value.is_inference())
-    )
+class _Signature:
+    """Values of a loss that differ where it is not what it was: numbers, texts, versions of tensors."""
+
+    def __init__(self, loss: Loss | None) -> None:
+        modules = list(loss.modules()) if isinstance(loss, nn.Module) else []
+        tables = [table for m in modules for table in (vars(m), m._parameters, m._buffers)]
+        self._sizes = [(table, len(table)) for table in tables]
+        self._plain = [(t, n) for t in tables for n, v in t.items() if isinstance(v, _PLAIN)]
+        self._tensors = [
+            (t, n, id(v), v._version)
+            for t in tables
+            for n, v in t.items()
+            if isinstance(v, Tensor) and not v.is_inference()
+        ]
+        self._values = [table[name] for table, name in self._plain]
+
+    def holds(self) -> bool:
+        """Whether everything is as it was."""
+        for table, size in self._sizes:
+            if len(table) != size:
+                return False
+        for (table, name), value in zip(self._plain, self._values, strict=True):
+            if table.get(name) is not value:
+                return False
+        for table, name, place, version in self._tensors:
+            value = table.get(name)
+            if id(value) != place or getattr(value, "_version", None) != version:
+                return False
+        return True
 
 
 _PLAIN = (int, float, str, bool, type(None))

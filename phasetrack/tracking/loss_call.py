@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -72,7 +72,7 @@ class LossCall:
     weight: Tensor | None = None
     task: int = -1
     is_accumulated: bool = False
-    slopes: Tensor | None = field(default=None)
+    slopes: Tensor | None = None
 
     def add_weight(self, gradient: Tensor) -> None:
         """Note a gradient that arrived at the value."""
@@ -98,11 +98,14 @@ def joined(calls: Sequence[LossCall], *, keep_inputs: bool = False) -> LossInput
     """Join the loss calls of one step, and give them the leading dimension of one state."""
     if not calls:
         return None
+    value = calls[0].value
+    if len(calls) == 1 and not keep_inputs and value is not None and value.ndim == 0:
+        return _alone(calls[0], value)
     outputs = _cat([call.outputs for call in calls])
     reasons = [call.reason for call in calls if call.traces is None]
     traces = None if reasons else _cat([c.traces for c in calls if c.traces is not None])
     doubts = [c.finite.to(outputs.device) for c in calls if c.finite is not None]
-    value, weights = _weighed(calls)
+    total, weights = _weighed(calls)
     kept = [call.inputs for call in calls]
     whole = keep_inputs and all(each is not None and each.are_whole for each in kept)
     inputs = tuple(each.tensor for each in kept if each is not None) if whole else ()
@@ -114,9 +117,21 @@ def joined(calls: Sequence[LossCall], *, keep_inputs: bool = False) -> LossInput
         None if traces is None else traces.unsqueeze(0),
         torch.stack(doubts).all().unsqueeze(0) if doubts else None,
         (inputs,) if inputs else (),
-        None if value is None else value.unsqueeze(0),
+        None if total is None else total.unsqueeze(0),
         None if weights is None else weights.unsqueeze(0),
         reasons[0] if reasons else "",
+    )
+
+
+def _alone(call: LossCall, value: Tensor) -> LossInputs:
+    """`joined` of one call of a scalar loss, which most steps have."""
+    return LossInputs(
+        call.outputs.unsqueeze(0),
+        call.targets.unsqueeze(0),
+        None if call.traces is None else call.traces.unsqueeze(0),
+        None if call.finite is None else call.finite.unsqueeze(0),
+        value=value.unsqueeze(0),
+        reason=call.reason,
     )
 
 

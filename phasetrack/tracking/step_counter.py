@@ -36,14 +36,14 @@ class StepCounter:
     def count(self) -> None:
         """Count a step that was taken."""
         self.step += 1  # first: a step whose length cannot be read counts as well
-        self.time += max(self._eta(self._group(w)) for w in (self._first, self._second))
+        first, second = self._eta(self._group(self._first)), self._eta(self._group(self._second))
+        self.time += max(first, second) if first == first else first  # NaN stays
 
     def sizes(self) -> StepSizes:
         """Return the length of the coming step for each layer."""
-        groups = self._group(self._first), self._group(self._second)
-        plain = type(self._optimizer) is torch.optim.SGD and all(map(_is_plain, groups))
-        first, second = map(self._eta, groups)
-        return StepSizes(first, second, plain)
+        first, second = self._group(self._first), self._group(self._second)
+        plain = type(self._optimizer) is torch.optim.SGD and _is_plain(first) and _is_plain(second)
+        return StepSizes(self._eta(first), self._eta(second), plain)
 
     def _eta(self, group: Mapping[str, Any] | None) -> float:
         """How far a step moves a layer that a group trains; NaN where the group has no rate."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from types import FrameType
 
 # Files whose frames lie between the optimizer's wrapper and the caller of `begin` or `end`.
@@ -38,14 +39,18 @@ class StepRounds:
             self._open.pop()
 
 
+@cache
+def _lies_between(file: str) -> bool:
+    return any(part in file.replace("\\", "/") for part in _BETWEEN)
+
+
 def _caller() -> FrameType:
     """Return the frame that calls the optimizer's hooks."""
     frame: FrameType | None = sys._getframe(2)
     last = frame
     while frame is not None:
         last = frame
-        name = frame.f_code.co_filename.replace("\\", "/")
-        if not any(part in name for part in _BETWEEN):
+        if not _lies_between(frame.f_code.co_filename):
             break
         frame = frame.f_back
     assert last is not None
