@@ -251,7 +251,7 @@ class BatchCollector:
         kept = KeptInputs.of(inputs.detach() if inputs.requires_grad else inputs)
         known = output if isinstance(output, Tensor) else None
         self._last = _Pass(kept, None if known is None else known.dtype)
-        node = None if known is None else known.grad_fn
+        node: Any = None if known is None else known.grad_fn
         if node is None:
             self._unmarked.append(self._last)
         else:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 # Rows, and columns in each, whose weights are looked at. A heuristic of ours.
 SAMPLED = 6
@@ -27,7 +29,7 @@ class WeightsVersion:
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self._parameters = parameters
         self._places: list[int] = []
-        self._samples: list[Tensor] = []
+        self._samples: list[np.ndarray[Any, Any]] = []
 
     def __call__(self) -> int:
         """Return the number of the weights as they are now."""
@@ -39,11 +41,13 @@ class WeightsVersion:
         if places != self._places:
             self._places = places
             self._samples = [_sample(p) for p in self._parameters if p.device.type == "cpu"]
-        values = [number for sample in self._samples for number in sample.flatten().tolist()]
+        values = [sample.tobytes() for sample in self._samples]
         return hash((version, *places, *values))
 
 
-def _sample(parameter: nn.Parameter) -> Tensor:
-    """Return a view of some of the weights, by their bits: a NaN equals itself."""
+def _sample(parameter: nn.Parameter) -> np.ndarray[Any, Any]:
+    """Return a view of some of the weights, as integers of their bits: NumPy knows no bfloat16."""
     places = tuple(slice(None, None, -(-size // SAMPLED)) for size in parameter.shape)
-    return parameter.detach()[places].view(_BITS[parameter.element_size()])
+    weights = parameter.detach()[places]
+    weights = torch.view_as_real(weights) if weights.is_complex() else weights
+    return weights.view(_BITS[weights.element_size()]).numpy()

@@ -33,6 +33,7 @@ SHAPES = {
     "vector": lambda: torch.randn(40),
     "large": lambda: torch.randn(128, 64),
     "bfloat16": lambda: torch.randn(7, 5).bfloat16(),
+    "complex": lambda: torch.randn(7, 5, dtype=torch.complex128),
     "float64": lambda: torch.randn(7, 5).double(),
 }
 
