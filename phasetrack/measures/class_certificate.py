@@ -22,8 +22,8 @@ class Network(NamedTuple):
     Attributes:
         needed: needed_zeta of each neuron, (p,).
         mass: |w|^2 of each neuron, (p,).
-        active: act(w_j . c) at each centre, (K, p).
-        head: second-layer weights, (n, p).
+        active: act(w_j . c) at each centre, (p, K).
+        head: second-layer weights, (p, n).
         logits: their sums over all neurons, (K, n).
         classes: of the clusters, int64 (K,).
     """
@@ -34,6 +34,15 @@ class Network(NamedTuple):
     head: Table
     logits: Table
     classes: NDArray[np.int64]
+
+    def of(self, neurons: NDArray[np.int64]) -> Network:
+        """The tables of some neurons, beside the logits of all."""
+        return self._replace(
+            needed=self.needed[neurons],
+            mass=self.mass[neurons],
+            active=self.active[neurons],
+            head=self.head[neurons],
+        )
 
 
 def best_zeta(network: Network, tried: NDArray[np.bool_]) -> float:
@@ -63,12 +72,12 @@ def best_zeta(network: Network, tried: NDArray[np.bool_]) -> float:
 
 def least_gains(network: Network) -> Table:
     """Return the least of what each neuron adds to any margin, (p,)."""
-    active, own = network.active, network.head[network.classes]
+    active, own = network.active, network.head[:, network.classes]
     gains = active * (own - _largest_rival(network.head, network.classes))
     if (active < 0).any():
         smallest = -_largest_rival(-network.head, network.classes)
         gains = np.minimum(gains, active * (own - smallest))
-    least: Table = gains.min(axis=0)
+    least: Table = gains.min(axis=1)
     return least
 
 
@@ -82,7 +91,6 @@ class _Sets:
     """
 
     def __init__(self, network: Network, tried: NDArray[np.bool_]) -> None:
-        self._network = network
         (free,) = tried.nonzero()
         (others,) = (~tried).nonzero()
         fixed = others[np.argsort(network.needed[others])]
@@ -91,8 +99,8 @@ class _Sets:
         self._chosen = (np.arange(2**count)[:, None] >> np.arange(count) & 1).astype(np.float64)
         self._count = count
         order = np.concatenate([free, fixed])
-        self._active = np.ascontiguousarray(network.active[:, order])
-        self._head = np.ascontiguousarray(network.head[:, order])
+        self._active, self._head = network.active[order], network.head[order]
+        self._own = self._head[:, network.classes]
         needed, mass = network.needed[order], network.mass[order]
         self.shape = (2**count, len(fixed) + 1)
         of_subset = (self._chosen * needed[:count]).max(axis=1, initial=0.0)
@@ -106,19 +114,19 @@ class _Sets:
         """Return the logits of one set, (K, n)."""
         weights = np.concatenate([self._chosen[subset], np.ones(prefix)])
         inside = len(weights)
-        made: Table = (self._active[:, :inside] * weights) @ self._head[:, :inside].T
+        made: Table = (self._active[:inside] * weights[:, None]).T @ self._head[:inside]
         return made
 
     def margins(self, rivals: NDArray[np.int64]) -> Table:
         """Return the margin of each set against one rival of each cluster's class, at `shape`."""
-        gains = self._active * (self._head[self._network.classes] - self._head[rivals])
-        along = np.zeros((len(gains), self.shape[1]))
-        gains[:, self._count :].cumsum(axis=1, out=along[:, 1:])
+        gains = self._active * (self._own - self._head.take(rivals, axis=1))
+        along = np.zeros((self.shape[1], gains.shape[1]))
+        gains[self._count :].cumsum(axis=0, out=along[1:])
         if not self._count:
-            alone: Table = along.min(axis=0)[None]
+            alone: Table = along.min(axis=1)[None]
             return alone
-        of_subset = self._chosen @ gains[:, : self._count].T
-        least: Table = (of_subset[:, :, None] + along).min(axis=1)
+        of_subset = self._chosen @ gains[: self._count]
+        least: Table = (of_subset[:, None] + along).min(axis=2)
         return least
 
 
@@ -131,10 +139,10 @@ def _rivals(logits: Table, classes: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _largest_rival(head: Table, classes: NDArray[np.int64]) -> Table:
-    """Return each neuron's largest head weight of a class that is not the cluster's own, (K, p)."""
-    neurons = np.arange(head.shape[1])
-    top = head.argmax(axis=0)
-    largest, rest = head[top, neurons], head.copy()
-    rest[top, neurons] = -np.inf
-    rivals: Table = np.where(classes[:, None] == top, rest.max(axis=0), largest)
+    """Return each neuron's largest head weight of a class that is not the cluster's own, (p, K)."""
+    neurons, top = np.arange(len(head)), head.argmax(axis=1)
+    largest, rest = head[neurons, top], head.copy()
+    rest[neurons, top] = -np.inf
+    second = rest.max(axis=1)
+    rivals: Table = np.where(classes == top[:, None], second[:, None], largest[:, None])
     return rivals

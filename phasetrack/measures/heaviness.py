@@ -130,7 +130,7 @@ def _certificate_of_classes(neurons: Neurons, needed: Tensor) -> Tensor:
     # in numbers: as many as with the four clusters of XOR
     count_limit = math.floor(math.log2(SEARCH_BUDGET / (p + 1) * min(1.0, 4 / K)))
     needs, masses = _rows(needed, 1), _rows(neurons.mass, 1)
-    actives, heads = _rows(neurons.active.mT, 2), _rows(neurons.head.mT, 2)
+    actives, heads = _rows(neurons.active, 2), _rows(neurons.head, 2)
     logits, classes = _rows(neurons.logits, 2), neurons.geometry.classes.numpy()
     found = [
         _zeta_of(Network(*tables, classes), count_limit)
@@ -153,13 +153,17 @@ def _zeta_of(network: Network, count_limit: int) -> float:
     zeta = best_zeta(network, none)
     if count_limit < 1:
         return zeta
-    harm = -least_gains(network)
-    allowed = (network.needed <= zeta) & np.isfinite(network.needed) & (harm > 0)
-    contested = allowed.copy()
-    # where zeta is infinite, any harm counts
-    contested[allowed] = harm[allowed] * zeta > network.mass[allowed]
-    few = 0 < contested.sum() <= count_limit
-    return best_zeta(network, contested) if few else zeta
+    contested = none
+    (allowed,) = ((network.needed <= zeta) & np.isfinite(network.needed)).nonzero()
+    # the first of many tell soon that too many are contested
+    for some in np.split(allowed, [2 * (count_limit + 1)]):
+        part = network.of(some)
+        harm = -least_gains(part)
+        # where zeta is infinite, any harm counts
+        contested[some] = [h > 0 and h * zeta > m for h, m in zip(harm, part.mass, strict=True)]
+        if contested.sum() > count_limit:
+            return zeta
+    return best_zeta(network, contested) if contested.any() else zeta
 
 
 def _best_threshold_set(needed: Tensor, mass: Tensor, gains: Tensor) -> Tensor:

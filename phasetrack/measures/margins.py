@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from phasetrack.measures.sorting import ascending
+from phasetrack.measures.sorting import order
 from phasetrack.model.geometry import ClusterGeometry, Neurons
 
 # Which quantile of y f is reported beside its mean. Chosen here: the worst twentieth of a cluster.
@@ -69,14 +69,20 @@ def empirical_margins(margins: Tensor, clusters: Tensor, count: int) -> tuple[Te
     Returns:
         Two tensors (..., K); NaN for a cluster without samples.
     """
-    # NaN is sorted last, that of other clusters as that of margins
-    apart = margins.new_full((*margins.shape[:-1], count + 1, margins.shape[-1]), torch.nan)
-    places = _places(clusters, count).unsqueeze(-2)
-    own = ascending(apart.scatter_(-2, places, margins.unsqueeze(-2))[..., :count, :])
-    sizes = _cluster_sums(torch.ones_like(margins), clusters, count)
+    if not margins.shape[-1]:
+        nothing = margins.new_full((*margins.shape[:-1], count), torch.nan)
+        return nothing, nothing
+    # by cluster, and by margin within each; NaN comes last in its cluster, samples in none last of all
+    ranked = order(margins)
+    placed = _places(clusters, count)
+    ranked = ranked.gather(-1, order(placed.gather(-1, ranked), stable=True))
+    sizes = cluster_sizes(clusters, count).to(margins)
     ranks = (LOW_QUANTILE * sizes).round().long().clamp_min(1)
-    lows = own.gather(-1, (ranks - 1).unsqueeze(-1)).squeeze(-1)
-    return _cluster_sums(margins, clusters, count) / sizes, lows
+    starts = (sizes.cumsum(dim=-1) - sizes).long()
+    places = (starts + ranks - 1).clamp_max(margins.shape[-1] - 1)
+    lows = margins.gather(-1, ranked.gather(-1, places))
+    means = _cluster_sums(margins, clusters, count) / sizes
+    return means, torch.where(sizes > 0, lows, torch.nan)
 
 
 def cluster_means(values: Tensor, clusters: Tensor, count: int) -> Tensor:
@@ -87,8 +93,12 @@ def cluster_means(values: Tensor, clusters: Tensor, count: int) -> Tensor:
         clusters: index of each sample's cluster, int64 (..., m); -1 where it is in none.
         count: number of clusters K.
     """
-    sizes = _cluster_sums(torch.ones_like(values), clusters, count)
-    return _cluster_sums(values, clusters, count) / sizes
+    return _cluster_sums(values, clusters, count) / cluster_sizes(clusters, count).to(values)
+
+
+def cluster_sizes(clusters: Tensor, count: int) -> Tensor:
+    """Return the number of samples in each of `count` clusters, int64 (..., m) to (..., K)."""
+    return _cluster_sums(torch.ones_like(clusters), clusters, count)
 
 
 def _cluster_sums(values: Tensor, clusters: Tensor, count: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Rows in order, by numpy: its sort is vectorised, and many times as fast as PyTorch's."""
+"""Orders of rows, by numpy: its sort is vectorised, and many times as fast as PyTorch's."""
 
 from __future__ import annotations
 
@@ -8,24 +8,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-def ascending(values: Tensor) -> Tensor:
-    """Each row sorted, NaN last: (..., n), in the dtype and on the device of `values`.
-
-    >>> ascending(torch.tensor([3.0, float("nan"), 1.0]))
-    tensor([1., 3., nan])
-    """
-    return torch.from_numpy(np.sort(_hosted(values), axis=-1)).to(values)
-
-
-def order(values: Tensor) -> Tensor:
+def order(values: Tensor, *, stable: bool = False) -> Tensor:
     """The places of each row's values from the least to the largest, NaN last: int64 (..., n).
 
-    Equal values stand in any order.
+    Equal values stand in any order, or in that of their places if `stable`.
 
     >>> order(torch.tensor([3.0, float("nan"), 1.0]))
     tensor([2, 0, 1])
     """
-    return torch.from_numpy(np.argsort(_hosted(values), axis=-1)).to(values.device)
+    rows = _hosted(values)
+    places = np.argsort(rows, axis=-1, kind="stable") if stable else np.argsort(rows, axis=-1)
+    return torch.from_numpy(places).to(values.device)
 
 
 def _hosted(values: Tensor) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from phasetrack._precision import unrounded
 from phasetrack.errors import ExpectedError
 from phasetrack.model.neurons import Activation as Activation  # where others import them from
 from phasetrack.model.neurons import Neurons as Neurons
-from phasetrack.model.neurons import checked_weights
+from phasetrack.model.neurons import checked_weights, largest
 from phasetrack.model.neurons import head_length as head_length
 from phasetrack.model.projection import Projection, with_control
 from phasetrack.model.samples import column, shortened, table
@@ -287,7 +287,7 @@ class ClusterGeometry:
         """The cluster that each input's `traces` decide on: (..., .) -> int64 (...)."""
         on = self._on(traces)
         if not on.few:
-            return traces.max(dim=-1).indices
+            return largest(traces)
         # column by column: the last digits do not depend on how many rows there are;
         # clusters first: PyTorch is slow to find the largest along a last dimension of a few
         shape = (-1, *[1] * (traces.ndim - 1))

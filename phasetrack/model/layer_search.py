@@ -112,12 +112,12 @@ def _named(model: nn.Module, seen: list[Weight], name: str) -> Weight:
 
 def checked_readout(readout: Tensor, second: Weight) -> Tensor:
     """Return one direction per row, (n, outputs)."""
-    directions = torch.as_tensor(readout).detach()
+    directions = torch.as_tensor(readout, device=second.value.device).detach()
     directions = directions.unsqueeze(0) if directions.ndim == 1 else directions
     if directions.ndim != 2 or directions.shape[1] != second.shape[0]:
         raise ExpectedError(
             "readout",
-            f"Shape {tuple(torch.as_tensor(readout).shape)} does not fit the {second.shape[0]} outputs of "
+            f"Shape {tuple(directions.shape)} does not fit the {second.shape[0]} outputs of "
             f"{second.name}.",
             f"Pass shape ({second.shape[0]},), or (n, {second.shape[0]}) for n classes.",
         )

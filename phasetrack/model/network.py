@@ -43,9 +43,9 @@ class TwoLayerNet(nn.Module):
         )
         self.scale = 1 / width
         generator = torch.Generator().manual_seed(seed)
-        directions = torch.randn(width, d, generator=generator, dtype=torch.float64)
+        directions = torch.randn(width, d, generator=generator, dtype=torch.float64, device="cpu")
         lengths = directions.norm(dim=1, keepdim=True)
-        signs = 1 - 2 * torch.randint(0, 2, (1, width), generator=generator)
+        signs = 1 - 2 * torch.randint(0, 2, (1, width), generator=generator, device="cpu")
         with torch.no_grad():
             self.first.weight.copy_(theta * directions / lengths)
             self.second.weight.copy_(theta * signs)

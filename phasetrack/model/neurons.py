@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 Activation = Callable[[Tensor], Tensor]
 
+# Numbers along a dimension from which on numpy finds the largest sooner.
+WIDE = 32
+
 
 @dataclass(frozen=True)
 class Neurons:
@@ -107,44 +110,73 @@ class Neurons:
     @cached_property
     def votes(self) -> Tensor:
         """The class that each neuron votes for, int64 (..., p)."""
-        return (self.second_layer >= 0).long() if self.head is None else self.head.argmax(dim=-1)
+        return (self.second_layer >= 0).long() if self.head is None else largest(self.head)
 
     @cached_property
     def sig(self) -> Tensor:
         """|sig| of each neuron, (..., p)."""
-        return self.sizes(self.votes)[0]
+        return self._own_sizes[0]
 
     @cached_property
     def opp(self) -> Tensor:
         """|opp| of each neuron, (..., p)."""
-        return self.sizes(self.votes)[1]
+        return self._own_sizes[1]
+
+    @cached_property
+    def _own_sizes(self) -> tuple[Tensor, Tensor]:
+        return self.sizes(self.votes)
 
     def sizes(self, votes: Tensor) -> tuple[Tensor, Tensor]:
         """|sig| and |opp| if the neurons voted so, (..., p) each."""
         if not self.geometry.splits:  # every class has the whole span
-            sig = _length(self.coordinates)
-            return sig, torch.zeros_like(sig)
-        if len(self._class_norms) == 2:
-            (low, high), second = self._class_norms, votes == 1
+            return self._signal, torch.zeros_like(self._signal)
+        if len(self.geometry.spans) == 2:
+            (low, high), second = self._two_norms, votes == 1
             return torch.where(second, high, low), torch.where(second, low, high)
-        norms, own = torch.stack(self._class_norms, dim=-1), votes.unsqueeze(-1)
+        norms, own = self._class_norms, votes.unsqueeze(-1)
         return norms.gather(-1, own).squeeze(-1), _length(norms.scatter(-1, own, 0.0))
 
     @cached_property
-    def _class_norms(self) -> list[Tensor]:
-        """Length of each neuron's projection on the span of each class, (..., p) each."""
+    def _two_norms(self) -> list[Tensor]:
+        """Length of each neuron's projection on the spans of two classes, (..., p) each."""
         return [_length(self.coordinates[..., span]) for span in self.geometry.spans]
+
+    @cached_property
+    def _class_norms(self) -> Tensor:
+        """Length of each neuron's projection on the span of each class, (..., p, n)."""
+        squares, spans = self.coordinates.square(), self.geometry.spans
+        owners = [label for label, span in enumerate(spans) for _ in range(span.start, span.stop)]
+        sums = squares.new_zeros(*squares.shape[:-1], len(spans))
+        places = torch.tensor(owners, device=squares.device)
+        return sums.index_add_(-1, places, squares).sqrt()
 
     @cached_property
     def mass(self) -> Tensor:
         """|w|^2 of each neuron, (..., p)."""
         # PyTorch is slow to sum over a last dimension of a few
-        return _length(self.coordinates).square() + self.perp.square()
+        return self._signal.square() + self.perp.square()
+
+    @cached_property
+    def _signal(self) -> Tensor:
+        """Length of each neuron's projection on the signal span, (..., p)."""
+        return _length(self.coordinates)
 
     @property
     def output_scale(self) -> float:
         """The factor on the sum over neurons: `scale`, or 1/p."""
         return 1 / self.second_layer.shape[-1] if self.scale is None else self.scale
+
+
+def largest(values: Tensor) -> Tensor:
+    """Return the index of the largest along the last dimension, int64 (...).
+
+    PyTorch is slow to find it along a last dimension of many; numpy is slow along one of a few.
+    """
+    if values.is_cuda or values.shape[-1] < WIDE:
+        return values.max(dim=-1).indices
+    return torch.from_numpy(values.detach().cpu().double().numpy().argmax(axis=-1)).to(
+        values.device
+    )
 
 
 def _networks(table: Tensor) -> tuple[Tensor, ...]:

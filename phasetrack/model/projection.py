@@ -78,7 +78,7 @@ def with_control(basis: Tensor) -> Projection:
 def random_span(d: int, k: int) -> Tensor:
     """Orthonormal basis of a random span, always the same, float64 (d, k)."""
     generator = torch.Generator().manual_seed(CONTROL_SEED)
-    directions = torch.randn((d, k), generator=generator, dtype=torch.float64)
+    directions = torch.randn((d, k), generator=generator, dtype=torch.float64, device="cpu")
     basis: Tensor = torch.linalg.qr(directions).Q
     return basis
 

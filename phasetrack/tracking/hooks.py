@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from torch.compiler import is_dynamo_compiling
@@ -20,7 +21,8 @@ class PicklableHook:
         self.function(*args)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (PicklableHook, (do_nothing,))
+        # a hook that does nothing, by names of the standard library alone
+        return getattr, (nullcontext(), "__exit__")
 
 
 def do_nothing(*_: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -11,13 +12,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from phasetrack.errors import ExpectedError
-from phasetrack.tracking.probes.base import Measurement, Probe, Reading, as_tensor
+from phasetrack.tracking.probes.base import (
+    Family,
+    Measurement,
+    Member,
+    Probe,
+    Reading,
+    as_tensor,
+)
 from phasetrack.tracking.snapshot import Snapshot
 
 # Why a probe has nothing to read.
 NO_EARLIER_STEP = "it needs an earlier recorded step"
 # Names that a record holds beside its readings.
 RESERVED = frozenset({"step", "phase/id"})
+
+Column = Reading | Member
 
 T = TypeVar("T")
 
@@ -62,7 +72,7 @@ def measure(probes: Sequence[Probe], snapshot: Snapshot) -> Measured:
         snapshot: K states, all with a batch that can be used, or one without (`Snapshot.pieces`).
     """
     measured = Measured([Row({}, {}, {}) for _ in snapshot.steps], [], {}, {})
-    columns: dict[str, Reading] = {}
+    columns: dict[str, Column] = {}
     tables: dict[str, Tensor] = {}
     for probe in probes:
         if reason := missing(probe, snapshot):
@@ -107,15 +117,18 @@ def _untaken(found: dict[str, T], probe: Probe, measured: Measured) -> dict[str,
     return kept
 
 
-def _checked(values: Measurement, count: int) -> tuple[dict[str, Reading], dict[str, Tensor]]:
+def _checked(values: Measurement, count: int) -> tuple[dict[str, Column], dict[str, Tensor]]:
     """Split a probe's values into readings (K,) and tables (K, n).
 
     Raises:
         ExpectedError: if a value has another shape, or a name is not text.
     """
-    columns: dict[str, Reading] = {}
+    columns: dict[str, Column] = {}
     tables: dict[str, Tensor] = {}
     for name, value in values.items():
+        if isinstance(value, Family):
+            columns.update(value.members())
+            continue
         if not isinstance(name, str):
             raise ExpectedError(
                 "probes", f"{name!r} is not the name of a reading.", "Name readings by text."
@@ -135,15 +148,31 @@ def _checked(values: Measurement, count: int) -> tuple[dict[str, Reading], dict[
     return columns, tables
 
 
-def _fill_readings(rows: Sequence[Row], columns: dict[str, Reading]) -> None:
+def _fill_readings(rows: Sequence[Row], columns: dict[str, Column]) -> None:
     """Write readings into their rows, with one transfer for all, and the reason of each NaN."""
     if not columns:
         return
-    table = torch.stack([column.values.expand(len(rows)) for column in columns.values()])
+    names, sources = list(columns), list(columns.values())
+    table = torch.cat([_lines(list(run), len(rows)) for _, run in groupby(sources, _table)])
     for row, numbers in zip(rows, table.T.tolist(), strict=True):
-        row.readings.update(zip(columns, numbers, strict=True))
+        row.readings.update(zip(names, numbers, strict=True))
     undefined = table.isnan()
     firsts = undefined.byte().argmax(dim=1).tolist()
-    for name, is_any, first in zip(columns, undefined.any(dim=1).tolist(), firsts, strict=True):
-        if is_any:
-            rows[first].reasons[name] = columns[name].reason(first)
+    for line in undefined.any(dim=1).nonzero().flatten().tolist():
+        rows[firsts[line]].reasons[names[line]] = sources[line].reason(firsts[line])
+
+
+def _table(column: Column) -> int:
+    """Tell readings from the members of each family."""
+    return id(column.family) if isinstance(column, Member) else 0
+
+
+def _lines(run: Sequence[Column], count: int) -> Tensor:
+    """Return the values of readings, or of members of one family, float64 (metrics, K)."""
+    members = [column for column in run if isinstance(column, Member)]
+    if not members:
+        readings = [column.values for column in run if isinstance(column, Reading)]
+        return torch.stack([values.expand(count) for values in readings])
+    values = members[0].family.values.detach().to("cpu", torch.float64).T
+    whole = len(members) == len(values)
+    return values if whole else values[[member.place for member in members]]

@@ -257,13 +257,13 @@ class Snapshot:
     @cached_property
     def elapsed(self) -> Tensor:
         """`times` as a tensor, float64 (K,)."""
-        return torch.tensor(self.times, dtype=torch.float64)
+        return torch.tensor(self.times, dtype=torch.float64, device="cpu")
 
     @cached_property
     def etas(self) -> tuple[Tensor, Tensor]:
         """Eta of either layer, float64 (K,) each."""
         sizes = [(each.first, each.second) for each in self.sizes]
-        first, second = torch.tensor(sizes, dtype=torch.float64).unbind(dim=1)
+        first, second = torch.tensor(sizes, dtype=torch.float64, device="cpu").unbind(dim=1)
         return first, second
 
     @property

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ import torch
 from torch import nn
 
 from phasetrack import ClusterGeometry, ExpectedError, attach
-from phasetrack.measures.heaviness import certificate, needed_zeta
-from phasetrack.measures.margins import clean_margins
+from phasetrack.measures.class_certificate import Network, best_zeta, least_gains
+from phasetrack.measures.heaviness import certificate, certificate_of, needed_zeta
+from phasetrack.measures.margins import clean_margins, clean_margins_of
+from phasetrack.model.geometry import Neurons
 
 # three classes on orthogonal axes, the first with two clusters, plus two axes of noise
 CENTRES = np.zeros((4, 5))
@@ -71,6 +74,106 @@ def test_against_the_definitions(seed):
     torch.testing.assert_close(sum(parts), tensors[0])
     perp = parts.perp.norm(dim=1) + parts.opp.norm(dim=1)
     assert (perp / parts.sig.norm(dim=1)).tolist() == pytest.approx(expected)
+
+
+def drawn(p, K, n, d, seed, split=False):
+    """Clusters of n classes, and a network that separates some of them: zeta* finite and infinite."""
+    rng = np.random.default_rng(seed)
+    classes = [*range(n), *rng.integers(0, n, K - n)]
+    centres = np.eye(K, d) if split else rng.standard_normal((K, d))
+    W, A = rng.standard_normal((p, d)), 0.3 * rng.standard_normal((n, p))
+    for j in range(p):  # most neurons serve a cluster, as after some training
+        W[j] = 0.2 * W[j] + 3 * centres[j % K]
+        A[classes[j % K], j] += 2.0
+    return ClusterGeometry(torch.from_numpy(centres), classes), classes, centres, W, A
+
+
+def pairwise(active, A, classes):
+    """What each neuron adds to the margin of each cluster against each rival, (p, K (n - 1))."""
+    table = [
+        active[:, c] * (A[y] - A[k]) for c, y in enumerate(classes) for k in range(len(A)) if k != y
+    ]
+    return np.array(table).T
+
+
+def best_threshold_set(needed, mass, gains):
+    ranked, best = np.argsort(needed), math.inf
+    for size in range(1, len(needed) + 1):
+        inside, rest = ranked[:size], mass[ranked[size:]].sum()
+        margin = gains[inside].sum(axis=0).min()
+        if margin > 0:
+            best = min(best, max(needed[inside[-1]], rest / margin))
+    return best
+
+
+ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh, "gelu": torch.nn.functional.gelu}
+
+
+@pytest.mark.parametrize("act", ACTIVATIONS)
+@pytest.mark.parametrize(
+    "p, K, n, split",
+    [(40, 12, 12, True), (40, 20, 5, False), (30, 3, 3, False), (60, 30, 30, True)],
+)
+@pytest.mark.parametrize("seed", range(4))
+def test_many_classes_against_a_table_of_all_pairs(act, p, K, n, split, seed):
+    geometry, classes, centres, W, A = drawn(p, K, n, K + 5, seed, split)
+    weights = torch.from_numpy(W), torch.from_numpy(A)
+    bias = torch.from_numpy(0.1 * np.random.default_rng(seed).standard_normal(p))
+    neurons = replace(Neurons.of(*weights, geometry), activation=ACTIVATIONS[act], bias=bias)
+    active = ACTIVATIONS[act](torch.from_numpy(W @ centres.T) + bias[:, None]).numpy()
+    gains = pairwise(active, A, classes)
+    least = gains.sum(axis=0).reshape(K, n - 1).min(axis=1) / p
+    np.testing.assert_allclose(clean_margins_of(neurons), least, rtol=1e-9, atol=1e-12)
+    rival = least_gains(
+        Network(np.ones(p), np.ones(p), active, A.T.copy(), active.T @ A.T, np.array(classes))
+    )
+    np.testing.assert_allclose(rival, gains.min(axis=1), rtol=1e-12)
+    needed = needed_zeta(*weights, geometry).numpy()
+    tables = needed, (W**2).sum(axis=1), active, A.T.copy(), active.T @ A.T, np.array(classes)
+    nobody = np.zeros(p, dtype=bool)
+    expected = best_threshold_set(needed, tables[1], gains)
+    assert best_zeta(Network(*tables), nobody) == pytest.approx(expected, rel=1e-9)
+    assert certificate_of(neurons).item() <= expected * (1 + 1e-9)
+
+
+def test_some_of_these_certificates_are_finite():
+    drawn_ones = [drawn(40, 12, 12, 17, seed, split=True) for seed in range(4)]
+    values = [certificate(*map(torch.from_numpy, one[3:]), one[0]).item() for one in drawn_ones]
+    assert np.isfinite(values).all() and len(set(values)) == 4
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_subsets_of_contested_neurons_against_every_set(seed):
+    """best_zeta over the subsets of some neurons is the least over exactly these sets."""
+    _, classes, centres, W, A = drawn(9, 4, 3, 8, seed)
+    active = np.maximum(W @ centres.T, 0)
+    gains, mass = pairwise(active, A, classes), (W**2).sum(axis=1)
+    rng = np.random.default_rng(seed)
+    needed, tried = rng.random(9), np.zeros(9, dtype=bool)
+    tried[rng.choice(9, 4, replace=False)] = True
+    best, others = math.inf, sorted((~tried).nonzero()[0], key=lambda j: needed[j])
+    for size in range(len(others) + 1):
+        for count in range(5):
+            for free in itertools.combinations(tried.nonzero()[0], count):
+                inside = [*free, *others[:size]]
+                margin = gains[inside].sum(axis=0).min() if inside else 0.0
+                if margin > 0:
+                    rest = mass.sum() - mass[inside].sum()
+                    best = min(best, max(*needed[inside], rest / margin))
+    tables = needed, mass, active, A.T.copy(), active.T @ A.T, np.array(classes)
+    assert best_zeta(Network(*tables), tried) == pytest.approx(best, rel=1e-9)
+
+
+def test_networks_side_by_side_are_read_as_each_alone():
+    ones = [drawn(30, 8, 8, 12, seed, split=True) for seed in range(5)]
+    W, A = (torch.from_numpy(np.stack([one[place] for one in ones])) for place in (3, 4))
+    W[1, 3, 3], A[2, 1, 1] = math.nan, math.inf
+    geometry = ones[0][0]
+    for measure in (certificate, clean_margins, needed_zeta):
+        together = measure(W, A, geometry)
+        alone = torch.stack([measure(w, a, geometry) for w, a in zip(W, A, strict=True)])
+        assert torch.equal(together.nan_to_num(nan=-1), alone.nan_to_num(nan=-1))
+    assert certificate(W, A, geometry).isnan().tolist() == [False, True, True, False, False]
 
 
 def test_a_constant_added_to_all_classes_changes_nothing():

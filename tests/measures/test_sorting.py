@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from phasetrack.measures.sorting import ascending, order
+from phasetrack.measures.sorting import order
 
 ROWS = arrays.arrays(
     np.float64,
@@ -20,17 +20,20 @@ ROWS = arrays.arrays(
 def test_rows_are_sorted_each_by_itself(rows):
     values = torch.from_numpy(rows)
     expected = values.sort(dim=-1).values
-    assert torch.equal(ascending(values).nan_to_num(nan=-1), expected.nan_to_num(nan=-1))
-    ranked = order(values)
-    assert ranked.dtype == torch.int64
-    assert torch.equal(ranked.sort(dim=-1).values, torch.arange(rows.shape[-1]).expand(rows.shape))
-    placed = values.gather(-1, ranked)
-    assert torch.equal(placed.nan_to_num(nan=-1), expected.nan_to_num(nan=-1))
+    for ranked in (order(values), order(values, stable=True)):
+        assert ranked.dtype == torch.int64
+        places = torch.arange(rows.shape[-1]).expand(rows.shape)
+        assert torch.equal(ranked.sort(dim=-1).values, places)
+        placed = values.gather(-1, ranked)
+        assert torch.equal(placed.nan_to_num(nan=-1), expected.nan_to_num(nan=-1))
+
+
+def test_a_stable_order_keeps_equal_values_in_their_places():
+    values = torch.randint(0, 3, (5, 200), generator=torch.Generator().manual_seed(0)).double()
+    assert torch.equal(order(values, stable=True), values.sort(dim=-1, stable=True).indices)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_dtypes_that_numpy_does_not_know(dtype):
     values = torch.tensor([3.0, float("nan"), -1.0, 2.0], dtype=dtype, requires_grad=True)
-    found = ascending(values)
-    assert found.dtype == dtype and found[:3].tolist() == [-1.0, 2.0, 3.0] and found[3].isnan()
     assert order(values).tolist() == [2, 3, 0, 1]

@@ -50,9 +50,41 @@ class Reading(NamedTuple):
         return next(holds, NO_REASON)
 
 
+class Family(NamedTuple):
+    """One metric for each of several clusters, as a table of K states.
+
+    Attributes:
+        names: of the metrics, C of them.
+        values: (K, C).
+        reasons: masks, (), (K,) or (K, C), each with a reason; the first that holds counts.
+    """
+
+    names: tuple[str, ...]
+    values: Tensor
+    reasons: tuple[tuple[Tensor, str], ...] = ()
+
+    def members(self) -> dict[str, Member]:
+        """Each metric of the family, by name."""
+        return {name: Member(self, place) for place, name in enumerate(self.names)}
+
+
+class Member(NamedTuple):
+    """One metric of a family, in a column of its table."""
+
+    family: Family
+    place: int
+
+    def reason(self, index: int) -> str:
+        """Why the reading of a state is NaN."""
+        at = (index, self.place)
+        holds = (why for mask, why in self.family.reasons if mask[at[: mask.ndim]].item())
+        return next(holds, NO_REASON)
+
+
 # A metric's values: a `Reading`; a tensor (K,) that is a reading, or (K, n) with a value per neuron,
-# which TensorBoard shows as a histogram; a number that holds for all states. Arrays count as tensors.
-Measurement = Mapping[str, Reading | Tensor | float]
+# which TensorBoard shows as a histogram; a number that holds for all states. Arrays count as tensors. A `Family` stands for
+# several metrics, whatever its key.
+Measurement = Mapping[str, Reading | Family | Tensor | float]
 
 
 class Probe:

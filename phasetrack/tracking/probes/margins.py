@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from phasetrack.measures import margins
-from phasetrack.tracking.probes.base import Measurement, Reading
+from phasetrack.tracking.probes.base import Family, Measurement, Reading
 from phasetrack.tracking.snapshot import Snapshot
+
+# The reason of a cluster's margins.
+NO_SAMPLE = "the batch has no sample of this cluster"
 
 
 def clean_margins(snapshot: Snapshot) -> Measurement:
@@ -20,34 +22,29 @@ def clean_margins(snapshot: Snapshot) -> Measurement:
         "margin/mean": values.mean(dim=-1),
         "margin/max": most,
         "margin/balance": Reading(margins.balance(values), (unserved,)),
-        **_per_cluster("margin/clean", snapshot, values),
+        "margin/clean": Family(_named("margin/clean", snapshot), values),
     }
 
 
 def empirical_margins(snapshot: Snapshot) -> Measurement:
     """Read mean and low quantile of y f over the step's samples in each cluster (theory.md 4)."""
-    batch, names = snapshot.batch, snapshot.geometry.names
+    batch, prefixes = snapshot.batch, ("margin/empirical", "margin/empirical_low")
     assert batch is not None
     if snapshot.formula.submodule:
         nothing = Reading.undefined("a block in a larger network has no labels of its own")
-        prefixes = ("margin/empirical", "margin/empirical_low")
-        return {f"{prefix}/{name}": nothing for prefix in prefixes for name in names}
-    means, lows = margins.empirical_margins(batch.margins, batch.placed, len(names))
+        return {name: nothing for prefix in prefixes for name in _named(prefix, snapshot)}
+    count = len(snapshot.geometry.names)
+    tables = margins.empirical_margins(batch.margins, batch.placed, count)
     reasons = (
+        *((torch.tensor(True, device="cpu"), why) for why in [batch.reason] if why),
+        (margins.cluster_sizes(batch.placed, count) == 0, NO_SAMPLE),
         *batch.decisions.undefined,
-        (
-            torch.tensor(True, device="cpu"),
-            batch.reason or "no sample of this cluster in the batch",
-        ),
     )
     return {
-        **_per_cluster("margin/empirical", snapshot, means, reasons),
-        **_per_cluster("margin/empirical_low", snapshot, lows, reasons),
+        prefix: Family(_named(prefix, snapshot), values, reasons)
+        for prefix, values in zip(prefixes, tables, strict=True)
     }
 
 
-def _per_cluster(
-    prefix: str, snapshot: Snapshot, values: Tensor, reasons: tuple[tuple[Tensor, str], ...] = ()
-) -> dict[str, Reading]:
-    columns = zip(snapshot.geometry.names, values.unbind(dim=-1), strict=True)
-    return {f"{prefix}/{name}": Reading(column, reasons) for name, column in columns}
+def _named(prefix: str, snapshot: Snapshot) -> tuple[str, ...]:
+    return tuple(f"{prefix}/{name}" for name in snapshot.geometry.names)
