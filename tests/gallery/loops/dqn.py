@@ -6,6 +6,7 @@ from collections import deque
 import torch
 from torch import nn
 
+ABSENT = dict.fromkeys(("error/train", "margin/empirical"), "the targets are not those of classes")
 STATES, ACTIONS = 4, 2
 
 
@@ -42,7 +43,7 @@ def train(seen):
     import phasetrack
 
     geometry = phasetrack.ClusterGeometry(torch.eye(STATES)[:2], [0, 1])
-    tracker = phasetrack.attach(policy_net, optimizer, loss=criterion, geometry=geometry)
+    tracker = phasetrack.attach(policy_net, optimizer, loss=criterion, geometry=geometry, scale=1.0)
     # <<< phasetrack
     for _ in range(60):
         if random.random() < 0.3:

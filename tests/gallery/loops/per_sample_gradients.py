@@ -6,6 +6,10 @@ from gallery import protocol
 from torch import nn
 from torch.func import functional_call, grad_and_value, vmap
 
+ABSENT = dict.fromkeys(
+    ("loss/train", "error/train", "margin/empirical", "linearization"), "ran under torch.func"
+)
+WARNINGS = ("no recorded step had a loss: the passes of this step ran under torch.func",)
 margins = protocol.ahead
 D = 10
 CENTRES = 2.0 * torch.eye(D)[:3]
@@ -23,7 +27,7 @@ def train(seen):
     import phasetrack
 
     geometry = phasetrack.ClusterGeometry(CENTRES, [0, 1, 2])
-    tracker = phasetrack.attach(model, optimizer, geometry=geometry)
+    tracker = phasetrack.attach(model, optimizer, geometry=geometry, scale=1.0)
     # <<< phasetrack
 
     def compute_loss(params, sample, target):

@@ -6,6 +6,11 @@ import torch
 from gallery import protocol
 from torch import nn
 
+ABSENT = dict.fromkeys(
+    ("loss/train", "error/train", "margin/empirical", "linearization"),
+    "the weights changed between the loss call and the optimizer step",
+)
+WARNINGS = ("as in sharpness-aware minimisation", "no recorded step had a loss")
 margins = protocol.binary
 losses = partial(nn.functional.binary_cross_entropy_with_logits, reduction="none")
 D, RHO = 10, 0.05

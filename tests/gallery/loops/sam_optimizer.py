@@ -6,6 +6,11 @@ import torch
 from gallery import protocol
 from torch import nn
 
+ABSENT = dict.fromkeys(
+    ("loss/train", "error/train", "margin/empirical", "linearization"),
+    "the weights changed between the loss call and the optimizer step",
+)
+WARNINGS = ("as in sharpness-aware minimisation", "no recorded step had a loss")
 margins = protocol.ahead
 losses = partial(nn.functional.cross_entropy, reduction="none", label_smoothing=0.1)
 D = 10

@@ -12,6 +12,9 @@ ABSENT = dict.fromkeys(
 )
 
 
+WARNINGS = ("no recorded step had a loss",)
+
+
 def losses(f, y):
     return (f - y) ** 2 / 2
 
