@@ -12,8 +12,9 @@ A file in loops/ has, besides its docstring of one line:
   a margin is NaN for a sample that the loss leaves out. ``wrong`` is optional: the share of a sample's
   labels on the wrong side, by default whether its margin is not positive.
 - optionally ``ABSENT``: reading to a part of the reason why it is missing; ``WARNINGS``: a part of each
-  expected warning; ``WRONG``: reading to a fault of phasetrack that is not repaired yet; ``SCALE_ROUNDING``:
-  how far clean margins may be off where the loop computes in a coarser dtype.
+  expected warning; ``REFUSED``: a part of the error by which attach() refuses the model; ``WRONG``:
+  reading to a fault of phasetrack that is not repaired yet; ``SCALE_ROUNDING``: how far clean margins
+  may be off where the loop computes in a coarser dtype.
 """
 
 import ast
@@ -73,12 +74,12 @@ def added_lines(path):
     return [line.strip() for line, added in pairs if added and line.strip()]
 
 
-def declared(path, name, default):
-    """A constant of a loop file, which is not imported."""
+def refusal(path):
+    """The declared part of the error by which attach() refuses the model; empty where it does not."""
     for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.Assign) and node.targets[0].id == name:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "REFUSED":
             return ast.literal_eval(node.value)
-    return default
+    return ""
 
 
 def loaded(path, *, tracked):

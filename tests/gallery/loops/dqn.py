@@ -6,7 +6,10 @@ from collections import deque
 import torch
 from torch import nn
 
-ABSENT = dict.fromkeys(("error/train", "margin/empirical"), "the targets are not those of classes")
+ABSENT = dict.fromkeys(
+    ("error/train", "margin/empirical"),
+    "the targets are not those of classes: they take more than two values per output",
+)
 STATES, ACTIONS = 4, 2
 
 

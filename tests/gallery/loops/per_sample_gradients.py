@@ -7,7 +7,8 @@ from torch import nn
 from torch.func import functional_call, grad_and_value, vmap
 
 ABSENT = dict.fromkeys(
-    ("loss/train", "error/train", "margin/empirical", "linearization"), "ran under torch.func"
+    ("loss/train", "error/train", "margin/empirical", "linearization"),
+    "the passes of this step ran under torch.func, whose tensors have no values to read",
 )
 WARNINGS = ("no recorded step had a loss: the passes of this step ran under torch.func",)
 margins = protocol.ahead

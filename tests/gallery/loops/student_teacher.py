@@ -8,7 +8,7 @@ D, TEACHER, STUDENT = 10, 2, 8
 
 ABSENT = dict.fromkeys(
     ("loss/train", "error/train", "margin/empirical", "linearization"),
-    "not that of a usual loss on classes",
+    "the gradient at the network's outputs is not that of a usual loss on classes",
 )
 
 

@@ -7,8 +7,8 @@ D, TEACHER, STUDENT = 10, 2, 8
 
 
 ABSENT = {
-    "error/train": "the targets are not those of classes",
-    "margin/empirical": "the targets are not those of classes",
+    "error/train": "the targets are not those of classes: they take more than two values per output",
+    "margin/empirical": "the targets are not those of classes: they take more than two values per output",
 }
 
 

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+REFUSED = "model has 1 weight matrices, not two"
 FEATURES, HIDDEN = 6, 3
 
 
