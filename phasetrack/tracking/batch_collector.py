@@ -50,7 +50,7 @@ UNDER_TRANSFORM = (
 )
 OTHER_WEIGHTS = "the weights changed between the loss call and the optimizer step"
 DETACHED = "the loss was called on detached outputs"
-# The reasons that are worth a warning at once: the problem and its mend.
+# The reasons that are worth a warning at once: the problem and its remedy.
 MISTAKES = {
     DETACHED: (
         "The loss was called on detached outputs.",

@@ -28,21 +28,30 @@ class WeightsVersion:
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self._parameters = parameters
+        self._placed = [parameter for parameter in parameters if _has_place(parameter)]
         self._places: list[int] = []
         self._samples: list[np.ndarray[Any, Any]] = []
 
     def __call__(self) -> int:
         """Return the number of the weights as they are now."""
-        version = 0  # loops: asked at every loss call
-        places = []
+        version, places = 0, []  # loops: asked at every loss call
         for parameter in self._parameters:
             version += parameter._version
+        for parameter in self._placed:
             places.append(parameter.data_ptr())
         if places != self._places:
             self._places = places
-            self._samples = [_sample(p) for p in self._parameters if p.device.type == "cpu"]
+            self._samples = [_sample(p) for p in self._placed if p.device.type == "cpu"]
         values = [sample.tobytes() for sample in self._samples]
         return hash((version, *places, *values))
+
+
+def _has_place(parameter: nn.Parameter) -> bool:
+    """Whether a tensor has memory of its own; some subclasses wrap one that does."""
+    try:
+        return bool(parameter.data_ptr())
+    except RuntimeError:
+        return False
 
 
 def _sample(parameter: nn.Parameter) -> np.ndarray[Any, Any]:

@@ -68,10 +68,10 @@ def is_marked(lines):
 
 
 def added_lines(path):
-    """The lines that a user adds, without their indentation."""
+    """The lines that a user adds, without their indentation; blank ones as well."""
     lines = path.read_text().splitlines()
     pairs = zip(lines, is_marked(lines), strict=True)
-    return [line.strip() for line, added in pairs if added and line.strip()]
+    return [line.strip() for line, added in pairs if added]
 
 
 def refusal(path):

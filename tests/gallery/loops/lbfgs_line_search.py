@@ -30,7 +30,7 @@ class QuasiNewton(torch.optim.Optimizer):
     def move(self, direction, length):
         parts = direction.split([p.numel() for p in self.params])
         for p, part in zip(self.params, parts, strict=True):
-            p.add_(part.view_as(p), alpha=length)
+            p.data.add_(part.view_as(p), alpha=length)
 
     def step(self, options):
         closure, current, gradient = options["closure"], options["current_loss"], self.gathered()
