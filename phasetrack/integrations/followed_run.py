@@ -136,7 +136,7 @@ class FollowedRun:
 # The records of a tracker without files, in a checkpoint: they stay in memory.
 _NO_RECORDS = {
     "records": 0,
-    "history": {"steps": torch.zeros(0, dtype=torch.int64), "columns": {}},
+    "history": {"steps": torch.zeros(0, dtype=torch.int64, device="cpu"), "columns": {}},
 }
 
 

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from phasetrack.model.neurons import Activation
+
+# What a model, or a loop before its loss, makes of the layers' outputs; over the last dimension.
+LINKS: dict[str, Callable[[Tensor], Tensor]] = {
+    "identity": lambda outputs: outputs,
+    "log_softmax": lambda outputs: outputs.log_softmax(dim=-1),
+    "softmax": lambda outputs: outputs.softmax(dim=-1),
+    "sigmoid": torch.sigmoid,
+    "logsigmoid": nn.functional.logsigmoid,
+    "tanh": torch.tanh,
+}
+# The link where the loss is given something that none of them makes.
+UNKNOWN_LINK = "unknown"
+# Why nothing that rests on the formula can be read before the factor on its sum is known.
+UNMEASURED = (
+    "the factor between the layers' output and the model's has not been measured: no forward pass "
+    "with gradients showed it"
+)
 
 
 @dataclass(frozen=True)
@@ -22,6 +40,9 @@ class Formula:
         bias_scaled: whether the factor acts on the head's bias too.
         biased: whether either layer has a bias.
         submodule: whether the layers are a part of a larger network, measured in given directions.
+        link: the function of `LINKS` between f and the outputs that the loss is given.
+        direct: whether the pass uses the stored weights themselves, without factor or parametrisation.
+        doubt: why the formula does not hold for the model; empty where nothing speaks against it.
     """
 
     width: int
@@ -31,12 +52,31 @@ class Formula:
     bias_scaled: bool
     biased: bool
     submodule: bool
+    link: str = "identity"
+    direct: bool = True
+    doubt: str = ""
+
+    @property
+    def missing(self) -> str:
+        """Why nothing that rests on the formula can be read; empty where it can."""
+        return self.doubt or (UNMEASURED if self.scale is None else "")
+
+    @property
+    def unlinked(self) -> str:
+        """Why the outputs that the loss is given cannot be computed; empty where they can."""
+        if self.link == UNKNOWN_LINK:
+            return (
+                "the loss is given values that are not the model's output through a known function"
+            )
+        return self.missing
 
     @property
     def is_mean_field(self) -> bool:
         """Whether the mean-field law applies: a whole model, ReLU, one output, no biases."""
-        whole = not (self.submodule or self.biased)
-        return whole and self.heads == 1 and self.activation is torch.relu
+        whole = not (self.submodule or self.biased or self.doubt) and self.direct
+        return (
+            whole and self.link == "identity" and self.heads == 1 and self.activation is torch.relu
+        )
 
     @property
     def bias_factor(self) -> float:
@@ -93,3 +133,7 @@ class FrozenLayers:
         else:
             values = (values + bias) * scale if formula.bias_scaled else values * scale + bias
         return values.squeeze(-1) if formula.heads == 1 else values
+
+    def linked_outputs(self, inputs: Tensor) -> Tensor:
+        """Return the outputs as the loss is given them: `outputs` through the formula's link."""
+        return LINKS[self.formula.link](self.outputs(inputs))

@@ -2,80 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from phasetrack._precision import unrounded
 from phasetrack.errors import ExpectedError
-from phasetrack.model.formula import Formula, FrozenLayers
+from phasetrack.model.activations import ACTIVATIONS as ACTIVATIONS
+from phasetrack.model.activations import frozen_activation
+from phasetrack.model.activations import known_activation as known_activation
+from phasetrack.model.comparison import (
+    REPRODUCTION_TOLERANCE as REPRODUCTION_TOLERANCE,
+)
+from phasetrack.model.comparison import (
+    SETTLING_VALUES,
+    Candidate,
+    compare,
+    links_of,
+    only_the_bias_is_open,
+)
+from phasetrack.model.formula import UNKNOWN_LINK, FrozenLayers
 from phasetrack.model.geometry import Activation
 from phasetrack.model.layer_search import (
     activation_between,
     bias_of,
     checked_readout,
+    entries,
     input_site,
-    orient,
+    layouts,
+    refuse_unreadable,
     two_weights,
     unwrapped,
 )
+from phasetrack.model.layer_view import LayerView
 from phasetrack.model.layer_weight import Weight
 from phasetrack.model.network import TwoLayerNet
-
-# How far a network's output may be from what its two layers say, relative to its size, before
-# phasetrack warns that there is more to it (well above float32 rounding).
-REPRODUCTION_TOLERANCE = 1e-3
-# What is tried where the model shows no activation module, in this order.
-ACTIVATIONS: dict[str, Activation] = {
-    "relu": torch.relu,
-    "tanh": torch.tanh,
-    "gelu": nn.functional.gelu,
-    "silu": nn.functional.silu,
-    "sigmoid": torch.sigmoid,
-    "leaky_relu": nn.functional.leaky_relu,
-    "elu": nn.functional.elu,
-    "softplus": nn.functional.softplus,
-    "square": torch.square,
-    "identity": lambda values: values,
-}
+from phasetrack.model.pass_reading import read_behind, read_between, reproduction_of
+from phasetrack.model.pass_trace import SeenPass
+from phasetrack.model.pass_watch import PassWatch, watch_next_pass
 
 
 @dataclass(frozen=True)
-class TwoLayerView:
-    """The two layers of a model: f(x) = scale * sum_j a_j act(w_j . x + b_j) + output bias.
+class TwoLayerView(LayerView):
+    """The two layers of a model: found by `of`, seen by `resolved`, compared by `calibrated`.
 
-    A head with two outputs (logits of two classes) is seen as their difference, the second minus
-    the first: f > 0 where the second class is ahead. With more, all logits are read.
-
-    Attributes:
-        first: the neurons' weights, d to p.
-        second: the head's weights, p to 1 or to a logit for each class.
-        site: the module whose forward is given the inputs x.
-        scale: factor on the sum; None until `calibrated` has measured it.
-        activation: act.
-        first_bias: attribute of `first.owner` that holds the biases b, or None.
-        second_bias: attribute of `second.owner` that holds the head's bias, or None.
-        bias_scaled: whether the factor acts on the head's bias too, ``scale * head(x)``.
-        directions: for a block in a larger network, what of its output is measured, (n, outputs) or
-            None: f is then these combinations of the block's own outputs.
-        assumed: whether activation and orientation are guesses that the first batch must confirm.
-        notes: what was assumed or found on the way, for people.
+    f(x) = scale * sum_j a_j act(w_j . x + b_j) + output bias; the attributes are those of `LayerView`.
     """
-
-    first: Weight
-    second: Weight
-    site: nn.Module
-    scale: float | None = None
-    activation: Activation = torch.relu
-    first_bias: str | None = None
-    second_bias: str | None = None
-    bias_scaled: bool = True
-    directions: Tensor | None = None
-    assumed: bool = False
-    notes: tuple[str, ...] = field(default_factory=tuple)
 
     @classmethod
     def of(
@@ -86,22 +59,25 @@ class TwoLayerView:
         scale: float | None = None,
         activation: Activation | None = None,
         readout: Tensor | None = None,
+        inputs: int | None = None,
     ) -> TwoLayerView:
         """Find the two layers of a model.
 
-        Looks for two weight matrices: of nn.Linear layers (parametrised ones too) or bare
-        parameters of custom modules, kept either way round; the second may be a vector. Wrappers
-        (torch.compile, DistributedDataParallel) are looked through.
+        Looks for two weights: of nn.Linear layers (parametrised ones too), bare parameters of custom
+        modules, kept either way round, and, where only one of these is found, a fixed tensor or a
+        vector that fits it. Wrappers (torch.compile, DistributedDataParallel) are looked through.
+        What the layers do is seen in the first forward pass (`resolved`).
 
         Args:
-            model: any module with two such matrices, d to p and p to 1 or to n logits.
-            layers: their names, where the model has others: of nn.Linear layers (``fc1``) or of
-                parameters (``block.W``).
-            scale: factor on the sum over neurons; by default measured on the first batch.
+            model: any module with two such weights, d to p and p to 1 or to n logits.
+            layers: their names, where the model has others: of modules (``fc1``) or of parameters,
+                buffers and tensors that are attributes (``block.W``).
+            scale: factor on the sum over neurons; by default measured.
+            activation: by default what acts between the layers in the first pass, or else what makes
+                the layers reproduce the model on the first batches, of `ACTIVATIONS`.
             readout: for a block in a larger network, such as a transformer's MLP: the direction of
                 its output that is measured, (outputs,), or one for each class, (n, outputs).
-            activation: by default the module between the layers, or else what makes the layers
-                reproduce the model on the first batch, of `ACTIVATIONS`.
+            inputs: the width d, which tells the two ways round of bare matrices apart.
 
         Raises:
             ExpectedError: naming `model` or `layers`, listing what was seen and what settles it.
@@ -112,197 +88,343 @@ class TwoLayerView:
             (('0', '2'), torch.Size([3, 4]), torch.Size([3]))
         """
         inner = unwrapped(model)
-        first, second = two_weights(inner, layers)
-        for weight in (first, second):
-            if any(hasattr(parameter, "full_tensor") for parameter in weight.parameters):
-                raise ExpectedError(
-                    "model",
-                    f"{weight.name} is sharded among processes (FSDP).",
-                    "Train with DistributedDataParallel, or attach to a whole copy.",
-                )
-        first, second, ambiguous = orient(first, second)
+        refuse_unreadable(inner)
+        outputs = None if readout is None else torch.as_tensor(readout, device="cpu").shape[-1]
+        pairs = layouts(*two_weights(inner, layers), inputs=inputs, outputs=outputs)
+        first, second = pairs[0]
         between, notes, seen = activation_between(inner, first, second)
+        declared = {"scale"} if scale is not None else set()
+        if isinstance(activation, nn.Module):
+            activation = _frozen(activation)
+        if activation is not None:
+            declared.add("activation")
         if isinstance(inner, TwoLayerNet):
             scale, notes, seen = inner.scale, (), True
         directions = None
         if readout is not None:
             directions = checked_readout(readout, second)
             scale = 1.0 if scale is None else scale
-        first_bias = bias_of(first, second, first.shape[0])
-        second_bias = bias_of(second, first, second.shape[0])
-        if (
-            directions is not None
-        ):  # what a bare block puts out is not seen: nothing confirms a guess
-            first_bias = first_bias if isinstance(first.owner, nn.Linear) else None
-            second_bias = second_bias if isinstance(second.owner, nn.Linear) else None
+        bias, head_bias = bias_of(first, second), bias_of(second, first)
+        if directions is not None:  # of a bare block nothing but a pass confirms a guess
+            bias = bias if isinstance(first.owner, nn.Linear) else None
+            head_bias = head_bias if isinstance(second.owner, nn.Linear) else None
         return cls(
             first,
             second,
             site=input_site(model, first),
             scale=scale,
             activation=activation or between,
-            first_bias=first_bias,
-            second_bias=second_bias,
+            bias_at=bias,
+            head_bias_at=head_bias,
             directions=directions,
-            assumed=ambiguous or not (seen or activation),
+            assumed=len(pairs) > 1 or not (seen or activation),
             notes=notes,
+            declared=frozenset(declared),
+            turns=_turns(pairs),
         )
 
-    @property
-    def names(self) -> tuple[str, str]:
-        """Where the two layers are in the model, without ``.weight``."""
-        return self.first.name.removesuffix(".weight"), self.second.name.removesuffix(".weight")
+    # --- what a pass shows -------------------------------------------------------------------
 
-    @property
-    def W(self) -> Tensor:
-        """First-layer weights, detached, (p, d)."""
-        return self.first.value
+    def watched(
+        self,
+        model: nn.Module,
+        done: Callable[[SeenPass], object],
+        failed: Callable[[str], object],
+    ) -> PassWatch:
+        """Trace the next forward pass of a model with gradients (`pass_trace.watch_next_pass`).
 
-    @property
-    def A(self) -> Tensor:
-        """The head's weights, detached, (heads, p); of a block, in its directions."""
-        value = self.second.value
-        return value if self.directions is None else self.of_block(value.T).T
+        Compiled models are not watched, nor is `TwoLayerNet`, of which nothing is left to see.
+        """
+        inner = unwrapped(model)
+        known = isinstance(inner, TwoLayerNet)
+        modules = [] if known or (inner is not model and hasattr(model, "_orig_mod")) else entries(
+            inner, self.first, self.second, block=self.directions is not None
+        )  # fmt: skip
+        return watch_next_pass(modules, inner, (self.first, self.second), done, failed)
 
-    @property
-    def a(self) -> Tensor:
-        """Second-layer weights as the measures take them, detached: (p,), or (n, p) for n > 2."""
-        return self.readout if self.heads <= 2 else self.A
+    @torch.no_grad()
+    def resolved(self, seen: SeenPass) -> TwoLayerView:
+        """The view as a forward pass shows the layers: order, orientation, biases, activation, factor.
 
-    @property
-    def readout(self) -> Tensor:
-        """What each neuron adds to the measured output, detached: (p,), or (p, n) for n > 2."""
-        return self.formula.read_out(self.A.T)
+        Call it while the weights are those of the pass. Where the formula does not reproduce what
+        the pass returned, `doubt` has the reason.
 
-    @cached_property
-    def heads(self) -> int:
-        """Measured outputs: 1, or a logit for each class."""
-        return self.second.shape[0] if self.directions is None else len(self.directions)
-
-    @property
-    def bias(self) -> Tensor | None:
-        """First-layer biases, detached, (p,), or None."""
-        return _read(self.first.owner, self.first_bias)
-
-    @property
-    def head_bias(self) -> Tensor | None:
-        """The head's bias as it stands in the model, detached, (heads,), or None."""
-        bias = _read(self.second.owner, self.second_bias)
-        return None if bias is None else self.of_block(bias)
-
-    @cached_property
-    def formula(self) -> Formula:
-        """What the layers compute, as far as it is known, without their weights."""
-        return Formula(
-            width=self.first.shape[0],
-            heads=self.heads,
-            scale=self.scale,
-            activation=self.activation,
-            bias_scaled=self.bias_scaled,
-            biased=(self.first_bias or self.second_bias) is not None,
-            submodule=self.directions is not None,
+        Args:
+            seen: what `watched` delivers.
+        """
+        weights = (self.second, self.first) if seen.swapped else (self.first, self.second)
+        declared = self.activation if "activation" in self.declared else None
+        between = read_between(seen, declared)
+        behind = read_behind(seen, block=self.directions is not None)
+        first = replace(
+            weights[0],
+            transposed=seen.first.transposed and not weights[0].is_vector,
+            factor=seen.first.factor * between.factor,
         )
+        second = replace(weights[1], transposed=seen.second.transposed and not weights[1].is_vector)
+        on_sum = seen.second.factor * between.after * behind.before
+        head_bias, bias_scaled, scale = behind.bias, True, on_sum * behind.after
+        if head_bias is not None and abs(on_sum - 1) > 1e-9:
+            bias_scaled = False
+            head_bias = replace(head_bias, factor=head_bias.factor * behind.after)
+        problems = [
+            *_changed(first, seen.first.changed),
+            *_changed(second, seen.second.changed),
+            between.problem,
+            behind.problem,
+        ]
+        scalars = []
+        for where, power, on_bias in behind.scalars:
+            then = float(where.value)
+            scale *= then**power
+            scalars.append((where, power, then))
+            if head_bias is not None and on_bias != bias_scaled:
+                problems.append(f"{where.name} multiplies a part of the output")
+            if then == 0:
+                problems.append(f"{where.name}, a factor of the output, is 0")
+        known = not (self.directions is None and (seen.output is None or not behind.seen))
+        made_inside = "" if seen.site is not None else (
+            f"the inputs of {first.layer_name} are not an argument of {type(self.site).__name__}: they "
+            "are made within its forward()"
+        )  # fmt: skip
+        notes = self.notes
+        if max(seen.uses) > 1:
+            notes = (*notes, f"a pass uses the layers {max(seen.uses)} times; the last use is read")
+        problem = next(filter(None, problems), "")
+        view = replace(
+            self,
+            first=first,
+            second=second,
+            site=self.site if seen.site is None else seen.site,
+            scale=self.scale if "scale" in self.declared else scale if known else None,
+            activation=between.activation or self.activation,
+            activation_known=between.activation is not None,
+            bias_at=between.bias,
+            head_bias_at=head_bias,
+            bias_scaled=bias_scaled,
+            assumed=not known or "several activations" in between.problem,
+            notes=notes,
+            doubt=problem,
+            scalars=tuple(scalars),
+            site_arg=seen.site_arg,
+            hidden_inputs=made_inside,
+            lookup=seen.first.lookup,
+            turns=(),
+        )
+        if problem or not known:
+            return view._doubted(problem)
+        return view._reproducing(seen, behind.labels)
 
-    @property
-    def output_bias(self) -> Tensor | None:
-        """What the head's bias adds to f, detached: (), or (n,) for n > 2; None without one."""
-        bias = self.head_bias
-        if bias is None:
-            return None
-        return self.formula.bias_factor * self.formula.read_out(bias)
+    def _reproducing(self, seen: SeenPass, labels: tuple[str, ...]) -> TwoLayerView:
+        """The view with the link that makes it reproduce a pass, or with its doubt."""
+        found = reproduction_of(self.frozen(), seen, self.directions, labels)
+        if found.problem:
+            doubt = (
+                f"the layers {self.names[0]} and {self.names[1]} alone do not reproduce the model's "
+                f"output (relative difference {found.distance:.2g}): {found.problem}"
+            )
+            return replace(self, reproduction=found.distance)._doubted(doubt)
+        return replace(self, link=found.link, reproduction=found.distance)
 
-    @property
-    def settled(self) -> bool:
-        """Whether nothing is left for `calibrated` to find out."""
-        return self.scale is not None and not self.assumed
+    def _doubted(self, doubt: str) -> TwoLayerView:
+        """The view with a reason against its formula, which leaves no factor measured."""
+        if not doubt:
+            return self
+        scale = self.scale if self.directions is not None or "scale" in self.declared else None
+        return replace(self, doubt=doubt, scale=scale, notes=(*self.notes, doubt))
 
-    @property
-    def plain(self) -> bool:
-        """Whether the mean-field law applies: a whole model, ReLU, one output, no biases."""
-        return self.formula.is_mean_field
-
-    def of_block(self, values: Tensor) -> Tensor:
-        """A block's outputs (..., outputs) in its directions (..., n); of a model, as they are."""
-        if self.directions is None:
-            return values
-        with unrounded(values):
-            return values @ self.directions.to(values).T
-
-    def outputs(self, inputs: Tensor, W: Tensor, A: Tensor) -> Tensor:
-        """The model's formula at weights W (p, d) and A (heads, p): (m, d) to (m,) or (m, n)."""
-        return FrozenLayers(self.formula, W, A, self.bias, self.head_bias).outputs(inputs)
+    # --- what the loss is given --------------------------------------------------------------
 
     @torch.no_grad()
     def calibrated(
-        self, inputs: Tensor, outputs: Tensor, precision: torch.dtype | None = None
+        self,
+        inputs: Tensor,
+        outputs: Tensor,
+        precision: torch.dtype | None = None,
+        layers: FrozenLayers | None = None,
     ) -> TwoLayerView:
-        """The view with everything settled that was open, by comparison with the model's outputs.
+        """The view after a comparison with outputs that the loss was given.
 
-        Measures the scale; where activation or orientation was assumed, takes what reproduces the
-        outputs; adds a note where nothing does.
+        Where a pass has shown the layers, this finds the link between their outputs and those of the
+        loss. Else it measures the scale, and takes the activation and the orientation that
+        reproduce the outputs; it settles nothing while several fit equally or fewer than
+        `comparison.SETTLING_VALUES` outputs were compared. `doubt` has the reason where none fits.
 
         Args:
             inputs: of the first layer, (m, d).
-            outputs: of the model, (m,) or (m, n).
-            precision: what they were computed in, where that is coarser than their own dtype.
+            outputs: that the loss was given, (m,) or (m, n).
+            precision: dtype that they were computed in, where that is coarser than their own.
+            layers: the weights that made the outputs; by default those that stand in the model.
         """
-        if self.settled:
+        if self.compared:
             return self
-        theirs = outputs.detach().double()
-        coarsest = max(torch.finfo(dtype).eps for dtype in (outputs.dtype, precision) if dtype)
-        tolerance = max(REPRODUCTION_TOLERANCE, 16 * coarsest)
-        for candidate in self._candidates():
-            scale, miss = candidate._fit(inputs, theirs)
-            if miss <= tolerance:
-                return replace(candidate, scale=scale, assumed=False)
-        scale, miss = self._fit(inputs, theirs)
-        note = (
-            f"the layers {self.names[0]} and {self.names[1]} alone do not reproduce the model's "
-            f"output (relative difference {miss:.2g}): something else acts between or after them"
+        with torch._C.DisableTorchFunction():  # not for the eyes of modes, the user's or ours
+            return self._compared_with(inputs, outputs, precision, layers)
+
+    def _compared_with(
+        self,
+        inputs: Tensor,
+        outputs: Tensor,
+        precision: torch.dtype | None,
+        layers: FrozenLayers | None,
+    ) -> TwoLayerView:
+        """`calibrated`, of outputs that have not been compared."""
+        if self.doubt and not (self.assumed or self.trials):
+            return replace(self, compared=True)
+        frozen = self.frozen() if layers is None else layers
+        values = outputs.detach()
+        links = tuple(links_of(values, self.heads))
+        if self.settled:
+            return self._linked(frozen, inputs, values, precision, links)
+        candidates = self.trials or tuple(self._candidates(("identity",)))
+        verdict = compare(frozen, candidates, inputs, values, precision)
+        if not verdict.fitting and not self.trials:
+            linked = tuple(self._candidates(links))
+            verdict = min(
+                verdict,
+                compare(frozen, linked, inputs, values, precision),
+                key=lambda each: (not each.fitting, each.miss),
+            )
+        if not verdict.fitting:
+            return self._unreproduced(verdict.distance)
+        if not verdict.informative:
+            return self
+        evidence = self.evidence + values.numel()
+        best = verdict.fitting[0]
+        enough = evidence >= SETTLING_VALUES
+        if not (enough and only_the_bias_is_open(verdict.fitting)):
+            return replace(
+                self,
+                trials=verdict.fitting,
+                evidence=evidence,
+                assumed=True,
+                doubt=_undecided(verdict.fitting, evidence),
+            )
+        formula, settled = best.formula, len(verdict.fitting) == 1
+        return replace(
+            self,
+            first=_turned(self.first, best.turned[0]),
+            second=_turned(self.second, best.turned[1]),
+            activation=formula.activation,
+            bias_scaled=formula.bias_scaled,
+            link=formula.link,
+            scale=formula.scale,
+            # a bias of zeros does not tell yet whether the factor acts on it
+            trials=()
+            if settled
+            else tuple(c._replace(turned=(False, False)) for c in verdict.fitting),
+            evidence=evidence,
+            assumed=not settled,
+            compared=settled,
+            doubt="",
+            reproduction=verdict.distance,
+            turns=(),
         )
-        return replace(self, scale=scale, assumed=False, notes=(*self.notes, note))
 
-    def _candidates(self) -> Iterator[TwoLayerView]:
-        """This view and, of what it assumes, the alternatives."""
-        sides = [self]
-        if self.assumed and self.first.shape[0] == self.first.shape[1]:
-            turned = replace(self.first, transposed=not self.first.transposed)
-            sides.append(replace(self, first=turned))
-        activations = [self.activation, *(ACTIVATIONS.values() if self.assumed else ())]
-        for side in sides:
+    def _linked(
+        self,
+        frozen: FrozenLayers,
+        inputs: Tensor,
+        outputs: Tensor,
+        precision: torch.dtype | None,
+        links: tuple[str, ...],
+    ) -> TwoLayerView:
+        """The view with the link, or the factor, between a known formula and the loss's outputs."""
+        names = dict.fromkeys((self.link, "identity", *links))
+        known = [Candidate(replace(self.formula, link=name)) for name in names]
+        verdict = compare(frozen, known, inputs, outputs, precision)
+        if not verdict.fitting and "scale" not in self.declared:
+            if outputs.numel() < SETTLING_VALUES:
+                return self
+            open_scale = [
+                each._replace(formula=replace(each.formula, scale=None)) for each in known
+            ]
+            verdict = compare(frozen, open_scale, inputs, outputs, precision)
+        if not verdict.informative:
+            return self
+        if verdict.fitting:
+            (formula, _), *_ = verdict.fitting
+            return replace(
+                self,
+                link=formula.link,
+                scale=formula.scale,
+                compared=True,
+                reproduction=verdict.distance,
+            )
+        if self.reproduction is None and "scale" not in self.declared:  # no pass was seen
+            return self._unreproduced(verdict.distance)
+        note = (
+            "the loss is given values that are not the model's output through a known function "
+            f"(relative difference {verdict.distance:.2g}); margins are those of the model's output"
+        )
+        return replace(self, link=UNKNOWN_LINK, compared=True, notes=(*self.notes, note))
+
+    def _unreproduced(self, distance: float) -> TwoLayerView:
+        doubt = (
+            f"the layers {self.names[0]} and {self.names[1]} alone do not reproduce the model's "
+            f"output (relative difference {distance:.2g}): something else acts between or after them"
+        )
+        view = replace(self, compared=True, assumed=False, trials=(), reproduction=distance)
+        return view._doubted(doubt)
+
+    def _candidates(self, links: tuple[str, ...]) -> Iterator[Candidate]:
+        """This view's formula and, of what it assumes, the alternatives."""
+        activations, mine = [self.activation], known_activation(self.activation)
+        if "activation" not in self.declared:
+            activations += [function for name, function in ACTIVATIONS.items() if name != mine]
+        for turned in ((False, False), *self.turns):
             for activation in activations:
-                for scaled in (True, False)[: 1 if self.second_bias is None else 2]:
-                    yield replace(side, activation=activation, bias_scaled=scaled)
-
-    def _fit(self, inputs: Tensor, theirs: Tensor) -> tuple[float, float]:
-        """The scale that fits best, and the relative difference that it leaves."""
-        unit = replace(self, scale=1.0)
-        zero = torch.zeros_like(self.A)
-        bias = unit.outputs(inputs, self.W.to(inputs), zero.to(inputs)).double()
-        ours = unit.outputs(inputs, self.W.to(inputs), self.A.to(inputs)).double()
-        target = theirs
-        if not self.bias_scaled:  # only the sum is scaled
-            ours, target = ours - bias, theirs - bias
-        if self.scale is None:
-            size = ours.square().sum()
-            ratio = float((ours * target).sum() / size) if size > 0 else 1.0
-        else:
-            ratio = self.scale
-        miss = (target - ratio * ours).norm() / theirs.norm().clamp_min(1e-300)
-        return ratio, float(miss)
+                for scaled in (True, False)[: 1 if self.head_bias_at is None else 2]:
+                    for link in links:
+                        formula = replace(
+                            self.formula,
+                            activation=activation,
+                            bias_scaled=scaled,
+                            link=link,
+                            doubt="",
+                        )
+                        yield Candidate(formula, turned)
 
 
-def known_activation(activation: Activation) -> str | None:
-    """The name of an activation in `ACTIVATIONS`; None if it is not among them."""
-    for name, function in ACTIVATIONS.items():
-        if activation is function or type(activation).__name__.lower() == name.replace("_", ""):
-            return name
-    return None
+def _frozen(module: nn.Module) -> Activation:
+    """Return a module that the user named as the activation, as a function of its own."""
+    frozen = frozen_activation(module)
+    if frozen is None:
+        raise ExpectedError(
+            "activation",
+            f"{type(module).__name__} draws random numbers, keeps buffers, or does not treat each "
+            "number by itself.",
+            "Pass a function of tensors, such as torch.relu.",
+        )
+    return frozen
 
 
-def _read(owner: nn.Module, attribute: str | None) -> Tensor | None:
-    if attribute is None:
-        return None
-    plain = owner._parameters.get(attribute)  # as in `Weight.value`
-    value: Tensor = (getattr(owner, attribute) if plain is None else plain).detach()
-    return value if value.ndim == 1 else value.reshape(-1)
+def _turns(pairs: list[tuple[Weight, Weight]]) -> tuple[tuple[bool, bool], ...]:
+    """Return the other layouts of two matrices, relative to the first one."""
+    (first, second), *others = pairs
+    return tuple(
+        (one.transposed != first.transposed, other.transposed != second.transposed)
+        for one, other in others
+        if one.name == first.name
+    )
+
+
+def _turned(weight: Weight, turn: bool) -> Weight:
+    return replace(weight, transposed=not weight.transposed) if turn else weight
+
+
+def _changed(weight: Weight, operations: tuple[str, ...]) -> list[str]:
+    if not operations:
+        return []
+    steps = ", ".join(dict.fromkeys(operations))
+    return [f"the pass uses {weight.layer_name} not as it is kept, but after {steps}"]
+
+
+def _undecided(fitting: tuple[Candidate, ...], evidence: int) -> str:
+    """Return why several readings of the layers are still open."""
+    names = dict.fromkeys(str(known_activation(each.formula.activation)) for each in fitting)
+    if len(names) > 1:
+        return f"several activations fit the {evidence} outputs seen so far ({', '.join(names)})"
+    if evidence < SETTLING_VALUES:
+        return f"only {evidence} outputs were seen so far, which fit any factor"
+    return f"several orientations of the matrices fit the {evidence} outputs seen so far"

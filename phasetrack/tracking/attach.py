@@ -132,7 +132,9 @@ def attach(
         )
     schedule = None if snapshots is None else as_schedule(snapshots, "snapshots")
     optimizer = innermost_optimizer(optimizer)
-    view = TwoLayerView.of(model, layers, scale=scale, activation=activation, readout=readout)
+    view = TwoLayerView.of(
+        model, layers, scale=scale, activation=activation, readout=readout, inputs=geometry.dim
+    )
     _check_geometry(view, geometry)
     tracker = Tracker(
         model,

@@ -28,6 +28,11 @@ LOSS_DIFFERS = (
     "sum over samples, or depends on more than outputs and targets"
 )
 
+OF_PROBABILITIES = (
+    "the loss takes probabilities, and what the network puts out before them is not known; give the "
+    "loss logits, or let a forward pass be seen from the first layer to the loss"
+)
+
 
 class SampleLosses(NamedTuple):
     """The losses of the samples, and why those of some states are not known.
@@ -133,6 +138,8 @@ class Batch:
         """Losses and loss slopes of the samples, at their outputs and at output 0."""
         if not self.size:
             return SampleLosses(None, ((self._all_states(), self.reason),))
+        if self.host_loss.takes_probabilities and self.host_loss.link is None:
+            return SampleLosses(None, ((self._all_states(), OF_PROBABILITIES),))
         try:
             found = first_order(self.outputs, self.targets, self.host_loss, self.clusters.ndim)
         except Exception as error:
@@ -156,7 +163,9 @@ class Batch:
         count = len(geometry.labels)
         found = self.sample_losses.first_order
         if found is None:
-            return torch.full((*self.clusters.shape[:-1], count), torch.nan, dtype=torch.float64)
+            return torch.full(
+                (*self.clusters.shape[:-1], count), torch.nan, dtype=torch.float64, device="cpu"
+            )
         slopes = found.slopes
         if self.many:  # f is the difference of two logits, each of which moves by half
             slopes = (slopes[..., 1] - slopes[..., 0]) / 2

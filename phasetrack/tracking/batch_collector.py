@@ -7,13 +7,18 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from phasetrack._precision import unrounded
+from phasetrack.errors import ExpectedError
+from phasetrack.model.formula import UNKNOWN_LINK
 from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.model.pass_trace import SeenPass
 from phasetrack.model.two_layer_view import TwoLayerView
 from phasetrack.tracking.host_loss import HostLoss, LossKeeper
 from phasetrack.tracking.loss_call import (
@@ -79,8 +84,10 @@ def with_gradients() -> Iterator[None]:
 
 
 class _Pass(NamedTuple):
-    """One forward pass: what went into the first layer, and the dtype that it was computed in."""
+    """One forward pass: the arguments of the first layer's module, and the dtype of its output."""
 
+    args: tuple[Any, ...]
+    named: Mapping[Any, Any]
     inputs: KeptInputs
     precision: torch.dtype | None
 
@@ -138,6 +145,8 @@ class BatchCollector:
         self._watched_ids = {id(parameter) for parameter in self._watched}
         # a mark in a pass's graph node lives as long as the graph, and is found from the outputs
         self._mark = f"phasetrack {id(self)}"
+        # whether a pass is followed now, which tells more than outputs do
+        self.is_tracing: Callable[[], bool] = lambda: False
         self._usual_path: tuple[int, ...] = ()
         self._unmarked: deque[_Pass] = deque(maxlen=HELD_PASSES)
         self._last: _Pass | None = None
@@ -248,9 +257,9 @@ class BatchCollector:
         if _is_transformed(inputs):
             self._transformed = True
             return
-        kept = KeptInputs.of(inputs.detach() if inputs.requires_grad else inputs)
         known = output if isinstance(output, Tensor) else None
-        self._last = _Pass(kept, None if known is None else known.dtype)
+        precision = None if known is None else known.dtype
+        self._last = _Pass(args, named, KeptInputs.of(inputs), precision)
         node: Any = None if known is None else known.grad_fn
         if node is None:
             self._unmarked.append(self._last)
@@ -259,11 +268,15 @@ class BatchCollector:
 
     def on_submodule(self, output: Tensor) -> None:
         """Settle what was assumed of a block in a larger network, by the block's own outputs."""
-        if self._last is None or self.view.settled:
+        view = self.view
+        if self._last is None or view.settled or view.compared or self.is_tracing():
+            return
+        inputs = view.inputs_of(self._last.args, self._last.named)
+        if inputs is None:
             return
         measured = self.view.of_block(output.detach().reshape(-1, output.shape[-1]))
         outputs = measured.squeeze(1) if self.view.heads == 1 else measured
-        self.view = self.view.calibrated(_rows(self._last.inputs.tensor), outputs)
+        self.view = view.calibrated(inputs, outputs)
 
     def on_loss(self, args: tuple[Any, ...], named: Mapping[str, Any], result: object) -> None:
         """Find outputs and targets among the arguments of a loss call, and add it."""
@@ -282,14 +295,13 @@ class BatchCollector:
         if f is None or _backward_pass() != -1 or _is_transformed(f) or self.calls:
             return
         seen = self._origin(f).seen
-        rows = None if seen is None else _rows(seen.inputs.tensor)
         columns = f.shape[-1] if f.ndim > 1 else 1
         single = self._is_single or columns == 1
         outputs = f.detach().reshape((-1,) if single else (-1, columns)).clone()
         call = LossCall(
             outputs, outputs, None, None, None, self.weights_version(), self._loss.current
         )
-        self._place(call, seen, rows)
+        self._place(call, seen)
         hook = partial(self._guarded_slopes, call)
         hook.__torch_unserializable__ = True  # type: ignore[attr-defined]
         f.register_hook(hook)  # type: ignore[no-untyped-call]
@@ -409,28 +421,26 @@ class BatchCollector:
         # copies: a later in-place operation would overwrite what detach() shares
         aims = aims.clone() if aims.device == f.device else aims.to(f.device)
         call = LossCall(f.clone(), aims, None, None, value, version, loss)
-        rows = (
-            None if seen is None or self.view.directions is not None else _rows(seen.inputs.tensor)
-        )
-        self._place(call, seen, rows)
+        self._place(call, seen)
         return call
 
-    def _place(self, call: LossCall, seen: _Pass | None, rows: Tensor | None) -> None:
+    def _place(self, call: LossCall, seen: _Pass | None) -> None:
         """Find the clusters of a call's samples, and settle by them what the view has left open."""
-        f, view = call.outputs, self.view
-        if seen is None or rows is None:
+        view = self.view
+        if view.directions is not None:
             call.reason = PASS_NOT_SEEN
-        elif len(rows) != len(f):
+            return
+        rows = None if seen is None else view.inputs_of(seen.args, seen.named)
+        if seen is None or rows is None:
+            call.reason = view.hidden_inputs or PASS_NOT_SEEN
+        elif len(rows) != len(call.outputs):
             call.reason = ROWS_DIFFER
         elif not seen.inputs.are_whole:
             call.reason = INPUTS_OVERWRITTEN
         else:
-            heads = 1 if f.ndim == 1 else f.shape[1]
-            if not view.settled and heads == view.heads and f.isfinite().all():
-                # now, while the weights are those that made these outputs
-                self.view = view.calibrated(rows, f, seen.precision)
+            self._compare(call, rows, seen.precision)
             call.traces = self._geometry.traces(rows)
-            call.finite = _finite(f, rows)
+            call.finite = _finite(call.outputs, rows)
             if self._keep_inputs:
                 call.inputs = KeptInputs(rows, seen.inputs.version)
 
@@ -438,6 +448,48 @@ class BatchCollector:
     def _is_single(self) -> bool:
         """Whether the network has one output per sample; around a block it may have any number."""
         return self.view.heads == 1 and self.view.directions is None
+
+    def _compare(self, call: LossCall, rows: Tensor, precision: torch.dtype | None) -> None:
+        """Compare the formula with the outputs, and take the layers' own where a link lies between."""
+        f, view = call.outputs, self.view
+        heads = 1 if f.ndim == 1 else f.shape[1]
+        if heads != view.heads:
+            return
+        if not (view.compared or self.is_tracing()) and f.isfinite().all():
+            # now, while the weights are those that made these outputs
+            self.view = view = view.calibrated(rows, f, precision)
+        if view.link not in ("identity", UNKNOWN_LINK) and not view.current_formula().missing:
+            with torch.no_grad(), torch._C.DisableTorchFunction(), unrounded(rows):
+                call.outputs = view.frozen().outputs(rows.to(view.W))
+            call.loss = call.loss.of_logits(view.link)
+
+    # --- what the first pass showed ----------------------------------------------------------
+
+    def see(self, seen: SeenPass) -> None:
+        """Take over what the first pass showed of the layers.
+
+        Raises:
+            ExpectedError: if the first layer's inputs have another size than the geometry's centres.
+        """
+        view = self.view.resolved(seen)
+        width, dim = view.first.shape[1], self._geometry.dim
+        if width != dim:
+            raise ExpectedError(
+                "geometry",
+                f"The centres lie in R^{dim}, and the pass gave {view.names[0]} {width} inputs.",
+                f"Pass centres in R^{width}.",
+            )
+        if view.site is not self.view.site:  # its hook comes too late for this pass
+            self._mark += "'"
+            inputs = view.inputs_of((), seen.given)
+            if inputs is not None:
+                self._last = _Pass((), seen.given, KeptInputs.of(inputs), None)
+                self._unmarked.append(self._last)
+        self.view = view
+
+    def unseen(self, reason: str) -> None:
+        """Note why no pass could be followed; the outputs have to tell the layers then."""
+        self.view = replace(self.view, notes=(*self.view.notes, reason))
 
     def _at_the_usual_place(self, node: Any) -> _Pass | None:
         """Return the pass where it was found last time, counted from a loss's outputs."""
@@ -499,10 +551,6 @@ def _is_transformed(values: Tensor) -> bool:
     """Whether a tensor is one that `torch.func` has wrapped; it has no values to look at."""
     wrapped: bool = torch._C._functorch.is_functorch_wrapped_tensor(values)
     return wrapped
-
-
-def _rows(inputs: Tensor) -> Tensor:
-    return inputs if inputs.ndim == 2 else inputs.reshape(-1, inputs.shape[-1])
 
 
 def _finite(outputs: Tensor, inputs: Tensor) -> Tensor | None:

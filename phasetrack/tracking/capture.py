@@ -21,9 +21,11 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from phasetrack.errors import ExpectedError
+from phasetrack.model.formula import Formula
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.layer_search import unwrapped
 from phasetrack.model.losses import Loss
+from phasetrack.model.pass_trace import SeenPass
 from phasetrack.model.two_layer_view import ACTIVATIONS, TwoLayerView, known_activation
 from phasetrack.tracking.batch_collector import NO_LOSS_CALL, BatchCollector
 from phasetrack.tracking.hooks import PicklableHook, SwitchableHook, do_nothing
@@ -59,6 +61,7 @@ class _Before(NamedTuple):
 
     layers: LayerState
     version: int
+    formula: Formula
 
 
 class Capture:
@@ -148,14 +151,15 @@ class Capture:
                 handle = register(torch.compiler.disable(PicklableHook(function)))  # type: ignore[no-untyped-call]
                 self._counting.append(handle)
                 attaching.callback(handle.remove)
+            self._watch = view.watched(model, self._on_seen, self._batch.unseen)
+            self._batch.is_tracing = lambda: self._watch.tracing
             attaching.pop_all()
         _CAPTURES[optimizer] = ref(self)
 
     def _register(self, loss: Loss | None) -> Iterator[SwitchableHook]:
         """Register the hooks of recorded steps, that of the inputs first."""
         view, failed = self.view, self._failed
-        on_forward = partial(view.site.register_forward_hook, with_kwargs=True)
-        yield SwitchableHook(on_forward, self._on_forward, failed)
+        yield self._input_hook(view.site)
         # bare and tied weights have no module whose output is the block's
         first, second = view.first.owner, view.second.owner
         if view.directions is not None and isinstance(second, nn.Linear) and second is not first:
@@ -170,6 +174,10 @@ class Capture:
         layers = (*view.first.parameters[:1], *view.second.parameters[:1])
         self._frozen = list(layers)
         self._watch_trained()
+
+    def _input_hook(self, site: nn.Module) -> SwitchableHook:
+        register = partial(site.register_forward_hook, with_kwargs=True)
+        return SwitchableHook(register, self._on_forward, self._failed)
 
     def _trained(self) -> tuple[bool, ...]:
         """Return which of the parameters without a hook are trained."""
@@ -240,6 +248,7 @@ class Capture:
         self._batch.reset()
 
     def _remove_hooks(self) -> None:
+        self._watch.remove()
         for hook in self._hooks:
             hook.remove()
         for handle in self._counting:
@@ -250,6 +259,16 @@ class Capture:
     @property
     def _collecting(self) -> bool:
         return self._state is CaptureState.WATCHING or self._state is CaptureState.RECORDING
+
+    def _on_seen(self, seen: SeenPass) -> None:
+        """Take over what the first pass showed of the layers."""
+        site = self.view.site
+        self._tried(partial(self._batch.see, seen))
+        if self.view.site is not site and not self.closed:
+            old, self._hooks[0] = self._hooks[0], self._input_hook(self.view.site)
+            old.function = do_nothing
+            old.remove()
+            self._hooks[0].switch(self._collecting)
 
     def _on_forward(
         self, _: nn.Module, args: tuple[Any, ...], named: dict[str, Any], output: object
@@ -363,7 +382,7 @@ class Capture:
     # --- the snapshot ------------------------------------------------------------------------
 
     def _layers_before(self) -> _Before:
-        return _Before(self._layers(), self._batch.weights_version())
+        return _Before(self._layers(), self._batch.weights_version(), self.view.current_formula())
 
     def _layers(self) -> LayerState:
         """Copy the weights before the step, still on their device; read large ones at once."""
@@ -379,13 +398,19 @@ class Capture:
         return layers if small else layers.read(self.geometry, keep=keep)
 
     def _snapshot(self) -> Snapshot:
-        return self._snapshot_with(self._layers(), *self._batch.collected())
+        calls, reason = self._batch.collected()
+        return self._snapshot_with(self._layers(), self.view.current_formula(), calls, reason)
 
     def _snapshot_of_closure(self, before: _Before) -> Snapshot:
         """The state before the step, and the evaluation that its weights made: the closure's first."""
-        return self._snapshot_with(before.layers, *self._batch.collected(before.version))
+        calls, reason = self._batch.collected(before.version)
+        # the closure's pass may have shown what was not known before
+        formula = self.view.current_formula() if before.formula.missing else before.formula
+        return self._snapshot_with(before.layers, formula, calls, reason)
 
-    def _snapshot_with(self, layers: LayerState, calls: list[LossCall], reason: str) -> Snapshot:
+    def _snapshot_with(
+        self, layers: LayerState, formula: Formula, calls: list[LossCall], reason: str
+    ) -> Snapshot:
         parts = self.exchange.gather(self._counter.step, lambda: [c.packed() for c in calls])
         if parts is not None:
             loss = self._loss.current
@@ -401,7 +426,7 @@ class Capture:
             (self._counter.time,),
             (self._counter.sizes(),),
             self.geometry,
-            self.view.formula,
+            formula,
             layers,
             joined(calls, keep_inputs=self._keep_inputs),
             calls[-1].loss if calls else self._loss.current,
@@ -444,6 +469,8 @@ class Capture:
                 "transposed": [view.first.transposed, view.second.transposed],
                 "activation": known_activation(view.activation),
                 "notes": list(view.notes),
+                "link": view.link,
+                "doubt": view.doubt,
             },
         }
 
@@ -477,6 +504,8 @@ class Capture:
             assumed=bool(found["assumed"]),
             activation=activation,
             notes=tuple(str(note) for note in found["notes"]),
+            link=str(found.get("link", "identity")),  # states of version 0.1 have none
+            doubt=str(found.get("doubt", "")),
         )
 
     def continue_from(self, view: TwoLayerView, step: int, time: float, *, recorded: int) -> None:

@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 from torch.compiler import is_dynamo_compiling
 from torch.utils.hooks import RemovableHandle
 
-
-class PicklableHook:
-    """A hook that pickles and copies as one that does nothing, so that models stay saveable."""
-
-    def __init__(self, function: Callable[..., object]) -> None:
-        self.function = function
-
-    def __call__(self, *args: Any) -> None:
-        """Call the function; returning None leaves PyTorch's values as they are."""
-        self.function(*args)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # a hook that does nothing, by names of the standard library alone
-        return getattr, (nullcontext(), "__exit__")
+from phasetrack._picklable import PicklableHook as PicklableHook
 
 
 def do_nothing(*_: Any) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from phasetrack.errors import ExpectedError
+from phasetrack.model.formula import LINKS
 from phasetrack.model.losses import Loss, pointwise
 
 # The index that torch's cross entropy leaves out unless it is told otherwise.
@@ -21,6 +22,14 @@ IGNORED = -100
 LEVEL_TOLERANCE = 1e-6
 # The two targets of the paper, which every loss of the margin y f treats alike.
 SIGNS = (-1.0, 1.0)
+UNIT = (0.0, 1.0)
+# Losses that take probabilities or their logarithms.
+_OF_PROBABILITIES = (nn.NLLLoss, nn.BCELoss, nn.KLDivLoss)
+_OF_PROBABILITIES_TOO = (
+    nn.functional.nll_loss,
+    nn.functional.binary_cross_entropy,
+    nn.functional.kl_div,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +49,7 @@ class HostLoss:
     link: Callable[[Tensor], Tensor] | None = None
     is_deterministic: bool = True
     _levels: dict[tuple[float, float], float | None] = field(default_factory=dict, repr=False)
+    _linked_losses: dict[str, HostLoss] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, loss: Loss | HostLoss | None) -> HostLoss:
@@ -60,7 +70,15 @@ class HostLoss:
         low, high = (float(value) for value in torch.aminmax(targets.detach().double()))
         if self.levels is not None:
             low, high = min(low, self.levels[0]), max(high, self.levels[1])
-        return replace(self, levels=(low, high), _levels={})
+        return replace(self, levels=(low, high), _levels={}, _linked_losses={})
+
+    def of_logits(self, link: str) -> HostLoss:
+        """Return the loss of what the network puts out before a link; the same object each time."""
+        if link not in self._linked_losses:
+            self._linked_losses[link] = replace(
+                self, link=LINKS[link], _levels={}, _linked_losses={}
+            )
+        return self._linked_losses[link]
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Call the loss with its own reduction."""
@@ -83,9 +101,16 @@ class HostLoss:
         return int(getattr(self.function, "ignore_index", IGNORED))
 
     @property
-    def level(self) -> float | None:
-        """The output at which the loss does not prefer one of the two targets; None if not known."""
-        return None if self.levels is None else self.level_of(*self.levels)
+    def level(self) -> float:
+        """The output that decides between targets of 0 and 1; 0 for all other targets."""
+        return (self.level_of(*UNIT) or 0.0) if self.levels == UNIT else 0.0
+
+    @property
+    def takes_probabilities(self) -> bool:
+        """Whether the loss is linear or worse in its outputs: it takes (log-)probabilities."""
+        return (
+            isinstance(self.function, _OF_PROBABILITIES) or self.function in _OF_PROBABILITIES_TOO
+        )
 
     def level_of(self, low: float, high: float) -> float | None:
         """Return the output that decides between two targets: 0 or their middle; None if neither does."""

@@ -9,12 +9,13 @@ from torch import Tensor
 from phasetrack.measures.feature_gain import Features, contributions, gains, holders
 from phasetrack.phases.classifier import Boundary, first_crossing
 from phasetrack.phases.history import History
-from phasetrack.tracking.probes.base import Measurement, Probe
+from phasetrack.tracking.probes.base import Measurement, Probe, Reading
 from phasetrack.tracking.snapshot import Snapshot
 
 # The gain from which on a feature counts as acquired: it then moves the output of the logistic loss by
 # as much as makes a difference (slope 0.76 of the first in place of 1). Chosen here.
 ACQUIRED = 0.5
+_KINDS = ("", "/neurons")
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,12 @@ class AcquisitionProbe(Probe):
 
     def measure(self, snapshot: Snapshot) -> Measurement:
         """Return the readings of each state."""
+        if missing := snapshot.formula.missing:
+            kinds = [f"acquisition/{name}{of}" for name in self.features.names for of in _KINDS]
+            return dict.fromkeys(kinds, Reading.undefined(missing))
         parts = contributions(snapshot.neurons, self.features)
         values, counts = gains(parts), holders(parts).sum(dim=-2)
-        readings: dict[str, Tensor] = {}
+        readings: dict[str, Tensor | Reading] = {}
         for index, name in enumerate(self.features.names):
             readings[f"acquisition/{name}"] = values[..., index]
             readings[f"acquisition/{name}/neurons"] = counts[..., index]

@@ -28,6 +28,8 @@ class ForecastProbe(Probe):
 
     def measure(self, snapshot: Snapshot) -> Measurement:
         """Return the medians at each state's step."""
+        if missing := snapshot.formula.missing:
+            return dict.fromkeys(self.forecast.at(0), Reading.undefined(missing))
         rows = [self.forecast.at(step) for step in snapshot.steps]
         ended = "the forecast ends before this step"
         columns = {

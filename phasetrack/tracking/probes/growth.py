@@ -60,6 +60,9 @@ def _rates(snapshot: Snapshot, heavy: Tensor, empty: Sequence[Tensor]) -> Measur
         empty: for each of `GROUPS` whether it has no member, bool (K,).
     """
     names = [f"growth/{part}_rate{group}" for part in growth.PARTS for group in GROUPS]
+    if missing := snapshot.formula.missing:  # with it the unit of time
+        unknown = Reading.undefined(missing)
+        return {f"{name}{kind}": unknown for name in names for kind in ("", "_predicted")}
     if snapshot.before is None:
         return _no_rates(names, _unpredictable(snapshot))
     no_law = _unpredictable_throughout(snapshot, snapshot.before)
@@ -135,7 +138,9 @@ def _slopes(snapshot: Snapshot) -> Tensor:
 
 
 def _loss_slopes(snapshot: Snapshot) -> Tensor:
-    if snapshot.batch is None or not snapshot.is_mean_field:
+    seen = snapshot.loss_inputs
+    placed = seen is not None and seen.traces is not None
+    if snapshot.batch is None or not placed or not snapshot.is_mean_field:
         shape = (len(snapshot), len(snapshot.geometry.labels))
         return torch.full(shape, torch.nan, dtype=torch.float64, device="cpu")
     return snapshot.batch.slopes(snapshot.geometry)

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from phasetrack.measures import heaviness
-from phasetrack.tracking.probes.base import Measurement, Probe
+from phasetrack.tracking.probes.base import Measurement, Probe, Reading
 from phasetrack.tracking.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
 class HeavinessProbe(Probe):
     """zeta*, heavy mass, and the signal share with its chance level and control (theory.md 3).
+
+    Only zeta* rests on what the layers compute, and is undefined where they do not reproduce the
+    model; everything else is read off the weights.
 
     Args:
         H: the paper's H in needed_zeta.
@@ -27,9 +30,12 @@ class HeavinessProbe(Probe):
         """Return the readings of each state."""
         neurons = snapshot.neurons
         needed = needed_zeta(snapshot, self.H)
+        missing = snapshot.formula.missing
         control = snapshot.control.square().sum(dim=(-2, -1)) / neurons.mass.sum(dim=-1)
         return {
-            "heaviness/zeta_star": heaviness.certificate_of(neurons, self.H, needed),
+            "heaviness/zeta_star": Reading.undefined(missing)
+            if missing
+            else heaviness.certificate_of(neurons, self.H, needed),
             "heaviness/heavy_mass": heaviness.heavy_mass_of(neurons, self.H, needed=needed),
             "heaviness/signal_share": heaviness.signal_share_of(neurons),
             "heaviness/chance": snapshot.geometry.chance,

@@ -42,6 +42,9 @@ class HeldOutProbe(Probe):
 
     def measure(self, snapshot: Snapshot) -> Measurement:
         """Return the readings of each state."""
+        if missing := snapshot.formula.unlinked:
+            kinds = ("loss", "error", "value_error", "slope_drift")
+            return {f"{self.name}/{kind}": Reading.undefined(missing) for kind in kinds}
         batch = self._batch(snapshot)
         found, undefined = batch.sample_losses
         error = Reading(batch.error, batch.decisions.undefined)
@@ -67,7 +70,8 @@ class HeldOutProbe(Probe):
         with torch.no_grad():
             for state in snapshot.states():
                 assert state.view is not None
-                outputs.append(state.view.outputs(self.inputs.to(state.view.W)).double().cpu())
+                inputs = self.inputs.to(state.view.W)
+                outputs.append(state.view.linked_outputs(inputs).double().cpu())
         targets = self.targets.cpu().expand(len(snapshot), *self.targets.shape)
         no_cluster = torch.zeros(targets.shape[:2], dtype=torch.int64, device="cpu")
         targets = targets.double() if targets.is_floating_point() else targets

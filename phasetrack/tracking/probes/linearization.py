@@ -34,6 +34,8 @@ def gradient_errors(snapshot: Snapshot) -> Measurement:
     if snapshot.formula.submodule:
         nothing = Reading.undefined("the gradient error is that of a whole two-layer model")
         return dict.fromkeys(names, nothing)
+    if missing := snapshot.formula.unlinked:
+        return dict.fromkeys(names, Reading.undefined(missing))
     assert snapshot.batch is not None
     found, undefined = snapshot.batch.sample_losses
     if found is None or snapshot.batch.weights is not None:

@@ -14,7 +14,13 @@ NO_SAMPLE = "the batch has no sample of this cluster"
 
 def clean_margins(snapshot: Snapshot) -> Measurement:
     """Read the margin of each cluster at its centre, their extremes and balance (theory.md 4)."""
+    if missing := snapshot.formula.missing:
+        extremes = [f"margin/{kind}" for kind in ("min", "mean", "max", "balance")]
+        names = (*extremes, *_named("margin/clean", snapshot))
+        return dict.fromkeys(names, Reading.undefined(missing))
     values = margins.clean_margins_of(snapshot.neurons)
+    if snapshot.formula.heads == 1 and (level := snapshot.loss.level):
+        values = values - level * snapshot.geometry.labels.to(values)
     least, most = values.amin(dim=-1), values.amax(dim=-1)
     unserved = (~(most > 0), "no cluster has a positive margin")
     return {

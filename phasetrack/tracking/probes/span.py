@@ -37,6 +37,8 @@ class SpanProbe(Probe):
         """
         if snapshot.formula.heads > 2:
             return {"span/trustworthy": Reading.undefined("the span is discovered for two classes")}
+        if missing := snapshot.formula.missing:
+            return {"span/trustworthy": Reading.undefined(missing)}
         rows = [self._row(snapshot, state.view) for state in snapshot.states()]
         return {
             name: torch.tensor([row[name] for row in rows], dtype=torch.float64, device="cpu")

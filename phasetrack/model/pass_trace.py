@@ -1,0 +1,488 @@
+"""PassTrace: what one forward pass of the user's did with two weights, operation by operation."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import FrameType
+from typing import Any, NamedTuple, TypeGuard
+
+import torch
+from torch import Tensor, nn
+from torch.compiler import is_dynamo_compiling
+from torch.overrides import (
+    TorchFunctionMode,
+    _get_current_function_mode_stack,
+    _pop_mode,
+    _push_mode,
+)
+from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils.weak import WeakIdKeyDictionary
+
+from phasetrack.model.comparison import thinned
+from phasetrack.model.layer_weight import Weight
+from phasetrack.model.operations import CASTS, LAYOUTS, Foreign, Operation, leaves, replaced, way
+from phasetrack.model.products import Product, Use, as_product, as_rows, compared_with_stored
+
+# Operations that are noted behind the two weights; a longer pass is given up.
+MOST_OPERATIONS = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class SeenPass:
+    """What one forward pass did with two weights. Holds copies of at most `comparison.MOST_ROWS` samples.
+
+    Read it at once (`TwoLayerView.resolved`): weights are compared as they stand.
+
+    Attributes:
+        model: the model.
+        swapped: whether the weight named second came first.
+        first: the use of the weight that came first.
+        second: the use of the other one.
+        between: operations from the first product to the second one's inputs; None if the way
+            between them was not seen.
+        after: operations from the second product to the output, or to the last of them where no
+            output has a value per sample; None if none was seen.
+        output: the tensor that the pass returned, a row per sample, (n, outputs), a copy; None if
+            it returned none with a value per sample and output.
+        uses: how often each weight was used in the pass, the first one's number first.
+        site: the module that is given the very inputs of the first product: the one that holds the
+            first layer, or else the one whose call was followed; None if neither is.
+        site_arg: place or name of its argument that holds them.
+        given: all arguments of `site` in this pass, by place or name.
+    """
+
+    model: nn.Module
+    swapped: bool
+    first: Product
+    second: Product
+    between: tuple[Operation, ...] | None
+    after: tuple[Operation, ...] | None
+    output: Tensor | None
+    uses: tuple[int, int]
+    site: nn.Module | None
+    site_arg: int | str | None
+    given: Mapping[int | str, object]
+
+
+class _Trail(NamedTuple):
+    """What is known of a tensor of the pass.
+
+    Attributes:
+        weights: bits of the weights that it was made of, where no input took part.
+        data: whether it was made of the pass's inputs.
+        operation: the last operation on its way from a product, or None.
+        source: the stored tensor whose very numbers it holds, or None.
+        changed: operations that made it of a weight and are neither casts nor layouts nor factors.
+    """
+
+    weights: int = 0
+    data: bool = False
+    operation: Operation | None = None
+    source: Tensor | None = None
+    changed: tuple[str, ...] = ()
+
+
+class PassTrace(TorchFunctionMode):
+    """Follows two weights and the pass's inputs through the operations of one forward pass.
+
+    A tensor is followed by its identity, whatever its name and whichever way round it is used. No
+    operation is changed or called twice, and no random number is drawn.
+
+    Args:
+        weights: the two weights, in any order.
+        frame: the frame of the call; once it has ended, the trace is blind.
+    """
+
+    def __init__(self, weights: tuple[Weight, Weight], frame: FrameType | None = None) -> None:
+        super().__init__()
+        self.failure = ""
+        self._weights, self._frame = weights, frame
+        self._leaves: dict[int, int] = {}
+        self._held: list[Tensor] = []
+        for place, weight in enumerate(weights):
+            for leaf in weight.stored:
+                self._leaves[id(leaf)] = self._leaves.get(id(leaf), 0) | 1 << place
+                self._held.append(leaf)
+        self._trails: Any = WeakIdKeyDictionary()
+        # products number by number, which a sum makes a product of matrices
+        self._weighted: Any = WeakIdKeyDictionary()
+        self._uses: list[Use] = []
+        self._count = 0
+        self._followed: list[Operation] = []  # in their order
+        self._open = True
+        self._all_data = False
+        self._given: dict[nn.Module, dict[int | str, object]] = {}
+
+    # --- the pass ----------------------------------------------------------------------------
+
+    def begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Mark the tensors among the pass's arguments as its inputs, and follow the pass."""
+        self.note_arguments(module, args, kwargs)
+        tensors = [each for each in leaves((args, kwargs)) if isinstance(each, Tensor)]
+        for each in tensors:
+            self._trails[each] = _Trail(data=True)
+        self._all_data = not tensors  # the model holds its data: as buffers, or as attributes
+        _push_mode(self)  # type: ignore[no-untyped-call]
+
+    def end(self) -> None:
+        """Follow no more: the mode leaves the stack, wherever it is on it."""
+        self._open, self._frame = False, None
+        above = []
+        if self not in _get_current_function_mode_stack():  # type: ignore[no-untyped-call]
+            return
+        while (mode := _pop_mode()) is not self:  # type: ignore[no-untyped-call]
+            above.append(mode)
+        for mode in reversed(above):
+            _push_mode(mode)  # type: ignore[no-untyped-call]
+
+    @property
+    def stale(self) -> bool:
+        """Whether the call that is followed has ended, by an exception that no hook saw."""
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame is not self._frame:
+            frame = frame.f_back
+        return frame is None
+
+    def note_arguments(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        """Note the arguments of a module that may be given the first layer's inputs."""
+        self._given[module] = dict((*enumerate(args), *kwargs.items()))
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run an operation as it is, and note it."""
+        if is_dynamo_compiling():  # a part of the pass is compiled: Dynamo traces this very method
+            return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        if self._open:
+            try:
+                if self._frame is not None and self.stale:
+                    self._open, self._frame = False, None
+                else:
+                    with unseen():
+                        self._note(func, args, kwargs or {}, result)
+            except Exception as error:
+                self._open, self.failure = False, f"following the pass failed ({error!r})"
+        return result
+
+    def _note(
+        self, function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any], result: Any
+    ) -> None:
+        name = getattr(function, "__name__", "")
+        if name == "__get__":  # of an attribute such as W.T
+            name = getattr(getattr(function, "__self__", None), "__name__", name)
+        results = args[:1] if name == "__setitem__" else leaves(result)
+        made = [each for each in results if is_plain(each)]
+        if not made:
+            return
+        given = [each for each in leaves((args, kwargs)) if is_plain(each)]
+        trails = [self._trail(each) for each in given]
+        weights = 0
+        for trail in trails:
+            weights |= trail.weights
+        if not any(trail.data for trail in trails):
+            self._note_stored(name, given, trails, weights, made)
+            return
+        operation = None
+        if weights:
+            used = self._product(name, args, kwargs, given, trails, made)
+        else:
+            used = self._summed(name, given, made)
+        if (
+            weights
+            and used is None
+            and name.strip("_") in _PRODUCTS
+            and len(given) == len(made) + 1
+        ):
+            self._weighted[made[0]] = (given, trails)
+        if used is not None:
+            operation = used.product.operation
+            self._uses.append(used)
+        elif any(trail.operation is not None for trail in trails):
+            operation = self._operation(name, function, args, kwargs, made[0])
+        for place, each in enumerate(made):
+            part = operation
+            if operation is not None and len(made) > 1:
+                part = replace(operation, part=place, numel=each.numel())
+            self._trails[each] = _Trail(data=True, operation=part)
+
+    def _note_stored(
+        self,
+        name: str,
+        given: list[Tensor],
+        trails: list[_Trail],
+        weights: int,
+        made: list[Tensor],
+    ) -> None:
+        """Note a tensor that no input took part in: a weight on its way to a product, or a bias."""
+        keeps = len(given) == 1 and (name in CASTS or name in LAYOUTS or name == "__getitem__")
+        source = (trails[0].source if trails[0].source is not None else given[0]) if keeps else None
+        factor = name.strip("_") in _FACTORS and len(given) == 1
+        changed = tuple(step for trail in trails for step in trail.changed)
+        if weights and not (keeps or factor):
+            changed = (*changed, name.strip("_"))
+        if weights or source is not None:
+            for each in made:
+                self._trails[each] = _Trail(weights, False, None, source, changed)
+
+    def _trail(self, tensor: Tensor) -> _Trail:
+        known: _Trail | None = self._trails.get(tensor)
+        if known is not None:
+            return known
+        weights = self._leaves.get(id(tensor), 0)
+        # what the pass computed where no operation was seen, such as a scripted function
+        hidden = tensor.grad_fn is not None
+        kept = weights or isinstance(tensor, nn.Parameter)
+        return _Trail(weights, data=not kept and (hidden or self._all_data))
+
+    def _operation(
+        self, name: str, function: Callable[..., Any], args: Any, kwargs: Any, made: Tensor
+    ) -> Operation:
+        self._count += 1
+        if self._count > MOST_OPERATIONS:
+            self._open, self.failure = False, "the pass has too many operations to follow"
+
+        def kept(each: Any) -> Any:
+            if not isinstance(each, Tensor):
+                return each
+            trail = self._trail(each)
+            if trail.operation is not None:
+                return trail.operation
+            if trail.data:
+                return Foreign(tuple(each.shape))
+            return each if trail.source is None else trail.source
+
+        args, kwargs = replaced(tuple(args), kept), replaced(dict(kwargs), kept)
+        parents = dict.fromkeys(e for e in leaves((args, kwargs)) if isinstance(e, Operation))
+        operation = Operation(
+            self._count,
+            name,
+            function,
+            args,
+            kwargs,
+            tuple(parents),
+            made.numel(),
+            made.is_floating_point(),
+        )
+        self._followed.append(operation)
+        return operation
+
+    def _product(
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        given: list[Tensor],
+        trails: list[_Trail],
+        made: list[Tensor],
+    ) -> Use | None:
+        """Return the use of a weight that an operation is, if it is one."""
+        places = [place for place, trail in enumerate(trails) if trail.weights and not trail.data]
+        data = [place for place, trail in enumerate(trails) if trail.data]
+        if len(places) != 1 or not data or len(made) != 1:
+            return None
+        (place,) = places
+        stored, trail = given[place], trails[place]
+        rest = [each for i, each in enumerate(given) if i != place and i not in data]
+        bias = rest[0] if len(rest) == 1 else None
+        amount = float(kwargs.get("beta", 1)) if bias is not None else 1.0
+        for at in data:
+            found = as_product(name, args, given[at], stored, made[0], bias, amount, at < place)
+            if found is None:
+                continue
+            inputs, matrix, outputs, lead, biased, lookup = found
+            source = self._trail(bias).source if biased and bias is not None else None
+            before = trails[at].operation
+            self._count += 1
+            operation = Operation(
+                self._count,
+                name,
+                torch.clone,
+                (),
+                {},
+                () if before is None else (before,),
+                made[0].numel(),
+                floating=True,
+            )
+            product = Product(
+                inputs.cpu().clone(),
+                outputs.cpu().clone(),
+                transposed=False,
+                factor=1.0,
+                bias=(bias if source is None else source) if biased else None,
+                bias_factor=amount,
+                lookup=lookup,
+                operation=operation,
+                lead=lead,
+            )
+            return Use(trail.weights, matrix, trail.changed, product)
+        return None
+
+    def _summed(self, name: str, given: list[Tensor], made: list[Tensor]) -> Use | None:
+        """Return the use of a weight that a sum ends, as in ``(hidden * a).sum(-1)``."""
+        parts = self._weighted.get(given[0]) if name in ("sum", "mean") and given else None
+        if parts is None or given[0].shape[:-1] != made[0].shape:
+            return None
+        (one, other), (here, there) = parts
+        if here.weights and not here.data:
+            one, other, here, there = other, one, there, here
+        count = given[0].shape[-1] if name == "mean" else 1
+        data = one.squeeze(-2) if other.ndim == 2 and one.ndim > 2 else one
+        return self._product("linear", (), {}, [data, other / count], [here, there], made)
+
+    # --- the end of the pass -----------------------------------------------------------------
+
+    def seen(self, model: nn.Module, outputs: object) -> SeenPass | None:
+        """Return what the pass did; None, with `failure` set, if it did not use both weights."""
+        pair = self._pair()
+        if self.failure or pair is None:
+            self.failure = self.failure or self._unused()
+            return None
+        first_use, second_use, swapped = pair
+        first_weight, second_weight = self._weights[::-1] if swapped else self._weights
+        first = compared_with_stored(first_use, first_weight)
+        second = compared_with_stored(second_use, second_weight)
+        start = first_use.product.operation
+        (before,) = second.operation.parents or (None,)
+        between = way(start, before)
+        tensors = [each for each in leaves(_plain_containers(outputs)) if is_plain(each)]
+        output, end = self._output(tensors, second)
+        after = way(second.operation, end)
+        if after is None:  # no output has a value per sample: what followed, whatever it led to
+            after = next(
+                filter(None, (way(second.operation, each) for each in reversed(self._followed))),
+                None,
+            )
+        counts = [sum(1 for use in self._uses if use.weights >> place & 1) for place in (0, 1)]
+        if self._weights[0].name == self._weights[1].name:
+            counts = [len(self._uses) - 1] * 2
+        site, site_arg = self._site(first, first_weight.owner)
+        return SeenPass(
+            model,
+            swapped,
+            first,
+            second,
+            None if between is None else tuple(between),
+            None if after is None else tuple(after),
+            output,
+            (counts[1], counts[0]) if swapped else (counts[0], counts[1]),
+            site,
+            site_arg,
+            {} if site is None else self._given[site],
+        )
+
+    def _site(self, first: Product, owner: nn.Module) -> tuple[nn.Module | None, int | str | None]:
+        """Return the module, and its argument, that is given the first product's inputs."""
+        places = [
+            (module, key, value)
+            for module, given in sorted(self._given.items(), key=lambda item: item[0] is not owner)
+            for key, value in given.items()
+        ]
+        for module, key, value in places:
+            if isinstance(value, Tensor) and is_plain(value):
+                rows = as_rows(value.detach(), first.inputs.shape[1], lookup=first.lookup)
+                if rows is None or len(thinned(rows)) != len(first.inputs):
+                    continue
+                if torch.equal(thinned(rows).cpu().to(first.inputs), first.inputs):
+                    return module, key
+        return None, None
+
+    def _pair(self) -> tuple[Use, Use, bool] | None:
+        """Return the last use of a weight whose inputs descend from the other one, and that one."""
+        for hidden in (False, True):
+            for place, second in reversed(list(enumerate(self._uses))):
+                for first in reversed(self._uses[:place]):
+                    follows = self._follows_unseen if hidden else _follows
+                    if not follows(first, second):
+                        continue
+                    for swapped in (False, True):
+                        bits = (2, 1) if swapped else (1, 2)
+                        if first.weights & bits[0] and second.weights & bits[1]:
+                            return first, second, swapped
+        return None
+
+    def _follows_unseen(self, first: Use, second: Use) -> bool:
+        """Whether one use may have led to another on a way that was not seen, as in a script."""
+        fits = first.product.outputs.shape[1] == second.product.inputs.shape[1]
+        return fits and not second.product.operation.parents
+
+    def _unused(self) -> str:
+        used = 0
+        for use in self._uses:
+            used |= use.weights
+        names = [w.layer_name for place, w in enumerate(self._weights) if not used >> place & 1]
+        if not names:
+            first, second = (weight.layer_name for weight in self._weights)
+            return f"the inputs of neither {first} nor {second} come from the other one"
+        return f"the forward pass did not multiply its inputs by {' or '.join(names)}"
+
+    def _output(
+        self, tensors: list[Tensor], second: Product
+    ) -> tuple[Tensor | None, Operation | None]:
+        """Return the rows of the output that comes from the second layer, and its last operation."""
+        samples, heads = math.prod(second.lead), second.outputs.shape[1]
+        fitting = []
+        for each in tensors:
+            if each.is_floating_point() and each.numel() == samples * heads:
+                operation = self._trail(each).operation
+                follows = way(second.operation, operation) is not None
+                turned = each.ndim > 1 and heads > 1 and each.shape[-1] != heads == each.shape[0]
+                table = (each.movedim(0, -1) if turned else each).reshape(samples, heads)
+                fitting.append((not follows, thinned(table.detach()), operation))
+        if not fitting:
+            return None, None
+        _, rows, operation = min(fitting, key=lambda entry: entry[0])
+        return rows.cpu().clone(), operation
+
+
+def _follows(first: Use, second: Use) -> bool:
+    """Whether the inputs of one use descend from another."""
+    start = first.product.operation
+    return any(way(start, each) is not None for each in second.product.operation.parents)
+
+
+_PRODUCTS = frozenset(["mul", "rmul", "multiply", "imul"])
+_FACTORS = frozenset(
+    [
+        "mul",
+        "div",
+        "rmul",
+        "truediv",
+        "multiply",
+        "divide",
+        "true_divide",
+        "neg",
+        "imul",
+        "itruediv",
+    ]
+)
+
+
+def _plain_containers(outputs: object) -> object:
+    """Return the attributes of an output object, such as a dataclass; the output itself otherwise."""
+    plain = isinstance(outputs, Tensor | list | tuple | Mapping) or outputs is None
+    return outputs if plain else dict(getattr(outputs, "__dict__", {}))
+
+
+def is_plain(value: object) -> TypeGuard[Tensor]:
+    """Whether a value is a tensor with numbers that can be read here."""
+    if not isinstance(value, Tensor) or type(value) not in (Tensor, nn.Parameter, nn.Buffer):
+        return False
+    return not torch._C._functorch.is_functorch_wrapped_tensor(value)
+
+
+@contextmanager
+def unseen() -> Iterator[None]:
+    """Compute without gradients, and unseen by the modes of anyone."""
+    with torch._C.DisableTorchFunction(), torch.no_grad(), _disable_current_modes():
+        yield
