@@ -91,7 +91,8 @@ class PassWatch:
                 self.remove()
             else:
                 self._entered = module
-                self._trace = PassTrace(self._weights, sys._getframe(1))
+                # the frame of the module's call, beyond that of the hook around this method
+                self._trace = PassTrace(self._weights, sys._getframe(2))
                 self._trace.begin(module, args, kwargs)
         except Exception as error:
             self._give_up(f"following the pass failed ({error!r})")
