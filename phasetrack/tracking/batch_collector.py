@@ -209,7 +209,7 @@ class BatchCollector:
         chosen = self._chosen(self._by_gradient)
         for call in chosen:
             assert call.slopes is not None
-            many = call.outputs.ndim > 1
+            many = call.targets.ndim > 1
             given = self._loss.current
             if many not in self._usual:
                 self._usual[many] = usual_losses(many)
@@ -219,12 +219,14 @@ class BatchCollector:
             known = len(own) + 1 if many in self._told else 0
             if own and not isinstance(self._loss.given, nn.Module):
                 known = max(known, 1)
-            found = recognised(call.outputs, call.slopes, tried, known=known)
+            found = recognised(call.targets, call.slopes, tried, known=known)
             if found is None:
                 return [], NOT_RECOGNISED
             self._told.add(many)
             self._keep_first(many, found.loss)
-            call.loss, call.targets, call.value = found.loss, found.targets, found.value
+            is_linked = call.outputs is not call.targets
+            call.loss = found.loss.of_logits(self.view.link) if is_linked else found.loss
+            call.targets, call.value = found.targets, found.value
         return chosen, ""
 
     def _keep_first(self, many: bool, loss: HostLoss) -> None:
@@ -298,18 +300,20 @@ class BatchCollector:
         columns = f.shape[-1] if f.ndim > 1 else 1
         single = self._is_single or columns == 1
         outputs = f.detach().reshape((-1,) if single else (-1, columns)).clone()
+        # until the targets are found the network's own outputs stand in their place
         call = LossCall(
             outputs, outputs, None, None, None, self.weights_version(), self._loss.current
         )
-        self._place(call, seen)
-        hook = partial(self._guarded_slopes, call)
+        hook = partial(self._guarded_slopes, call, seen)
         hook.__torch_unserializable__ = True  # type: ignore[attr-defined]
         f.register_hook(hook)  # type: ignore[no-untyped-call]
 
-    def _guarded_slopes(self, call: LossCall, gradient: Tensor) -> None:
+    def _guarded_slopes(self, call: LossCall, seen: _Pass | None, gradient: Tensor) -> None:
         try:
             self._drop_lost()
-            slopes = gradient.detach().reshape(call.outputs.shape)
+            if call.slopes is None:  # by now the first pass has been followed to its end
+                self._place(call, seen)
+            slopes = gradient.detach().reshape(call.targets.shape)
             call.slopes = slopes.clone() if call.slopes is None else call.slopes + slopes
             call.task = _backward_pass()
             self._by_gradient = self._of_these_weights(self._by_gradient, call)

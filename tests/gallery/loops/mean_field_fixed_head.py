@@ -4,7 +4,6 @@ import torch
 from gallery import protocol
 from torch import nn
 
-REFUSED = "model has 1 weight matrices, not two"
 margins = protocol.signed
 D, P = 12, 40
 DIRECTIONS = torch.tensor([[1.0, -1.0], [1.0, 1.0]]) @ torch.eye(D)[:2]

@@ -11,11 +11,6 @@ from torch import nn
 margins = protocol.ahead
 # of logits, from which log-probabilities differ by a number per sample
 losses = partial(F.cross_entropy, reduction="none")
-WRONG = {
-    "margin/clean": "the factor is fitted to log-probabilities, as if they were the layers' output",
-    "linearization": "the negative log-likelihood is read as first order in log-probabilities",
-}
-WARNINGS = ("alone do not reproduce the model's output",)
 
 
 class Net(nn.Module):

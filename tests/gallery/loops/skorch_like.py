@@ -4,11 +4,6 @@ import torch
 from gallery import protocol
 from torch import nn
 
-WRONG = {
-    "margin/clean": "the factor is fitted to log-probabilities, as if they were the layers' output",
-    "linearization": "the negative log-likelihood is read as first order in log-probabilities",
-}
-WARNINGS = ("alone do not reproduce the model's output",)
 margins = protocol.ahead
 D = 10
 CENTRES = 2.0 * torch.eye(D)[:2]
