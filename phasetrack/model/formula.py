@@ -91,6 +91,19 @@ class Formula:
 
 
 @dataclass(frozen=True)
+class FrozenLayer:
+    """Copies of one layer's weights, (outputs, inputs), and biases, (outputs,), or None."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    @property
+    def owner(self) -> FrozenLayer:
+        """The layer itself: probes of version 0.1 asked for ``view.second.owner.weight``."""
+        return self
+
+
+@dataclass(frozen=True)
 class FrozenLayers:
     """Copies of the two layers at one step, on the model's device and in its dtype.
 
@@ -107,6 +120,16 @@ class FrozenLayers:
     A: Tensor
     bias: Tensor | None = None
     head_bias: Tensor | None = None
+
+    @property
+    def first(self) -> FrozenLayer:
+        """The first layer."""
+        return FrozenLayer(self.W, self.bias)
+
+    @property
+    def second(self) -> FrozenLayer:
+        """The head, as it stands in the model."""
+        return FrozenLayer(self.A, self.head_bias)
 
     @property
     def activation(self) -> Activation:

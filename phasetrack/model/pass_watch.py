@@ -91,7 +91,6 @@ class PassWatch:
                 self.remove()
             else:
                 self._entered = module
-                # the frame of the module's call, beyond that of the hook around this method
                 self._trace = PassTrace(self._weights, sys._getframe(2))
                 self._trace.begin(module, args, kwargs)
         except Exception as error:

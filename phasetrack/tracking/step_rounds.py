@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from functools import cache
 from types import FrameType
 
-# Files whose frames lie between the optimizer's wrapper and the caller of `begin` or `end`.
-_BETWEEN = ("/phasetrack/tracking/", "/torch/_dynamo/")
+# Packages whose frames lie between the optimizer's wrapper and the caller of `begin` or `end`.
+_BETWEEN = ("phasetrack.", "torch._dynamo.")
 
 
 class StepRounds:
@@ -39,22 +38,12 @@ class StepRounds:
             self._open.pop()
 
 
-@cache
-def _lies_between(file: str) -> bool:
-    return any(part in file.replace("\\", "/") for part in _BETWEEN)
-
-
 def _caller() -> FrameType:
     """Return the frame that calls the optimizer's hooks."""
-    frame: FrameType | None = sys._getframe(2)
-    last = frame
-    while frame is not None:
-        last = frame
-        if not _lies_between(frame.f_code.co_filename):
-            break
+    frame: FrameType = sys._getframe(2)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_BETWEEN):
         frame = frame.f_back
-    assert last is not None
-    return last
+    return frame
 
 
 def _is_within(frame: FrameType | None, outer: FrameType) -> bool:
