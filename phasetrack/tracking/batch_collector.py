@@ -219,7 +219,7 @@ class BatchCollector:
             known = len(own) + 1 if many in self._told else 0
             if own and not isinstance(self._loss.given, nn.Module):
                 known = max(known, 1)
-            found = recognised(call.targets, call.slopes, tried, known=known)
+            found = recognised(call.targets, call.slopes, tried, known=known, parts=len(chosen))
             if found is None:
                 return [], NOT_RECOGNISED
             self._told.add(many)
