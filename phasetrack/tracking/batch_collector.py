@@ -31,6 +31,7 @@ from phasetrack.tracking.loss_call import (
 from phasetrack.tracking.loss_recognition import recognised, usual_losses
 from phasetrack.tracking.samples import as_samples
 from phasetrack.tracking.unseen import PATIENCE
+from phasetrack.tracking.weights_version import WeightsVersion
 
 # Forward passes without a graph node whose inputs are held until a loss call claims them.
 HELD_PASSES = 4
@@ -48,17 +49,22 @@ NOT_RECOGNISED = (
     "no loss call was seen, and the gradient at the network's outputs is not that of a usual loss on "
     "classes: call tracker.loss(outputs, targets), or a loss module that is given to attach()"
 )
+UNDER_TRANSFORM = (
+    "the passes of this step ran under torch.func, whose tensors have no values to read; take the "
+    "step's gradient by backward() where its samples are to be read"
+)
 OTHER_WEIGHTS = "the weights changed between the loss call and the optimizer step"
 DETACHED = "the loss was called on detached outputs"
-# The reasons that are worth a warning at once: the problem and its mend.
+# The reasons that are worth a warning at once: the problem and its remedy.
 MISTAKES = {
     DETACHED: (
         "The loss was called on detached outputs.",
         "Call the loss on the model's outputs themselves.",
     ),
     OTHER_WEIGHTS: (
-        "The weights changed between the loss call and the step of the tracked optimizer, so that loss "
-        "and outputs are not those of the weights before the step; they are left out.",
+        "The weights changed between the loss call and the step of the tracked optimizer, as in "
+        "sharpness-aware minimisation, so that loss and outputs are not those of the weights before the "
+        "step; they are left out.",
         "Attach to the optimizer that steps first, or step all optimizers after the backward pass.",
     ),
 }
@@ -114,6 +120,7 @@ class BatchCollector:
         view: the layers, with all that is known of them so far.
         calls: loss calls of these layers seen since the last step.
         total_passes: forward passes seen so far.
+        weights_version: numbers the states of the two layers.
     """
 
     def __init__(
@@ -129,11 +136,12 @@ class BatchCollector:
         self.view, self._geometry, self._keep_inputs = view, geometry, keep_inputs
         self._loss, self._failed, self._stuck = loss, failed, stuck
         self.calls = self.total_passes = 0
-        self._detached = False
+        self._detached = self._transformed = False
         self._last_version: int | None = None
         # whether gradients that other weights made are among those of the coming step
         self._is_mixed = False
         self._watched = [*view.first.parameters, *view.second.parameters]
+        self.weights_version = WeightsVersion(self._watched)
         self._watched_ids = {id(parameter) for parameter in self._watched}
         # a mark in a pass's graph node lives as long as the graph, and is found from the outputs
         self._mark = f"phasetrack {id(self)}"
@@ -160,15 +168,8 @@ class BatchCollector:
         self._unmarked.clear()
         self._gradient_versions.clear()
         self._last, self.calls, self.kept_version, self.other_writes = None, 0, None, 0
-        self._detached = self._is_mixed = False
+        self._detached = self._is_mixed = self._transformed = False
         self._last_version = None
-
-    def weights_version(self) -> int:
-        """Return a number that grows whenever either layer is written to."""
-        version = 0  # a loop: asked at every loss call, where a generator takes twice as long
-        for parameter in self._watched:
-            version += parameter._version
-        return version
 
     def collected(self, version: int | None = None) -> tuple[list[LossCall], str]:
         """Return the calls whose gradients are in the coming step, or why there are none.
@@ -208,7 +209,7 @@ class BatchCollector:
         chosen = self._chosen(self._by_gradient)
         for call in chosen:
             assert call.slopes is not None
-            many = call.outputs.ndim > 1
+            many = call.targets.ndim > 1
             given = self._loss.current
             if many not in self._usual:
                 self._usual[many] = usual_losses(many)
@@ -218,12 +219,14 @@ class BatchCollector:
             known = len(own) + 1 if many in self._told else 0
             if own and not isinstance(self._loss.given, nn.Module):
                 known = max(known, 1)
-            found = recognised(call.outputs, call.slopes, tried, known=known)
+            found = recognised(call.targets, call.slopes, tried, known=known, parts=len(chosen))
             if found is None:
                 return [], NOT_RECOGNISED
             self._told.add(many)
             self._keep_first(many, found.loss)
-            call.loss, call.targets, call.value = found.loss, found.targets, found.value
+            is_linked = call.outputs is not call.targets
+            call.loss = found.loss.of_logits(self.view.link) if is_linked else found.loss
+            call.targets, call.value = found.targets, found.value
         return chosen, ""
 
     def _keep_first(self, many: bool, loss: HostLoss) -> None:
@@ -237,7 +240,9 @@ class BatchCollector:
     def _nothing_seen(self) -> str:
         if self._detached:
             return DETACHED
-        return NO_GRADIENT if self.calls else NO_LOSS_CALL
+        if self.calls:
+            return NO_GRADIENT
+        return UNDER_TRANSFORM if self._transformed else NO_LOSS_CALL
 
     # --- what the hooks see ------------------------------------------------------------------
 
@@ -248,9 +253,12 @@ class BatchCollector:
             inputs = next((v for v in (*args, *named.values()) if isinstance(v, Tensor)), None)
         if inputs is None or not torch.is_grad_enabled() or not inputs.numel():
             return
-        if _backward_pass() != -1 or _is_transformed(inputs):  # computed again, or of torch.func
+        if _backward_pass() != -1:  # computed again
             return
         self.total_passes += 1
+        if _is_transformed(inputs):
+            self._transformed = True
+            return
         known = output if isinstance(output, Tensor) else None
         precision = None if known is None else known.dtype
         self._last = _Pass(args, named, KeptInputs.of(inputs), precision)
@@ -290,20 +298,22 @@ class BatchCollector:
             return
         seen = self._origin(f).seen
         columns = f.shape[-1] if f.ndim > 1 else 1
-        single = self.view.heads == 1 or columns == 1
+        single = self._is_single or columns == 1
         outputs = f.detach().reshape((-1,) if single else (-1, columns)).clone()
+        # until the targets are found the network's own outputs stand in their place
         call = LossCall(
             outputs, outputs, None, None, None, self.weights_version(), self._loss.current
         )
-        self._place(call, seen)
-        hook = partial(self._guarded_slopes, call)
+        hook = partial(self._guarded_slopes, call, seen)
         hook.__torch_unserializable__ = True  # type: ignore[attr-defined]
         f.register_hook(hook)  # type: ignore[no-untyped-call]
 
-    def _guarded_slopes(self, call: LossCall, gradient: Tensor) -> None:
+    def _guarded_slopes(self, call: LossCall, seen: _Pass | None, gradient: Tensor) -> None:
         try:
             self._drop_lost()
-            slopes = gradient.detach().reshape(call.outputs.shape)
+            if call.slopes is None:  # by now the first pass has been followed to its end
+                self._place(call, seen)
+            slopes = gradient.detach().reshape(call.targets.shape)
             call.slopes = slopes.clone() if call.slopes is None else call.slopes + slopes
             call.task = _backward_pass()
             self._by_gradient = self._of_these_weights(self._by_gradient, call)
@@ -405,8 +415,7 @@ class BatchCollector:
         loss = self._loss.current
         value = result.detach().clone() if isinstance(result, Tensor) else None
         version = self.weights_version()
-        single = self.view.heads == 1
-        found = as_samples(outputs, targets, single=single, loss=loss.function)
+        found = as_samples(outputs, targets, single=self._is_single, loss=loss.function)
         if found is None:
             nothing = outputs.new_empty(0)
             return LossCall(nothing, nothing, None, None, value, version, loss, reason=NO_SAMPLES)
@@ -438,6 +447,11 @@ class BatchCollector:
             call.finite = _finite(call.outputs, rows)
             if self._keep_inputs:
                 call.inputs = KeptInputs(rows, seen.inputs.version)
+
+    @property
+    def _is_single(self) -> bool:
+        """Whether the network has one output per sample; around a block it may have any number."""
+        return self.view.heads == 1 and self.view.directions is None
 
     def _compare(self, call: LossCall, rows: Tensor, precision: torch.dtype | None) -> None:
         """Compare the formula with the outputs, and take the layers' own where a link lies between."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -220,7 +220,7 @@ class _Signature:
     def __init__(self, loss: Loss | None) -> None:
         modules = list(loss.modules()) if isinstance(loss, nn.Module) else []
         tables = [table for m in modules for table in (vars(m), m._parameters, m._buffers)]
-        self._sizes = [(table, len(table)) for table in tables]
+        self._sizes = [(table, len(table), _looked_at(table)) for table in tables]
         self._plain = [(t, n) for t in tables for n, v in t.items() if isinstance(v, _PLAIN)]
         self._tensors = [
             (t, n, id(v), v._version)
@@ -232,8 +232,8 @@ class _Signature:
 
     def holds(self) -> bool:
         """Whether everything is as it was."""
-        for table, size in self._sizes:
-            if len(table) != size:
+        for table, size, names in self._sizes:
+            if len(table) != size and _looked_at(table) != names:
                 return False
         for (table, name), value in zip(self._plain, self._values, strict=True):
             if table.get(name) is not value:
@@ -243,6 +243,11 @@ class _Signature:
             if id(value) != place or getattr(value, "_version", None) != version:
                 return False
         return True
+
+
+def _looked_at(table: Mapping[str, object]) -> set[str]:
+    """Return the names of the values that count; a method put over another is none of them."""
+    return {name for name, value in table.items() if isinstance(value, (*_PLAIN, Tensor))}
 
 
 _PLAIN = (int, float, str, bool, type(None))

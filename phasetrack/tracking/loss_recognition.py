@@ -23,10 +23,10 @@ from phasetrack.tracking.host_loss import IGNORED, SIGNS, HostLoss
 GRADIENT_TOLERANCE = 1e-4
 ROUNDINGS = 4
 TOLD_APART = 10.0
-# How far the factor of a mean may be from 1 / m, relative to it.
+# How far a gradient may be from the loss's own, or its sum's, in size, relative to it.
 FACTOR_TOLERANCE = 1e-2
-# Where a loss's slopes are taken as linear in the outputs: at this part of them.
-NEAR = 1e-3
+# From here on a power of two is that of a gradient scaler. A heuristic of ours.
+LEAST_SCALE = 2.0**10
 CODINGS = ((0.0, 1.0), SIGNS)
 
 
@@ -38,52 +38,97 @@ class Recognised(NamedTuple):
     value: Tensor
 
 
+def half_squared_distance(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Half the squared distance of outputs from targets, (m,) or (m, n), as a mean over samples."""
+    return (outputs - targets).square().sum() / (2 * len(outputs))
+
+
+SQUARES: tuple[Loss, ...] = (nn.functional.mse_loss, half_squared_distance)
+
+
 def usual_losses(many: bool) -> list[HostLoss]:
     """Return the losses that are tried where the loop's own is not given."""
     functional = nn.functional
     one: Sequence[Loss] = (functional.binary_cross_entropy_with_logits, LogisticLoss())
     several: Sequence[Loss] = (functional.cross_entropy, functional.nll_loss)
-    return [HostLoss.of(loss) for loss in (*(several if many else one), functional.mse_loss)]
+    return [HostLoss.of(loss) for loss in (*(several if many else one), *SQUARES)]
 
 
 def recognised(
-    outputs: Tensor, gradient: Tensor, losses: Sequence[HostLoss], *, known: int = 0
+    outputs: Tensor,
+    gradient: Tensor,
+    losses: Sequence[HostLoss],
+    *,
+    known: int = 0,
+    parts: int = 1,
 ) -> Recognised | None:
     """Return the first loss whose gradient is the one that arrived; None if none is.
+
+    A loss of which the gradient is any multiple does not count: its value would not be the loop's.
 
     Args:
         outputs: of the network, (m,) or (m, n).
         gradient: of the loop's loss by them, as they are.
         losses: those that are tried.
         known: how many of them, from the first on, the loop is known to use or has used before.
+        parts: the number of batches whose gradients are added up for one step.
     """
     f, g = (values.detach().to("cpu", torch.float64) for values in (outputs, gradient))
     if not (f.numel() and g.isfinite().all() and g.any()):
         return None
-    scaled: Recognised | None = None
     tolerance = max(GRADIENT_TOLERANCE, ROUNDINGS * torch.finfo(outputs.dtype).eps)
     for place, loss in enumerate(losses):
         for targets in _guesses(f, g, loss):
-            factor, miss = _fit(f, g, loss, targets)
-            if not (factor > 0 and miss <= tolerance):
+            miss = _fit(f, g, loss, targets)[1]
+            if miss > tolerance:
                 continue
             if _fit(f, g, loss, _other_targets(targets, f))[1] < TOLD_APART * miss:
                 continue  # as of outputs beside which targets are nothing
-            if place >= known and not _is_told_apart(f, g, loss, targets, miss):
+            if place >= known and not _is_told_apart(f, g, loss, targets):
                 continue
-            found = Recognised(loss.with_targets(targets), targets, _value(loss, f, targets))
-            mean = abs(factor * len(f) - 1) <= FACTOR_TOLERANCE
-            total = abs(factor - 1) <= FACTOR_TOLERANCE
-            if mean or total or f.ndim > 1:
-                return found
-            # scaled by the loop: by a gradient scaler, for example
-            if scaled is None and _is_curved(f, g, loss, targets, miss):
-                scaled = found
-    return scaled
+            factor, value = _own_factor(f, g, loss, targets)
+            size = _whole(factor, f, targets, parts)
+            if size:
+                return Recognised(loss.with_targets(targets), targets, size * value)
+    return None
+
+
+def _own_factor(f: Tensor, g: Tensor, loss: HostLoss, targets: Tensor) -> tuple[float, Tensor]:
+    """Return the factor from a loss's own gradient to the one that arrived, and the loss's value."""
+    with torch.enable_grad():
+        at = f.clone().requires_grad_(True)
+        value = loss(at, targets).mean()  # of a scalar, or of each sample
+        (own,) = torch.autograd.grad(value, at)
+    return float((g * own).sum() / own.square().sum()), value.detach()
+
+
+def _whole(factor: float, f: Tensor, targets: Tensor, parts: int) -> float:
+    """Return the factor from a loss's value to the loop's: 1 of a mean, the count of a sum; else 0.
+
+    A loop may divide the loss by the parts of a step, or have a gradient scaler multiply it.
+    """
+    counted = float((targets != IGNORED).sum()) if targets.ndim < f.ndim else float(len(f))
+    for whole in (factor, factor * parts):
+        if _is_near(whole, 1) or (
+            whole >= (1 - FACTOR_TOLERANCE) * LEAST_SCALE
+            and _is_near(whole, 2.0 ** round(math.log2(whole)))
+        ):
+            return 1.0
+    sums = (counted, float(f.numel()))
+    return next((count * parts for count in sums if _is_near(factor, count)), 0.0)
+
+
+def _is_near(value: float, wanted: float) -> bool:
+    return abs(value / wanted - 1) <= FACTOR_TOLERANCE
 
 
 def _guesses(f: Tensor, g: Tensor, loss: HostLoss) -> Iterator[Tensor]:
     """Yield the targets that a loss may have been given, in each coding."""
+    if f.ndim > 1 and loss.function in SQUARES:
+        # f - y is a multiple of the gradient, and each row of y sums to 1
+        aims = f - g * (f.sum() - len(f)) / g.sum()
+        yield nn.functional.one_hot(aims.argmax(dim=-1), f.shape[-1]).double()
+        return
     if f.ndim > 1:
         classes = g.argmin(dim=-1)
         silent = ~g.any(dim=-1)  # left out, or as good as fitted
@@ -126,21 +171,14 @@ def _other_targets(targets: Tensor, f: Tensor) -> Tensor:
     return low + high - targets
 
 
-def _is_told_apart(f: Tensor, g: Tensor, loss: HostLoss, targets: Tensor, miss: float) -> bool:
+def _is_told_apart(f: Tensor, g: Tensor, loss: HostLoss, targets: Tensor) -> bool:
     """Whether the gradient shows two classes, and more of the loss than its slope at output 0."""
     rows = targets if targets.ndim == 1 else targets.argmax(dim=-1)
+    miss = _fit(f, g, loss, targets)[1]
     rough = _fit(torch.zeros_like(f), g, loss, targets)[1]
-    return bool((rows != rows[0]).any()) and rough >= TOLD_APART * miss
-
-
-def _is_curved(f: Tensor, g: Tensor, loss: HostLoss, targets: Tensor, miss: float) -> bool:
-    """Whether the gradient shows more of the loss than slopes that are linear in the outputs."""
-    start = value_and_slope(loss, torch.zeros_like(f), targets)[1]
-    near = value_and_slope(loss, NEAR * f, targets)[1]
-    linear = start + (near - start) / NEAR
-    factor = (g * linear).sum() / linear.square().sum()
-    return float((g - factor * linear).norm() / g.norm()) >= TOLD_APART * miss
-
-
-def _value(loss: HostLoss, f: Tensor, targets: Tensor) -> Tensor:
-    return loss(f, targets).detach()
+    told = bool((rows != rows[0]).any()) and rough >= TOLD_APART * miss
+    if f.ndim > 1:
+        return told
+    # losses of one output may have one slope and one curvature at 0: only the squares tell them
+    rounding = torch.finfo(torch.float32).eps
+    return told and float(f.square().mean()) >= TOLD_APART * max(miss, rounding)

@@ -148,3 +148,18 @@ def test_tied_weights(layer):
         loss(model(x), torch.sign(x[:, 0])).backward()
         optimizer.step()
     assert tracker.history["margin/min"][0] == pytest.approx(expected)
+
+
+def test_loss_within_the_forward_pass_is_recognised_along_one_direction():
+    model, optimizer, _ = setting()
+    values = []
+
+    def loss(outputs, targets):
+        values.append(nn.functional.cross_entropy(outputs, targets))
+        return values[-1]
+
+    options = {"layers": NAMES, "geometry": GEOMETRY, "readout": DIRECTIONS[0]}
+    with attach(model, optimizer, **options) as tracker:
+        train(model, optimizer, loss, steps=3)
+    expected = [value.item() for value in values]
+    np.testing.assert_allclose(tracker.history["loss/train"], expected)

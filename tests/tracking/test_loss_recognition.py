@@ -67,7 +67,7 @@ def test_outputs_beside_which_targets_are_nothing_tell_no_loss(name):
     assert recognised(f, arrived(NOT[name], f, y)[1], usual_losses(False)) is None
 
 
-@given(st.integers(2, 12), st.integers(0, 10**6), st.sampled_from([1.0, 1 / 3, 1024.0]))
+@given(st.integers(2, 12), st.integers(0, 10**6), st.sampled_from([1.0, 1024.0]))
 def test_classes_whatever_the_factor(classes, seed, factor):
     generator = torch.Generator().manual_seed(seed)
     f = torch.randn(50, classes, generator=generator)

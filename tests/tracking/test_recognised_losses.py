@@ -1,0 +1,126 @@
+"""Losses written in place, which the gradient at the network's outputs tells."""
+
+import pytest
+import torch
+import torch.nn.functional as nnf
+from torch import nn
+
+from phasetrack import ClusterGeometry, attach
+
+D, M = 6, 16
+CENTRES = 2 * torch.eye(D)[:3]
+
+
+class Probabilities(nn.Module):
+    """Returns log-probabilities, as the networks of pytorch/examples do."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(D, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return nnf.log_softmax(self.fc2(torch.relu(self.fc1(x))), dim=1)
+
+
+def followed(model, loss, steps=4):
+    """The tracker, and the loop's own losses."""
+    torch.manual_seed(1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    values, geometry = [], ClusterGeometry(CENTRES, [0, 1, 2])
+    with attach(model, optimizer, geometry=geometry, strict=True) as tracker:
+        for _ in range(steps):
+            y = torch.randint(3, (M,))
+            x = CENTRES[y] + torch.randn(M, D)
+            optimizer.zero_grad()
+            value = loss(model(x), y)
+            value.backward()
+            values.append(value.item())
+            optimizer.step()
+    return tracker, values
+
+
+def test_log_probabilities_are_read_at_every_step():
+    torch.manual_seed(0)
+    tracker, values = followed(Probabilities(), nnf.nll_loss)
+    assert tracker.history["loss/train"].tolist() == pytest.approx(values)
+    assert (tracker.history["linearization/slope_drift"] > 0).all()
+
+
+def network(outputs=3):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(D, 8), nn.Tanh(), nn.Linear(8, outputs))
+
+
+def one_hot(y):
+    return nnf.one_hot(y, 3).float()
+
+
+SEEN = {
+    "mean": nnf.cross_entropy,
+    "sum": lambda f, y: nnf.cross_entropy(f, y, reduction="sum"),
+    "another index ignored": lambda f, y: nnf.cross_entropy(f, y.where(y > 0, -1), ignore_index=-1),
+    "squares": lambda f, y: nnf.mse_loss(f, one_hot(y)),
+    "sum of squares": lambda f, y: nnf.mse_loss(f, one_hot(y), reduction="sum"),
+    "half squared distance": lambda f, y: (f - one_hot(y)).square().sum(dim=1).mean() / 2,
+}
+NOT_SEEN = {
+    "a multiple": lambda f, y: 0.3 * nnf.cross_entropy(f, y),
+    "smoothed labels": lambda f, y: nnf.cross_entropy(f, y, label_smoothing=0.1),
+    "temperature": lambda f, y: nnf.cross_entropy(f / 2, y),
+    "weights": lambda f, y: nnf.cross_entropy(f, y, weight=torch.tensor([0.2, 1.0, 3.0])),
+    "a penalty": lambda f, y: nnf.cross_entropy(f, y) + 0.1 * f.square().mean(),
+}
+
+
+@pytest.mark.parametrize("form", SEEN)
+def test_value_is_the_loops(form):
+    tracker, values = followed(network(), SEEN[form])
+    assert tracker.history["loss/train"].tolist() == pytest.approx(values)
+
+
+@pytest.mark.parametrize("form", NOT_SEEN)
+def test_loss_that_only_resembles_a_usual_one_is_absent(form):
+    with pytest.warns(UserWarning, match="not that of a usual loss on classes"):
+        tracker, _ = followed(network(), NOT_SEEN[form])
+    assert "loss/train" not in tracker.history
+
+
+@pytest.mark.parametrize("halved", [False, True])
+def test_squares_of_one_output(halved):
+    def loss(f, y):
+        return (f.squeeze(1) - (2.0 * (y > 0) - 1)).square().mean() / (2 if halved else 1)
+
+    torch.manual_seed(1)
+    model, geometry = network(outputs=1), ClusterGeometry(CENTRES, [-1, 1, 1])
+    optimizer, values = torch.optim.SGD(model.parameters(), lr=0.1), []
+    with attach(model, optimizer, geometry=geometry, strict=True) as tracker:
+        for _ in range(4):
+            y = torch.randint(3, (M,))
+            optimizer.zero_grad()
+            value = loss(model(CENTRES[y] + torch.randn(M, D)), y)
+            value.backward()
+            values.append(value.item())
+            optimizer.step()
+    assert tracker.history["loss/train"].tolist() == pytest.approx(values)
+
+
+@pytest.mark.parametrize("divided", [True, False])
+@pytest.mark.parametrize("scale", [1.0, 2.0**16])
+def test_parts_of_a_step_and_a_gradient_scaler(divided, scale):
+    model, geometry = network(), ClusterGeometry(CENTRES, [0, 1, 2])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale, enabled=scale > 1)
+    means = []
+    with attach(model, optimizer, geometry=geometry, strict=True) as tracker:
+        for _ in range(3):
+            parts = []
+            for _ in range(3):
+                y = torch.randint(3, (M,))
+                loss = nnf.cross_entropy(model(CENTRES[y] + torch.randn(M, D)), y)
+                parts.append(loss.item())
+                scaler.scale(loss / 3 if divided else loss).backward()
+            means.append(sum(parts) / 3)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+    assert tracker.history["loss/train"].tolist() == pytest.approx(means)
