@@ -149,6 +149,20 @@ class Batch:
         return SampleLosses(found, ((self._unlike_the_loop(found.values), LOSS_DIFFERS),))
 
     @property
+    def first_order(self) -> FirstOrder:
+        """`sample_losses` without reasons.
+
+        Raises:
+            ExpectedError: if the loss cannot be evaluated on the host.
+        """
+        found, undefined = self.sample_losses
+        if found is None:
+            raise ExpectedError(
+                "loss", f"{undefined[0][1]}.", "Read the reason in `sample_losses`."
+            )
+        return found
+
+    @property
     def mean_loss(self) -> Tensor:
         """The loss that the loop got, or the mean over the samples, float64 (K,)."""
         if self.value is not None:
