@@ -27,6 +27,8 @@ TOLD_APART = 10.0
 FACTOR_TOLERANCE = 1e-2
 # From here on a power of two is that of a gradient scaler. A heuristic of ours.
 LEAST_SCALE = 2.0**10
+# Where a loss's slopes are taken as linear in the outputs: at this part of them.
+NEAR = 1e-3
 CODINGS = ((0.0, 1.0), SIGNS)
 
 
@@ -77,16 +79,26 @@ def recognised(
     if not (f.numel() and g.isfinite().all() and g.any()):
         return None
     tolerance = max(GRADIENT_TOLERANCE, ROUNDINGS * torch.finfo(outputs.dtype).eps)
+    mean_square = float(f.square().mean())
     for place, loss in enumerate(losses):
         for targets in _guesses(f, g, loss):
-            if _fit(f, g, loss, targets)[1] > tolerance:
+            factor, miss = _fit(f, g, loss, targets)
+            if not (factor > 0 and miss <= tolerance):
                 continue
-            if place >= known and not _is_told_apart(f, g, loss, targets):
+            if loss.function is half_squared_distance and mean_square < TOLD_APART * tolerance:
+                continue  # near 0 an exponential loss has the same slopes
+            if _fit(f, g, loss, _other_targets(targets, f))[1] < TOLD_APART * miss:
+                continue  # as of outputs beside which targets are nothing
+            if place >= known and not _is_told_apart(f, g, loss, targets, miss):
                 continue
             factor, value = _own_factor(f, g, loss, targets)
-            size = _whole(factor, f, targets, parts)
-            if size:
-                return Recognised(loss.with_targets(targets), targets, size * value)
+            if size := _size(factor, f, targets):
+                value = value if size == 1 else size * parts * value
+                return Recognised(loss.with_targets(targets), targets, value)
+            if not _is_scaled(factor, parts):
+                continue
+            if f.ndim > 1 or _is_curved(f, g, loss, targets, miss):
+                return Recognised(loss.with_targets(targets), targets, value)
     return None
 
 
@@ -99,19 +111,20 @@ def _own_factor(f: Tensor, g: Tensor, loss: HostLoss, targets: Tensor) -> tuple[
     return float((g * own).sum() / own.square().sum()), value.detach()
 
 
-def _whole(factor: float, f: Tensor, targets: Tensor, parts: int) -> float:
-    """Return the factor from a loss's value to the loop's: 1 of a mean, the count of a sum; else 0.
-
-    A loop may divide the loss by the parts of a step, or have a gradient scaler multiply it.
-    """
+def _size(factor: float, f: Tensor, targets: Tensor) -> float:
+    """Return the number of losses that the loop adds up, as its factor shows: 1 of a mean, 0 if unclear."""
     counted = float((targets != IGNORED).sum()) if targets.ndim < f.ndim else float(len(f))
+    sizes = (1.0, counted, float(f.numel()))
+    return next((size for size in sizes if _is_near(factor, size)), 0.0)
+
+
+def _is_scaled(factor: float, parts: int) -> bool:
+    """Whether the loop divides a mean by the parts of a step, or has a gradient scaler multiply it."""
     for whole in (factor, factor * parts):
-        if _is_near(whole, 1) or (
-            whole >= LEAST_SCALE and _is_near(whole, 2.0 ** round(math.log2(whole)))
-        ):
-            return 1.0
-    sums = (counted, float(f.numel()))
-    return next((count * parts for count in sums if _is_near(factor, count)), 0.0)
+        power = 2.0 ** round(math.log2(whole))
+        if _is_near(whole, 1) or (power >= LEAST_SCALE and _is_near(whole, power)):
+            return True
+    return False
 
 
 def _is_near(value: float, wanted: float) -> bool:
@@ -137,11 +150,13 @@ def _guesses(f: Tensor, g: Tensor, loss: HostLoss) -> Iterator[Tensor]:
     for low, high in CODINGS:
         lows, highs = torch.full_like(f, low), torch.full_like(f, high)
         try:
-            slope_low = value_and_slope(loss, f, lows)[1] / len(f)
-            slope_high = value_and_slope(loss, f, highs)[1] / len(f)
+            slope_low = value_and_slope(loss, f, lows)[1]
+            slope_high = value_and_slope(loss, f, highs)[1]
         except Exception:
             continue
-        yield torch.where((g - slope_high).abs() < (g - slope_low).abs(), highs, lows)
+        for size in (len(f), 1):  # of a mean, of a sum
+            nearer = (size * g - slope_high).abs() < (size * g - slope_low).abs()
+            yield torch.where(nearer, highs, lows)
         yield torch.where(g < 0, highs, lows)
 
 
@@ -155,9 +170,27 @@ def _fit(f: Tensor, g: Tensor, loss: HostLoss, targets: Tensor) -> tuple[float, 
     return float(factor), float((g - factor * slopes).norm() / g.norm())
 
 
-def _is_told_apart(f: Tensor, g: Tensor, loss: HostLoss, targets: Tensor) -> bool:
+def _other_targets(targets: Tensor, f: Tensor) -> Tensor:
+    """Return targets of which every one is wrong."""
+    if targets.ndim > 1:
+        return targets.roll(1, dims=-1)
+    if f.ndim > 1:
+        return torch.where(targets < 0, targets, (targets + 1) % f.shape[-1])
+    low, high = CODINGS[1] if (targets < 0).any() else CODINGS[0]
+    return low + high - targets
+
+
+def _is_told_apart(f: Tensor, g: Tensor, loss: HostLoss, targets: Tensor, miss: float) -> bool:
     """Whether the gradient shows two classes, and more of the loss than its slope at output 0."""
     rows = targets if targets.ndim == 1 else targets.argmax(dim=-1)
-    miss = _fit(f, g, loss, targets)[1]
     rough = _fit(torch.zeros_like(f), g, loss, targets)[1]
     return bool((rows != rows[0]).any()) and rough >= TOLD_APART * miss
+
+
+def _is_curved(f: Tensor, g: Tensor, loss: HostLoss, targets: Tensor, miss: float) -> bool:
+    """Whether the gradient shows more of the loss than slopes that are linear in the outputs."""
+    start = value_and_slope(loss, torch.zeros_like(f), targets)[1]
+    near = value_and_slope(loss, NEAR * f, targets)[1]
+    linear = start + (near - start) / NEAR
+    factor = (g * linear).sum() / linear.square().sum()
+    return float((g - factor * linear).norm() / g.norm()) >= TOLD_APART * miss
