@@ -27,8 +27,6 @@ TOLD_APART = 10.0
 FACTOR_TOLERANCE = 1e-2
 # From here on a power of two is that of a gradient scaler. A heuristic of ours.
 LEAST_SCALE = 2.0**10
-# Where a loss's slopes are taken as linear in the outputs: at this part of them.
-NEAR = 1e-3
 CODINGS = ((0.0, 1.0), SIGNS)
 
 
@@ -79,26 +77,19 @@ def recognised(
     if not (f.numel() and g.isfinite().all() and g.any()):
         return None
     tolerance = max(GRADIENT_TOLERANCE, ROUNDINGS * torch.finfo(outputs.dtype).eps)
-    mean_square = float(f.square().mean())
     for place, loss in enumerate(losses):
         for targets in _guesses(f, g, loss):
-            factor, miss = _fit(f, g, loss, targets)
-            if not (factor > 0 and miss <= tolerance):
+            miss = _fit(f, g, loss, targets)[1]
+            if miss > tolerance:
                 continue
-            if loss.function is half_squared_distance and mean_square < TOLD_APART * tolerance:
-                continue  # near 0 an exponential loss has the same slopes
             if _fit(f, g, loss, _other_targets(targets, f))[1] < TOLD_APART * miss:
                 continue  # as of outputs beside which targets are nothing
-            if place >= known and not _is_told_apart(f, g, loss, targets, miss):
+            if place >= known and not _is_told_apart(f, g, loss, targets):
                 continue
             factor, value = _own_factor(f, g, loss, targets)
-            if size := _size(factor, f, targets):
-                value = value if size == 1 else size * parts * value
-                return Recognised(loss.with_targets(targets), targets, value)
-            if not _is_scaled(factor, parts):
-                continue
-            if f.ndim > 1 or _is_curved(f, g, loss, targets, miss):
-                return Recognised(loss.with_targets(targets), targets, value)
+            size = _whole(factor, f, targets, parts)
+            if size:
+                return Recognised(loss.with_targets(targets), targets, size * value)
     return None
 
 
@@ -111,20 +102,24 @@ def _own_factor(f: Tensor, g: Tensor, loss: HostLoss, targets: Tensor) -> tuple[
     return float((g * own).sum() / own.square().sum()), value.detach()
 
 
-def _size(factor: float, f: Tensor, targets: Tensor) -> float:
-    """Return the number of losses that the loop adds up, as its factor shows: 1 of a mean, 0 if unclear."""
+def _whole(factor: float, f: Tensor, targets: Tensor, parts: int) -> float:
+    """Return the factor from a loss's value to the loop's: 1 of a mean, the count of a sum; else 0.
+
+    A loop may divide the loss by the parts of a step, or have a gradient scaler multiply it.
+    """
     counted = float((targets != IGNORED).sum()) if targets.ndim < f.ndim else float(len(f))
-    sizes = (1.0, counted, float(f.numel()))
-    return next((size for size in sizes if _is_near(factor, size)), 0.0)
+    if _is_near(factor, 1):
+        return 1.0
+    for count in (counted, float(f.numel())):
+        if _is_near(factor, count):
+            return count * parts
+    wholes = (factor, factor * parts)
+    return float(any(_is_near(whole, 1) or _is_power_of_scale(whole) for whole in wholes))
 
 
-def _is_scaled(factor: float, parts: int) -> bool:
-    """Whether the loop divides a mean by the parts of a step, or has a gradient scaler multiply it."""
-    for whole in (factor, factor * parts):
-        power = 2.0 ** round(math.log2(whole))
-        if _is_near(whole, 1) or (power >= LEAST_SCALE and _is_near(whole, power)):
-            return True
-    return False
+def _is_power_of_scale(value: float) -> bool:
+    power: float = 2.0 ** round(math.log2(value))
+    return power >= LEAST_SCALE and _is_near(value, power)
 
 
 def _is_near(value: float, wanted: float) -> bool:
@@ -180,17 +175,14 @@ def _other_targets(targets: Tensor, f: Tensor) -> Tensor:
     return low + high - targets
 
 
-def _is_told_apart(f: Tensor, g: Tensor, loss: HostLoss, targets: Tensor, miss: float) -> bool:
+def _is_told_apart(f: Tensor, g: Tensor, loss: HostLoss, targets: Tensor) -> bool:
     """Whether the gradient shows two classes, and more of the loss than its slope at output 0."""
     rows = targets if targets.ndim == 1 else targets.argmax(dim=-1)
+    miss = _fit(f, g, loss, targets)[1]
     rough = _fit(torch.zeros_like(f), g, loss, targets)[1]
-    return bool((rows != rows[0]).any()) and rough >= TOLD_APART * miss
-
-
-def _is_curved(f: Tensor, g: Tensor, loss: HostLoss, targets: Tensor, miss: float) -> bool:
-    """Whether the gradient shows more of the loss than slopes that are linear in the outputs."""
-    start = value_and_slope(loss, torch.zeros_like(f), targets)[1]
-    near = value_and_slope(loss, NEAR * f, targets)[1]
-    linear = start + (near - start) / NEAR
-    factor = (g * linear).sum() / linear.square().sum()
-    return float((g - factor * linear).norm() / g.norm()) >= TOLD_APART * miss
+    told = bool((rows != rows[0]).any()) and rough >= TOLD_APART * miss
+    if f.ndim > 1:
+        return told
+    # losses of one output may have one slope and one curvature at 0: only the squares tell them
+    rounding = torch.finfo(torch.float32).eps
+    return told and float(f.square().mean()) >= TOLD_APART * max(miss, rounding)

@@ -6,6 +6,7 @@ import torch.nn.functional as nnf
 from torch import nn
 
 from phasetrack import ClusterGeometry, attach
+from phasetrack.tracking.loss_recognition import recognised, usual_losses
 
 D, M = 6, 16
 CENTRES = 2 * torch.eye(D)[:3]
@@ -124,3 +125,13 @@ def test_parts_of_a_step_and_a_gradient_scaler(divided, scale):
             scaler.update()
             optimizer.zero_grad()
     assert tracker.history["loss/train"].tolist() == pytest.approx(means)
+
+
+def test_a_sum_over_as_many_samples_as_a_scale_is_a_sum():
+    torch.manual_seed(0)
+    f, y = torch.randn(2048, 3), torch.randint(3, (2048,))
+    f.requires_grad_(True)
+    value = nnf.cross_entropy(f, y, reduction="sum")
+    value.backward()
+    found = recognised(f, f.grad, usual_losses(True))
+    assert found is not None and float(found.value) == pytest.approx(value.item(), rel=1e-5)
