@@ -118,8 +118,9 @@ def _whole(factor: float, f: Tensor, targets: Tensor, parts: int) -> float:
 
 
 def _is_power_of_scale(value: float) -> bool:
-    power: float = 2.0 ** round(math.log2(value))
-    return power >= LEAST_SCALE and _is_near(value, power)
+    if value < (1 - FACTOR_TOLERANCE) * LEAST_SCALE:
+        return False
+    return _is_near(value, 2.0 ** round(math.log2(value)))
 
 
 def _is_near(value: float, wanted: float) -> bool:

@@ -66,6 +66,8 @@ SEEN = {
 }
 NOT_SEEN = {
     "a multiple": lambda f, y: 0.3 * nnf.cross_entropy(f, y),
+    "a negative multiple": lambda f, y: -0.3 * nnf.cross_entropy(f, y),
+    "what is climbed": lambda f, y: -nnf.mse_loss(f, one_hot(y)),
     "smoothed labels": lambda f, y: nnf.cross_entropy(f, y, label_smoothing=0.1),
     "temperature": lambda f, y: nnf.cross_entropy(f / 2, y),
     "weights": lambda f, y: nnf.cross_entropy(f, y, weight=torch.tensor([0.2, 1.0, 3.0])),
