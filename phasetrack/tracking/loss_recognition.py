@@ -108,14 +108,19 @@ def _whole(factor: float, f: Tensor, targets: Tensor, parts: int) -> float:
     A loop may divide the loss by the parts of a step, or have a gradient scaler multiply it.
     """
     counted = float((targets != IGNORED).sum()) if targets.ndim < f.ndim else float(len(f))
-    for whole in (factor, factor * parts):
-        if _is_near(whole, 1) or (
-            whole >= (1 - FACTOR_TOLERANCE) * LEAST_SCALE
-            and _is_near(whole, 2.0 ** round(math.log2(whole)))
-        ):
-            return 1.0
-    sums = (counted, float(f.numel()))
-    return next((count * parts for count in sums if _is_near(factor, count)), 0.0)
+    if _is_near(factor, 1):
+        return 1.0
+    for count in (counted, float(f.numel())):
+        if _is_near(factor, count):
+            return count * parts
+    wholes = (factor, factor * parts)
+    return float(any(_is_near(whole, 1) or _is_power_of_scale(whole) for whole in wholes))
+
+
+def _is_power_of_scale(value: float) -> bool:
+    if value < (1 - FACTOR_TOLERANCE) * LEAST_SCALE:
+        return False
+    return _is_near(value, 2.0 ** round(math.log2(value)))
 
 
 def _is_near(value: float, wanted: float) -> bool:

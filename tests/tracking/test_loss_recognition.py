@@ -48,8 +48,7 @@ def test_one_output(name, seed, size):
     assert found is not None
     low = -1.0 if coding else 0.0
     assert found.targets.tolist() == [1.0 if sign > 0 else low for sign in y.tolist()]
-    if name != "sum":
-        assert float(found.value) == pytest.approx(value, rel=1e-5)
+    assert float(found.value) == pytest.approx(value, rel=1e-5)
 
 
 @given(st.sampled_from(sorted(NOT)), st.integers(0, 10**6), st.sampled_from([1e-5, 0.3, 3.0]))
@@ -67,15 +66,20 @@ def test_outputs_beside_which_targets_are_nothing_tell_no_loss(name):
     assert recognised(f, arrived(NOT[name], f, y)[1], usual_losses(False)) is None
 
 
-@given(st.integers(2, 12), st.integers(0, 10**6), st.sampled_from([1.0, 1024.0]))
-def test_classes_whatever_the_factor(classes, seed, factor):
+FACTORS = [(1.0, 1), (1 / 3, 3), (1024.0, 1), (2.0**16 / 3, 3)]
+
+
+@given(st.integers(2, 12), st.integers(0, 10**6), st.sampled_from(FACTORS))
+def test_classes_in_parts_and_with_a_gradient_scaler(classes, seed, how):
+    factor, parts = how
     generator = torch.Generator().manual_seed(seed)
     f = torch.randn(50, classes, generator=generator)
     y = torch.randint(0, classes, (50,), generator=generator)
     value, gradient = arrived(functional.cross_entropy, f, y)
-    found = recognised(f, factor * gradient, usual_losses(True))
+    found = recognised(f, factor * gradient, usual_losses(True), parts=parts)
     assert found is not None and torch.equal(found.targets, y)
     assert float(found.value) == pytest.approx(value, rel=1e-5)
+    assert recognised(f, 0.3 * gradient, usual_losses(True)) is None  # its value is not the loop's
 
 
 def test_a_given_loss_is_tried_first():

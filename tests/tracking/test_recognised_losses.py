@@ -6,6 +6,7 @@ import torch.nn.functional as nnf
 from torch import nn
 
 from phasetrack import ClusterGeometry, attach
+from phasetrack.tracking.loss_recognition import recognised, usual_losses
 
 D, M = 6, 16
 CENTRES = 2 * torch.eye(D)[:3]
@@ -65,6 +66,8 @@ SEEN = {
 }
 NOT_SEEN = {
     "a multiple": lambda f, y: 0.3 * nnf.cross_entropy(f, y),
+    "a negative multiple": lambda f, y: -0.3 * nnf.cross_entropy(f, y),
+    "what is climbed": lambda f, y: -nnf.mse_loss(f, one_hot(y)),
     "smoothed labels": lambda f, y: nnf.cross_entropy(f, y, label_smoothing=0.1),
     "temperature": lambda f, y: nnf.cross_entropy(f / 2, y),
     "weights": lambda f, y: nnf.cross_entropy(f, y, weight=torch.tensor([0.2, 1.0, 3.0])),
@@ -124,3 +127,13 @@ def test_parts_of_a_step_and_a_gradient_scaler(divided, scale):
             scaler.update()
             optimizer.zero_grad()
     assert tracker.history["loss/train"].tolist() == pytest.approx(means)
+
+
+def test_a_sum_over_as_many_samples_as_a_scale_is_a_sum():
+    torch.manual_seed(0)
+    f, y = torch.randn(2048, 3), torch.randint(3, (2048,))
+    f.requires_grad_(True)
+    value = nnf.cross_entropy(f, y, reduction="sum")
+    value.backward()
+    found = recognised(f, f.grad, usual_losses(True))
+    assert found is not None and float(found.value) == pytest.approx(value.item(), rel=1e-5)

@@ -8,7 +8,6 @@ from torch import nn
 
 margins = protocol.ahead
 losses = partial(nn.functional.cross_entropy, reduction="none")
-SCALE_ROUNDING = 1e-2
 D, ACCUMULATED = 10, 4
 CENTRES = 2.0 * torch.eye(D)[:3]
 

@@ -46,7 +46,7 @@ def train(seen):
     import phasetrack
 
     geometry = phasetrack.ClusterGeometry(torch.eye(STATES)[:2], [0, 1])
-    tracker = phasetrack.attach(policy_net, optimizer, loss=criterion, geometry=geometry, scale=1.0)
+    tracker = phasetrack.attach(policy_net, optimizer, loss=criterion, geometry=geometry)
     # <<< phasetrack
     for _ in range(60):
         if random.random() < 0.3:
