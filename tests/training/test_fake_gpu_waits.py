@@ -101,6 +101,7 @@ def test_recorded_steps_wait_once_a_block(block, pieces, gpu):
     assert counted == [0] * (block - 1) + [1] and gpu.waits[before:] == ["copy to the host"]
 
 
+@pytest.mark.filterwarnings("ignore:.*did not multiply")  # the pretended GPU hides products
 def test_a_users_loop_waits_once_a_block(gpu):
     run = users(GPU, block=8)
     taken(run, 2).phase  # noqa: B018
