@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +17,8 @@ from phasetrack.model.formula import UNKNOWN_LINK
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.pass_trace import SeenPass
 from phasetrack.model.two_layer_view import TwoLayerView
+from phasetrack.tracking.arrivals import Arrivals
+from phasetrack.tracking.backward import backward_pass, gradients_are_there, is_transformed
 from phasetrack.tracking.host_loss import HostLoss, LossKeeper
 from phasetrack.tracking.loss_call import (
     INPUTS_OVERWRITTEN,
@@ -29,14 +28,10 @@ from phasetrack.tracking.loss_call import (
     LossCall,
 )
 from phasetrack.tracking.loss_recognition import recognised, usual_losses
+from phasetrack.tracking.pass_marks import Origin, Pass, PassMarks
 from phasetrack.tracking.samples import as_samples
-from phasetrack.tracking.unseen import PATIENCE
 from phasetrack.tracking.weights_version import WeightsVersion
 
-# Forward passes without a graph node whose inputs are held until a loss call claims them.
-HELD_PASSES = 4
-# Autograd nodes visited, from a loss's outputs back, in search of their forward pass.
-SEARCHED_NODES = 256
 # Names under which losses take their second argument as a keyword.
 TARGET_NAMES = ("target", "targets", "labels", "label", "y")
 # Why a step has no batch.
@@ -70,41 +65,12 @@ MISTAKES = {
 }
 NO_SAMPLES = "the loss's arguments are not outputs and targets of the same samples"
 
-_gradients_are_there: ContextVar[bool] = ContextVar("gradients_are_there", default=False)
-
-
-@contextmanager
-def with_gradients() -> Iterator[None]:
-    """Within, a loss call stands for a backward pass that has been taken, as when a graph is replayed."""
-    token = _gradients_are_there.set(True)
-    try:
-        yield
-    finally:
-        _gradients_are_there.reset(token)
-
-
-class _Pass(NamedTuple):
-    """One forward pass: the arguments of the first layer's module, and the dtype of its output."""
-
-    args: tuple[Any, ...]
-    named: Mapping[Any, Any]
-    inputs: KeptInputs
-    precision: torch.dtype | None
-
-
-class _Origin(NamedTuple):
-    """Where a loss's outputs come from: the pass, if it was seen, and whether the layers made them."""
-
-    seen: _Pass | None
-    is_ours: bool
-
 
 class BatchCollector:
     """Follows loss calls back to the two layers, and their gradients into the coming step.
 
-    A call counts once a gradient has arrived at its value and, in the same backward pass, at the
-    layers' parameters. It counts no more when those gradients are thrown away, or when something but
-    the tracked optimizer writes to the weights. Knows no optimizer.
+    Passes are marked in the graph (`PassMarks`), a call lives with its graph (`LossCall`), and counts
+    once its gradient has arrived and reached the layers (`Arrivals`). Knows no optimizer.
 
     The first complete pair also settles what the view has left open (`TwoLayerView.calibrated`).
 
@@ -134,42 +100,24 @@ class BatchCollector:
         keep_inputs: bool,
     ) -> None:
         self.view, self._geometry, self._keep_inputs = view, geometry, keep_inputs
-        self._loss, self._failed, self._stuck = loss, failed, stuck
+        self._loss, self._failed = loss, failed
         self.calls = self.total_passes = 0
         self._detached = self._transformed = False
-        self._last_version: int | None = None
-        # whether gradients that other weights made are among those of the coming step
-        self._is_mixed = False
-        self._watched = [*view.first.parameters, *view.second.parameters]
-        self.weights_version = WeightsVersion(self._watched)
-        self._watched_ids = {id(parameter) for parameter in self._watched}
-        # a mark in a pass's graph node lives as long as the graph, and is found from the outputs
-        self._mark = f"phasetrack {id(self)}"
+        watched = [*view.first.parameters, *view.second.parameters]
+        self.weights_version = WeightsVersion(watched)
+        self._marks, self.arrivals = PassMarks(watched), Arrivals(watched, stuck)
         # whether a pass is followed now, which tells more than outputs do
         self.is_tracing: Callable[[], bool] = lambda: False
-        self._usual_path: tuple[int, ...] = ()
-        self._unmarked: deque[_Pass] = deque(maxlen=HELD_PASSES)
-        self._last: _Pass | None = None
-        self._arrived: list[LossCall] = []
-        self._by_gradient: list[LossCall] = []
         # whether the loss is to be recognised by the gradient at the network's outputs
         self.recognises = loss.given is None or not isinstance(loss.given, nn.Module)
         self._usual: dict[bool, list[HostLoss]] = {}
         self._told: set[bool] = set()  # where the first of them has been recognised
-        self.other_writes = 0  # to the weights, by something that is not the tracked optimizer
-        self._gradient_versions: dict[nn.Parameter, int] = {}
-        # weights whose calls stay, though other weights follow: those before a step with a closure
-        self.kept_version: int | None = None
 
     def reset(self) -> None:
         """Forget the batch so far; the next one begins."""
-        self._arrived.clear()
-        self._by_gradient.clear()
-        self._unmarked.clear()
-        self._gradient_versions.clear()
-        self._last, self.calls, self.kept_version, self.other_writes = None, 0, None, 0
-        self._detached = self._is_mixed = self._transformed = False
-        self._last_version = None
+        self._marks.reset()
+        self.arrivals.reset()
+        self.calls, self._detached, self._transformed = 0, False, False
 
     def collected(self, version: int | None = None) -> tuple[list[LossCall], str]:
         """Return the calls whose gradients are in the coming step, or why there are none.
@@ -178,9 +126,7 @@ class BatchCollector:
             version: of the weights that made the outputs, where a closure made others since; by
                 default that of now, and calls of other weights leave no batch.
         """
-        if version is None and any(p.grad is None for p in self._gradient_versions):
-            self._drop_lost()
-        chosen = self._chosen(self._arrived)
+        chosen = self.arrivals.chosen(by_gradient=False)
         if not chosen and not self.calls:
             chosen, reason = self._recognised_calls()
             if reason:
@@ -189,24 +135,12 @@ class BatchCollector:
             return [], self._nothing_seen()
         now = self.weights_version() if version is None else version
         fresh = [call for call in chosen if call.version == now]
-        if not fresh or (version is None and (self._is_mixed or len(fresh) < len(chosen))):
-            return [], OTHER_WEIGHTS
-        return fresh, ""
-
-    def _counts(self, call: LossCall) -> bool:
-        # an optimizer that steps within the backward pass comes before the gradients of other layers
-        return call.is_accumulated or call.task == _backward_pass() != -1
-
-    def _chosen(self, arrived: Sequence[LossCall]) -> list[LossCall]:
-        """Return the calls that count; of a loop that assigns the gradients, those of its only pass."""
-        counted = [call for call in arrived if self._counts(call)]
-        if counted or len({call.task for call in arrived}) != 1:
-            return counted
-        return list(arrived) if self._has_gradients() else []
+        mixed = version is None and (self.arrivals.is_mixed or len(fresh) < len(chosen))
+        return ([], OTHER_WEIGHTS) if mixed or not fresh else (fresh, "")
 
     def _recognised_calls(self) -> tuple[list[LossCall], str]:
         """Return the calls whose loss is recognised by its gradient, or why none is."""
-        chosen = self._chosen(self._by_gradient)
+        chosen = self.arrivals.chosen(by_gradient=True)
         for call in chosen:
             assert call.slopes is not None
             many = call.targets.ndim > 1
@@ -234,9 +168,6 @@ class BatchCollector:
         rest = [one for one in self._usual[many] if one.function is not loss.function]
         self._usual[many] = [loss, *rest]
 
-    def _has_gradients(self) -> bool:
-        return any(p.requires_grad and p.grad is not None for p in self._watched)
-
     def _nothing_seen(self) -> str:
         if self._detached:
             return DETACHED
@@ -253,27 +184,23 @@ class BatchCollector:
             inputs = next((v for v in (*args, *named.values()) if isinstance(v, Tensor)), None)
         if inputs is None or not torch.is_grad_enabled() or not inputs.numel():
             return
-        if _backward_pass() != -1:  # computed again
+        if backward_pass() != -1:  # computed again
             return
         self.total_passes += 1
-        if _is_transformed(inputs):
+        if is_transformed(inputs):
             self._transformed = True
             return
         known = output if isinstance(output, Tensor) else None
         precision = None if known is None else known.dtype
-        self._last = _Pass(args, named, KeptInputs.of(inputs), precision)
-        node: Any = None if known is None else known.grad_fn
-        if node is None:
-            self._unmarked.append(self._last)
-        else:
-            node.metadata[self._mark] = self._last
+        seen = Pass(args, named, KeptInputs.of(inputs), precision)
+        self._marks.add(seen, None if known is None else known.grad_fn)
 
     def on_submodule(self, output: Tensor) -> None:
         """Settle what was assumed of a block in a larger network, by the block's own outputs."""
-        view = self.view
-        if self._last is None or view.settled or view.compared or self.is_tracing():
+        view, seen = self.view, self._marks.last
+        if seen is None or view.settled or view.compared or self.is_tracing():
             return
-        inputs = view.inputs_of(self._last.args, self._last.named)
+        inputs = view.inputs_of(seen.args, seen.named)
         if inputs is None:
             return
         measured = self.view.of_block(output.detach().reshape(-1, output.shape[-1]))
@@ -294,7 +221,7 @@ class BatchCollector:
     def on_output(self, output: object) -> None:
         """Follow the network's outputs, where no loss call is seen, to the gradient that arrives there."""
         f = _output_tensor(output)
-        if f is None or _backward_pass() != -1 or _is_transformed(f) or self.calls:
+        if f is None or backward_pass() != -1 or is_transformed(f) or self.calls:
             return
         seen = self._origin(f).seen
         columns = f.shape[-1] if f.ndim > 1 else 1
@@ -304,73 +231,33 @@ class BatchCollector:
         call = LossCall(
             outputs, outputs, None, None, None, self.weights_version(), self._loss.current
         )
-        hook = partial(self._guarded_slopes, call, seen)
-        hook.__torch_unserializable__ = True  # type: ignore[attr-defined]
-        f.register_hook(hook)  # type: ignore[no-untyped-call]
+        self._on_gradient(f, partial(self._note_slopes, call, seen))
 
-    def _guarded_slopes(self, call: LossCall, seen: _Pass | None, gradient: Tensor) -> None:
-        try:
-            self._drop_lost()
-            if call.slopes is None:  # by now the first pass has been followed to its end
-                self._place(call, seen)
-            slopes = gradient.detach().reshape(call.targets.shape)
-            call.slopes = slopes.clone() if call.slopes is None else call.slopes + slopes
-            call.task = _backward_pass()
-            self._by_gradient = self._of_these_weights(self._by_gradient, call)
-        except Exception as error:  # within somebody's backward pass
-            self._by_gradient.clear()
-            self._failed(error)
+    def _note_slopes(self, call: LossCall, seen: Pass | None, gradient: Tensor) -> None:
+        """Note the gradient that arrived at the network's outputs."""
+        if call.slopes is None:  # by now the first pass has been followed to its end
+            self._place(call, seen)
+        slopes = gradient.detach().reshape(call.targets.shape)
+        call.slopes = slopes.clone() if call.slopes is None else call.slopes + slopes
+        self.arrivals.add(call)
 
-    def on_accumulated(self, parameter: nn.Parameter) -> None:
-        """Note that a backward pass wrote to a layer's gradient."""
-        task = _backward_pass()
-        for calls in (self._arrived, self._by_gradient):
-            for call in calls:
-                if call.task == task:
-                    call.is_accumulated = True
-        if parameter.grad is not None:
-            self._gradient_versions[parameter] = parameter.grad._version
-
-    def _on_arrival(self, call: LossCall, gradient: Tensor) -> None:
-        """Note that a gradient arrived at a loss call's value."""
-        if self._gradient_versions:
-            self._drop_lost()
+    def _note_weight(self, call: LossCall, gradient: Tensor) -> None:
+        """Note the gradient that arrived at a loss call's value."""
         call.add_weight(gradient)
-        call.task = _backward_pass()
-        self._arrived = self._of_these_weights(self._arrived, call)
+        self.arrivals.add(call)
 
-    def _of_these_weights(self, arrived: Sequence[LossCall], call: LossCall) -> list[LossCall]:
-        """Add a call to those that arrived before, and drop what other weights made."""
-        if not arrived and self._last_version in (None, call.version):
-            self._last_version = call.version
-            return [call]
-        same = (call.version, self.kept_version)
-        stale = [one for one in arrived if one.version not in same]
-        self._is_mixed |= any(one.is_accumulated for one in stale)
-        if self._last_version is not None and self._last_version not in same:
-            self.other_writes += 1
-            if self.other_writes == PATIENCE:
-                self._stuck()
-        self._last_version = call.version
-        return [one for one in arrived if one.version in same and one is not call] + [call]
+    def _on_gradient(self, values: Tensor, note: Callable[[Tensor], None]) -> None:
+        """Have a gradient noted when it arrives; nothing of ours is raised within the backward pass."""
 
-    def _drop_lost(self) -> None:
-        """Drop the calls whose gradients are gone: set to None, or to zero, since they were written."""
-        if any(map(self._is_lost, self._gradient_versions)):
-            self._gradient_versions.clear()
-            self._is_mixed = False
-            self._arrived = list(filter(self._stays, self._arrived))
-            self._by_gradient = list(filter(self._stays, self._by_gradient))
+        def hook(gradient: Tensor) -> None:
+            try:
+                note(gradient)
+            except Exception as error:
+                self.arrivals.reset()
+                self._failed(error)
 
-    def _stays(self, call: LossCall) -> bool:
-        return not call.is_accumulated or call.version == self.kept_version
-
-    def _is_lost(self, parameter: nn.Parameter) -> bool:
-        gradient = parameter.grad
-        if gradient is None:
-            return True
-        changed = gradient._version != self._gradient_versions[parameter]
-        return changed and not bool(gradient.any())
+        hook.__torch_unserializable__ = True  # type: ignore[attr-defined]
+        values.register_hook(hook)  # type: ignore[no-untyped-call]
 
     # --- one loss call -----------------------------------------------------------------------
 
@@ -384,7 +271,7 @@ class BatchCollector:
         """
         if not isinstance(outputs, Tensor) or not torch.is_grad_enabled():
             return
-        if not outputs.numel() or _is_transformed(outputs):
+        if not outputs.numel() or is_transformed(outputs):
             return
         if not outputs.requires_grad:
             self._detached = True
@@ -394,23 +281,13 @@ class BatchCollector:
             return
         self.calls += 1
         call = self._call(outputs, targets, result, origin.seen)
-        if _gradients_are_there.get():
-            call.is_accumulated = True
-            self._arrived.append(call)
+        if gradients_are_there():
+            self.arrivals.add_replayed(call)
         elif isinstance(result, Tensor) and result.requires_grad:
-            hook = partial(self._guarded_arrival, call)
-            hook.__torch_unserializable__ = True  # type: ignore[attr-defined]
-            result.register_hook(hook)  # type: ignore[no-untyped-call]
-
-    def _guarded_arrival(self, call: LossCall, gradient: Tensor) -> None:
-        try:
-            self._on_arrival(call, gradient)
-        except Exception as error:  # within somebody's backward pass
-            self._arrived.clear()
-            self._failed(error)
+            self._on_gradient(result, partial(self._note_weight, call))
 
     def _call(
-        self, outputs: Tensor, targets: object, result: object, seen: _Pass | None
+        self, outputs: Tensor, targets: object, result: object, seen: Pass | None
     ) -> LossCall:
         loss = self._loss.current
         value = result.detach().clone() if isinstance(result, Tensor) else None
@@ -428,7 +305,7 @@ class BatchCollector:
         self._place(call, seen)
         return call
 
-    def _place(self, call: LossCall, seen: _Pass | None) -> None:
+    def _place(self, call: LossCall, seen: Pass | None) -> None:
         """Find the clusters of a call's samples, and settle by them what the view has left open."""
         view = self.view
         if view.directions is not None:
@@ -484,52 +361,20 @@ class BatchCollector:
                 f"Pass centres in R^{width}.",
             )
         if view.site is not self.view.site:  # its hook comes too late for this pass
-            self._mark += "'"
             inputs = view.inputs_of((), seen.given)
             if inputs is not None:
-                self._last = _Pass((), seen.given, KeptInputs.of(inputs), None)
-                self._unmarked.append(self._last)
+                self._marks.replace_last(Pass((), seen.given, KeptInputs.of(inputs), None))
         self.view = view
 
     def unseen(self, reason: str) -> None:
         """Note why no pass could be followed; the outputs have to tell the layers then."""
         self.view = replace(self.view, notes=(*self.view.notes, reason))
 
-    def _at_the_usual_place(self, node: Any) -> _Pass | None:
-        """Return the pass where it was found last time, counted from a loss's outputs."""
-        for place in self._usual_path:
-            before = () if node is None else node.next_functions
-            if place >= len(before):
-                return None
-            node = before[place][0]
-        found: _Pass | None = None if node is None else node.metadata.get(self._mark)
-        return found
-
-    def _origin(self, outputs: Tensor) -> _Origin:
-        """Look for the pass that made some outputs, from their autograd node back."""
-        if self.view.directions is not None:  # the network around a block is large
-            return _Origin(None, is_ours=True)
-        if (found := self._at_the_usual_place(outputs.grad_fn)) is not None:
-            return _Origin(found, is_ours=True)
-        waiting: deque[tuple[Any, tuple[int, ...]]] = deque([(outputs.grad_fn, ())])
-        seen: set[Any] = set()
-        ours = False
-        while waiting and len(seen) < SEARCHED_NODES:
-            node, path = waiting.popleft()
-            if node is None or node in seen:
-                continue
-            seen.add(node)
-            if (found := node.metadata.get(self._mark)) is not None:
-                self._usual_path = path
-                return _Origin(found, is_ours=True)
-            if id(getattr(node, "variable", None)) in self._watched_ids:
-                ours = True
-            before = enumerate(node.next_functions)
-            waiting.extend((one, (*path, place)) for place, (one, _) in before)
-        ours = ours or bool(waiting)  # too large a graph to tell
-        if ours and len(self._unmarked) == 1:
-            return _Origin(self._unmarked.pop(), is_ours=True)
-        return _Origin(None, ours)
+    def _origin(self, outputs: Tensor) -> Origin:
+        """Return the pass that made some outputs; the network around a block is too large to search."""
+        if self.view.directions is not None:
+            return Origin(None, is_ours=True)
+        return self._marks.origin(outputs)
 
 
 def _output_tensor(output: object) -> Tensor | None:
@@ -543,18 +388,6 @@ def _output_tensor(output: object) -> Tensor | None:
         values = output if isinstance(output, list | tuple) else ()
     found = (_output_tensor(value) for value in values)
     return next((tensor for tensor in found if tensor is not None), None)
-
-
-def _backward_pass() -> int:
-    """Return the number of the backward pass that is running in this thread; -1 if none is."""
-    number: int = torch._C._current_graph_task_id()
-    return number
-
-
-def _is_transformed(values: Tensor) -> bool:
-    """Whether a tensor is one that `torch.func` has wrapped; it has no values to look at."""
-    wrapped: bool = torch._C._functorch.is_functorch_wrapped_tensor(values)
-    return wrapped
 
 
 def _finite(outputs: Tensor, inputs: Tensor) -> Tensor | None:

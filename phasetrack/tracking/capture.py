@@ -7,12 +7,10 @@ Steps that the schedule leaves out cost a few look-ups and no tensor operation.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from enum import Enum
 from functools import partial
-from itertools import takewhile
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary, WeakMethod, ref
 
@@ -23,10 +21,10 @@ from torch.utils.hooks import RemovableHandle
 from phasetrack.errors import ExpectedError
 from phasetrack.model.formula import Formula
 from phasetrack.model.geometry import ClusterGeometry
-from phasetrack.model.layer_search import unwrapped
+from phasetrack.model.layer_search import entries, unwrapped
 from phasetrack.model.losses import Loss
 from phasetrack.model.pass_trace import SeenPass
-from phasetrack.model.two_layer_view import ACTIVATIONS, TwoLayerView, known_activation
+from phasetrack.model.two_layer_view import TwoLayerView
 from phasetrack.tracking.batch_collector import NO_LOSS_CALL, BatchCollector
 from phasetrack.tracking.hooks import PicklableHook, SwitchableHook, do_nothing
 from phasetrack.tracking.host_loss import HostLoss, LossKeeper
@@ -35,8 +33,9 @@ from phasetrack.tracking.process_group import BatchExchange, Processes
 from phasetrack.tracking.schedules import Schedule, following, schedule_name
 from phasetrack.tracking.snapshot import LayerState, Snapshot, StepSizes
 from phasetrack.tracking.step_counter import StepCounter
-from phasetrack.tracking.step_rounds import StepRounds
+from phasetrack.tracking.step_rounds import StepRounds, has_closure, is_skipped
 from phasetrack.tracking.unseen import PATIENCE, Seen, no_steps, unseen
+from phasetrack.tracking.view_state import state_of_view
 
 # A first layer of at most so many numbers is copied at its step and read with others of its stack,
 # which is quicker; larger ones are read at their step. A stack of such copies fits in a cache.
@@ -293,7 +292,7 @@ class Capture:
 
     def _on_accumulated(self, parameter: nn.Parameter) -> None:
         if self._collecting:
-            self._batch.on_accumulated(parameter)
+            self._batch.arrivals.note_written(parameter)
 
     # --- hooks of the optimizer --------------------------------------------------------------
 
@@ -302,14 +301,14 @@ class Capture:
         if not self._rounds.begin() or not self._collecting:
             return
         self._pending = None
-        if _is_skipped(self.optimizer):
+        if is_skipped(self.optimizer):
             self._batch.reset()
             return
         self._state = CaptureState.RECORDING
         try:
-            if (args or kwargs) and _has_closure((*args, *kwargs.values())):
+            if (args or kwargs) and has_closure((*args, *kwargs.values())):
                 self._pending = self._tried(self._layers_before)
-                self._batch.kept_version = self._batch.weights_version()
+                self._batch.arrivals.kept_version = self._batch.weights_version()
                 return
             self._hand_over(self._tried(self._snapshot))
             self._batch.reset()
@@ -323,7 +322,7 @@ class Capture:
         """Count a step that was taken; an exception before the update keeps the optimizer from here."""
         if not self._rounds.end() or self._state is CaptureState.CLOSED:
             return
-        if self._tried(partial(_is_skipped, self.optimizer)):
+        if self._tried(partial(is_skipped, self.optimizer)):
             return
         if self._state is CaptureState.IDLE:
             self._tried(self._counter.count)
@@ -443,7 +442,7 @@ class Capture:
             self._counts["recorded"],
             self._counts["batches"],
             batch.total_passes,
-            batch.other_writes,
+            batch.arrivals.other_writes,
             type(self.optimizer).__name__,
             self._no_batch,
         )
@@ -458,55 +457,8 @@ class Capture:
 
     def state_dict(self) -> dict[str, Any]:
         """Return steps and time counted, and what was found out about the layers."""
-        view = self.view
-        return {
-            "step": self._counter.step,
-            "time": self._counter.time,
-            "view": {
-                "scale": view.scale,
-                "bias_scaled": view.bias_scaled,
-                "assumed": view.assumed,
-                "transposed": [view.first.transposed, view.second.transposed],
-                "activation": known_activation(view.activation),
-                "notes": list(view.notes),
-                "link": view.link,
-                "doubt": view.doubt,
-            },
-        }
-
-    def view_of(self, state: Mapping[str, Any]) -> TwoLayerView:
-        """Return the layers as they were known when a state was saved.
-
-        Raises:
-            ExpectedError: if they are not those of this model.
-        """
-        found = state["view"]
-        turned = [bool(side) for side in found["transposed"]]
-        sides = (self.view.first, self.view.second)
-        first, second = (replace(w, transposed=t) for w, t in zip(sides, turned, strict=True))
-        shapes = [first.shape, second.shape]
-        if shapes != [side.shape for side in sides] and not self.view.assumed:
-            raise ExpectedError(
-                "state",
-                f"The saved layers have shapes {shapes}, and the model's are "
-                f"{[side.shape for side in sides]}.",
-                "Load the state into a model of the same shape.",
-            )
-        activation = self.view.activation
-        if self.view.assumed and found["activation"] is not None:
-            activation = ACTIVATIONS[found["activation"]]
-        return replace(
-            self.view,
-            first=first,
-            second=second,
-            scale=None if found["scale"] is None else float(found["scale"]),
-            bias_scaled=bool(found["bias_scaled"]),
-            assumed=bool(found["assumed"]),
-            activation=activation,
-            notes=tuple(str(note) for note in found["notes"]),
-            link=str(found.get("link", "identity")),  # states of version 0.1 have none
-            doubt=str(found.get("doubt", "")),
-        )
+        counted = {"step": self._counter.step, "time": self._counter.time}
+        return {**counted, "view": state_of_view(self.view)}
 
     def continue_from(self, view: TwoLayerView, step: int, time: float, *, recorded: int) -> None:
         """Count on from a step and time; steps up to `recorded` were recorded already."""
@@ -530,31 +482,9 @@ def _entry(model: nn.Module, view: TwoLayerView) -> nn.Module:
     """Return the smallest module that holds both layers; the whole model around a block."""
     if view.directions is not None or hasattr(model, "_orig_mod"):
         return model
-    paths = [side.name.split(".")[:-1] for side in (view.first, view.second)]
-    shared = [name for name, *_ in takewhile(_are_alike, zip(*paths, strict=False))]
     inner = unwrapped(model)
-    found = inner.get_submodule(".".join(shared))
-    return model if found is inner else found
-
-
-def _are_alike(names: Sequence[str]) -> bool:
-    return len(set(names)) == 1
-
-
-def _has_closure(values: Iterable[object]) -> bool:
-    """Whether a function is among the arguments of a step, or within a collection among them."""
-    return any(
-        callable(value)
-        or (isinstance(value, Mapping) and _has_closure(value.values()))
-        or (isinstance(value, list | tuple) and _has_closure(value))
-        for value in values
-    )
-
-
-def _is_skipped(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether a gradient scaler has told a fused optimizer to leave the weights as they are."""
-    found = getattr(optimizer, "found_inf", None)
-    return isinstance(found, Tensor) and bool(found.item())
+    called = entries(inner, view.first, view.second, block=True)
+    return model if not called or called[0] is inner else called[0]
 
 
 def _copied(values: Tensor | None) -> Tensor | None:

@@ -1,9 +1,13 @@
-"""StepRounds: which rounds of an optimizer's hooks are one step."""
+"""What is one optimizer step: rounds of hooks within hooks, closures, and steps that are left out."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Mapping
 from types import FrameType
+
+import torch
+from torch import Tensor
 
 # Packages whose frames lie between the optimizer's wrapper and the caller of `begin` or `end`.
 _BETWEEN = ("phasetrack.", "torch._dynamo.")
@@ -52,3 +56,19 @@ def _is_within(frame: FrameType | None, outer: FrameType) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def has_closure(values: Iterable[object]) -> bool:
+    """Whether a function is among the arguments of a step, or within a collection among them."""
+    return any(
+        callable(value)
+        or (isinstance(value, Mapping) and has_closure(value.values()))
+        or (isinstance(value, list | tuple) and has_closure(value))
+        for value in values
+    )
+
+
+def is_skipped(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a gradient scaler has told a fused optimizer to leave the weights as they are."""
+    found = getattr(optimizer, "found_inf", None)
+    return isinstance(found, Tensor) and bool(found.item())

@@ -20,6 +20,7 @@ from phasetrack.tracking.capture import Capture
 from phasetrack.tracking.host_loss import HostLoss
 from phasetrack.tracking.recorder import Recorder
 from phasetrack.tracking.snapshot import LayerState, LossInputs, Snapshot, StepSizes
+from phasetrack.tracking.view_state import view_from_state
 
 # The format of `Tracker.state_dict`; a state of another format is refused, except for format 2.
 STATE_FORMAT = 3
@@ -83,7 +84,7 @@ def restored(
         ExpectedError: if the state does not fit them.
         LookupError, TypeError, ValueError, AttributeError, RuntimeError: if it is not a state at all.
     """
-    view = capture.view_of(state["capture"])
+    view = view_from_state(state["capture"]["view"], capture.view)
     before, first = (
         None
         if state[name] is None

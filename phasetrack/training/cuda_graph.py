@@ -18,7 +18,7 @@ from phasetrack.model.network import FusedTwoLayerNet
 from phasetrack.tasks.host_drawn import DrawnTask
 from phasetrack.tasks.philox import readable, sent
 from phasetrack.theory.settings import RunSettings
-from phasetrack.tracking.batch_collector import with_gradients
+from phasetrack.tracking.backward import with_gradients
 
 # Passes before those of the graph, in which libraries set themselves up.
 WARM_UP = 2
