@@ -80,7 +80,7 @@ def recognised(
     for place, loss in enumerate(losses):
         for targets in _guesses(f, g, loss):
             miss = _fit(f, g, loss, targets)[1]
-            if miss > tolerance:
+            if not miss <= tolerance:  # NaN does not fit
                 continue
             if _fit(f, g, loss, _other_targets(targets, f))[1] < TOLD_APART * miss:
                 continue  # as of outputs beside which targets are nothing
@@ -118,7 +118,7 @@ def _whole(factor: float, f: Tensor, targets: Tensor, parts: int) -> float:
 
 
 def _is_power_of_scale(value: float) -> bool:
-    if value < (1 - FACTOR_TOLERANCE) * LEAST_SCALE:
+    if not (1 - FACTOR_TOLERANCE) * LEAST_SCALE <= value < math.inf:
         return False
     return _is_near(value, 2.0 ** round(math.log2(value)))
 
