@@ -1,4 +1,4 @@
-"""SAM as an optimizer around SGD, with first_step and second_step (davda54/sam)."""
+"""SAM as an optimizer around SGD, with first_step and second_step."""
 
 from functools import partial
 
