@@ -44,16 +44,17 @@ def clean_margins_of(neurons: Neurons) -> Tensor:
     bias = neurons.output_bias
     if neurons.head is not None:
         logits = neurons.logits * neurons.output_scale
-        return ahead(logits if bias is None else logits + bias.unsqueeze(-2), neurons.geometry)
+        classes = neurons.geometry.classes.to(logits.device).expand(logits.shape[:-1])
+        return ahead(logits if bias is None else logits + bias.unsqueeze(-2), classes)
     margins = neurons.contributions.sum(dim=-2) * neurons.output_scale
     if bias is None:
         return margins
     return margins + neurons.geometry.labels.to(margins) * bias.unsqueeze(-1)
 
 
-def ahead(logits: Tensor, geometry: ClusterGeometry) -> Tensor:
-    """By how much each cluster's own class is ahead of the next, (..., K, n) to (..., K)."""
-    own = geometry.classes.to(logits.device).expand(logits.shape[:-1]).unsqueeze(-1)
+def ahead(logits: Tensor, classes: Tensor) -> Tensor:
+    """By how much each row's own class (..., K) is ahead of the next, (..., K, n) to (..., K)."""
+    own = classes.unsqueeze(-1)
     others = logits.scatter(-1, own, -torch.inf)
     return logits.gather(-1, own).squeeze(-1) - others.amax(dim=-1)
 

@@ -1,4 +1,4 @@
-"""Capture: the only file that registers hooks, and makes one Snapshot per recorded optimizer step.
+"""Capture: registers the hooks on model, loss and optimizer, and makes one Snapshot per recorded step.
 
 The hooks return None, draw no random numbers, and keep references to or copies of detached tensors.
 Steps that the schedule leaves out cost a few look-ups and no tensor operation.
@@ -56,7 +56,7 @@ class CaptureState(Enum):
 
 
 class _Before(NamedTuple):
-    """The layers before a step whose closure makes the batch, and their version."""
+    """The layers before a step whose closure makes the batch, their version and their formula."""
 
     layers: LayerState
     version: int
@@ -69,8 +69,8 @@ class Capture:
     Args:
         model: the model in training.
         optimizer: its optimizer; its steps are counted, not forward passes.
-        loss: the loss as the training loop calls it; a hook watches a module, a plain function has
-            to be called through `observe_loss`.
+        loss: the loss as the training loop calls it, or None; a hook watches a module, `observe_loss`
+            is given the calls of a function, and a loss in place is recognised by its gradient.
         view: the model's two layers.
         geometry: the clusters.
         schedule: the steps that are recorded.

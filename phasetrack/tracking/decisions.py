@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from phasetrack.tracking.host_loss import SIGNS, HostLoss
+from phasetrack.measures.margins import ahead
+from phasetrack.tracking.host_loss import SIGNS, UNIT, HostLoss
 
 # The reasons of samples that are on no side.
 NO_CLASSES = "the targets are not those of classes: they take more than two values per output"
@@ -74,7 +75,7 @@ def _of_one_output(outputs: Tensor, targets: Tensor, loss: HostLoss) -> Decision
     middle = (low + high) / 2
     if not binary.all():  # soft labels, where 0 and 1 are decided at 0
         unit = ((aims >= 0) & (aims <= 1)).all(dim=-1) & ~binary
-        soft = unit if unit.any() and loss.level_of(0.0, 1.0) == 0 else torch.zeros_like(unit)
+        soft = unit if unit.any() and loss.level_of(*UNIT) == 0 else torch.zeros_like(unit)
         apart = soft.unsqueeze(-1)
         positive = torch.where(apart, aims > 0.5, aims > middle)
         levels = torch.where(apart, 0.0, math.nan if level is None else level)
@@ -95,15 +96,15 @@ def _pair(loss: HostLoss, aims: Tensor) -> tuple[float, float] | None:
     if low < high:
         return low, high
     if low == 1.0:
-        return (0.0, 1.0) if loss.level_of(0.0, 1.0) == 0 else None
-    return SIGNS if low == -1.0 else (0.0, 1.0) if low == 0.0 else None
+        return UNIT if loss.level_of(*UNIT) == 0 else None
+    return SIGNS if low == -1.0 else UNIT if low == 0.0 else None
 
 
 def _of_classes(outputs: Tensor, classes: Tensor, ignored: int) -> Decisions:
     counted = classes != ignored
     inside = ((classes >= 0) & (classes < outputs.shape[-1])) | ~counted
     safe = classes.where(counted & inside, 0)
-    margins = _ahead(outputs, safe).where(counted, math.nan)
+    margins = ahead(outputs, safe).where(counted, math.nan)
     fine = inside.all(dim=-1)
     if fine.all():
         return _decided(margins, counted=counted)
@@ -120,13 +121,13 @@ def _of_many_outputs(outputs: Tensor, aims: Tensor, loss: HostLoss) -> Decisions
     shares = (aims >= 0).all(dim=-1) & ((aims.sum(dim=-1) - 1).abs() <= ROUNDING)
     classes = (one_of_all | shares).all(dim=-1)
     pair = tuple(float(value) for value in torch.aminmax(aims))
-    is_pair = pair in (SIGNS, (0.0, 1.0))
+    is_pair = pair in (SIGNS, UNIT)
     labels = ((aims == pair[0]) | (aims == pair[1])).flatten(-2).all(dim=-1) & is_pair & ~classes
     level = loss.level_of(*pair) if labels.any() else None
     labels &= level is not None
     signed = torch.where(aims > sum(pair) / 2, outputs - (level or 0), (level or 0) - outputs)
     margins = torch.where(
-        classes.unsqueeze(-1), _ahead(outputs, aims.argmax(dim=-1)), signed.amin(dim=-1)
+        classes.unsqueeze(-1), ahead(outputs, aims.argmax(dim=-1)), signed.amin(dim=-1)
     )
     wrong = torch.where(
         classes.unsqueeze(-1), (margins <= 0).double(), (signed <= 0).double().mean(dim=-1)
@@ -138,13 +139,6 @@ def _of_many_outputs(outputs: Tensor, aims: Tensor, loss: HostLoss) -> Decisions
         torch.ones_like(margins, dtype=torch.bool),
         ((~fine.squeeze(-1), NO_CLASSES),),
     )
-
-
-def _ahead(outputs: Tensor, classes: Tensor) -> Tensor:
-    """Return by how much each sample's class is ahead of the next, (..., m)."""
-    own = outputs.gather(-1, classes.unsqueeze(-1))
-    others = outputs.scatter(-1, classes.unsqueeze(-1), -torch.inf)
-    return own.squeeze(-1) - others.amax(dim=-1)
 
 
 def _decided(

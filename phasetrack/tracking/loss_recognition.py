@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from phasetrack.model.losses import LogisticLoss, Loss, value_and_slope
-from phasetrack.tracking.host_loss import IGNORED, SIGNS, HostLoss
+from phasetrack.tracking.host_loss import IGNORED, SIGNS, UNIT, HostLoss
 
 # How far the gradient of a recognised loss may be from the one that arrived, relative to it, and how
 # much further that of the loss's first-order approximation has to be: small outputs tell no loss.
@@ -27,7 +27,7 @@ TOLD_APART = 10.0
 FACTOR_TOLERANCE = 1e-2
 # From here on a power of two is that of a gradient scaler. A heuristic of ours.
 LEAST_SCALE = 2.0**10
-CODINGS = ((0.0, 1.0), SIGNS)
+CODINGS = (UNIT, SIGNS)
 
 
 class Recognised(NamedTuple):
