@@ -1,6 +1,7 @@
 """Markers by file, and how many examples property tests draw."""
 
 import os
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -48,3 +49,11 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.browser)
         elif name in PROCESSES:
             item.add_marker(pytest.mark.process)
+
+
+@pytest.fixture(autouse=True)
+def no_mode_of_torch_stays():
+    """A default device or a function mode that a test leaves behind fails that test, not a later one."""
+    yield
+    if torch := sys.modules.get("torch"):
+        assert not torch.overrides._get_current_function_mode_stack()
