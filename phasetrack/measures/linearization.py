@@ -70,10 +70,28 @@ def _evaluated(loss: Loss, at: Tensor, aim: Tensor, rank: int) -> tuple[Tensor, 
     """Losses and slopes at some outputs, then those at 0; all in the outputs' rows."""
     rows = at.shape[:rank]
     at, aim = at.flatten(0, rank - 1), aim.flatten(0, rank - 1)
+    start_aim, inverse = _distinct(at, aim)
+    zeros = torch.zeros((len(start_aim), *at.shape[1:]), dtype=at.dtype, device=at.device)
     # both in one go: on small batches most of a loss call is Python's own
-    both = value_and_slope(loss, torch.cat([at, torch.zeros_like(at)]), torch.cat([aim, aim]))
-    values, slopes = (table.view(2, *rows, *table.shape[1:]) for table in both)
-    return values[0], slopes[0], values[1], slopes[1]
+    both = value_and_slope(loss, torch.cat([at, zeros]), torch.cat([aim, start_aim]))
+    (values, start_values), (slopes, start_slopes) = (
+        table.tensor_split([len(at)]) for table in both
+    )
+    if inverse is not None:
+        start_values, start_slopes = start_values[inverse], start_slopes[inverse]
+    tables = (values, slopes, start_values, start_slopes)
+    return tuple(table.view(*rows, *table.shape[1:]) for table in tables)
+
+
+def _distinct(at: Tensor, aim: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return the targets to evaluate at output 0, and the place of each sample's among them.
+
+    A class index stands for many samples, which share one loss at output 0.
+    """
+    if at.ndim == aim.ndim or aim.is_floating_point():
+        return aim, None
+    classes, inverse = torch.unique(aim, return_inverse=True)
+    return classes, inverse
 
 
 def errors_of(batch: FirstOrder, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
