@@ -26,7 +26,7 @@ from phasetrack.model.losses import Loss
 from phasetrack.model.pass_trace import SeenPass
 from phasetrack.model.two_layer_view import TwoLayerView
 from phasetrack.tracking.batch_collector import NO_LOSS_CALL, BatchCollector
-from phasetrack.tracking.hooks import SwitchableHook, UncompiledHook, do_nothing
+from phasetrack.tracking.hooks import PicklableHook, SwitchableHook, do_nothing
 from phasetrack.tracking.host_loss import HostLoss, LossKeeper
 from phasetrack.tracking.loss_call import LossCall, joined
 from phasetrack.tracking.process_group import BatchExchange, Processes
@@ -146,7 +146,8 @@ class Capture:
                 (optimizer.register_step_pre_hook, self._on_step_begin),
                 (optimizer.register_step_post_hook, self._on_step_end),
             ):
-                handle = register(UncompiledHook(function))
+                # compiled steps are left for the time of the hook: none of ours is compiled
+                handle = register(torch.compiler.disable(PicklableHook(function)))  # type: ignore[no-untyped-call]
                 self._counting.append(handle)
                 attaching.callback(handle.remove)
             self._watch = view.watched(model, self._on_seen, self._batch.unseen)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch.compiler import disable, is_dynamo_compiling
+from torch.compiler import is_dynamo_compiling
 from torch.utils.hooks import RemovableHandle
 
 from phasetrack._picklable import PicklableHook as PicklableHook
@@ -13,25 +13,6 @@ from phasetrack._picklable import PicklableHook as PicklableHook
 
 def do_nothing(*_: Any) -> None:
     """Do nothing: the function of a hook that was copied, unpickled or switched off for good."""
-
-
-class UncompiledHook(PicklableHook):
-    """A hook that a compiled function leaves its graph for.
-
-    The wrapper that `torch.compiler.disable` makes costs some 10 us per call, so it is called only
-    where torch.compile traces the hook.
-    """
-
-    def __init__(self, function: Callable[..., object]) -> None:
-        super().__init__(function)
-        self._outside_the_graph = disable(function)  # type: ignore[no-untyped-call]
-
-    def __call__(self, *args: Any) -> None:
-        """Call the function."""
-        if is_dynamo_compiling():
-            self._outside_the_graph(*args)
-        else:
-            self.function(*args)
 
 
 class SwitchableHook(PicklableHook):
