@@ -208,6 +208,36 @@ def test_samples_of_other_weights_than_the_closure_s_state_are_left_out():
     assert tracker.history["rows"].tolist() == [20.0]
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # of Dynamo itself
+def test_compiled_optimizer_step_is_read_and_compiles_nothing_of_phasetrack(monkeypatch):
+    from torch._dynamo.convert_frame import ConvertFrameAssert
+
+    compiled_here, compile_frame = [], ConvertFrameAssert.__call__
+
+    def noting(self, frame, *args, **kwargs):
+        if "/phasetrack/tracking/" in frame.f_code.co_filename.replace("\\", "/"):
+            compiled_here.append(frame.f_code.co_qualname)
+        return compile_frame(self, frame, *args, **kwargs)
+
+    monkeypatch.setattr(ConvertFrameAssert, "__call__", noting)
+    histories = []
+    for compiled in (False, True):
+        model, loss = net(), LogisticLoss()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        take = torch.compile(optimizer.step, backend="eager") if compiled else optimizer.step
+        with attach(model, optimizer, loss=loss, geometry=TASK.geometry, every=2) as tracker:
+            for number in range(5):
+                x, y = TASK.sample(32, seed=0, step=number)
+                optimizer.zero_grad()
+                loss(model(x), y).backward()
+                take()
+        assert tracker.notes == []
+        histories.append(tracker.history["loss/train"])
+    torch._dynamo.reset()
+    assert compiled_here == []
+    np.testing.assert_allclose(*histories, rtol=1e-5)
+
+
 @pytest.mark.parametrize("every", [1, 2, lambda step: step in (1, 3)], ids=["1", "2", "odd"])
 @pytest.mark.parametrize("order", ["compile first", "attach first"])
 def test_compiled_models(order, every):
