@@ -8,6 +8,7 @@ under these bounds is looked at next; once it has been looked at, it is the best
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -21,10 +22,11 @@ class Network(NamedTuple):
 
     Attributes:
         needed: needed_zeta of each neuron, (p,).
-        mass: |w|^2 of each neuron, (p,).
+        mass: the size of each neuron where it is outside the set, (p,).
         active: act(w_j . c) at each centre, (p, K).
         head: second-layer weights, (p, n).
         logits: their sums over all neurons, (K, n).
+        bias: the outputs of the empty set, (n,).
         classes: of the clusters, int64 (K,).
     """
 
@@ -33,6 +35,7 @@ class Network(NamedTuple):
     active: Table
     head: Table
     logits: Table
+    bias: Table
     classes: NDArray[np.int64]
 
     def of(self, neurons: NDArray[np.int64]) -> Network:
@@ -43,6 +46,24 @@ class Network(NamedTuple):
             active=self.active[neurons],
             head=self.head[neurons],
         )
+
+
+def settled(network: Network, most: int) -> tuple[float, bool]:
+    """Return zeta* of one network, and whether it is an upper bound: more than `most` neurons are contested."""
+    if not (np.isfinite(network.logits).all() and np.isfinite(network.mass.sum())):
+        return math.nan, False
+    contested = np.zeros(len(network.mass), dtype=np.bool_)
+    zeta = best_zeta(network, contested)
+    (allowed,) = ((network.needed <= zeta) & np.isfinite(network.needed)).nonzero()
+    # the first of many tell soon that too many are contested
+    for some in np.split(allowed, [2 * (most + 1)]):
+        part = network.of(some)
+        harm = -least_gains(part)
+        # where zeta is infinite, any harm counts
+        contested[some] = [h > 0 and h * zeta > m for h, m in zip(harm, part.mass, strict=True)]
+        if contested.sum() > most:
+            return zeta, bool(contested.any())
+    return (best_zeta(network, contested) if contested.any() else zeta), False
 
 
 def best_zeta(network: Network, tried: NDArray[np.bool_]) -> float:
@@ -56,7 +77,7 @@ def best_zeta(network: Network, tried: NDArray[np.bool_]) -> float:
     margins = np.full(sets.shape, np.inf)
     seen = np.zeros(sets.shape, dtype=np.bool_)
     at = (sets.shape[0] - 1, sets.shape[1] - 1)
-    logits = network.logits
+    logits = network.logits + network.bias
     while True:
         margins = np.minimum(margins, sets.margins(_rivals(logits, network.classes)))
         seen[at] = True
@@ -87,7 +108,7 @@ class _Sets:
     Attributes:
         shape: (2^q, r + 1), of tables with a number for each set; the smallest threshold sets come first.
         needed: the largest needed_zeta in each set.
-        left_out: sum of |w|^2 outside each set.
+        left_out: the mass outside each set.
     """
 
     def __init__(self, network: Network, tried: NDArray[np.bool_]) -> None:
@@ -101,6 +122,7 @@ class _Sets:
         order = np.concatenate([free, fixed])
         self._active, self._head = network.active[order], network.head[order]
         self._own = self._head[:, network.classes]
+        self._bias, self._classes = network.bias, network.classes
         needed, mass = network.needed[order], network.mass[order]
         self.shape = (2**count, len(fixed) + 1)
         of_subset = (self._chosen * needed[:count]).max(axis=1, initial=0.0)
@@ -115,13 +137,14 @@ class _Sets:
         weights = np.concatenate([self._chosen[subset], np.ones(prefix)])
         inside = len(weights)
         made: Table = (self._active[:inside] * weights[:, None]).T @ self._head[:inside]
-        return made
+        return made + self._bias
 
     def margins(self, rivals: NDArray[np.int64]) -> Table:
         """Return the margin of each set against one rival of each cluster's class, at `shape`."""
         gains = self._active * (self._own - self._head.take(rivals, axis=1))
         along = np.zeros((self.shape[1], gains.shape[1]))
         gains[self._count :].cumsum(axis=0, out=along[1:])
+        along += self._bias[self._classes] - self._bias[rivals]
         if not self._count:
             alone: Table = along.min(axis=1)[None]
             return alone

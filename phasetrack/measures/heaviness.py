@@ -3,26 +3,38 @@
 Per neuron ``needed_zeta = (exp(6H) |perp| + |opp|) / |sig|``. A network is (zeta, H)-signal-heavy
 if some set S of neurons has needed_zeta <= zeta throughout, while the neurons outside S are small
 beside the margin that S makes on its own:
-``(1/p) sum_{j not in S} |w_j|^2 <= zeta * min_c (1/p) sum_{j in S} s_c a_j act(w_j . c)``.
-`certificate` is the smallest such zeta. The functions that end in ``_of`` take a `Neurons` table;
-their namesakes take weights.
+``(1/p) sum_{j not in S} |a_j| |w_j| <= zeta * min_c (1/p) sum_{j in S} s_c a_j act(w_j . c)``.
+`certificate` is the smallest such zeta. The paper weighs the neurons outside by |w_j|^2 (``mass="paper"``), the same
+where layers are balanced; |a_j| |w_j| is a property of the function. The functions that end in ``_of`` take a
+`Neurons` table; their namesakes take weights.
+
+Biases are wholly in: those of the first layer in a_j act(w_j . c + b_j) and, as weights on an input that is always 1, in
+|w_j|; that of the head in the margin of every set. A bias has no direction, and no part in needed_zeta.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from phasetrack.measures.class_certificate import Network, best_zeta, least_gains
-from phasetrack.measures.sorting import order
+from phasetrack.errors import ExpectedError
+from phasetrack.measures.class_certificate import Network, settled
+from phasetrack.measures.relaxation import Relaxed, bounds
+from phasetrack.measures.set_search import ThresholdSets, best_of_subsets, tried
 from phasetrack.model.geometry import ClusterGeometry, Neurons
 
 # A neuron is heavy once its needed_zeta is at most this (theory.md 3).
 HEAVY_ZETA = 0.5
+
+# How a neuron outside the set is weighed, in condition (ii).
+Mass = Literal["function", "paper"]
+MASSES: tuple[Mass, ...] = get_args(Mass)
 
 # How many (subset, neuron) pairs the exhaustive part of `certificate` may look at. Chosen here:
 # enough for every subset of 13 neurons, and 2 ms of work.
@@ -31,6 +43,9 @@ SEARCH_BUDGET = 2**17
 
 def needed_zeta(W: Tensor, a: Tensor, geometry: ClusterGeometry, H: float = 0.0) -> Tensor:
     """The zeta that each neuron needs: (exp(6H) |perp| + |opp|) / |sig|.
+
+    |perp| stands for the spread of w . x within a cluster: for noise of variance 1 per coordinate. A table of
+    `Neurons` may hold that spread for other noise.
 
     Args:
         W: first-layer weights (..., p, d).
@@ -51,12 +66,12 @@ def needed_zeta(W: Tensor, a: Tensor, geometry: ClusterGeometry, H: float = 0.0)
 
 def needed_zeta_of(neurons: Neurons, H: float = 0.0) -> Tensor:
     """`needed_zeta` of a table of neurons."""
-    needed = (math.exp(6 * H) * neurons.perp + neurons.opp) / neurons.sig
+    needed = (math.exp(6 * H) * neurons.spread + neurons.opp) / neurons.sig
     return torch.where(neurons.sig == 0, torch.inf, needed)
 
 
 def heavy_mass(W: Tensor, a: Tensor, geometry: ClusterGeometry, H: float = 0.0) -> Tensor:
-    """Share of sum |w|^2 held by heavy neurons (needed_zeta <= 1/2); NaN for a zero network."""
+    """Share of sum |a| |w| held by heavy neurons (needed_zeta <= 1/2); NaN for a zero network."""
     return heavy_mass_of(Neurons.of(W, a, geometry), H)
 
 
@@ -68,7 +83,7 @@ def heavy_mass_of(
 ) -> Tensor:
     """`heavy_mass` of a table of neurons: (...); `needed` is their `needed_zeta_of`, if at hand."""
     heavy = (needed_zeta_of(neurons, H) if needed is None else needed) <= heavy_zeta
-    return (neurons.mass * heavy.to(neurons.mass)).sum(dim=-1) / neurons.mass.sum(dim=-1)
+    return (neurons.reach * heavy.to(neurons.reach)).sum(dim=-1) / neurons.reach.sum(dim=-1)
 
 
 def signal_share_of(neurons: Neurons) -> Tensor:
@@ -77,151 +92,213 @@ def signal_share_of(neurons: Neurons) -> Tensor:
     return signal / neurons.mass.sum(dim=-1)
 
 
-def certificate(W: Tensor, a: Tensor, geometry: ClusterGeometry, H: float = 0.0) -> Tensor:
+class Certificate(NamedTuple):
+    """zeta* of a batch of networks.
+
+    Attributes:
+        zeta: (...), in [0, inf]; NaN if a weight is NaN.
+        is_bound: whether zeta is an upper bound: more neurons are contested than were tried, bool (...).
+    """
+
+    zeta: Tensor
+    is_bound: Tensor
+
+
+def certificate(
+    W: Tensor, a: Tensor, geometry: ClusterGeometry, H: float = 0.0, *, mass: Mass = "function"
+) -> Tensor:
     """zeta*: the smallest zeta for which the network is (zeta, H)-signal-heavy.
 
     For a threshold set S = {needed_zeta <= z} both conditions follow from prefix sums over the
     sorted neurons, O(p log p). Adding a neuron to S can only hurt if it is *contested*: if it
-    lowers some cluster's margin by more than its own |w|^2 / zeta. Without contested neurons the
+    lowers some cluster's margin by more than its own mass / zeta. Without contested neurons the
     best threshold set is the best of all 2^p sets (proof: then every neuron allowed by (i) helps
     or leaves (ii) as it is). A few contested neurons are settled by trying their subsets; where
     they are too many for `SEARCH_BUDGET` the value is that of the best threshold set, an upper
-    bound. In the canonical run none is contested from zeta* of about 10 downwards, so both
-    boundaries are exact.
+    bound: `certificate_bounds` says how far the truth may be below. In the canonical run none is
+    contested from zeta* of about 10 downwards, so both boundaries are exact.
 
     Args:
         W: first-layer weights (..., p, d).
         a: second-layer weights (..., p).
         geometry: the clusters.
         H: the paper's H, a parameter here (default 0).
+        mass: the size of a neuron outside S: "function" takes |a| |w|, which relu(c w . x) a / c leaves
+            as it is; "paper" takes |w|^2, equal to it where |a| = |w|.
 
     Returns:
-        (...), in [0, inf]; infinite if no set S classifies every cluster, NaN if a weight is NaN.
+        (...), in [0, inf]; infinite if no set S that was tried classifies every cluster, NaN if a weight
+        is NaN.
+
+    Example:
+        >>> xor = ClusterGeometry([[1, -1, 0], [-1, 1, 0], [1, 1, 0], [-1, -1, 0]], [1, 1, -1, -1])
+        >>> W = torch.tensor([[1, -1, 0.1], [-1, 1, 0.1], [1, 1, 0.1], [-1, -1, 0.1], [0, 0, 1.0]])
+        >>> a = torch.tensor([1, 1, -1, -1, 1.0])
+        >>> certificate(W, a, xor), certificate(30 * W, a / 30, xor)
+        (tensor(0.5000), tensor(0.5000))
+        >>> certificate(30 * W, a / 30, xor, mass="paper")
+        tensor(450.)
     """
-    return certificate_of(Neurons.of(W, a, geometry), H)
+    return certificate_of(Neurons.of(W, a, geometry), H, mass=mass)
 
 
-def certificate_of(neurons: Neurons, H: float = 0.0, needed: Tensor | None = None) -> Tensor:
+def certificate_of(
+    neurons: Neurons, H: float = 0.0, needed: Tensor | None = None, mass: Mass = "function"
+) -> Tensor:
     """`certificate` of a table of neurons: (...); `needed` is their `needed_zeta_of`, if at hand."""
+    (found,) = certificates_of(neurons, H, needed, (mass,))
+    return found.zeta
+
+
+def certificates_of(
+    neurons: Neurons,
+    H: float = 0.0,
+    needed: Tensor | None = None,
+    masses: Sequence[Mass] = MASSES,
+) -> list[Certificate]:
+    """`certificate` by several masses, with the sets' margins computed once."""
     needed = needed_zeta_of(neurons, H) if needed is None else needed
+    sizes = [_mass(neurons, mass) for mass in masses]
     if neurons.head is not None:
-        return _certificate_of_classes(neurons, needed)
-    mass, gains = neurons.mass, neurons.contributions
-    zeta = _best_threshold_set(needed, mass, gains)
-    contested = _contested(zeta, needed, mass, gains)
-    # rows of the flattened batch in which few enough neurons are contested to try all subsets
-    counts = contested.sum(dim=-1).flatten()
-    count_limit = math.floor(math.log2(SEARCH_BUDGET / (needed.shape[-1] + 1)))
-    rows = ((counts > 0) & (counts <= count_limit)).nonzero().flatten().tolist()
+        return [_certificate_of_classes(neurons, needed, size) for size in sizes]
+    sets = ThresholdSets(needed, neurons.contributions, _offset(neurons))
+    return [_settled(sets, size) for size in sizes]
+
+
+def certificate_bounds(
+    W: Tensor, a: Tensor, geometry: ClusterGeometry, H: float = 0.0, *, mass: Mass = "function"
+) -> tuple[Tensor, Tensor]:
+    """[low, high]: the smallest zeta of all 2^p sets is in between; equal where `certificate` is exact.
+
+    Where more neurons are contested than are tried, low comes from a linear relaxation (theory.md 3), and high
+    from the best set that was found, the roundings of the relaxed one included. Costs about 0.05 s per
+    network of p = 512.
+
+    Args:
+        W: first-layer weights (..., p, d).
+        a: second-layer weights (..., p), or (..., n, p) for n > 2 classes.
+        geometry: the clusters.
+        H: the paper's H, a parameter here (default 0).
+        mass: as in `certificate`.
+
+    Returns:
+        low and high, (...) each, in [0, inf]; NaN if a weight is NaN. Both are infinite only if no set
+        classifies every cluster at a zeta under 1e6.
+
+    Example:
+        >>> from phasetrack.model.network import TwoLayerNet
+        >>> from phasetrack.tasks import XOR
+        >>> net = TwoLayerNet(64, 128, seed=3)
+        >>> low, high = certificate_bounds(net.first.weight, net.second.weight[0], XOR(64).geometry)
+        >>> f"{low:.0f} to {high:.0f}"
+        '42 to 42'
+    """
+    return certificate_bounds_of(Neurons.of(W, a, geometry), H, mass)
+
+
+def certificate_bounds_of(
+    neurons: Neurons, H: float = 0.0, mass: Mass = "function"
+) -> tuple[Tensor, Tensor]:
+    """`certificate_bounds` of a table of neurons."""
+    needed, size = needed_zeta_of(neurons, H), _mass(neurons, mass)
+    (found,) = certificates_of(neurons, H, needed, (mass,))
+    low, high = found.zeta.double().flatten(), found.zeta.double().flatten()
+    low = low.clone()
+    gains, offset = _margin_rows(neurons)
+    tables = [_rows(needed, 1), _rows(size, 1), _rows(gains, 2), _rows(offset, 1)]
+    for row in found.is_bound.flatten().nonzero().flatten().tolist():
+        network = Relaxed(*(table[row] for table in tables))
+        low[row], high[row] = bounds(network, float(high[row]))
+    return low.view(found.zeta.shape), high.view(found.zeta.shape)
+
+
+def _mass(neurons: Neurons, mass: Mass) -> Tensor:
+    """The size of each neuron where it is outside S, (..., p)."""
+    if mass not in MASSES:
+        raise ExpectedError(
+            "mass", f"{mass!r} is not a mass of neurons.", f"Choose one of {', '.join(MASSES)}."
+        )
+    return neurons.mass if mass == "paper" else neurons.reach
+
+
+def _offset(neurons: Neurons) -> Tensor | None:
+    """The margins of the empty set, (..., K): those of the output's bias, in units of the sum over neurons."""
+    if neurons.output_bias is None:
+        return None
+    signed = neurons.output_bias.unsqueeze(-1) * neurons.geometry.labels.to(neurons.output_bias)
+    return signed / neurons.output_scale
+
+
+def _settled(sets: ThresholdSets, mass: Tensor) -> Certificate:
+    """The best threshold set, or the best of all where few enough neurons are contested."""
+    zeta = sets.best(mass)
+    contested = sets.contested(zeta, mass)
+    counts = contested.sum(dim=-1)
+    most = tried(SEARCH_BUDGET, mass.shape[-1])
+    is_bound = counts > most
+    # rows of the flattened batch whose contested neurons are settled by trying all subsets
+    rows = ((counts > 0) & ~is_bound).flatten().nonzero().flatten().tolist()
     if not rows:
-        return zeta
+        return Certificate(zeta, is_bound)
     exact = zeta.flatten().clone()
-    needed, mass, contested = (t.reshape(-1, t.shape[-1]) for t in (needed, mass, contested))
-    gains = gains.reshape(-1, *gains.shape[-2:])
+    needed, mass, contested = (
+        table.reshape(-1, table.shape[-1]) for table in (sets.needed, mass, contested)
+    )
+    gains = sets.gains.reshape(-1, *sets.gains.shape[-2:])
+    offset = None if sets.offset is None else sets.offset.reshape(-1, gains.shape[-1])
     for row in rows:
-        exact[row] = _best_of_subsets(needed[row], mass[row], contested[row], gains[row])
-    return exact.reshape(zeta.shape)
+        start = None if offset is None else offset[row]
+        exact[row] = best_of_subsets(needed[row], mass[row], contested[row], gains[row], start)
+    return Certificate(exact.reshape(zeta.shape), is_bound)
 
 
-def _certificate_of_classes(neurons: Neurons, needed: Tensor) -> Tensor:
-    """`certificate` of networks with an output per class: (...)."""
+def _certificate_of_classes(neurons: Neurons, needed: Tensor, mass: Tensor) -> Certificate:
+    """`certificate` of networks with an output per class."""
     assert neurons.head is not None
     p, K = neurons.active.shape[-2:]
     # in numbers: as many as with the four clusters of XOR
-    count_limit = math.floor(math.log2(SEARCH_BUDGET / (p + 1) * min(1.0, 4 / K)))
-    needs, masses = _rows(needed, 1), _rows(neurons.mass, 1)
-    actives, heads = _rows(neurons.active, 2), _rows(neurons.head, 2)
-    logits, classes = _rows(neurons.logits, 2), neurons.geometry.classes.numpy()
-    found = [
-        _zeta_of(Network(*tables, classes), count_limit)
-        for tables in zip(needs, masses, actives, heads, logits, strict=True)
+    most = tried(SEARCH_BUDGET * min(1.0, 4 / K), p)
+    tables = (needed, mass), (neurons.active, neurons.head, neurons.logits), (_class_bias(neurons),)
+    rows = [
+        _rows(table, rank) for rank, some in zip((1, 2, 1), tables, strict=True) for table in some
     ]
-    return needed.new_tensor(found).view(needed.shape[:-1])
+    classes = neurons.geometry.classes.numpy()
+    found = [settled(Network._make((*row, classes)), most) for row in zip(*rows, strict=True)]
+    zetas, are_bounds = zip(*found, strict=True)
+    shape = needed.shape[:-1]
+    zeta = needed.new_tensor(zetas).view(shape)
+    return Certificate(zeta, torch.tensor(are_bounds, device=needed.device).view(shape))
+
+
+def _class_bias(neurons: Neurons) -> Tensor:
+    """The outputs of the empty set, (..., n), in units of the sum over neurons."""
+    assert neurons.head is not None
+    if neurons.output_bias is None:
+        return torch.zeros_like(neurons.head[..., 0, :])
+    return neurons.output_bias / neurons.output_scale
+
+
+def _margin_rows(neurons: Neurons) -> tuple[Tensor, Tensor]:
+    """Additions of each neuron to every margin, (..., p, R), and the margins of the empty set, (..., R).
+
+    Of n classes each cluster has a margin for every rival of its class.
+    """
+    if neurons.head is None:
+        gains, offset = neurons.contributions, _offset(neurons)
+        return gains, torch.zeros_like(gains[..., 0, :]) if offset is None else offset
+    pairs = [
+        (place, own, rival)
+        for place, own in enumerate(neurons.geometry.classes.tolist())
+        for rival in range(neurons.head.shape[-1])
+        if rival != own
+    ]
+    clusters, owns, rivals = (list(column) for column in zip(*pairs, strict=True))
+    gains = neurons.active[..., clusters] * (neurons.head[..., owns] - neurons.head[..., rivals])
+    start = _class_bias(neurons)
+    return gains, start[..., owns] - start[..., rivals]
 
 
 def _rows(table: Tensor, rank: int) -> NDArray[np.float64]:
     """The table of each network, float64 on the host: (..., *) to (networks, *)."""
     rows: NDArray[np.float64] = table.detach().double().cpu().numpy()
     return rows.reshape(-1, *rows.shape[rows.ndim - rank :])
-
-
-def _zeta_of(network: Network, count_limit: int) -> float:
-    """`certificate` of one network."""
-    if not (np.isfinite(network.logits).all() and np.isfinite(network.mass.sum())):
-        return math.nan
-    none = np.zeros(len(network.mass), dtype=np.bool_)
-    zeta = best_zeta(network, none)
-    if count_limit < 1:
-        return zeta
-    contested = none
-    (allowed,) = ((network.needed <= zeta) & np.isfinite(network.needed)).nonzero()
-    # the first of many tell soon that too many are contested
-    for some in np.split(allowed, [2 * (count_limit + 1)]):
-        part = network.of(some)
-        harm = -least_gains(part)
-        # where zeta is infinite, any harm counts
-        contested[some] = [h > 0 and h * zeta > m for h, m in zip(harm, part.mass, strict=True)]
-        if contested.sum() > count_limit:
-            return zeta
-    return best_zeta(network, contested) if contested.any() else zeta
-
-
-def _best_threshold_set(needed: Tensor, mass: Tensor, gains: Tensor) -> Tensor:
-    """Smallest max(needed_k, rest_k / margin_k) over the prefixes of the sorted neurons."""
-    ranked = order(needed)
-    needed, mass = needed.gather(-1, ranked), mass.gather(-1, ranked)
-    # clusters first: neurons that stand together in memory are gathered and added up faster
-    gains = gains.transpose(-1, -2).contiguous()
-    totals = gains.gather(-1, ranked.unsqueeze(-2).expand_as(gains)).cumsum(dim=-1)
-    margin, rest = totals.amin(dim=-2), _mass_after(mass)
-    zeta = torch.maximum(needed, _ratio(rest, margin)).amin(dim=-1)
-    # sums pass on what is not finite
-    finite = totals[..., -1].isfinite().all(dim=-1) & mass.sum(dim=-1).isfinite()
-    return torch.where(finite, zeta, torch.nan)
-
-
-def _mass_after(mass: Tensor) -> Tensor:
-    """Sum of the entries behind each one, added up from the far end so that small sums stay exact."""
-    tail = mass[..., 1:].flip(-1).cumsum(dim=-1).flip(-1)
-    return torch.cat([tail, torch.zeros_like(mass[..., :1])], dim=-1)
-
-
-def _ratio(rest: Tensor, margin: Tensor) -> Tensor:
-    """The zeta that condition (ii) asks for; infinite where S leaves a cluster unclassified."""
-    return torch.where(margin > 0, rest / margin, torch.inf)
-
-
-def _contested(zeta: Tensor, needed: Tensor, mass: Tensor, gains: Tensor) -> Tensor:
-    """Neurons that condition (i) allows at zeta and that condition (ii) might do without."""
-    harm = -gains.amin(dim=-1)
-    bound = zeta.unsqueeze(-1)
-    # where zeta is infinite, any harm counts; harm > 0 keeps inf * 0 = NaN out
-    return (needed <= bound) & needed.isfinite() & (harm > 0) & (harm * bound > mass)
-
-
-def _best_of_subsets(needed: Tensor, mass: Tensor, contested: Tensor, gains: Tensor) -> Tensor:
-    """The exact zeta* of one network, a scalar; shapes (p,), (p,), (p,), (p, K).
-
-    Tries every subset of the contested neurons with every threshold set of the others.
-    """
-    count = int(contested.sum())
-    chosen = (
-        torch.arange(2**count, device=mass.device).unsqueeze(1)
-        >> torch.arange(count, device=mass.device)
-    ) & 1
-    chosen = chosen.to(mass)  # (2^q, q)
-    subset_needed = (chosen * needed[contested]).amax(dim=1)
-    subset_left_out = (1 - chosen) @ mass[contested]
-    subset_gain = chosen @ gains[contested]
-
-    ranked = order(needed[~contested])
-    needed, mass, gains = (t[~contested][ranked] for t in (needed, mass, gains))
-    # the empty threshold set comes first
-    needed = torch.cat([needed.new_zeros(1), needed])
-    left_out = torch.cat([mass.sum().unsqueeze(0), _mass_after(mass)])
-    gain = torch.cat([gains.new_zeros(1, gains.shape[1]), gains.cumsum(dim=0)])
-    margin = (subset_gain.unsqueeze(1) + gain).amin(dim=-1)
-    rest = subset_left_out.unsqueeze(1) + left_out
-    return torch.maximum(
-        torch.maximum(subset_needed.unsqueeze(1), needed), _ratio(rest, margin)
-    ).amin()

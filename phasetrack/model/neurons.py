@@ -40,6 +40,8 @@ class Neurons:
         output_bias: what is added to f (...), or to each class's output (..., n), or None.
         scale: factor on the sum over neurons, f = scale * sum_j a_j act(w_j . x); None means 1/p.
         activation: act; ReLU in the paper.
+        noise: root mean square of w . x across the signal span, (..., p); None where the noise has variance 1
+            per coordinate and no mean, so that it is perp.
     """
 
     geometry: ClusterGeometry
@@ -51,6 +53,7 @@ class Neurons:
     output_bias: Tensor | None = None
     scale: float | None = None
     activation: Activation = torch.relu
+    noise: Tensor | None = None
 
     @classmethod
     def of(cls, W: Tensor, a: Tensor, geometry: ClusterGeometry) -> Neurons:
@@ -64,7 +67,7 @@ class Neurons:
 
     def row(self, index: int | slice) -> Neurons:
         """One network of a table of several."""
-        columns = ("coordinates", "perp", "second_layer", "head", "bias", "output_bias")
+        columns = ("coordinates", "perp", "second_layer", "head", "bias", "output_bias", "noise")
         tables = {name: getattr(self, name) for name in columns}
         values: dict[str, Any] = {n: None if t is None else t[index] for n, t in tables.items()}
         return replace(self, **values)
@@ -155,6 +158,23 @@ class Neurons:
         """|w|^2 of each neuron, (..., p)."""
         # PyTorch is slow to sum over a last dimension of a few
         return self._signal.square() + self.perp.square()
+
+    @cached_property
+    def reach(self) -> Tensor:
+        """|a| |w| of each neuron, (..., p), with `spread` for perp and the bias as a weight on 1.
+
+        It bounds the root mean square of what the neuron adds to the output, and is the same for every
+        split of a neuron's scale between the layers.
+        """
+        squares = self._signal.square() + self.spread.square()
+        if self.bias is not None:
+            squares = squares + self.bias.square()
+        return self.second_layer.abs() * squares.sqrt()
+
+    @property
+    def spread(self) -> Tensor:
+        """Root mean square of the noise's part of w . x, (..., p): `noise`, or perp for unit noise."""
+        return self.perp if self.noise is None else self.noise
 
     @cached_property
     def _signal(self) -> Tensor:

@@ -71,6 +71,7 @@ class PhaseClassifier:
         self._diverged = ""
         self._before: tuple[int, Mapping[str, float]] | None = None
         self._onset = math.nan
+        self._under = 0  # records in a row at zeta* <= zeta_exit
         self._raised: set[str] = set()
 
     def update(self, step: int, readings: Mapping[str, float]) -> Verdict:
@@ -103,6 +104,7 @@ class PhaseClassifier:
             "first_loss": self._run.first_loss,
             "before": None if self._before is None else [self._before[0], dict(self._before[1])],
             "onset": self._onset,
+            "under": self._under,
             "raised": sorted(self._raised),
             "recent": [dict(readings) for readings in self._run.recent],
         }
@@ -115,6 +117,7 @@ class PhaseClassifier:
         self._run.first, self._run.first_loss = _floats(state["first"]), float(state["first_loss"])
         before = state["before"]
         self._before = None if before is None else (int(before[0]), _floats(before[1]))
+        self._under = int(state.get("under", 0))
         self._onset, self._raised = float(state["onset"]), {str(n) for n in state["raised"]}
         self._run.recent = deque(map(_floats, state["recent"]), maxlen=self.thresholds.patience)
 
@@ -148,11 +151,13 @@ class PhaseClassifier:
 
     def _signal_heavy(self, step: int, zeta: float) -> Boundary | None:
         limits = self.thresholds
+        self._under = self._under + 1 if zeta <= limits.zeta_exit else 0
         if zeta <= limits.zeta_exit and math.isnan(self._onset):
             self._onset = self._crossed(step, "heaviness/zeta_star", zeta, limits.zeta_exit)
         elif zeta > limits.zeta_exit:
             self._onset, self._run.heavy = math.nan, False
-        if self._run.heavy or not zeta <= limits.zeta_enter:
+        entered = zeta <= limits.zeta_enter or self._under >= limits.zeta_records
+        if self._run.heavy or not entered:
             return None
         self._run.heavy = True
         return Boundary("signal_heavy", self._onset, step)

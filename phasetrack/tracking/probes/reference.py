@@ -42,6 +42,8 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "heaviness/zeta_star", _NONE, "3", "smallest zeta for which the network is signal-heavy"
     ),
+    Metric("heaviness/zeta_star_paper", _NONE, "3", "the same with neurons weighed by |w|^2"),
+    Metric("heaviness/zeta_star_is_bound", "0 or 1", "3", "whether zeta* is an upper bound"),
     Metric("heaviness/heavy_mass", _SHARE, "3", "share of |a||w| in neurons that need zeta <= 1/2"),
     Metric("heaviness/signal_share", _SHARE, "2", "share of squared length in the signal span"),
     Metric("heaviness/chance", _SHARE, "2", "the same share of a random direction: k / d"),
