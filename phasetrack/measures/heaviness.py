@@ -39,6 +39,8 @@ MASSES: tuple[Mass, ...] = get_args(Mass)
 # How many (subset, neuron) pairs the exhaustive part of `certificate` may look at. Chosen here:
 # enough for every subset of 13 neurons, and 2 ms of work.
 SEARCH_BUDGET = 2**17
+# Subsets, of all networks together, whose sums are formed at once: their tables fit in a cache.
+SUBSETS_AT_ONCE = 2**13
 
 
 def needed_zeta(W: Tensor, a: Tensor, geometry: ClusterGeometry, H: float = 0.0) -> Tensor:
@@ -236,19 +238,16 @@ def _settled(sets: ThresholdSets, mass: Tensor) -> Certificate:
     counts = contested.sum(dim=-1)
     most = tried(SEARCH_BUDGET, mass.shape[-1])
     is_bound = counts > most
-    # rows of the flattened batch whose contested neurons are settled by trying all subsets
-    rows = ((counts > 0) & ~is_bound).flatten().nonzero().flatten().tolist()
-    if not rows:
-        return Certificate(zeta, is_bound)
+    settled = torch.where(is_bound, 0, counts).flatten()
     exact = zeta.flatten().clone()
-    needed, mass, contested = (
-        table.reshape(-1, table.shape[-1]) for table in (sets.needed, mass, contested)
-    )
+    tables = [table.reshape(-1, table.shape[-1]) for table in (sets.needed, mass, contested)]
     gains = sets.gains.reshape(-1, *sets.gains.shape[-2:])
     offset = None if sets.offset is None else sets.offset.reshape(-1, gains.shape[-1])
-    for row in rows:
-        start = None if offset is None else offset[row]
-        exact[row] = best_of_subsets(needed[row], mass[row], contested[row], gains[row], start)
+    for count in sorted(set(settled.tolist()) - {0}):
+        for rows in (settled == count).nonzero().flatten().split(max(1, SUBSETS_AT_ONCE >> count)):
+            start = None if offset is None else offset[rows]
+            needed, size, tried_ones = (table[rows] for table in tables)
+            exact[rows] = best_of_subsets(needed, size, tried_ones, gains[rows], start)
     return Certificate(exact.reshape(zeta.shape), is_bound)
 
 

@@ -70,33 +70,89 @@ def ratio(rest: Tensor, margin: Tensor) -> Tensor:
 def best_of_subsets(
     needed: Tensor, mass: Tensor, contested: Tensor, gains: Tensor, offset: Tensor | None
 ) -> Tensor:
-    """The exact zeta* of one network, a scalar; shapes (p,), (p,), (p,), (p, K), (K,).
+    """The exact zeta* of R networks with as many contested neurons each, (R,).
 
-    Tries every subset of the contested neurons with every threshold set of the others.
+    Of the first k neurons by needed_zeta a set takes those that are not contested, and some subset of the others.
+    The zeta that condition (ii) asks of the best subset falls with k, and the needed_zeta of the k-th neuron
+    rises: the best k is where they cross, found by bisection.
+
+    Args:
+        needed: needed_zeta of each neuron, (R, p).
+        mass: (R, p).
+        contested: bool (R, p), with q True per row.
+        gains: the addition of each neuron to each cluster's margin, (R, p, K).
+        offset: the margins of the empty set, (R, K); None: 0.
     """
-    count = int(contested.sum())
-    chosen = (
-        torch.arange(2**count, device=mass.device).unsqueeze(1)
-        >> torch.arange(count, device=mass.device)
-    ) & 1
-    chosen = chosen.to(mass)  # (2^q, q)
-    subset_needed = (chosen * needed[contested]).amax(dim=1)
-    subset_left_out = (1 - chosen) @ mass[contested]
-    subset_gain = chosen @ gains[contested]
-    if offset is not None:
-        subset_gain = subset_gain + offset
+    ranked = order(needed)
+    needed, mass, contested = (t.gather(1, ranked) for t in (needed, mass, contested))
+    gains = gains.gather(1, ranked.unsqueeze(-1).expand_as(gains))
+    places = contested.nonzero()[:, 1].view(len(needed), -1)
+    subsets = _Subsets(
+        places, mass.gather(1, places), gains.gather(1, _columns(places, gains)), offset
+    )
+    # the empty set comes first
+    none = mass.new_zeros(len(mass), 1)
+    needed = torch.cat([none, needed], dim=1)
+    mass = mass.masked_fill(contested, 0.0)
+    left_out = torch.cat([mass.sum(dim=1, keepdim=True), mass_after(mass)], dim=1)
+    gains = gains.masked_fill(contested.unsqueeze(-1), 0.0)
+    gained = torch.cat(
+        [none.unsqueeze(-1).expand(-1, 1, gains.shape[-1]), gains.cumsum(dim=1)], dim=1
+    )
 
-    ranked = order(needed[~contested])
-    needed, mass, gains = (t[~contested][ranked] for t in (needed, mass, gains))
-    # the empty threshold set comes first
-    needed = torch.cat([needed.new_zeros(1), needed])
-    left_out = torch.cat([mass.sum().unsqueeze(0), mass_after(mass)])
-    gain = torch.cat([gains.new_zeros(1, gains.shape[1]), gains.cumsum(dim=0)])
-    margin = (subset_gain.unsqueeze(1) + gain).amin(dim=-1)
-    rest = subset_left_out.unsqueeze(1) + left_out
-    return torch.maximum(
-        torch.maximum(subset_needed.unsqueeze(1), needed), ratio(rest, margin)
-    ).amin()
+    low = torch.zeros(len(needed), 1, dtype=torch.int64, device=needed.device)
+    high = low + needed.shape[1] - 1
+    best = subsets.asked(high, left_out, gained).maximum(needed.gather(1, high))
+    while bool((low < high).any()):
+        middle = (low + high).div(2, rounding_mode="floor")
+        asked, own = subsets.asked(middle, left_out, gained), needed.gather(1, middle)
+        best = best.minimum(asked.maximum(own))
+        crossed = asked <= own
+        high, low = torch.where(crossed, middle, high), torch.where(crossed, low, middle + 1)
+    return best.squeeze(1)
+
+
+class _Subsets:
+    """All subsets of the contested neurons of R networks.
+
+    Args:
+        places: of the contested neurons among all by needed_zeta, ascending, int64 (R, q).
+        mass: theirs, (R, q).
+        gains: theirs, (R, q, K).
+        offset: the margins of the empty set, (R, K); None: 0.
+    """
+
+    def __init__(self, places: Tensor, mass: Tensor, gains: Tensor, offset: Tensor | None) -> None:
+        self._first = torch.zeros_like(
+            places[:, :1]
+        )  # thresholds from which on a subset is allowed
+        self._left_out = torch.zeros_like(mass[:, :1])
+        self._gained = torch.zeros_like(gains[:, :1]) if offset is None else offset.unsqueeze(1)
+        # each neuron doubles them; sums of a fixed order, so that the last digits do not depend on R
+        neurons = zip(
+            *(torch.split(table, 1, dim=1) for table in (places, mass, gains)), strict=True
+        )
+        for place, size, gain in neurons:
+            self._first = torch.cat([self._first, (place + 1).expand_as(self._first)], dim=1)
+            self._left_out = torch.cat([self._left_out + size, self._left_out], dim=1)
+            self._gained = torch.cat([self._gained, self._gained + gain], dim=1)
+
+    def asked(self, threshold: Tensor, left_out: Tensor, gained: Tensor) -> Tensor:
+        """Return the zeta that condition (ii) asks of the best set at a threshold of each network, (R, 1).
+
+        Args:
+            threshold: how many neurons by needed_zeta a set may take from, int64 (R, 1).
+            left_out: mass of the other neurons outside, for each threshold, (R, p + 1).
+            gained: margins of the other neurons inside, for each threshold, (R, p + 1, K).
+        """
+        fixed = gained.gather(1, _columns(threshold, gained))
+        margin = (self._gained + fixed).amin(dim=-1)
+        zeta = ratio(self._left_out + left_out.gather(1, threshold), margin)
+        return zeta.masked_fill(self._first > threshold, torch.inf).amin(dim=1, keepdim=True)
+
+
+def _columns(places: Tensor, table: Tensor) -> Tensor:
+    return places.unsqueeze(-1).expand(-1, -1, table.shape[-1])
 
 
 def tried(budget: float, width: int) -> int:
