@@ -239,15 +239,16 @@ def _settled(sets: ThresholdSets, mass: Tensor) -> Certificate:
     most = tried(SEARCH_BUDGET, mass.shape[-1])
     is_bound = counts > most
     settled = torch.where(is_bound, 0, counts).flatten()
-    exact = zeta.flatten().clone()
     tables = [table.reshape(-1, table.shape[-1]) for table in (sets.needed, mass, contested)]
+    flat = zeta.flatten()
+    exact = flat.clone()
     gains = sets.gains.reshape(-1, *sets.gains.shape[-2:])
     offset = None if sets.offset is None else sets.offset.reshape(-1, gains.shape[-1])
     for count in sorted(set(settled.tolist()) - {0}):
         for rows in (settled == count).nonzero().flatten().split(max(1, SUBSETS_AT_ONCE >> count)):
             start = None if offset is None else offset[rows]
             needed, size, tried_ones = (table[rows] for table in tables)
-            exact[rows] = best_of_subsets(needed, size, tried_ones, gains[rows], start)
+            exact[rows] = best_of_subsets(flat[rows], needed, size, tried_ones, gains[rows], start)
     return Certificate(exact.reshape(zeta.shape), is_bound)
 
 

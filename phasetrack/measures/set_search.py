@@ -68,15 +68,21 @@ def ratio(rest: Tensor, margin: Tensor) -> Tensor:
 
 
 def best_of_subsets(
-    needed: Tensor, mass: Tensor, contested: Tensor, gains: Tensor, offset: Tensor | None
+    zeta: Tensor,
+    needed: Tensor,
+    mass: Tensor,
+    contested: Tensor,
+    gains: Tensor,
+    offset: Tensor | None,
 ) -> Tensor:
     """The exact zeta* of R networks with as many contested neurons each, (R,).
 
     Of the first k neurons by needed_zeta a set takes those that are not contested, and some subset of the others.
-    The zeta that condition (ii) asks of the best subset falls with k, and the needed_zeta of the k-th neuron
-    rises: the best k is where they cross, found by bisection.
+    Up to `zeta` the best such set asks for less zeta by condition (ii) with every k, and for more by (i):
+    the best k is where the two cross, found by bisection.
 
     Args:
+        zeta: of the best threshold set, at which the neurons are contested, (R,).
         needed: needed_zeta of each neuron, (R, p).
         mass: (R, p).
         contested: bool (R, p), with q True per row.
@@ -100,8 +106,9 @@ def best_of_subsets(
         [none.unsqueeze(-1).expand(-1, 1, gains.shape[-1]), gains.cumsum(dim=1)], dim=1
     )
 
-    low = torch.zeros(len(needed), 1, dtype=torch.int64, device=needed.device)
-    high = low + needed.shape[1] - 1
+    allowed = (needed[:, 1:] <= zeta.unsqueeze(1)) & needed[:, 1:].isfinite()
+    high = allowed.sum(dim=1, keepdim=True)
+    low = torch.zeros_like(high)
     best = subsets.asked(high, left_out, gained).maximum(needed.gather(1, high))
     while bool((low < high).any()):
         middle = (low + high).div(2, rounding_mode="floor")
