@@ -9,6 +9,7 @@ under these bounds is looked at next; once it has been looked at, it is the best
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,6 @@ class Network(NamedTuple):
 
     Attributes:
         needed: needed_zeta of each neuron, (p,).
-        mass: the size of each neuron where it is outside the set, (p,).
         active: act(w_j . c) at each centre, (p, K).
         head: second-layer weights, (p, n).
         logits: their sums over all neurons, (K, n).
@@ -31,7 +31,6 @@ class Network(NamedTuple):
     """
 
     needed: Table
-    mass: Table
     active: Table
     head: Table
     logits: Table
@@ -41,54 +40,73 @@ class Network(NamedTuple):
     def of(self, neurons: NDArray[np.int64]) -> Network:
         """The tables of some neurons, beside the logits of all."""
         return self._replace(
-            needed=self.needed[neurons],
-            mass=self.mass[neurons],
-            active=self.active[neurons],
-            head=self.head[neurons],
+            needed=self.needed[neurons], active=self.active[neurons], head=self.head[neurons]
         )
 
 
-def settled(network: Network, most: int) -> tuple[float, bool]:
-    """Return zeta* of one network, and whether it is an upper bound: more than `most` neurons are contested."""
-    if not (np.isfinite(network.logits).all() and np.isfinite(network.mass.sum())):
+def settled(network: Network, masses: Sequence[Table], most: int) -> list[tuple[float, bool]]:
+    """Return zeta* of one network by each mass, and whether it is an upper bound.
+
+    Args:
+        network: the network.
+        masses: the sizes of its neurons where they are outside the set, (p,) each.
+        most: contested neurons that are tried; zeta* is a bound where there are more.
+    """
+    if not np.isfinite(network.logits).all():
+        return [(math.nan, False)] * len(masses)
+    thresholds = Search(network, np.zeros(len(network.needed), dtype=np.bool_))
+    return [_settled(network, thresholds, mass, most) for mass in masses]
+
+
+def _settled(network: Network, thresholds: Search, mass: Table, most: int) -> tuple[float, bool]:
+    if not np.isfinite(mass.sum()):
         return math.nan, False
-    contested = np.zeros(len(network.mass), dtype=np.bool_)
-    zeta = best_zeta(network, contested)
+    contested = np.zeros(len(mass), dtype=np.bool_)
+    zeta = thresholds.smallest(mass)
     (allowed,) = ((network.needed <= zeta) & np.isfinite(network.needed)).nonzero()
     # the first of many tell soon that too many are contested
     for some in np.split(allowed, [2 * (most + 1)]):
-        part = network.of(some)
-        harm = -least_gains(part)
+        harm = -least_gains(network.of(some))
         # where zeta is infinite, any harm counts
-        contested[some] = [h > 0 and h * zeta > m for h, m in zip(harm, part.mass, strict=True)]
+        contested[some] = [h > 0 and h * zeta > m for h, m in zip(harm, mass[some], strict=True)]
         if contested.sum() > most:
             return zeta, bool(contested.any())
-    return (best_zeta(network, contested) if contested.any() else zeta), False
+    return (Search(network, contested).smallest(mass) if contested.any() else zeta), False
 
 
-def best_zeta(network: Network, tried: NDArray[np.bool_]) -> float:
-    """Return the smallest zeta over the threshold sets, each with every subset of the tried neurons.
+class Search:
+    """The sets of a network and the bounds of their margins, which serve every mass.
 
     Args:
         network: of finite numbers.
         tried: neurons that are in a set or not, whatever they need, bool (p,).
     """
-    sets = _Sets(network, tried)
-    margins = np.full(sets.shape, np.inf)
-    seen = np.zeros(sets.shape, dtype=np.bool_)
-    at = (sets.shape[0] - 1, sets.shape[1] - 1)
-    logits = network.logits + network.bias
-    while True:
-        margins = np.minimum(margins, sets.margins(_rivals(logits, network.classes)))
-        seen[at] = True
-        asked = np.full(sets.shape, np.inf)
-        np.divide(sets.left_out, margins, out=asked, where=margins > 0)
-        zeta = np.maximum(sets.needed, asked)
-        first, second = divmod(int(zeta.argmin()), sets.shape[1])
-        at = (first, second)
-        if seen[at] or zeta[at] == np.inf:
-            return float(zeta[at])
-        logits = sets.logits(*at)
+
+    def __init__(self, network: Network, tried: NDArray[np.bool_]) -> None:
+        self._classes, self._sets = network.classes, _Sets(network, tried)
+        shape = self._sets.shape
+        self._margins = np.full(shape, np.inf)
+        self._seen = np.zeros(shape, dtype=np.bool_)
+        self._look((shape[0] - 1, shape[1] - 1), network.logits + network.bias)
+
+    def smallest(self, mass: Table) -> float:
+        """Return the smallest zeta over the threshold sets, each with every subset of the tried neurons."""
+        sets = self._sets
+        left_out = sets.left_out(mass)
+        while True:
+            asked = np.full(sets.shape, np.inf)
+            np.divide(left_out, self._margins, out=asked, where=self._margins > 0)
+            zeta = np.maximum(sets.needed, asked)
+            at = divmod(int(zeta.argmin()), sets.shape[1])
+            if self._seen[at] or zeta[at] == np.inf:
+                return float(zeta[at])
+            self._look(at, sets.logits(*at))
+
+    def _look(self, at: tuple[int, int], logits: Table) -> None:
+        """Bound the margins of all sets by the rivals that come closest at one set, with its logits."""
+        margins = self._sets.margins(_rivals(logits, self._classes))
+        np.minimum(self._margins, margins, out=self._margins)
+        self._seen[at] = True
 
 
 def least_gains(network: Network) -> Table:
@@ -108,7 +126,6 @@ class _Sets:
     Attributes:
         shape: (2^q, r + 1), of tables with a number for each set; the smallest threshold sets come first.
         needed: the largest needed_zeta in each set.
-        left_out: the mass outside each set.
     """
 
     def __init__(self, network: Network, tried: NDArray[np.bool_]) -> None:
@@ -123,14 +140,20 @@ class _Sets:
         self._active, self._head = network.active[order], network.head[order]
         self._own = self._head[:, network.classes]
         self._bias, self._classes = network.bias, network.classes
-        needed, mass = network.needed[order], network.mass[order]
+        needed = network.needed[order]
         self.shape = (2**count, len(fixed) + 1)
         of_subset = (self._chosen * needed[:count]).max(axis=1, initial=0.0)
         of_prefix = np.concatenate([[0.0], needed[count:]])
         self.needed = np.maximum(of_subset[:, None], of_prefix)
+        self._order = order
+
+    def left_out(self, mass: Table) -> Table:
+        """Return the mass outside each set, at `shape`."""
+        tried, fixed = np.split(mass[self._order], [self._count])
         # added up from the far end, so that small sums stay exact
-        after = np.concatenate([mass[count:][::-1].cumsum()[::-1], [0.0]])
-        self.left_out = ((1 - self._chosen) @ mass[:count])[:, None] + after
+        after = np.concatenate([fixed[::-1].cumsum()[::-1], [0.0]])
+        outside: Table = ((1 - self._chosen) @ tried)[:, None] + after
+        return outside
 
     def logits(self, subset: int, prefix: int) -> Table:
         """Return the logits of one set, (K, n)."""

@@ -162,7 +162,7 @@ def certificates_of(
     needed = needed_zeta_of(neurons, H) if needed is None else needed
     sizes = [_mass(neurons, mass) for mass in masses]
     if neurons.head is not None:
-        return [_certificate_of_classes(neurons, needed, size) for size in sizes]
+        return _certificates_of_classes(neurons, needed, sizes)
     sets = ThresholdSets(needed, neurons.contributions, _offset(neurons))
     return [_settled(sets, size) for size in sizes]
 
@@ -252,22 +252,29 @@ def _settled(sets: ThresholdSets, mass: Tensor) -> Certificate:
     return Certificate(exact.reshape(zeta.shape), is_bound)
 
 
-def _certificate_of_classes(neurons: Neurons, needed: Tensor, mass: Tensor) -> Certificate:
-    """`certificate` of networks with an output per class."""
+def _certificates_of_classes(
+    neurons: Neurons, needed: Tensor, masses: Sequence[Tensor]
+) -> list[Certificate]:
+    """`certificate` of networks with an output per class, by several masses."""
     assert neurons.head is not None
     p, K = neurons.active.shape[-2:]
     # in numbers: as many as with the four clusters of XOR
     most = tried(SEARCH_BUDGET * min(1.0, 4 / K), p)
-    tables = (needed, mass), (neurons.active, neurons.head, neurons.logits), (_class_bias(neurons),)
-    rows = [
-        _rows(table, rank) for rank, some in zip((1, 2, 1), tables, strict=True) for table in some
-    ]
+    tables = (needed, 1), (neurons.active, 2), (neurons.head, 2), (neurons.logits, 2)
+    rows = [_rows(*table) for table in (*tables, (_class_bias(neurons), 1))]
+    sizes = np.stack([_rows(mass, 1) for mass in masses], axis=1)
     classes = neurons.geometry.classes.numpy()
-    found = [settled(Network._make((*row, classes)), most) for row in zip(*rows, strict=True)]
-    zetas, are_bounds = zip(*found, strict=True)
+    found = [
+        settled(Network._make((*row, classes)), size, most)
+        for *row, size in zip(*rows, sizes, strict=True)
+    ]
     shape = needed.shape[:-1]
-    zeta = needed.new_tensor(zetas).view(shape)
-    return Certificate(zeta, torch.tensor(are_bounds, device=needed.device).view(shape))
+    certificates = []
+    for by_mass in zip(*found, strict=True):
+        zetas, are_bounds = zip(*by_mass, strict=True)
+        bounds = torch.tensor(are_bounds, device=needed.device).view(shape)
+        certificates.append(Certificate(needed.new_tensor(zetas).view(shape), bounds))
+    return certificates
 
 
 def _class_bias(neurons: Neurons) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from phasetrack import ClusterGeometry, ExpectedError, attach
-from phasetrack.measures.class_certificate import Network, best_zeta, least_gains
+from phasetrack.measures.class_certificate import Network, Search, least_gains
 from phasetrack.measures.heaviness import certificate, certificate_of, needed_zeta
 from phasetrack.measures.margins import clean_margins, clean_margins_of
 from phasetrack.model.geometry import Neurons
@@ -132,7 +132,6 @@ def test_many_classes_against_a_table_of_all_pairs(act, p, K, n, split, seed):
     rival = least_gains(
         Network(
             np.ones(p),
-            np.ones(p),
             active,
             A.T.copy(),
             active.T @ A.T,
@@ -142,9 +141,9 @@ def test_many_classes_against_a_table_of_all_pairs(act, p, K, n, split, seed):
     )
     np.testing.assert_allclose(rival, gains.min(axis=1), rtol=1e-12)
     needed = needed_zeta(*weights, geometry).numpy()
+    mass = (W**2).sum(axis=1)
     tables = (
         needed,
-        (W**2).sum(axis=1),
         active,
         A.T.copy(),
         active.T @ A.T,
@@ -152,8 +151,10 @@ def test_many_classes_against_a_table_of_all_pairs(act, p, K, n, split, seed):
         np.array(classes),
     )
     nobody = np.zeros(p, dtype=bool)
-    expected = best_threshold_set(needed, tables[1], gains)
-    assert best_zeta(Network(*tables), nobody) == pytest.approx(expected, rel=1e-9)
+    search = Search(Network(*tables), nobody)
+    for size in (mass, np.sqrt(mass)):  # the second by the bounds of the first
+        expected = best_threshold_set(needed, size, gains)
+        assert search.smallest(size) == pytest.approx(expected, rel=1e-9)
     heads = np.linalg.norm(A - A.mean(axis=0), axis=0)
     reach = heads * np.sqrt((W**2).sum(axis=1) + bias.numpy() ** 2)
     assert certificate_of(neurons).item() <= best_threshold_set(needed, reach, gains) * (1 + 1e-9)
@@ -167,7 +168,7 @@ def test_some_of_these_certificates_are_finite():
 
 @pytest.mark.parametrize("seed", range(8))
 def test_subsets_of_contested_neurons_against_every_set(seed):
-    """best_zeta over the subsets of some neurons is the least over exactly these sets."""
+    """The smallest zeta over the subsets of some neurons is the least over exactly these sets."""
     _, classes, centres, W, A = drawn(9, 4, 3, 8, seed)
     active = np.maximum(W @ centres.T, 0)
     gains, mass = pairwise(active, A, classes), (W**2).sum(axis=1)
@@ -183,8 +184,8 @@ def test_subsets_of_contested_neurons_against_every_set(seed):
                 if margin > 0:
                     rest = mass.sum() - mass[inside].sum()
                     best = min(best, max(*needed[inside], rest / margin))
-    tables = needed, mass, active, A.T.copy(), active.T @ A.T, np.zeros(3), np.array(classes)
-    assert best_zeta(Network(*tables), tried) == pytest.approx(best, rel=1e-9)
+    tables = needed, active, A.T.copy(), active.T @ A.T, np.zeros(3), np.array(classes)
+    assert Search(Network(*tables), tried).smallest(mass) == pytest.approx(best, rel=1e-9)
 
 
 def test_networks_side_by_side_are_read_as_each_alone():
