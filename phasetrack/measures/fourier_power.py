@@ -1,8 +1,10 @@
 """Whether a network that adds residues uses few frequencies, and how large its weights are (theory.md 13).
 
 Progress measures of grokking, after Nanda et al., arXiv 2301.05217, section 5.1: the Gini coefficient (Hurley and
-Rickard, arXiv 0811.4706) of the norms of an embedding's Fourier components, and the sum of squared weights. A table
-of weights has a row for each residue 0, ..., q - 1; its Fourier transform runs along the rows.
+Rickard, arXiv 0811.4706) of the norms of an embedding's Fourier components, and the sum of squared weights. In two
+layers each neuron has one frequency and together they use all (He et al., arXiv 2602.16849), which
+`specialisation` sees. A table of weights has a row for each residue 0, ..., q - 1 and a column for each neuron; its
+Fourier transform runs along the rows.
 """
 
 from __future__ import annotations
@@ -71,25 +73,46 @@ def component_norms(table: Tensor) -> Tensor:
         >>> component_norms((3 * turn.cos()).unsqueeze(1)).square().round(decimals=3) + 0
         tensor([ 0.0000, 22.5000,  0.0000,  0.0000,  0.0000])
     """
-    q = table.shape[-2]
-    components = torch.fft.rfft(table, dim=-2, norm="ortho")
-    paired = math.sqrt(2) * components[..., 1 : (q + 1) // 2, :]
-    both = torch.stack([paired.real, paired.imag], dim=-2).flatten(-3, -2)
-    single = components.real[..., [0], :]
-    parts = [single, both] if q % 2 else [single, both, components.real[..., [-1], :]]
-    norms: Tensor = torch.linalg.vector_norm(torch.cat(parts, dim=-2), dim=-1)
+    norms: Tensor = torch.linalg.vector_norm(_components(table), dim=-1)
     return norms
 
 
-def frequency_power(table: Tensor) -> Tensor:
-    """Squared length of a table at each frequency 1, ..., q // 2, (..., q, n) to (..., q // 2).
+def neuron_power(table: Tensor) -> Tensor:
+    """Squared length of each neuron's column at each frequency 1, ..., q // 2.
 
     The constant is left out: it does not tell residues apart.
+
+    Args:
+        table: (..., q, n).
+
+    Returns:
+        (..., n, q // 2).
     """
-    squares = component_norms(table).square()[..., 1:]
+    squares = _components(table).square()[..., 1:, :].transpose(-1, -2)
     if squares.shape[-1] % 2:  # the alternating component has no sine
         squares = torch.cat([squares, torch.zeros_like(squares[..., :1])], dim=-1)
     return squares.reshape(*squares.shape[:-1], -1, 2).sum(dim=-1)
+
+
+def frequency_power(table: Tensor) -> Tensor:
+    """Squared length of a table at each frequency, the sum of `neuron_power`: (..., q, n) to (..., q // 2)."""
+    return neuron_power(table).sum(dim=-2)
+
+
+def specialisation(power: Tensor) -> Tensor:
+    """Share of the power that lies at each neuron's own strongest frequency, (..., n, f) to (...).
+
+    1 where every neuron has one frequency, whichever; for random weights about (1 + 1/2 + ... + 1/f) / f. NaN
+    without power.
+
+    Args:
+        power: as `neuron_power` gives it; summed over tables where one frequency for all places is meant.
+
+    Example:
+        >>> specialisation(torch.tensor([[3.0, 1.0], [0.0, 4.0]]))
+        tensor(0.8750)
+    """
+    return power.amax(dim=-1).sum(dim=-1) / power.sum(dim=(-2, -1))
 
 
 def leading_share(power: Tensor, count: int) -> Tensor:
@@ -122,3 +145,15 @@ def gini(values: Tensor) -> Tensor:
     n = values.shape[-1]
     ranks = torch.arange(1, n + 1, dtype=values.dtype, device=values.device)
     return (ordered * (2 * ranks - n - 1)).sum(dim=-1) / (n * ordered.sum(dim=-1))
+
+
+def _components(table: Tensor) -> Tensor:
+    """Coordinates of each column in the orthonormal real Fourier basis, (..., q, n)."""
+    q = table.shape[-2]
+    components = torch.fft.rfft(table, dim=-2, norm="ortho")
+    paired = math.sqrt(2) * components[..., 1 : (q + 1) // 2, :]
+    both = torch.stack([paired.real, paired.imag], dim=-2).flatten(-3, -2)
+    single = components.real[..., [0], :]
+    return torch.cat(
+        [single, both] if q % 2 else [single, both, components.real[..., [-1], :]], dim=-2
+    )

@@ -36,6 +36,14 @@ def test_components_and_powers(seed, q, n):
     ]
     power = fourier.frequency_power(torch.from_numpy(table))
     assert power.numpy() == pytest.approx(np.array(powers))
+    each = [
+        [[sum((basis(q)[1 + 2 * k : 3 + 2 * k] @ w) ** 2) for k in range(q // 2)] for w in rows.T]
+        for rows in table
+    ]
+    neurons = fourier.neuron_power(torch.from_numpy(table))
+    assert neurons.numpy() == pytest.approx(np.array(each))
+    own = [sum(max(row) for row in rows) / sum(map(sum, rows)) for rows in each]
+    assert fourier.specialisation(neurons).tolist() == pytest.approx(own)
     share = [sum(sorted(row)[-2:]) / sum(row) for row in powers]
     assert fourier.leading_share(power, 2).tolist() == pytest.approx(share)
 
@@ -72,6 +80,20 @@ def test_pure_frequencies_hold_all_power_and_white_tables_their_share():
     assert pure > 0.85 and flat < 0.05
 
 
+def test_neurons_of_one_frequency_each_are_specialised_though_together_they_use_all():
+    turn = 2 * np.pi * np.arange(31) / 31
+    waves = np.stack([np.cos(k * turn + k) for k in range(1, 16)], axis=1)
+    assert fourier.specialisation(
+        fourier.neuron_power(torch.from_numpy(waves))
+    ).item() == pytest.approx(1)
+    power = fourier.frequency_power(torch.from_numpy(waves))
+    assert fourier.leading_share(power, 3).item() == pytest.approx(3 / 15)
+    white = torch.from_numpy(np.random.default_rng(0).standard_normal((31, 2000)))
+    harmonic = sum(1 / k for k in range(1, 16)) / 15
+    found = fourier.specialisation(fourier.neuron_power(white)).item()
+    assert found == pytest.approx(harmonic, rel=0.05)
+
+
 def test_order_of_residues_decides():
     turn = 2 * np.pi * np.arange(31) / 31
     wave = np.cos(3 * turn)[:, None]
@@ -102,4 +124,5 @@ def test_squared_norm_of_a_batch():
 def test_no_power_is_undefined():
     table = torch.ones(5, 2, dtype=torch.float64) * 0
     assert fourier.leading_share(fourier.frequency_power(table), 1).isnan()
+    assert fourier.specialisation(fourier.neuron_power(table)).isnan()
     assert fourier.gini(torch.zeros(3)).isnan()
