@@ -118,3 +118,27 @@ def test_span_is_that_of_the_leading_singular_vectors(rank):
     for rows, basis in zip(matrix, found, strict=True):
         vectors = np.linalg.eigh(rows.T @ rows)[1][:, ::-1][:, : rank or 3]
         assert basis.T @ basis == pytest.approx(vectors @ vectors.T)
+
+
+def test_rank_of_a_linear_network_grows_by_one_at_each_modes_half_way_time():
+    # singular values s, balanced start u: a mode is half grown after log(s / u - 1) / (2 s eta) steps
+    modes, u, eta = np.array([4.0, 2.0, 1.0]), 0.001, 0.01
+    left, right = (
+        np.linalg.qr(np.random.default_rng(k).standard_normal((5, 3)))[0] for k in (0, 1)
+    )
+    target = left @ np.diag(modes) @ right.T
+    A, W = left * math.sqrt(u), right.T * math.sqrt(u)
+    halves = np.log(modes / u - 1) / (2 * modes * eta)
+    seen = []
+    for step in range(400):
+        product = ranks.linear_map(torch.from_numpy(W), torch.from_numpy(A))
+        own = ranks.singular_values(product)[:3].numpy() if step else np.full(3, u)
+        full = own >= 0.5 * modes
+        seen.append((int(full.sum()), ranks.numerical_rank(product, share=0.1).item()))
+        gap = target - A @ W
+        A, W = A + eta * gap @ W.T, W + eta * A.T @ gap
+    grown = [next(t for t, (count, _) in enumerate(seen) if count == n) for n in (1, 2, 3)]
+    assert grown == pytest.approx(halves, abs=4)
+    # between two modes, well after the first and before the second has a tenth of the first
+    assert [seen[t][1] for t in (130, 230, 390)] == [1, 2, 3]
+    assert seen[0][1] == 3  # the start is as small in every direction
