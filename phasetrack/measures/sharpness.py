@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from phasetrack.errors import ExpectedError
 from phasetrack.model.formula import FrozenLayers
 from phasetrack.model.losses import Loss
 
@@ -21,7 +22,8 @@ from phasetrack.model.losses import Loss
 # Hessian. Heuristics of ours: levels of 2 are crossed by percents.
 TOLERANCE = 1e-3
 MOST_PRODUCTS = 60
-# Seed of the starting vector, so that a reading depends on the weights alone.
+# Seed of the starting vector, so that a reading depends on the weights alone. The vector of an earlier step would
+# save products, and would hide an eigenvalue that has overtaken it since.
 SEED = 0
 
 PARAMETERS = ("W", "A", "bias", "head_bias")
@@ -53,7 +55,6 @@ def sharpness(
     *,
     parameters: Sequence[str] = PARAMETERS,
     rates: Sequence[Rate] | None = None,
-    start: Tensor | None = None,
     tolerance: float = TOLERANCE,
     most_products: int = MOST_PRODUCTS,
 ) -> Eigenpair:
@@ -67,15 +68,18 @@ def sharpness(
         parameters: which of `PARAMETERS` are trained; those that the network lacks are skipped.
         rates: step size of each of `parameters`, numbers or tensors of its shape: the result is then the
             largest eigenvalue of D^(1/2) H D^(1/2) with D the steps, to be held against 2.
-        start: where the iteration begins, such as an earlier `vector`; None takes a fixed one.
         tolerance: as in `largest_eigenvalue`.
         most_products: likewise.
+
+    Raises:
+        ExpectedError: if there are not as many rates as parameters.
     """
     host = {name: getattr(layers, name) for name in PARAMETERS}
     host = {name: _on_host(value) for name, value in host.items() if value is not None}
     chosen = [name for name in parameters if name in host]
     steps = None
     if rates is not None:
+        _check_count(rates, len(parameters))
         by_name = dict(zip(parameters, rates, strict=True))
         steps = [by_name[name] for name in chosen]
     x, y = _on_host(inputs), _on_host(targets)
@@ -88,7 +92,6 @@ def sharpness(
         value,
         [host[name] for name in chosen],
         rates=steps,
-        start=start,
         tolerance=tolerance,
         most_products=most_products,
     )
@@ -99,7 +102,6 @@ def largest_eigenvalue(
     tensors: Sequence[Tensor],
     *,
     rates: Sequence[Rate] | None = None,
-    start: Tensor | None = None,
     tolerance: float = TOLERANCE,
     most_products: int = MOST_PRODUCTS,
 ) -> Eigenpair:
@@ -109,22 +111,34 @@ def largest_eigenvalue(
         function: from as many tensors to a scalar, twice differentiable almost everywhere.
         tensors: where; they are copied to the host in float64, and are not changed.
         rates: see `sharpness`; None takes H itself.
-        start: (n,), where the iteration begins; None takes a fixed random vector.
         tolerance: the residual relative to |value| at which the iteration ends.
         most_products: products with the Hessian at most, one of them for the residual.
 
     Returns:
         The pair; NaN where a product with the Hessian is not finite.
 
+    Raises:
+        ExpectedError: if there are not as many rates as tensors.
+
     Example:
         >>> found = largest_eigenvalue(lambda x: x[0] ** 2 - 5 * x[1] ** 2, [torch.ones(2)])
         >>> round(found.value, 9), found.residual < 1e-9
         (2.0, True)
     """
+    if rates is not None:
+        _check_count(rates, len(tensors))
     times = _hessian(function, [_on_host(tensor) for tensor in tensors], rates)
     size = sum(tensor.numel() for tensor in tensors)
-    vector = _unit_start(size) if start is None else _on_host(start).flatten()
-    return _lanczos(times, vector / torch.linalg.vector_norm(vector), tolerance, most_products)
+    return _lanczos(times, _unit_start(size), tolerance, most_products)
+
+
+def _check_count(rates: Sequence[Rate], count: int) -> None:
+    if len(rates) != count:
+        raise ExpectedError(
+            "rates",
+            f"{len(rates)} step sizes do not fit {count} tensors.",
+            "Pass one per tensor, in their order.",
+        )
 
 
 def _hessian(
@@ -173,7 +187,7 @@ def _lanczos(
             return Eigenpair(torch.nan, torch.nan, len(basis), torch.full_like(vector, torch.nan))
         diagonal.append(float(ahead @ basis[-1]))
         known = torch.stack(basis)
-        for _ in range(2):  # twice is enough
+        for _ in range(2):  # once leaves rounding that grows
             ahead = ahead - known.T @ (known @ ahead)
         beside.append(float(torch.linalg.vector_norm(ahead)))
         values, vectors = torch.linalg.eigh(_tridiagonal(diagonal, beside[:-1]))
@@ -202,7 +216,8 @@ def _tridiagonal(diagonal: Sequence[float], beside: Sequence[float]) -> Tensor:
 def _unit_start(size: int) -> Tensor:
     """Return the fixed starting vector, (n,), drawn apart from every other generator."""
     generator = torch.Generator(device="cpu").manual_seed(SEED)
-    return torch.randn(size, generator=generator, dtype=torch.float64, device="cpu")
+    drawn = torch.randn(size, generator=generator, dtype=torch.float64, device="cpu")
+    return torch.nn.functional.normalize(drawn, dim=0)
 
 
 def _on_host(tensor: Tensor) -> Tensor:

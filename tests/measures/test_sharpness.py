@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from phasetrack import ExpectedError
 from phasetrack.measures.sharpness import PARAMETERS, largest_eigenvalue, sharpness
 from phasetrack.model.formula import Formula, FrozenLayers
 from phasetrack.model.losses import LogisticLoss
@@ -170,11 +171,16 @@ def test_reading_depends_on_the_weights_alone_and_changes_nothing():
     assert torch.equal(single.W, before[1]) and single.W.grad is None
 
 
-def test_start_at_an_earlier_vector_saves_products():
-    network, (x, y) = layers(p=30, d=10), sample(1, d=10, m=40)
-    cold = sharpness(network, x, y, nn.MSELoss())
-    moved = replace(network, W=network.W + 1e-4)
-    warm = sharpness(moved, x, y, nn.MSELoss(), start=cold.vector)
-    again = sharpness(moved, x, y, nn.MSELoss())
-    assert warm.value == pytest.approx(again.value, rel=2e-3)
-    assert warm.products < again.products
+def test_as_many_rates_as_tensors_are_asked_for():
+    network, (x, y) = layers(), sample(1)
+    with pytest.raises(ExpectedError, match="rates: 1 step sizes do not fit 4 tensors"):
+        sharpness(network, x, y, nn.MSELoss(), rates=[0.1])
+    with pytest.raises(ExpectedError, match="rates: 2 step sizes do not fit 1 tensors"):
+        largest_eigenvalue(torch.sum, [torch.ones(2)], rates=[0.1, 0.1])
+
+
+def test_default_device_changes_nothing():
+    network, (x, y) = layers(), sample(1)
+    plain = sharpness(network, x, y, nn.MSELoss(), rates=[0.1] * 4)
+    with torch.device("meta"):
+        assert sharpness(network, x, y, nn.MSELoss(), rates=[0.1] * 4).value == plain.value
