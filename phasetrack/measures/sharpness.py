@@ -61,7 +61,7 @@ def sharpness(
     """Return the largest eigenvalue of the loss's Hessian over the two layers, in float64 on the host.
 
     Args:
-        layers: copies of the layers; on any device, in any dtype.
+        layers: copies of the layers whose formula is known (`formula.unlinked` is empty); on any device, in any dtype.
         inputs: (m, d).
         targets: as the loss takes them, whose dtype is kept unless it is a floating one.
         loss: of (outputs, targets), a scalar, at home on the host in float64.
