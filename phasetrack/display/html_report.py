@@ -13,6 +13,7 @@ from typing import Any
 from phasetrack.display.style import RUN_COLOURS
 from phasetrack.display.tensorboard.open_run import OpenRun
 from phasetrack.errors import ExpectedError, printable
+from phasetrack.storage.atomic_files import write_output
 
 # Pixel columns per curve: more than a screen has, so that zooming in shows more.
 COLUMNS = 2000
@@ -54,21 +55,14 @@ def write_report(runs: Sequence[Path], file: Path) -> None:
 
     Args:
         runs: run directories; the first one is in front. Several runs are overlaid.
-        file: the HTML file; an existing file is replaced.
+        file: the HTML file; an existing file is replaced, and so is a link, not its target.
 
     Raises:
         ExpectedError: if a run has no readable record, or the file cannot be written. A damaged
             history is shown up to the damage, which the page reports.
     """
     content = report([Path(run) for run in runs])
-    try:
-        file.write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise ExpectedError(
-            "file",
-            f"{str(file)!r} cannot be written ({error.strerror}).",
-            "Choose a file in a directory that exists and is writable.",
-        ) from None
+    write_output(file, content.encode())
 
 
 def report(runs: Sequence[Path]) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 
 from phasetrack.errors import ExpectedError, check_float, check_int
-from phasetrack.storage.atomic_files import read_limited, replace_file, sync_folder
+from phasetrack.storage.atomic_files import move_file, read_limited, replace_file, sync_folder
 from phasetrack.storage.tensor_file import read_tensors
 
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
@@ -87,8 +86,8 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
     scratch = folder / ".checkpoint.next"
     replace_file(scratch, body + _COMMENT.to_bytes(2, "little") + comment, sync=True)
     with suppress(FileNotFoundError):
-        os.replace(folder / CHECKPOINT, folder / PREVIOUS)  # noqa: PTH105
-    os.replace(scratch, folder / CHECKPOINT)  # noqa: PTH105
+        move_file(folder / CHECKPOINT, folder / PREVIOUS)
+    move_file(scratch, folder / CHECKPOINT)
     sync_folder(folder)
 
 

@@ -23,6 +23,7 @@ from phasetrack.storage.atomic_files import check_plain, replace_file
 from phasetrack.storage.history_reader import HistoryFile
 from phasetrack.storage.history_sink import HISTORY
 from phasetrack.storage.json_schema import check_config, check_summary, check_text, read_object
+from phasetrack.storage.lock import LOCK
 from phasetrack.theory.settings import RunSettings
 
 CONFIG, SUMMARY = "config.json", "summary.json"
@@ -103,16 +104,12 @@ def create_run_directory(out: Path, name: str) -> Path:
             "name", f"{name!r} is not a plain directory name.", "Pass a name without /."
         )
     path = out / name
-    # a run that was killed before it had a config.json left at most the beginning of one
-    scratch = {f".{CONFIG}.new"}
-    if path.exists() and (not path.is_dir() or {p.name for p in path.iterdir()} - scratch):
-        problem = f"{str(path)!r} already exists and is not empty."
-        raise ExpectedError("name", problem, "Choose another name or out folder.")
+    check_unused(path)
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / ".writable"
-        probe.touch()
+        replace_file(probe, b"")
         probe.unlink()
     except OSError as error:
         for folder in made:
@@ -121,6 +118,15 @@ def create_run_directory(out: Path, name: str) -> Path:
         problem = f"{str(path)!r} cannot be written ({error.strerror})."
         raise ExpectedError("out", problem, "Choose a folder that can be written.") from None
     return path
+
+
+def check_unused(path: Path) -> None:
+    """Raise ExpectedError, naming `name`, if something lies where a new run would be written."""
+    # a run that was killed before it had a config.json left at most its lock and the beginning of one
+    scratch = {f".{CONFIG}.new", LOCK}
+    if path.exists() and (not path.is_dir() or {p.name for p in path.iterdir()} - scratch):
+        problem = f"{str(path)!r} already exists and is not empty."
+        raise ExpectedError("name", problem, "Choose another name or out folder.")
 
 
 def read_run(path: str | os.PathLike[str]) -> Run:

@@ -22,6 +22,7 @@ from phasetrack.phases.classifier import Alert, Transition
 from phasetrack.phases.run_labels import RunLabels
 from phasetrack.storage.directory import absolute
 from phasetrack.storage.history_sink import HISTORY
+from phasetrack.storage.lock import RunLock
 from phasetrack.storage.sink import Sink
 from phasetrack.storage.weight_store import WeightStore
 from phasetrack.tracking.capture import Capture
@@ -190,8 +191,16 @@ class Tracker(Findings):
         hparams: Mapping[str, object] | None = None,
         snapshots: Schedule | None = None,
         resume: bool = False,
+        lock: RunLock | None = None,
     ) -> None:
         """Write the run into a directory from now on, and keep other processes from writing there.
+
+        Args:
+            logdir: the directory.
+            hparams: hyperparameters of the run, for TensorBoard.
+            snapshots: recorded steps whose layers are saved.
+            resume: whether the directory may hold a run already.
+            lock: the directory's lock, where the caller holds it already; `detach` releases it.
 
         Raises:
             ExpectedError: if the directory cannot be written, holds a run already (unless `resume`),
@@ -200,13 +209,21 @@ class Tracker(Findings):
         folder = absolute(logdir)
         self._awaiting_resume = resume and (folder / HISTORY).exists()
         self._measure_and_write()
-        self._sinks.open(folder, self._capture.geometry, hparams, resume)
+        self._sinks.open(folder, self._capture.geometry, hparams, resume, lock)
         if snapshots is not None:
             self._sinks.save_weights(WeightStore(folder), snapshots)
         if not self._recorder.history.count:
             self._recorder.history = HistoryBuffer(source=self._sinks.history_sink)
         if resume:
             self._initial_state = self.state_dict()
+
+    def write_whole(self, write: Callable[[], object]) -> None:
+        """Write a file into the run's directory, as long as that is the one that the run began in.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        self._sinks.write_whole(write)
 
     def sync(self) -> None:
         """Have on the disk everything that was recorded so far, so that a power cut spares it."""

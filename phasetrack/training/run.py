@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,15 +19,18 @@ from phasetrack.storage.directory import (
     CONFIG,
     SUMMARY,
     absolute,
+    check_unused,
     create_run_directory,
     write_json,
 )
+from phasetrack.storage.lock import LOCK, RunLock
 from phasetrack.storage.sink import Sink
 from phasetrack.theory.forecast import Forecast, predict
 from phasetrack.theory.settings import RunSettings
 from phasetrack.tracking.attach import attach
 from phasetrack.tracking.guard import warn
 from phasetrack.tracking.probes.default import default_probes
+from phasetrack.tracking.schedules import as_schedule
 from phasetrack.training.checkpointing import Checkpointing
 from phasetrack.training.distributed import Processes, joined
 from phasetrack.training.fresh_sample import FRESH_STEP, LEAST_SAMPLE, fresh_sample
@@ -105,20 +110,22 @@ def train(
 
         def begin() -> _Start:
             chosen, path = resolve_settings(settings, where, matmul, processes.count)
+            forecast = predicted or _forecast(chosen)
             directory = create_run_directory(
                 absolute(out), run_name(chosen) if name is None else name
             )
-            try:
-                forecast = predicted or _forecast(chosen)
-            except BaseException:
-                directory.rmdir()  # nothing is in it yet
-                raise
             config = run_config(chosen, forecast, device, saving, path, processes.count)
-            write_json(directory / CONFIG, config)
+            locks.append(_new_run(directory, config))
             return _Start(directory, chosen, path, forecast)
 
+        locks: list[RunLock] = []  # of the main process, which writes
         start = processes.decided(begin)
-        return _Job(start, where, sinks, processes, resume=False).run(schedule)
+        try:
+            job = _Job(start, where, sinks, processes, *locks, resume=False)
+        except BaseException:
+            _take_back(start.directory, *locks)
+            raise
+        return job.run(schedule)
 
 
 def resume(
@@ -171,13 +178,60 @@ def resume(
             where = processes.agreed(lambda: check_placement(device, settings, processes))
 
             def begin() -> _Start:
+                locks.append(RunLock(directory, "run"))
                 forecast = predicted or _forecast(settings)
                 warn_of_other_versions(config)
                 path = _recorded_matmul(wanted, settings, where, asked=matmul is not None)
                 return _Start(directory, settings, path, forecast)
 
-            start = processes.decided(begin)
-            return _Job(start, where, sinks, processes, resume=True).run(schedule)
+            locks: list[RunLock] = []  # of the main process, which writes
+            try:
+                start = processes.decided(begin)
+                job = _Job(start, where, sinks, processes, *locks, resume=True)
+            except BaseException:
+                for lock in locks:
+                    lock.release()
+                raise
+            return job.run(schedule)
+
+
+def _new_run(directory: Path, config: Mapping[str, Any]) -> RunLock:
+    """Lock an empty directory and write the first file of its run.
+
+    Raises:
+        ExpectedError: if another process writes there, has written there meanwhile, or the disk is full;
+            nothing of ours is left then.
+    """
+    try:
+        lock = RunLock(directory, "name")
+    except OSError as error:
+        raise _unwritable(directory, error) from None
+    try:
+        check_unused(directory)
+        write_json(directory / CONFIG, config)
+    except ExpectedError:
+        lock.release()
+        raise
+    except OSError as error:
+        _take_back(directory, lock)
+        raise _unwritable(directory, error) from None
+    return lock
+
+
+def _take_back(directory: Path, *locks: RunLock) -> None:
+    """Remove the directory of a run that could not begin, unless it holds anything else."""
+    for lock in locks:
+        with suppress(OSError):
+            if {path.name for path in directory.iterdir()} <= {CONFIG, LOCK}:
+                (directory / CONFIG).unlink(missing_ok=True)
+        lock.release()
+        with suppress(OSError):
+            directory.rmdir()
+
+
+def _unwritable(directory: Path, error: OSError) -> ExpectedError:
+    problem = f"{str(directory)!r} cannot be written ({error.strerror})."
+    return ExpectedError("out", problem, "Choose a folder that can be written.")
 
 
 def _forecast(settings: RunSettings) -> Forecast | None:
@@ -227,6 +281,7 @@ class _Job:
         device: torch.device,
         sinks: Sequence[Sink],
         processes: Processes,
+        lock: RunLock | None = None,
         *,
         resume: bool,
     ) -> None:
@@ -246,7 +301,6 @@ class _Job:
             self._optimizer,
             loss=self._loss,
             geometry=self._task.geometry,
-            logdir=directory,
             every=settings.every,
             probes=default_probes(gradients=settings.gradient_error) if leads else (),
             sinks=sinks if leads else (),
@@ -254,9 +308,6 @@ class _Job:
             forecast=predicted if leads else None,
             # the closed form is XOR's; where there is no forecast SADDLE has no yardstick
             escape_steps=settings.escape_steps if settings.forecastable else None,
-            hparams=hparams(settings),
-            snapshots=settings.snapshots,
-            resume=resume,
         )
         # reading a loss would wait for a GPU, and each of several processes knows only its part of it
         self._notes = device.type == "cpu" and processes.count == 1
@@ -265,15 +316,23 @@ class _Job:
             directory, settings, self._net, self._optimizer, self._tracker
         )
         self._failed: set[str] = set()  # files that could not be written
-        if resume:
-            try:
+        try:
+            if leads:
+                self._tracker.write_to(
+                    directory,
+                    hparams=hparams(settings),
+                    snapshots=settings.snapshots and as_schedule(settings.snapshots, "snapshots"),
+                    resume=resume,
+                    lock=lock,
+                )
+            if resume:
                 if leads:
                     self._checkpoints.restore()
                     (directory / SUMMARY).unlink(missing_ok=True)  # the run is not at its end
                 self._checkpoints.broadcast(processes)
-            except BaseException:
-                self._tracker.release()
-                raise
+        except BaseException:
+            self._tracker.release()
+            raise
 
     def run(self, schedule: CheckpointSchedule) -> dict[str, Any]:
         """Take the remaining steps, and write checkpoint and summary."""
@@ -293,7 +352,7 @@ class _Job:
                     self._try(self._save, CHECKPOINT)
                 summary = {**self._tracker.summary(), **extra}
                 if self._processes.leads:
-                    self._try(lambda: write_json(self._directory / SUMMARY, summary), SUMMARY)
+                    self._try(partial(write_json, self._directory / SUMMARY, summary), SUMMARY)
                 self._tracker.detach(extra)
         return summary
 
@@ -360,7 +419,7 @@ class _Job:
     def _try(self, write: Callable[[], object], what: str) -> None:
         """Write, or warn once that writing failed: training continues without the disk."""
         try:
-            write()
+            self._tracker.write_whole(write)
         except OSError as error:
             if what in self._failed:
                 return  # warned already
