@@ -72,7 +72,7 @@ class SinkGroup:
             self._lock = lock or RunLock(logdir, "logdir")
             with _taken_back(logdir):
                 self._in_directory = _file_sinks(logdir, geometry, hparams, resume)
-            self.sinks += self._in_directory
+            self.sinks += self._in_directory  # type: ignore[arg-type]
         except FileExistsError as error:
             raise ExpectedError(
                 "logdir",
@@ -242,9 +242,14 @@ def _file_sinks(
     paths = (logdir / HISTORY, logdir / CLOCK)
     if not resume and (taken := [path for path in paths if path.exists()]):
         raise FileExistsError(errno.EEXIST, "it holds a run already", str(taken[0]))
-    return [
-        HistorySink(paths[0], resume=resume),
-        ClockSink(paths[1], resume=resume),
-        TensorBoardSink(logdir, clusters=geometry.names, hparams=hparams, resume=resume),
-        NeuronSink(logdir),
-    ]
+    made: list[Any] = []
+    try:
+        made.append(HistorySink(paths[0], resume=resume))
+        made.append(ClockSink(paths[1], resume=resume))
+        events = TensorBoardSink(logdir, clusters=geometry.names, hparams=hparams, resume=resume)
+        made += [events, NeuronSink(logdir)]
+    except BaseException:
+        for sink in made:
+            sink.abandon()
+        raise
+    return made

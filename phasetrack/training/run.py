@@ -205,6 +205,8 @@ def _new_run(directory: Path, config: Mapping[str, Any]) -> RunLock:
     try:
         lock = RunLock(directory, "name")
     except OSError as error:
+        with suppress(OSError):
+            directory.rmdir()
         raise _unwritable(directory, error) from None
     try:
         check_unused(directory)
@@ -318,10 +320,11 @@ class _Job:
         self._failed: set[str] = set()  # files that could not be written
         try:
             if leads:
+                every = settings.snapshots
                 self._tracker.write_to(
                     directory,
                     hparams=hparams(settings),
-                    snapshots=settings.snapshots and as_schedule(settings.snapshots, "snapshots"),
+                    snapshots=None if every is None else as_schedule(every, "snapshots"),
                     resume=resume,
                     lock=lock,
                 )

@@ -78,8 +78,12 @@ class TensorBoardSink:
         # step and distributions of the last record, until its histograms are written
         self._pending: tuple[int, Mapping[str, NDArray[np.float64]]] | None = None
         self._placed = not (resume and event_files(logdir))
-        if self._placed:
-            self._begin()
+        try:
+            if self._placed:
+                self._begin()
+        except BaseException:
+            self.abandon()
+            raise
 
     def write(self, record: Record) -> None:
         """Write all finite readings as one event, then boundaries and other news of this step."""
