@@ -26,8 +26,6 @@ else:
     _FULL_SYNC = getattr(fcntl, "F_FULLFSYNC", None)
 
 CHUNK = 2**20
-# 0 where the system lacks a flag: `check_plain` alone refuses links there, and no text mode exists
-_NO_LINK, _BINARY = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_BINARY", 0)
 
 
 class AppendFile:
@@ -46,7 +44,7 @@ class AppendFile:
         self.placed = not (resume and path.exists())
         if not self.placed:
             check_plain(path)
-        flags = os.O_RDWR | _NO_LINK | _BINARY | (os.O_CREAT | os.O_EXCL if self.placed else 0)
+        flags = os.O_RDWR | _plain() | (os.O_CREAT | os.O_EXCL if self.placed else 0)
         # unbuffered: what a forked child inherits holds no bytes that it could write again
         self._file = FileIO(path, "r+", opener=_opener(flags))
         self._buffer = bytearray()
@@ -182,8 +180,7 @@ def replace_file(path: Path, content: bytes, *, sync: bool = False) -> None:
     scratch = path.with_name(f".{path.name}.new")
     with suppress(FileNotFoundError):
         scratch.unlink()  # left by a killed process, or a link that leads out of the directory
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK | _BINARY
-    descriptor = os.open(scratch, flags, 0o666)
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _plain(), 0o666)
     try:
         try:
             _write(descriptor, content)
@@ -223,7 +220,7 @@ def write_output(path: Path, content: bytes, argument: str = "file") -> None:
 
 def overwrite_held(path: Path, content: bytes) -> None:
     """Give a file that this process holds open, such as a lock's, new content without replacing it."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC | _NO_LINK | _BINARY)
+    descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC | _plain())
     try:
         _write(descriptor, content)
     finally:
@@ -279,6 +276,15 @@ def read_limited(path: Path, most: int) -> bytes:
     if (size := check_plain(path).stat().st_size) > most:
         raise ExpectedError("run", f"{str(path)!r} has {size} bytes, more than {most}.")
     return path.read_bytes()
+
+
+def _plain() -> int:
+    """Return the flags that open a file itself, byte by byte.
+
+    Of the two, a system that has no links to follow or no text mode lacks one; `check_plain` alone refuses
+    links on the former.
+    """
+    return getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
 def _check_no_device(path: Path) -> None:

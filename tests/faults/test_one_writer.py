@@ -2,7 +2,6 @@
 
 import errno
 import json
-import os
 import shutil
 import warnings
 
@@ -47,7 +46,7 @@ def test_the_second_of_two_runs_of_one_name_writes_nothing(tmp_path):
     (tmp_path / "run").mkdir()
     held = RunLock(tmp_path / "run", "name")  # the first one, before its config.json
     before = everything(tmp_path)
-    with pytest.raises(ExpectedError, match="name: Process .* already writes to"):
+    with pytest.raises(ExpectedError, match=r"name: Process .* already writes to"):
         train(SETTINGS, out=tmp_path, name="run")
     assert everything(tmp_path) == before
     held.release()
@@ -154,5 +153,5 @@ def test_a_run_whose_directory_was_made_anew_writes_no_summary_and_no_checkpoint
     monkeypatch.setattr(training, "stepper", stepper)
     with pytest.warns(UserWarning):
         train(SETTINGS, out=tmp_path, name="run", checkpoint_steps=1)
-    assert os.listdir(directory) == ["config.json"]
+    assert [path.name for path in directory.iterdir()] == ["config.json"]
     assert (directory / "config.json").read_text() == "of the new run"

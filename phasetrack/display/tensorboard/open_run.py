@@ -31,7 +31,8 @@ from phasetrack.storage.clock_sink import CLOCK, read_clock
 from phasetrack.storage.directory import CONFIG, SUMMARY
 from phasetrack.storage.history_reader import EXACT_STEPS, HistoryFile
 from phasetrack.storage.history_sink import HISTORY
-from phasetrack.storage.neuron_sink import read_neurons, saved_neurons
+from phasetrack.storage.neuron_sink import FOLDER as NEURONS
+from phasetrack.storage.neuron_sink import read_neurons, steps_of
 
 # Labels under changed thresholds that a run keeps, so that moving a slider back is immediate.
 LABELS_KEPT = 8
@@ -107,7 +108,7 @@ class OpenRun:
                 "id": self.name,
                 "own": asdict(_thresholds(config)),
                 "clock": read_clock(self.folder.path / CLOCK, self.folder.open),
-                "neurons": saved_neurons(self.folder.path) if self.folder.there() else [],
+                "neurons": steps_of(self.folder.names(NEURONS)),
             }
 
     def series(
