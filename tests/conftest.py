@@ -52,6 +52,18 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(autouse=True)
+def warnings_of_the_tracking_are_errors(monkeypatch):
+    """A warning that a test does not expect fails it, where phasetrack would only print it."""
+    if "torch" in sys.modules:
+        from phasetrack.tracking import guard
+
+        def raised(warning):
+            raise warning
+
+        monkeypatch.setattr(guard, "print_refused", raised)
+
+
+@pytest.fixture(autouse=True)
 def no_mode_of_torch_stays():
     """A default device or a function mode that a test leaves behind fails that test, not a later one."""
     yield

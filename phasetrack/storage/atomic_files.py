@@ -275,7 +275,11 @@ def read_limited(path: Path, most: int) -> bytes:
     """
     if (size := check_plain(path).stat().st_size) > most:
         raise ExpectedError("run", f"{str(path)!r} has {size} bytes, more than {most}.")
-    return path.read_bytes()
+    try:
+        return path.read_bytes()
+    except MemoryError:
+        problem = f"{str(path)!r} has {size} bytes, more than this process may hold."
+        raise ExpectedError("run", problem) from None
 
 
 def _plain() -> int:

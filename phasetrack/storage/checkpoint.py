@@ -91,13 +91,25 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
     sync_folder(folder)
 
 
-def load_checkpoint(path: str | Path) -> dict[str, Any]:
+def largest_state(d: int, width: int) -> int:
+    """Return the bytes that a checkpoint of such a network can have; more is not one of that run.
+
+    Weights, optimizer and tracker hold each number a few times, at most 8 bytes long.
+    """
+    return min(LARGEST_CHECKPOINT, 2**26 + 256 * (d + 4) * width)
+
+
+def load_checkpoint(path: str | Path, most: int = LARGEST_CHECKPOINT) -> dict[str, Any]:
     """Read a checkpoint with its tensors on the host, after checking every byte.
+
+    Args:
+        path: the file.
+        most: bytes that it may have.
 
     Raises:
         ExpectedError: if the file is damaged or of a format that this version does not read.
     """
-    content = read_limited(Path(path), LARGEST_CHECKPOINT)
+    content = read_limited(Path(path), most)
     body, comment = content[: -_COMMENT - 2], content[-_COMMENT:]
     if comment != _MARK + hashlib.sha256(body).hexdigest().encode():
         raise ExpectedError("resume", f"{str(path)!r} is damaged: its checksum does not match.")

@@ -62,7 +62,7 @@ class RunLock:
         A directory that was deleted, moved away or made anew under its old name belongs to nobody or to
         another writer. While the lock's file is open, no other file can take its identity.
         """
-        if self._file is None:  # the file system has no locks
+        if self._file is None or not self._lock.is_locked:  # no locks there, or released already
             return
         with suppress(OSError):
             if os.path.samestat(self._file, os.lstat(self._path)):

@@ -183,6 +183,13 @@ class SinkGroup:
         if any(self._store is writer for writer in gone):
             self._store = None
 
+    def leave(self) -> None:
+        """Have on the disk what was written, and let other processes write to the directory."""
+        self._check_directory()
+        self.sync()
+        if self._lock is not None:
+            self._guard.run(self._lock.release, "the lock")
+
     def close(self, summary: Mapping[str, Any], history: History) -> None:
         """Close every sink, and let other processes write to the directory."""
         self._check_directory()

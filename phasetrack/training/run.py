@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,11 +18,9 @@ from phasetrack.storage.directory import (
     CONFIG,
     SUMMARY,
     absolute,
-    check_unused,
-    create_run_directory,
     write_json,
 )
-from phasetrack.storage.lock import LOCK, RunLock
+from phasetrack.storage.lock import RunLock
 from phasetrack.storage.sink import Sink
 from phasetrack.theory.forecast import Forecast, predict
 from phasetrack.theory.settings import RunSettings
@@ -46,10 +43,11 @@ from phasetrack.training.run_config import (
     hparams,
     part,
     read_recorded,
+    resumed_config,
     run_config,
     run_name,
-    warn_of_other_versions,
 )
+from phasetrack.training.run_directory import new_run, take_back
 from phasetrack.training.step import stepper
 from phasetrack.training.stop_signals import StopSignals
 from phasetrack.training.stopping import LOOK_EVERY, End
@@ -95,8 +93,9 @@ def train(
             `checkpoint.CHECKPOINT_SECONDS`.
 
     Returns:
-        What ``summary.json`` holds; ``stopped`` is ``fitted``, ``steps``, ``diverged``,
-        ``interrupted`` (SIGINT) or ``terminated`` (SIGTERM); after the last two the run is complete
+        What ``summary.json`` holds, and where history or summary could not be written whole
+        ``unwritten``, their names; ``stopped`` is ``fitted``, ``steps``, ``diverged``,
+        ``interrupted`` (SIGINT) or ``terminated`` (SIGTERM, SIGHUP); after the last two the run is complete
         up to there, and `resume` continues it.
 
     Raises:
@@ -111,19 +110,17 @@ def train(
         def begin() -> _Start:
             chosen, path = resolve_settings(settings, where, matmul, processes.count)
             forecast = predicted or _forecast(chosen)
-            directory = create_run_directory(
-                absolute(out), run_name(chosen) if name is None else name
-            )
             config = run_config(chosen, forecast, device, saving, path, processes.count)
-            locks.append(_new_run(directory, config))
-            return _Start(directory, chosen, path, forecast)
+            place = run_name(chosen) if name is None else name
+            locks.append(new_run(absolute(out, "out"), place, config))
+            return _Start(locks[0].folder, chosen, path, forecast)
 
         locks: list[RunLock] = []  # of the main process, which writes
         start = processes.decided(begin)
         try:
             job = _Job(start, where, sinks, processes, *locks, resume=False)
         except BaseException:
-            _take_back(start.directory, *locks)
+            take_back(start.directory, *locks)
             raise
         return job.run(schedule)
 
@@ -163,7 +160,7 @@ def resume(
             it can be used; the run is left as it is.
         ProcessError: if another process of the run has failed.
     """
-    directory = absolute(run)
+    directory = absolute(run, "run")
     with joined() as processes:
         config, settings = processes.decided(lambda: read_recorded(directory))
         if checkpoint_steps is None and checkpoint_seconds is None:
@@ -180,7 +177,6 @@ def resume(
             def begin() -> _Start:
                 locks.append(RunLock(directory, "run"))
                 forecast = predicted or _forecast(settings)
-                warn_of_other_versions(config)
                 path = _recorded_matmul(wanted, settings, where, asked=matmul is not None)
                 return _Start(directory, settings, path, forecast)
 
@@ -188,52 +184,12 @@ def resume(
             try:
                 start = processes.decided(begin)
                 job = _Job(start, where, sinks, processes, *locks, resume=True)
+                job.note_resumption(config, device)
             except BaseException:
                 for lock in locks:
                     lock.release()
                 raise
             return job.run(schedule)
-
-
-def _new_run(directory: Path, config: Mapping[str, Any]) -> RunLock:
-    """Lock an empty directory and write the first file of its run.
-
-    Raises:
-        ExpectedError: if another process writes there, has written there meanwhile, or the disk is full;
-            nothing of ours is left then.
-    """
-    try:
-        lock = RunLock(directory, "name")
-    except OSError as error:
-        with suppress(OSError):
-            directory.rmdir()
-        raise _unwritable(directory, error) from None
-    try:
-        check_unused(directory)
-        write_json(directory / CONFIG, config)
-    except ExpectedError:
-        lock.release()
-        raise
-    except OSError as error:
-        _take_back(directory, lock)
-        raise _unwritable(directory, error) from None
-    return lock
-
-
-def _take_back(directory: Path, *locks: RunLock) -> None:
-    """Remove the directory of a run that could not begin, unless it holds anything else."""
-    for lock in locks:
-        with suppress(OSError):
-            if {path.name for path in directory.iterdir()} <= {CONFIG, LOCK}:
-                (directory / CONFIG).unlink(missing_ok=True)
-        lock.release()
-        with suppress(OSError):
-            directory.rmdir()
-
-
-def _unwritable(directory: Path, error: OSError) -> ExpectedError:
-    problem = f"{str(directory)!r} cannot be written ({error.strerror})."
-    return ExpectedError("out", problem, "Choose a folder that can be written.")
 
 
 def _forecast(settings: RunSettings) -> Forecast | None:
@@ -337,6 +293,15 @@ class _Job:
             self._tracker.release()
             raise
 
+    def note_resumption(self, config: Mapping[str, Any], device: str) -> None:
+        """Write down from which step on this process computes the run, on which machine."""
+        if not self._processes.leads:
+            return
+        content = resumed_config(
+            config, self._tracker.step, device, self._matmul, self._processes.count
+        )
+        self._try(partial(write_json, self._directory / CONFIG, content), CONFIG)
+
     def run(self, schedule: CheckpointSchedule) -> dict[str, Any]:
         """Take the remaining steps, and write checkpoint and summary."""
         extra: dict[str, Any] = {
@@ -357,6 +322,8 @@ class _Job:
                 if self._processes.leads:
                     self._try(partial(write_json, self._directory / SUMMARY, summary), SUMMARY)
                 self._tracker.detach(extra)
+                if lost := sorted({*self._tracker.lost_files, *(self._failed & {SUMMARY})}):
+                    summary["unwritten"] = lost
         return summary
 
     def _train(self, schedule: CheckpointSchedule, signals: StopSignals) -> str:

@@ -14,6 +14,7 @@ from phasetrack import ExpectedError, LogisticLoss, RunSettings, TwoLayerNet, at
 from phasetrack.storage.lock import LOCK, RunLock
 from phasetrack.tasks import XOR
 from phasetrack.training import run as training
+from phasetrack.training import run_directory
 
 SETTINGS = RunSettings(task="and", d=6, width=4, batch=8, steps=4)  # without a forecast
 TASK = XOR(6)
@@ -28,7 +29,7 @@ def everything(folder):
 
 
 def test_a_run_is_locked_before_its_first_file(tmp_path, monkeypatch):
-    write, held = training.write_json, []
+    write, held = run_directory.write_json, []
 
     def written(path, content):
         with pytest.raises(ExpectedError, match="already writes to"):
@@ -36,7 +37,8 @@ def test_a_run_is_locked_before_its_first_file(tmp_path, monkeypatch):
         held.append(path.name)
         write(path, content)
 
-    monkeypatch.setattr(training, "write_json", written)
+    for module in (training, run_directory):
+        monkeypatch.setattr(module, "write_json", written)
     train(SETTINGS, out=tmp_path, name="run")
     assert held == ["config.json", "summary.json"]
     assert not (tmp_path / "run" / LOCK).exists()
@@ -53,14 +55,14 @@ def test_the_second_of_two_runs_of_one_name_writes_nothing(tmp_path):
 
 
 def test_a_run_that_began_and_ended_meanwhile_is_kept(tmp_path, monkeypatch):
-    make = training.create_run_directory
+    make = run_directory.create_run_directory
 
     def slow(out, name):
         directory = make(out, name)
         (directory / "config.json").write_text("of the other run")
         return directory
 
-    monkeypatch.setattr(training, "create_run_directory", slow)
+    monkeypatch.setattr(run_directory, "create_run_directory", slow)
     with pytest.raises(ExpectedError, match="already exists and is not empty"):
         train(SETTINGS, out=tmp_path, name="run")
     assert everything(tmp_path / "run") == {

@@ -40,6 +40,9 @@ MOST_COLUMNS = 4000
 # Records at boundaries and changes of label that are sent however few pixel columns there are.
 EXACT_MARKS = 100
 
+# Characters with which a formula of a spreadsheet begins.
+FORMULA = tuple("=+-@\t\r")
+
 Changes = Mapping[str, float]
 
 
@@ -303,4 +306,6 @@ def started(path: Path) -> float:
 
 
 def _quoted(text: str) -> str:
+    if text[:1] in FORMULA:  # a spreadsheet would compute it
+        text = "'" + text
     return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\n\r') else text

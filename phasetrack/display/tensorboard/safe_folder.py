@@ -80,13 +80,13 @@ class RunFolder:
         if not _BY_DESCRIPTOR:
             inner = self.path / folder
             real = self.there() and inner.is_dir() and not inner.is_symlink()
-            return os.listdir(inner) if real else []
+            return [entry.name for entry in os.scandir(inner)] if real else []
         try:
             opened = self._enter([folder])
         except OSError:
             return []
         try:
-            return os.listdir(opened)
+            return [entry.name for entry in os.scandir(opened)]
         finally:
             os.close(opened)
 
