@@ -57,8 +57,12 @@ def printable(text: object) -> str:
 
     Names of files may hold both.
     """
-    shown = str(text).encode(errors="backslashreplace").decode()
-    return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), shown)
+    return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), encodable(text))
+
+
+def encodable(text: object) -> str:
+    r"""Escape what cannot be written as UTF-8, ``\udce9``: enough for JSON and HTML."""
+    return str(text).encode(errors="backslashreplace").decode()
 
 
 def check_int(argument: str, value: object, *, minimum: int, maximum: int | None = None) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from phasetrack.display.style import RUN_COLOURS
 from phasetrack.display.tensorboard.open_run import OpenRun
-from phasetrack.errors import ExpectedError, printable
+from phasetrack.errors import ExpectedError, encodable, printable
 from phasetrack.storage.atomic_files import write_output
 
 # Pixel columns per curve: more than a screen has, so that zooming in shows more.
@@ -150,7 +150,7 @@ def _named(runs: Sequence[Path]) -> dict[str, Path]:
             problem = f"{printable(run)!r} is not a directory."
             raise ExpectedError("runs", problem, "`phasetrack list` shows the runs.")
         folder, depth = run.resolve(), 1
-        shown = [printable(part) for part in folder.parts]
+        shown = [encodable(part) for part in folder.parts]
         while (name := "/".join(shown[-depth:])) in names and depth < len(shown):
             depth += 1
         names[name] = folder

@@ -47,7 +47,7 @@ from phasetrack.training.run_config import (
     run_config,
     run_name,
 )
-from phasetrack.training.run_directory import new_run, take_back
+from phasetrack.training.run_directory import locked_run, new_run, take_back
 from phasetrack.training.step import stepper
 from phasetrack.training.stop_signals import StopSignals
 from phasetrack.training.stopping import LOOK_EVERY, End
@@ -175,7 +175,7 @@ def resume(
             where = processes.agreed(lambda: check_placement(device, settings, processes))
 
             def begin() -> _Start:
-                locks.append(RunLock(directory, "run"))
+                locks.append(locked_run(directory))
                 forecast = predicted or _forecast(settings)
                 path = _recorded_matmul(wanted, settings, where, asked=matmul is not None)
                 return _Start(directory, settings, path, forecast)

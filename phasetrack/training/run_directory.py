@@ -38,6 +38,19 @@ def new_run(out: Path, name: str, config: Mapping[str, Any]) -> RunLock:
     return lock
 
 
+def locked_run(directory: Path) -> RunLock:
+    """Lock the directory of a run that resumes.
+
+    Raises:
+        ExpectedError: if another process writes there, or it cannot be written.
+    """
+    try:
+        return RunLock(directory, "run")
+    except OSError as error:
+        problem = f"{str(directory)!r} cannot be written to ({error.strerror})."
+        raise ExpectedError("run", problem, "Choose a directory that you may write to.") from None
+
+
 def take_back(directory: Path, *locks: RunLock) -> None:
     """Remove the directory of a run that could not begin, unless it holds anything else."""
     for lock in locks:
