@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 import types
+from pathlib import Path
 
 import pytest
 import torch
@@ -71,7 +72,7 @@ def test_a_folder_that_cannot_be_opened_needs_no_sync(tmp_path, monkeypatch):
     opened = os.open
 
     def open_file(path, *rest, **named):
-        if os.path.isdir(path):
+        if Path(path).is_dir():
             raise PermissionError(13, "Permission denied", str(path))
         return opened(path, *rest, **named)
 

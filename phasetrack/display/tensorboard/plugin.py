@@ -172,7 +172,10 @@ def _refused(request: Request) -> Response | None:
     server = str(request.environ.get("SERVER_NAME", ""))
     if not _is_local(server) or _is_local(request.host):
         return None  # a server that its user bound to a network is asked under any name
-    text = f"The tab answers under {' and '.join(LOCAL)}, not under {request.host[:80]!r}."
+    text = (
+        f"The tab answers under {', '.join(LOCAL)}, not under {request.host[:80]!r}. Start TensorBoard with "
+        "--bind_all to serve it under other names."
+    )
     return _respond(request, json.dumps({"error": text}), "application/json", code=403)
 
 
