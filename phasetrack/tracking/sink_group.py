@@ -215,7 +215,9 @@ class SinkGroup:
         writers = [writer for writer in self._in_directory if writer in (*self.sinks, self._store)]
         if self._lock is None or not writers:
             return
-        if not self._guard.run(self._lock.check, "writing the run's directory"):
+        # one warning for all: the history, which matters most, comes last in it
+        names = ", ".join(type(writer).__name__ for writer in reversed(writers))
+        if not self._guard.run(self._lock.check, names):
             self._guard.off += [f"sink:{writer.state_key}" for writer in writers]
             self.release(writers)
 
