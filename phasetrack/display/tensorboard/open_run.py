@@ -299,7 +299,7 @@ def started(path: Path) -> float:
     """Return the time at which a run began, in seconds, for sorting."""
     for file in (CONFIG, HISTORY):
         try:
-            return os.lstat(path / file).st_mtime
+            return os.lstat(os.path.join(path, file)).st_mtime  # noqa: PTH118
         except OSError:
             continue
     return 0.0
