@@ -88,8 +88,8 @@ def test_reading_commands_write_nothing(made, tmp_path, monkeypatch, capfd):
     run = tmp_path / "runs" / "run"
     shutil.copytree(made, run)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")}
-    for line in (["list", "--out", str(run.parent)], ["show", str(run)], ["replay", str(run)]):
-        call(line, monkeypatch, capfd)
+    for line in ("list --out {0.parent}", "show {0}", "compare {0} {0}", "replay {0}"):
+        call(line.format(run).split(), monkeypatch, capfd)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")} == before
 
 

@@ -40,7 +40,7 @@ def _writes(call, in_memory):
         return True
     if text.startswith("shutil.copy") or text == "shutil.move":
         return True
-    if text == "os.open" or name == "FileIO":
+    if (text == "os.open" and "os.devnull" not in ast.unparse(call)) or name == "FileIO":
         return any("O_WRONLY" in ast.unparse(a) or "O_RDWR" in ast.unparse(a) for a in given)
     if name == "open" and not any(word.arg == "fileobj" for word in call.keywords):
         place = 1 if isinstance(function, ast.Name) or text == "io.open" else 0
