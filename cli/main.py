@@ -6,16 +6,17 @@ import errno
 import os
 import sys
 import warnings
+from typing import Any
 
 import typer
 
-from phasetrack.errors import ExpectedError
+from phasetrack.errors import ExpectedError, printable
 from phasetrack.training.launcher_env import ProcessError, place
 
 from .claims import claims
 from .exit_codes import FAILED, INTERRUPTED
 from .inspection import inspect
-from .output import complain, own_place
+from .output import complain, lasting_streams, own_place
 from .planning import plan
 from .run_command import forecast, run
 from .runs import compare, list_runs, plot, replay, report, show
@@ -52,6 +53,19 @@ for command in (plot, compare, report, replay, tensorboard, inspect):
 
 def main() -> None:
     """Run the command; a mistake in its options is one line and exit code 2."""
+    with lasting_streams() as streams:
+        code = _main()
+        for stream in streams:
+            stream.flush()
+        lost = next((stream.lost for stream in streams if stream.lost is not None), None)
+        # a reader that has seen enough closes its pipe; a run is in its files, wherever its words went
+        if lost is not None and lost.errno != errno.EPIPE and sys.argv[1:2] != ["run"]:
+            complain("output", f"It could not be written whole ({lost.strerror}).")
+            code = code or FAILED
+    sys.exit(code)
+
+
+def _main() -> Any:
     before = warnings.formatwarning
     # a line for people, without the line of code that it came from
     warnings.formatwarning = lambda message, *_, **__: f"{message}\n"
@@ -65,9 +79,15 @@ def main() -> None:
         complain("run", str(error))
         code = FAILED
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
+        if error.errno == errno.ENAMETOOLONG:
+            code = complain(str(error.filename)[:80], f"The path is too long ({error.strerror}).")
+        elif (
+            error.filename is not None
+        ):  # a file of the user's; whatever else fails is a bug of ours
+            complain(printable(error.filename), f"The system refuses it ({error.strerror}).")
+            code = FAILED
+        else:
             raise
-        code = complain(str(error.filename)[:80], f"The path is too long ({error.strerror}).")
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     finally:
@@ -78,4 +98,4 @@ def main() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code or 0)
-    sys.exit(code)
+    return code

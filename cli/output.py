@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import sys
 import time
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
@@ -19,6 +23,68 @@ if TYPE_CHECKING:
 
 # Seconds by which the process that prints may come after the others: all start together.
 LAGGING = 5.0
+
+
+class LastingStream:
+    """Standard output or error, whose end does not end the command: a closed pipe, a full device.
+
+    What cannot be written is lost, and so is everything after it; a character that the terminal lacks
+    becomes a question mark.
+
+    Attributes:
+        lost: why writing failed; None while all is written.
+
+    Args:
+        stream: `sys.stdout` or `sys.stderr`.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.lost: OSError | None = None
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace" if stream.errors == "strict" else stream.errors)
+
+    def write(self, text: str) -> int:
+        """Write a text, or lose it."""
+        try:
+            self._stream.write(text)
+        except OSError as error:
+            self._give_up(error)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, or lose what waits."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        self.lost = self.lost or error
+        with suppress(OSError, ValueError):  # what Python flushes at its end must not fail again
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the stream's own."""
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def lasting_streams() -> Iterator[list[LastingStream]]:
+    """Put `LastingStream` in the place of standard output and error; yields those that are open."""
+    before = sys.stdout, sys.stderr
+    # None where the stream was closed before the command began
+    made = [None if stream is None else LastingStream(stream) for stream in before]
+    sys.stdout, sys.stderr = made
+    try:
+        yield [stream for stream in made if stream is not None]
+    finally:
+        for stream in made:
+            if stream is not None:
+                stream.flush()
+        sys.stdout, sys.stderr = before
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -30,6 +30,13 @@ PHASE_MARKS = {
     Phase.SIGNAL_HEAVY: ("\u2593", "yellow"),
     Phase.FITTED: ("\u2588", "green"),
 }
+# For terminals whose encoding lacks these.
+PLAIN_MARKS = {
+    Phase.UNDETERMINED: ".",
+    Phase.SIGNAL_FINDING: "-",
+    Phase.SIGNAL_HEAVY: "=",
+    Phase.FITTED: "#",
+}
 # Boundary (or reading) for people, its name in `boundaries`, its name in `forecast`.
 STEPS = (
     ("onset of signal-heaviness", "signal_heavy", "signal_heavy_onset"),
@@ -51,7 +58,8 @@ def print_summary(console: Console, summary: Mapping[str, Any], title: str) -> N
     """
     parts: list[RenderableType] = [_phase(summary)]
     if summary.get("timeline"):
-        parts.append(_timeline(summary["timeline"], min(TIMELINE_WIDTH, console.width - 8)))
+        width, plain = min(TIMELINE_WIDTH, console.width - 8), console.options.ascii_only
+        parts.append(_timeline(summary["timeline"], width, plain=plain))
     parts += [Text(), _steps(summary)]
     if summary.get("growth"):
         parts += [Text(), _growth(summary["growth"])]
@@ -154,7 +162,7 @@ def _phase(summary: Mapping[str, Any]) -> Text:
     return line
 
 
-def _timeline(stretches: Sequence[Mapping[str, Any]], width: int) -> RenderableType:
+def _timeline(stretches: Sequence[Mapping[str, Any]], width: int, *, plain: bool) -> RenderableType:
     """A bar with one coloured stretch a label, and their steps under it."""
     last = max(stretches[-1]["end"] + 1, 1)
     bar, legend = Text(), Text()
@@ -163,6 +171,7 @@ def _timeline(stretches: Sequence[Mapping[str, Any]], width: int) -> RenderableT
         phase = Phase[stretch["phase"]]
         edge = max(drawn + 1, round(width * min(max(following["start"], 0), last) / last))
         mark, colour = PHASE_MARKS[phase]
+        mark = PLAIN_MARKS[phase] if plain else mark
         bar.append(mark * (edge - drawn), colour)
         drawn = edge
         span = f"{stretch['start']}-{stretch['end']}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from phasetrack.theory.settings import RunSettings
 from phasetrack.training.launcher_env import place
 
 from . import options as opt
-from .exit_codes import STOPPED
+from .exit_codes import FAILED, STOPPED, UNWRITTEN
 from .output import console, print_summary, show_summary
 
 
@@ -34,8 +35,8 @@ def run(
 ) -> None:
     """Train on a task with the probes attached and write the run to OUT/NAME.
 
-    Exit codes: 0, the run came to its end; 1, it diverged; 130, it was interrupted; 143, it was
-    terminated. After the last two the run is readable, and --resume continues it.
+    Exit codes: 0, the run came to its end; 1, it diverged; 3, its history or summary could not be
+    written; 130, it was interrupted; 143, it was terminated. After the last three --resume continues it.
     """
     options = {"task": task, **options}
     if resume is None:
@@ -83,10 +84,14 @@ def run(
         if summary["stopped"] == "diverged":
             typer.echo(f"run: {summary['reason']}", err=True)
         if summary["stopped"] in STOPPED:
-            typer.echo(
-                f"to resume: phasetrack run {task} --resume {summary['directory']}", err=True
-            )
-    raise typer.Exit({"diverged": 1, **STOPPED}.get(summary["stopped"], 0))
+            place_of_run = shlex.quote(summary["directory"])
+            typer.echo(f"to resume: phasetrack run {task} --resume {place_of_run}", err=True)
+        for file in summary.get("unwritten", ()):
+            typer.echo(f"run: {file} could not be written whole; make room and --resume", err=True)
+    code = UNWRITTEN if summary.get("unwritten") else 0
+    if summary["stopped"] == "diverged":
+        code = code or FAILED
+    raise typer.Exit(STOPPED.get(summary["stopped"], code))
 
 
 @opt.settings_options(*opt.FORECAST)

@@ -75,14 +75,14 @@ def show(
 
 def list_runs(out: opt.Out = Path("runs"), as_json: opt.SummaryJson = False) -> None:
     """List the runs in a folder, oldest first; unreadable ones are named on stderr."""
-    from phasetrack.storage.directory import find_runs
+    from phasetrack.storage.directory import find_runs, read_results
 
     from .panels import run_table
 
     runs, unreadable = [], []
     for path in find_runs(out):
         try:
-            runs.append(_read(path))
+            runs.append(read_results(path))
         except ExpectedError as error:
             unreadable.append(str(error))
     if as_json:
@@ -172,7 +172,8 @@ def report(
     from phasetrack.display.html_report import write_report
 
     path = file or runs[0] / "report.html"
-    write_report(runs, path)
+    for problem in write_report(runs, path):
+        complain("damaged", problem)
     typer.echo(printable(path))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +30,10 @@ def tensorboard(
     # -P: packages are not imported from the current folder
     command = [sys.executable, "-P", "-m", "tensorboard.main", "--logdir", str(out)]
     command += ["--host", "localhost", "--port", str(port)]
-    try:
-        raise typer.Exit(subprocess.call(command))
-    except KeyboardInterrupt:
-        raise typer.Exit(0) from None  # how a server is stopped
+    if sys.platform == "win32":  # there a process cannot become another one
+        try:
+            raise typer.Exit(subprocess.call(command))
+        except KeyboardInterrupt:
+            raise typer.Exit(0) from None  # how a server is stopped
+    # a signal that ends this process then ends the server, and no server outlives it on the port
+    os.execv(command[0], command)

@@ -20,6 +20,18 @@ _SETTINGS: dict[str, Any] = {
 }
 
 
+def is_away(tensor: Tensor) -> bool:
+    """Whether a tensor is on another device than the host, of whatever kind: reading it waits for that."""
+    return tensor.device.type != "cpu"
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """Return a tensor as float64, or on a device that may lack it (MPS, some XPU) as float32 at least."""
+    if not is_away(tensor):
+        return tensor.double()
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
 def unrounded(like: Tensor) -> AbstractContextManager[object]:
     """Where products on the device of `like` are taken in their own dtype.
 

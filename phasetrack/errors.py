@@ -11,6 +11,7 @@ line prints it as one line, with the option in place of the argument, and exits 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection
 from difflib import get_close_matches
 
@@ -47,8 +48,20 @@ class ExpectedError(PhasetrackError, ValueError):
         return f"{self.argument}: {self.message}"
 
 
+# A terminal obeys control characters, and marks of direction turn the text around them.
+_OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
 def printable(text: object) -> str:
-    r"""Escape what cannot be written as UTF-8, as in some files' names: ``\udce9``."""
+    r"""Escape what a terminal would obey, and what cannot be written as UTF-8: ``\x1b``, ``\udce9``.
+
+    Names of files may hold both.
+    """
+    return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), encodable(text))
+
+
+def encodable(text: object) -> str:
+    r"""Escape what cannot be written as UTF-8, ``\udce9``: enough for JSON and HTML."""
     return str(text).encode(errors="backslashreplace").decode()
 
 

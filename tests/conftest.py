@@ -18,7 +18,9 @@ PROCESSES = {
     "faults/test_disks.py",
     "faults/test_kills.py",
     "faults/test_long_runs.py",
+    "faults/test_other_systems.py",
     "faults/test_processes.py",
+    "faults/test_said_and_kept.py",
     "repository/test_docs.py",
     "repository/test_notebooks.py",
     "repository/test_packaging.py",
@@ -49,6 +51,18 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.browser)
         elif name in PROCESSES:
             item.add_marker(pytest.mark.process)
+
+
+@pytest.fixture(autouse=True)
+def warnings_of_the_tracking_are_errors(monkeypatch):
+    """A warning that a test does not expect fails it, where phasetrack would only print it."""
+    if "torch" in sys.modules:
+        from phasetrack.tracking import guard
+
+        def raised(warning):
+            raise warning
+
+        monkeypatch.setattr(guard, "print_refused", raised)
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, BinaryIO, TextIO
 
 
 @contextmanager
@@ -49,8 +49,11 @@ def own_settings(changes: Mapping[str, Any] | None = None) -> Iterator[None]:
 
 
 def write_figure(
-    figure: Figure, file: Any, changes: Mapping[str, Any] | None = None, **options: Any
+    figure: Figure,
+    file: BinaryIO | TextIO,
+    changes: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> None:
-    """Write a figure by its `savefig`, in `own_settings`."""
+    """Write a figure into a file in memory by its `savefig`, in `own_settings`."""
     with own_settings(changes):
         figure.savefig(file, **options)

@@ -12,7 +12,8 @@ from typing import Any
 
 from phasetrack.display.style import RUN_COLOURS
 from phasetrack.display.tensorboard.open_run import OpenRun
-from phasetrack.errors import ExpectedError, printable
+from phasetrack.errors import ExpectedError, encodable, printable
+from phasetrack.storage.atomic_files import write_output
 
 # Pixel columns per curve: more than a screen has, so that zooming in shows more.
 COLUMNS = 2000
@@ -49,35 +50,36 @@ start(document.getElementById("phases"), new EmbeddedSource(data), {{ address: n
 """
 
 
-def write_report(runs: Sequence[Path], file: Path) -> None:
+def write_report(runs: Sequence[Path], file: Path) -> list[str]:
     """Write the charts, labels and neurons of runs into one HTML file.
 
     Args:
         runs: run directories; the first one is in front. Several runs are overlaid.
-        file: the HTML file; an existing file is replaced.
+        file: the HTML file; an existing file is replaced, and so is a link, not its target.
+
+    Returns:
+        What is damaged, one line each: the page shows a history up to the damage, leaves out saved
+        neurons that cannot be read, and labels a run again whose summary or configuration is damaged.
 
     Raises:
-        ExpectedError: if a run has no readable record, or the file cannot be written. A damaged
-            history is shown up to the damage, which the page reports.
+        ExpectedError: if a run has no readable record, or the file cannot be written.
     """
-    content = report([Path(run) for run in runs])
-    try:
-        file.write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise ExpectedError(
-            "file",
-            f"{str(file)!r} cannot be written ({error.strerror}).",
-            "Choose a file in a directory that exists and is writable.",
-        ) from None
+    content, problems = _page([Path(run) for run in runs])
+    write_output(file, content.encode())
+    return problems
 
 
 def report(runs: Sequence[Path]) -> str:
     """Return the page of `write_report` as text."""
+    return _page(runs)[0]
+
+
+def _page(runs: Sequence[Path]) -> tuple[str, list[str]]:
     static = resources.files("phasetrack.display.tensorboard") / "static"
     plotly = resources.files("plotly") / "package_data" / "plotly.min.js"
-    data = _data(runs)
+    data, problems = _data(runs)
     names = ", ".join(entry["id"] for entry in data["runs"])
-    return PAGE.format(
+    page = PAGE.format(
         title=html.escape(f"{names} · phasetrack")[:300],
         style=(static / "style.css").read_text(encoding="utf-8"),
         plotly=plotly.read_text(encoding="utf-8").replace("</script", "<\\/script"),
@@ -85,6 +87,7 @@ def report(runs: Sequence[Path]) -> str:
         data=json.dumps(data, allow_nan=False).replace("<", "\\u003c"),
         script="\n".join(_scoped((static / n).read_text(encoding="utf-8")) for n in SCRIPTS),
     )
+    return page, problems
 
 
 def _scoped(module: str) -> str:
@@ -104,7 +107,8 @@ def exports(module: str) -> list[str]:
     return re.findall(declared, module, flags=re.MULTILINE)
 
 
-def _data(runs: Sequence[Path]) -> dict[str, Any]:
+def _data(runs: Sequence[Path]) -> tuple[dict[str, Any], list[str]]:
+    problems: list[str] = []
     data: dict[str, Any] = {"runs": [], "colours": RUN_COLOURS}
     data |= {"about": {}, "series": {}, "labels": {}, "neurons": {}}
     for name, folder in _named(runs).items():
@@ -115,6 +119,10 @@ def _data(runs: Sequence[Path]) -> dict[str, Any]:
             reason = f"{problem} ({printable(run.problem)})." if run.problem else f"{problem}."
             raise ExpectedError("runs", reason, "Leave it out, or wait for its first record.")
         about, labels = run.about(), run.labels()
+        if entry["state"] == "unreadable":  # it has records: the tab reads no further than its list
+            entry["state"] = "damaged"
+        if entry["problem"]:
+            problems.append(f"{name}: {entry['problem']}")
         about["neurons"] = _spread(about["neurons"], NEURON_STEPS)
         # without times of this machine the same runs make the same file
         entry |= {"phase": labels["phase"], "revision": "", "started": 0.0}
@@ -122,8 +130,14 @@ def _data(runs: Sequence[Path]) -> dict[str, Any]:
         series["generation"] = labels["generation"] = 0
         data["runs"].append(entry)
         data["about"][name], data["series"][name], data["labels"][name] = about, series, labels
-        data["neurons"][name] = {str(step): run.neurons(step) for step in about["neurons"]}
-    return data
+        data["neurons"][name] = neurons = {}
+        for step in list(about["neurons"]):
+            try:
+                neurons[str(step)] = run.neurons(step)
+            except ExpectedError as error:  # of one step: a power cut may have damaged it
+                about["neurons"].remove(step)
+                problems.append(f"{name}: {error.problem}")
+    return data, problems
 
 
 def _named(runs: Sequence[Path]) -> dict[str, Path]:
@@ -136,7 +150,7 @@ def _named(runs: Sequence[Path]) -> dict[str, Path]:
             problem = f"{printable(run)!r} is not a directory."
             raise ExpectedError("runs", problem, "`phasetrack list` shows the runs.")
         folder, depth = run.resolve(), 1
-        shown = [printable(part) for part in folder.parts]
+        shown = [encodable(part) for part in folder.parts]
         while (name := "/".join(shown[-depth:])) in names and depth < len(shown):
             depth += 1
         names[name] = folder

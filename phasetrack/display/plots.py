@@ -6,6 +6,7 @@ the middle of somebody's training.
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ from phasetrack.errors import ExpectedError, check_choice
 from phasetrack.phases.boundaries import SIGNAL_HEAVY, onset
 from phasetrack.phases.classifier import Thresholds
 from phasetrack.phases.history import History
+from phasetrack.storage.atomic_files import write_output
 
 FORMATS = (".png", ".pdf", ".svg")
 DOTS_PER_INCH = {"screen": 150, "paper": 300}
@@ -138,14 +140,9 @@ def save_figure(figure: Figure, path: Path, *, size: str = "screen") -> None:
             "file", f"{str(path)!r} has an unknown suffix.", f"Use one of {', '.join(FORMATS)}."
         )
     dots = DOTS_PER_INCH[check_choice("size", size, DOTS_PER_INCH)]
-    try:
-        write_figure(figure, path, FONTS, dpi=dots)
-    except OSError as error:
-        raise ExpectedError(
-            "file",
-            f"{str(path)!r} cannot be written ({error.strerror}).",
-            "Choose a file in a directory that exists and is writable.",
-        ) from None
+    drawn = io.BytesIO()
+    write_figure(figure, drawn, FONTS, format=path.suffix[1:].lower(), dpi=dots)
+    write_output(path, drawn.getvalue())
 
 
 def onset_of(summary: Mapping[str, Any]) -> float | None:

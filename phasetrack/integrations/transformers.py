@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from transformers.training_args import ParallelMode
 from phasetrack.integrations.followed_run import FollowedRun
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.losses import Loss
+from phasetrack.storage.atomic_files import replace_file
 from phasetrack.tracking.guard import warn
 
 
@@ -78,8 +80,10 @@ class PhasetrackCallback(FollowedRun, TrainerCallback):
         path, saved = _state_path(args, state), self.state()
         if saved is None or not path.parent.is_dir():
             return
+        content = io.BytesIO()
         try:
-            torch.save(saved, path)
+            torch.save(saved, content)
+            replace_file(path, content.getvalue())
         except (OSError, RuntimeError) as error:
             warn(f"the checkpoint is saved without the tracker's state ({error!r})")
 

@@ -307,5 +307,5 @@ def _margin_rows(neurons: Neurons) -> tuple[Tensor, Tensor]:
 
 def _rows(table: Tensor, rank: int) -> NDArray[np.float64]:
     """The table of each network, float64 on the host: (..., *) to (networks, *)."""
-    rows: NDArray[np.float64] = table.detach().double().cpu().numpy()
+    rows: NDArray[np.float64] = table.detach().cpu().double().numpy()
     return rows.reshape(-1, *rows.shape[rows.ndim - rank :])

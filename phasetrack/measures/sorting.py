@@ -23,4 +23,4 @@ def order(values: Tensor, *, stable: bool = False) -> Tensor:
 
 def _hosted(values: Tensor) -> NDArray[np.float64]:
     # float64 holds the numbers of every floating dtype, of which numpy knows not all
-    return values.detach().double().cpu().numpy()
+    return values.detach().cpu().double().numpy()

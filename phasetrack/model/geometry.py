@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from phasetrack._precision import unrounded
+from phasetrack._precision import unrounded, widened
 from phasetrack.errors import ExpectedError
 from phasetrack.model.neurons import Activation as Activation  # where others import them from
 from phasetrack.model.neurons import Neurons as Neurons
@@ -276,7 +276,7 @@ class ClusterGeometry:
                 f"Shape {tuple(inputs.shape)} does not end in the geometry's dimension {self.dim}.",
                 f"Pass inputs of shape (m, {self.dim}).",
             )
-        inputs = inputs if inputs.is_floating_point() else inputs.double()
+        inputs = inputs if inputs.is_floating_point() else widened(inputs)
         on = self._on(inputs)
         if on.few:
             return on.projection.inside(inputs)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from phasetrack._precision import is_away
 from phasetrack.errors import ExpectedError
 from phasetrack.model.batch_invariance import filled, undivided
 
@@ -192,7 +193,7 @@ def largest(values: Tensor) -> Tensor:
 
     PyTorch is slow to find it along a last dimension of many; numpy is slow along one of a few.
     """
-    if values.is_cuda or values.shape[-1] < WIDE:
+    if is_away(values) or values.shape[-1] < WIDE:
         return values.max(dim=-1).indices
     return torch.from_numpy(values.detach().cpu().double().numpy().argmax(axis=-1)).to(
         values.device

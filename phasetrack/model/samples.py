@@ -59,7 +59,7 @@ def two_classes(argument: str, labels: Tensor) -> Tensor:
     Raises:
         ExpectedError: if they take further values, or one alone.
     """
-    found = labels.double().cpu()
+    found = labels.cpu().double()
     values = sorted(set(found.tolist()))
     if len(values) < 2 and set(values) <= {-1.0, 0.0, 1.0}:
         raise ExpectedError(

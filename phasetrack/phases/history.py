@@ -133,6 +133,13 @@ class History(Mapping[str, NDArray[np.float64]]):
             column.frombytes(np.asarray(values, dtype=np.float64).tobytes())
         self._steps.frombytes(np.asarray(steps, dtype=np.int64).tobytes())
 
+    def drop_last(self) -> None:
+        """Remove the last step, which a file holds again."""
+        self._fill_columns()
+        del self._steps[-1:]
+        for column in self._columns.values():
+            del column[self.count :]
+
     @property
     def count(self) -> int:
         """The number of recorded steps."""

@@ -1,13 +1,14 @@
 """Files that survive their writer: they grow by whole records, or are replaced in one piece.
 
-Every write of a run goes through this module: it alone guards against killed processes, full disks,
-links out of the run directory and forked children. docs/promises.md lists the guarantees.
+Every write of phasetrack goes through this module: it alone guards against killed processes, full disks,
+links out of a directory and forked children. docs/promises.md lists the guarantees.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import stat
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -17,9 +18,14 @@ from typing import Any
 
 from phasetrack.errors import ExpectedError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    _FULL_SYNC = None
+else:
+    _FULL_SYNC = getattr(fcntl, "F_FULLFSYNC", None)
+
 CHUNK = 2**20
-# 0 where the system lacks this flag: `check_plain` alone refuses links there
-_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
 
 class AppendFile:
@@ -38,7 +44,7 @@ class AppendFile:
         self.placed = not (resume and path.exists())
         if not self.placed:
             check_plain(path)
-        flags = os.O_RDWR | _NO_LINK | (os.O_CREAT | os.O_EXCL if self.placed else 0)
+        flags = os.O_RDWR | _plain() | (os.O_CREAT | os.O_EXCL if self.placed else 0)
         # unbuffered: what a forked child inherits holds no bytes that it could write again
         self._file = FileIO(path, "r+", opener=_opener(flags))
         self._buffer = bytearray()
@@ -108,7 +114,7 @@ class AppendFile:
     def sync(self) -> None:
         """Flush, and have the system write the file to the disk, where it survives a power cut."""
         self.flush()
-        os.fsync(self._file.fileno())
+        _force(self._file.fileno())
 
     def check(self, position: Mapping[str, Any]) -> None:
         """Raise ExpectedError unless the file begins with the bytes of a position."""
@@ -166,16 +172,20 @@ def replace_file(path: Path, content: bytes, *, sync: bool = False) -> None:
         path: the file; a link is replaced, not its target.
         content: the whole new content.
         sync: wait until the file is on the disk, where it survives a power cut.
+
+    Raises:
+        OSError: if the system refuses, or `path` names a device, such as ``/dev/null``.
     """
+    _check_no_device(path)
     scratch = path.with_name(f".{path.name}.new")
     with suppress(FileNotFoundError):
         scratch.unlink()  # left by a killed process, or a link that leads out of the directory
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, 0o666)
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _plain(), 0o666)
     try:
         try:
             _write(descriptor, content)
             if sync:
-                os.fsync(descriptor)
+                _force(descriptor)
         finally:
             os.close(descriptor)
         os.replace(scratch, path)  # noqa: PTH105 - one seam for tests that break it
@@ -187,11 +197,44 @@ def replace_file(path: Path, content: bytes, *, sync: bool = False) -> None:
         sync_folder(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Wait until the names in a directory are on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def move_file(path: Path, target: Path) -> None:
+    """Give a file another name in its directory; a file or link of that name is replaced."""
+    os.replace(path, target)  # noqa: PTH105 - one seam for tests that break it
+
+
+def write_output(path: Path, content: bytes, argument: str = "file") -> None:
+    """Write a report, figure or table to the place that the user chose, by `replace_file`.
+
+    Raises:
+        ExpectedError: naming `argument`, if the file cannot be written.
+    """
     try:
-        os.fsync(descriptor)
+        replace_file(path, content)
+    except OSError as error:
+        raise ExpectedError(
+            argument,
+            f"{str(path)!r} cannot be written ({error.strerror}).",
+            "Choose a file in a directory that exists and is writable.",
+        ) from None
+
+
+def overwrite_held(path: Path, content: bytes) -> None:
+    """Give a file that this process holds open, such as a lock's, new content without replacing it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC | _plain())
+    try:
+        _write(descriptor, content)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a directory are on the disk, where the system opens directories."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows
+        return
+    try:
+        _force(descriptor)
     finally:
         os.close(descriptor)
 
@@ -232,7 +275,36 @@ def read_limited(path: Path, most: int) -> bytes:
     """
     if (size := check_plain(path).stat().st_size) > most:
         raise ExpectedError("run", f"{str(path)!r} has {size} bytes, more than {most}.")
-    return path.read_bytes()
+    try:
+        return path.read_bytes()
+    except MemoryError:
+        problem = f"{str(path)!r} has {size} bytes, more than this process may hold."
+        raise ExpectedError("run", problem) from None
+
+
+def _plain() -> int:
+    """Return the flags that open a file itself, byte by byte.
+
+    Of the two, a system that has no links to follow or no text mode lacks one; `check_plain` alone refuses
+    links on the former.
+    """
+    return getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
+
+def _check_no_device(path: Path) -> None:
+    """Raise OSError for a name that must stay: a device, or a name in the directory of devices."""
+    with suppress(FileNotFoundError):
+        mode = os.lstat(path).st_mode
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or str(path.absolute().parent) == "/dev":
+            raise OSError(errno.EINVAL, "a device", str(path))
+
+
+def _force(descriptor: int) -> None:
+    """Wait until a file is on the disk: on macOS `os.fsync` leaves it in the disk's own memory."""
+    os.fsync(descriptor)
+    if _FULL_SYNC is not None:
+        with suppress(OSError):  # file systems that lack it
+            fcntl.fcntl(descriptor, _FULL_SYNC)
 
 
 def _opener(flags: int) -> Callable[[str, int], int]:

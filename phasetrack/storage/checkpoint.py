@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 
 from phasetrack.errors import ExpectedError, check_float, check_int
-from phasetrack.storage.atomic_files import read_limited, replace_file, sync_folder
+from phasetrack.storage.atomic_files import move_file, read_limited, replace_file, sync_folder
 from phasetrack.storage.tensor_file import read_tensors
 
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
@@ -87,18 +86,30 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
     scratch = folder / ".checkpoint.next"
     replace_file(scratch, body + _COMMENT.to_bytes(2, "little") + comment, sync=True)
     with suppress(FileNotFoundError):
-        os.replace(folder / CHECKPOINT, folder / PREVIOUS)  # noqa: PTH105
-    os.replace(scratch, folder / CHECKPOINT)  # noqa: PTH105
+        move_file(folder / CHECKPOINT, folder / PREVIOUS)
+    move_file(scratch, folder / CHECKPOINT)
     sync_folder(folder)
 
 
-def load_checkpoint(path: str | Path) -> dict[str, Any]:
+def largest_state(d: int, width: int) -> int:
+    """Return the bytes that a checkpoint of such a network can have; more is not one of that run.
+
+    Weights, optimizer and tracker hold each number a few times, at most 8 bytes long.
+    """
+    return min(LARGEST_CHECKPOINT, 2**26 + 256 * (d + 4) * width)
+
+
+def load_checkpoint(path: str | Path, most: int = LARGEST_CHECKPOINT) -> dict[str, Any]:
     """Read a checkpoint with its tensors on the host, after checking every byte.
+
+    Args:
+        path: the file.
+        most: bytes that it may have.
 
     Raises:
         ExpectedError: if the file is damaged or of a format that this version does not read.
     """
-    content = read_limited(Path(path), LARGEST_CHECKPOINT)
+    content = read_limited(Path(path), most)
     body, comment = content[: -_COMMENT - 2], content[-_COMMENT:]
     if comment != _MARK + hashlib.sha256(body).hexdigest().encode():
         raise ExpectedError("resume", f"{str(path)!r} is damaged: its checksum does not match.")

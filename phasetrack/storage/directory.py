@@ -8,9 +8,11 @@ and ``Infinity``.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from phasetrack.storage.atomic_files import check_plain, replace_file
 from phasetrack.storage.history_reader import HistoryFile
 from phasetrack.storage.history_sink import HISTORY
 from phasetrack.storage.json_schema import check_config, check_summary, check_text, read_object
+from phasetrack.storage.lock import LOCK
 from phasetrack.theory.settings import RunSettings
 
 CONFIG, SUMMARY = "config.json", "summary.json"
@@ -85,8 +88,14 @@ class Run:
         )
 
 
-def absolute(path: str | os.PathLike[str]) -> Path:
-    """Return a path that names the same place after the process has changed its directory."""
+def absolute(path: str | os.PathLike[str], argument: str = "logdir") -> Path:
+    """Return a path that names the same place after the process has changed its directory.
+
+    Raises:
+        ExpectedError: naming `argument`, for a value that is not the path of a directory.
+    """
+    if not isinstance(path, str | os.PathLike) or not str(path) or "\0" in str(path):
+        raise ExpectedError(argument, f"{path!r} is not a path.", "Pass the path of a directory.")
     # Path.expanduser raises for a folder whose name begins with ~
     return Path(os.path.expanduser(path)).absolute()  # noqa: PTH111
 
@@ -103,16 +112,12 @@ def create_run_directory(out: Path, name: str) -> Path:
             "name", f"{name!r} is not a plain directory name.", "Pass a name without /."
         )
     path = out / name
-    # a run that was killed before it had a config.json left at most the beginning of one
-    scratch = {f".{CONFIG}.new"}
-    if path.exists() and (not path.is_dir() or {p.name for p in path.iterdir()} - scratch):
-        problem = f"{str(path)!r} already exists and is not empty."
-        raise ExpectedError("name", problem, "Choose another name or out folder.")
+    check_unused(path)
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / ".writable"
-        probe.touch()
+        replace_file(probe, b"")
         probe.unlink()
     except OSError as error:
         for folder in made:
@@ -121,6 +126,15 @@ def create_run_directory(out: Path, name: str) -> Path:
         problem = f"{str(path)!r} cannot be written ({error.strerror})."
         raise ExpectedError("out", problem, "Choose a folder that can be written.") from None
     return path
+
+
+def check_unused(path: Path) -> None:
+    """Raise ExpectedError, naming `name`, if something lies where a new run would be written."""
+    # a run that was killed before it had a config.json left at most its lock and the beginning of one
+    scratch = {f".{CONFIG}.new", LOCK}
+    if path.exists() and (not path.is_dir() or {p.name for p in path.iterdir()} - scratch):
+        problem = f"{str(path)!r} already exists and is not empty."
+        raise ExpectedError("name", problem, "Choose another name or out folder.")
 
 
 def read_run(path: str | os.PathLike[str]) -> Run:
@@ -133,12 +147,37 @@ def read_run(path: str | os.PathLike[str]) -> Run:
             damaged.
     """
     directory = Path(path)
-    return Run(
-        path=directory,
-        config=read_config(directory),
-        history=_read_history(directory / HISTORY),
-        summary=_read_summary(directory / SUMMARY),
-    )
+    with _readable(directory):
+        return Run(
+            path=directory,
+            config=read_config(directory),
+            history=_read_history(directory / HISTORY),
+            summary=_read_summary(directory / SUMMARY),
+        )
+
+
+def read_results(path: str | os.PathLike[str]) -> Run:
+    """Read a run's configuration and summary, and leave its history out: enough for a list of runs.
+
+    Raises:
+        ExpectedError: as `read_run`.
+    """
+    directory = Path(path)
+    with _readable(directory):
+        summary = _read_summary(directory / SUMMARY)
+        return Run(directory, read_config(directory), History(), summary)
+
+
+@contextmanager
+def _readable(directory: Path) -> Iterator[None]:
+    """Make one expected error of whatever the system refuses in a directory of somebody else's."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # no such directory can exist
+            raise
+        problem = f"{str(error.filename or directory)!r} cannot be read ({error.strerror})."
+        raise ExpectedError("run", problem) from None
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -148,10 +187,11 @@ def read_config(directory: Path) -> dict[str, Any]:
         ExpectedError: if the path is not a run directory, or the file is damaged.
     """
     path = directory / CONFIG
-    if not path.exists():
-        problem = f"{str(directory)!r} is not a run directory: it has no {CONFIG}."
-        raise ExpectedError("run", problem, "`phasetrack list` shows the runs.")
-    return check_config(check_text(read_object(check_plain(path)), path), path)
+    with _readable(directory):
+        if not path.exists():
+            problem = f"{str(directory)!r} is not a run directory: it has no {CONFIG}."
+            raise ExpectedError("run", problem, "`phasetrack list` shows the runs.")
+        return check_config(check_text(read_object(check_plain(path)), path), path)
 
 
 def recorded_settings(config: Mapping[str, Any], directory: Path) -> RunSettings:
@@ -171,8 +211,18 @@ def find_runs(out: Path) -> list[Path]:
     """List the run directories directly in `out`, oldest first."""
     if not out.is_dir():
         return []
-    found = [folder for folder in out.iterdir() if (folder / CONFIG).is_file()]
-    return sorted(found, key=lambda folder: ((folder / CONFIG).stat().st_mtime, folder.name))
+    with _readable(out):
+        begun = {folder: _begun(folder / CONFIG) for folder in out.iterdir()}
+    found = [(time, folder.name, folder) for folder, time in begun.items() if time is not None]
+    return [folder for *_, folder in sorted(found)]
+
+
+def _begun(config: Path) -> float | None:
+    """Return when a run began, in seconds; 0 if that may not be read, None where there is no run."""
+    try:
+        return config.stat().st_mtime if config.is_file() else None
+    except OSError:
+        return 0.0
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

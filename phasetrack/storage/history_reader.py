@@ -1,7 +1,8 @@
 """Reads ``history.jsonl`` as it grows: each call reads the lines added since the last one.
 
 A line is one JSON object: ``step``, then flat metric names; numbers that are not finite are written as
-Python's json writes them. A `LineDecoder` for the metrics seen so far decodes many lines at once. Where
+Python's json writes them. Steps ascend; of equal steps, which version 0.1.0 wrote where an optimizer step
+raised and was taken again, the last one counts. A `LineDecoder` for the metrics seen so far decodes many lines at once. Where
 it fails, Python's json decodes line by line, and names the damage.
 """
 
@@ -50,7 +51,8 @@ class HistoryFile:
 
     Attributes:
         history: every complete line before the first damaged one.
-        generation: a number that changes whenever the file is read again from its beginning.
+        generation: a number that changes whenever records are not those of before: the file is read again
+            from its beginning, or a step comes again.
     """
 
     def __init__(
@@ -160,8 +162,12 @@ class HistoryFile:
             row = json.loads(line)
             step = int(row.pop("step"))
             readings = {str(name): float(value) for name, value in row.items()}
-            if self.history.count and step <= self.history.last_step:
-                raise ValueError(f"step {step} follows step {self.history.last_step}")
+            last = self.history.last_step
+            if self.history.count and step < last:
+                raise ValueError(f"step {step} follows step {last}")
+            if step == last and self.history.count:  # recorded, not taken, and recorded again
+                self.history.drop_last()
+                self.generation = next(_generations)
             self.history.append(step, readings)
         except (
             ValueError,

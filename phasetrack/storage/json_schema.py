@@ -23,8 +23,8 @@ LARGEST_OBJECT = 2**25
 # Characters of a text in a summary; the rest is cut off.
 LONGEST_TEXT = 1000
 
-# a terminal obeys control characters; tabs and line ends are harmless
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# a terminal obeys control characters and marks of direction; tabs and line ends are harmless
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 PhaseName = Literal["UNDETERMINED", "SIGNAL_FINDING", "SIGNAL_HEAVY", "FITTED"]
 Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -120,13 +120,18 @@ def read_object(path: Path, opener: Callable[[str, int], int] | None = None) -> 
         opener: as Python's `open` takes it; None opens any file.
 
     Raises:
-        ExpectedError: if the file holds anything else, or more than `LARGEST_OBJECT` bytes.
+        ExpectedError: if the file holds anything else, more than `LARGEST_OBJECT` bytes, or cannot be read.
+        FileNotFoundError: if it does not exist.
     """
     try:
         with open(path, "rb", opener=opener) as file:
             if (size := os.fstat(file.fileno()).st_size) > LARGEST_OBJECT:
                 raise ValueError(f"{size} bytes, more than {LARGEST_OBJECT}")
             content = json.loads(file.read().decode("utf-8"))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ExpectedError("run", f"{str(path)!r} cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:
         raise ExpectedError("run", f"{str(path)!r} is damaged: {error}.") from None
     if not isinstance(content, dict):

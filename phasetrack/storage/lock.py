@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from phasetrack.errors import ExpectedError
+from phasetrack.storage.atomic_files import overwrite_held
 
 LOCK = ".lock"
 # Errors of file systems without locks; directories are not locked there.
@@ -25,12 +26,16 @@ class RunLock:
         folder: the run directory, or the folder of a sweep.
         argument: the argument that an error names.
 
+    Attributes:
+        folder: the directory, absolute.
+
     Raises:
         ExpectedError: if another process, or another tracker of this one, holds the directory.
     """
 
     def __init__(self, folder: Path, argument: str) -> None:
-        self._path = (folder / LOCK).absolute()
+        self.folder = folder.absolute()
+        self._path = self.folder / LOCK
         self._file: os.stat_result | None = None  # the lock's file, while the path may lose it
         # a lock file that outlives its process would block resuming: no fallback to such locks
         self._lock = FileLock(
@@ -47,17 +52,33 @@ class RunLock:
                 raise
         else:
             with suppress(OSError):  # Windows lets nobody write to a locked file
-                self._path.write_text(str(os.getpid()))
+                overwrite_held(self._path, str(os.getpid()).encode())
             with suppress(OSError):
-                self._file = self._path.stat()
+                self._file = os.lstat(self._path)
+
+    def check(self) -> None:
+        """Raise FileNotFoundError unless the directory is the one that was locked.
+
+        A directory that was deleted, moved away or made anew under its old name belongs to nobody or to
+        another writer. While the lock's file is open, no other file can take its identity.
+        """
+        if self._file is None or not self._lock.is_locked:  # no locks there, or released already
+            return
+        with suppress(OSError):
+            if os.path.samestat(self._file, os.lstat(self._path)):
+                return
+        raise FileNotFoundError(
+            errno.ENOENT, "deleted, moved or made anew while phasetrack wrote it", str(self.folder)
+        )
 
     def release(self) -> None:
         """Let another process in; may be called again."""
         if not self._lock.is_locked:
             return
         # while the lock is held: afterwards the file may belong to the next holder
-        with suppress(OSError):  # Windows does not delete open files
-            if self._file is not None and os.path.samestat(self._file, self._path.stat()):
+        with suppress(OSError):  # the file is not ours; Windows does not delete open files
+            if self._file is not None:
+                self.check()
                 self._path.unlink()
         self._lock.release()
 

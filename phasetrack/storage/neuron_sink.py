@@ -7,7 +7,8 @@ files every second one is deleted and the distance between saved records doubles
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -24,6 +25,7 @@ MOST_SAVED = 100
 # Neurons per file at most, and unpacked bytes, as files may come from elsewhere.
 MOST_NEURONS = 200_000
 LARGEST_FILE = 3 * 8 * MOST_NEURONS + 2**16
+_FILE = re.compile(r"step-([0-9]{9,18})\.npz")
 # Column of a file to distribution of a record.
 COLUMNS = {
     "signal": "neurons/signal",
@@ -104,10 +106,14 @@ class NeuronSink:
 
 def saved_neurons(logdir: Path) -> list[int]:
     """List the steps with saved neurons, ascending."""
-    if (logdir / FOLDER).is_symlink():
-        return []
-    names = (file.stem.removeprefix("step-") for file in (logdir / FOLDER).glob("step-*.npz"))
-    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+    folder = logdir / FOLDER
+    return [] if folder.is_symlink() else steps_of(file.name for file in folder.glob("step-*.npz"))
+
+
+def steps_of(names: Iterable[str]) -> list[int]:
+    """List the steps that names of files stand for, ascending; other names are left out."""
+    found = (_FILE.fullmatch(name) for name in names)
+    return sorted(int(match[1]) for match in found if match)
 
 
 def read_neurons(

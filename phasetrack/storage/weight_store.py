@@ -20,7 +20,7 @@ from phasetrack.storage.atomic_files import check_folder, check_plain, read_limi
 from phasetrack.storage.json_schema import read_object
 from phasetrack.storage.tensor_file import read_tensors
 
-FOLDER, FORMAT = "weights", "format.json"
+FOLDER, FORMAT, CONFIG = "weights", "format.json", "config.json"
 # Bytes per saved step at most, as files may come from elsewhere: 2^20 inputs, 2^10 neurons.
 LARGEST_FILE = 2**33
 
@@ -103,19 +103,21 @@ class SavedWeights:
         bias_scaled: whether the scale acts on the head's bias too.
         states: step to ``W`` (p, d), ``A`` (heads, p) and, where there are biases, ``bias`` (p,)
             and ``head_bias`` (heads,); ascending.
+        damaged: why each further saved step cannot be used.
     """
 
     activation: str
     scale: float | None
     bias_scaled: bool
     states: dict[int, dict[str, Tensor]]
+    damaged: tuple[str, ...] = ()
 
 
 def read_weights(logdir: Path) -> SavedWeights:
-    """Read every saved step of a run.
+    """Read every saved step of a run; a power cut may have damaged single ones, which are left out.
 
     Raises:
-        ExpectedError: if the run saved no weights, or a file is damaged.
+        ExpectedError: if the run saved no weights, or none of them can be read.
     """
     folder = check_folder(logdir / FOLDER)
     files = {int(match[1]): f for f in folder.glob("*") if (match := _FILE.fullmatch(f.name))}
@@ -131,27 +133,39 @@ def read_weights(logdir: Path) -> SavedWeights:
     if scale is not None:
         check_float("run", scale)
     states: dict[int, dict[str, Tensor]] = {}
+    damaged = []
+    most = _largest(logdir)
     for step, file in sorted(files.items()):
-        states[step] = _state(file)
-        shapes = [_shapes(states[each]) for each in (min(files), step)]
-        if shapes[0] != shapes[1]:
-            problem = (
-                f"{str(file)!r} holds the shapes {shapes[1]}, the first saved step {shapes[0]}."
-            )
-            raise ExpectedError("run", problem)
-    return SavedWeights(activation, scale, about["bias_scaled"], states)
+        try:
+            state = _state(file, most)
+            first = _shapes(states[min(states)]) if states else _shapes(state)
+            if (shapes := _shapes(state)) != first:
+                problem = f"{str(file)!r} holds the shapes {shapes}, the first saved step {first}."
+                raise ExpectedError("run", problem)
+        except ExpectedError as error:
+            damaged.append(error.problem)
+            continue
+        states[step] = state
+    if not states:
+        raise ExpectedError("run", damaged[0])
+    return SavedWeights(activation, scale, about["bias_scaled"], states, tuple(damaged))
+
+
+def _largest(logdir: Path) -> int:
+    """Return the bytes that a file of weights may have: by the run's own sizes, if it says them."""
+    settings = read_object(logdir / CONFIG).get("settings") if (logdir / CONFIG).is_file() else None
+    d, width = ((settings or {}).get(name) for name in ("d", "width"))
+    if type(d) is int and type(width) is int and d > 0 < width:
+        return min(LARGEST_FILE, 2**20 + 16 * (d + 4) * width)
+    return LARGEST_FILE
 
 
 _FILE = re.compile(r"step-([0-9]{1,18})\.pt")
 
 
-def _state(file: Path) -> dict[str, Tensor]:
-    found = read_tensors(read_limited(file, LARGEST_FILE), str(file))
-    state = {
-        name: value
-        for name, value in found.items()
-        if isinstance(value, Tensor) and value.is_floating_point() and value.is_contiguous()
-    }
+def _state(file: Path, most: int) -> dict[str, Tensor]:
+    found = read_tensors(read_limited(file, most), str(file))
+    state = {name: v for name, v in found.items() if isinstance(v, Tensor) and _is_plain(v)}
     W, A = (state.get(name, torch.empty(0, device="cpu")) for name in ("W", "A"))
     fits = W.ndim == 2 and A.ndim == 2 and A.shape[1] == len(W) and W.numel() > 0 < A.numel()
     sizes = {"bias": len(W), "head_bias": len(A)}
@@ -159,6 +173,12 @@ def _state(file: Path) -> dict[str, Tensor]:
         problem = f"{str(file)!r} holds the shapes {_shapes(state)}, not W (p, d) and A (heads, p)."
         raise ExpectedError("run", problem)
     return state
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor holds numbers on the host, one after the other: not sparse, nested or without values."""
+    dense = tensor.layout == torch.strided and not tensor.is_nested and tensor.device.type == "cpu"
+    return dense and tensor.is_floating_point() and tensor.is_contiguous()
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from phasetrack._precision import unrounded
+from phasetrack._precision import is_away, unrounded
 from phasetrack.errors import ExpectedError
 from phasetrack.model.formula import UNKNOWN_LINK
 from phasetrack.model.geometry import ClusterGeometry
@@ -393,7 +393,7 @@ def _output_tensor(output: object) -> Tensor | None:
 def _finite(outputs: Tensor, inputs: Tensor) -> Tensor | None:
     """Return whether no input is NaN or infinite, bool (); None where the outputs are finite."""
     # not on a GPU, where the host would wait; and the sum of finite outputs may overflow
-    if not outputs.is_cuda and math.isfinite(outputs.sum()):
+    if not is_away(outputs) and math.isfinite(outputs.sum()):
         return None
     return _all_finite(outputs) | _all_finite(inputs)
 

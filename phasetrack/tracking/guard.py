@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from phasetrack.errors import ExpectedError
 
@@ -91,5 +93,20 @@ def _said(error: Exception) -> str:
 
 
 def warn(line: object) -> None:
-    """Warn in the name of phasetrack."""
-    warnings.warn(f"phasetrack: {line}", TrackingWarning, stacklevel=3)
+    """Warn in the name of phasetrack; never raises, whatever Python does with warnings.
+
+    Where they are errors (``python -W error``), the line is printed in their place: a failure of the
+    tracking does not end the training unless `attach(strict=True)` says so.
+    """
+    try:
+        warnings.warn(f"phasetrack: {line}", TrackingWarning, stacklevel=3)
+    except TrackingWarning as refused:
+        print_refused(refused)
+    except Exception:  # standard error is closed, or a hook of the user's on warnings failed
+        return
+
+
+def print_refused(warning: TrackingWarning) -> None:
+    """Print a warning that Python's filters would raise."""
+    with suppress(Exception):
+        print(warning, file=sys.stderr)

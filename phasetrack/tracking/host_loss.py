@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from phasetrack._precision import is_away
 from phasetrack.errors import ExpectedError
 from phasetrack.model.formula import LINKS
 from phasetrack.model.losses import Loss, pointwise
@@ -67,7 +68,7 @@ class HostLoss:
         """Return the loss with further targets of one output among those seen."""
         if targets.is_complex() or not targets.numel():
             return self
-        low, high = (float(value) for value in torch.aminmax(targets.detach().double()))
+        low, high = (float(value) for value in torch.aminmax(targets.detach().cpu().double()))
         if self.levels is not None:
             low, high = min(low, self.levels[0]), max(high, self.levels[1])
         return replace(self, levels=(low, high), _levels={}, _linked_losses={})
@@ -182,7 +183,7 @@ class LossKeeper:
         """Return the loss, which remembers the two values that the targets of one output take."""
         levels = self._current.levels
         # on a GPU the host would wait; there the batch itself shows them
-        if (levels is None or levels[0] == levels[1]) and not targets.is_cuda:
+        if (levels is None or levels[0] == levels[1]) and not is_away(targets):
             found = self._current.with_targets(targets)
             self._current = self._current if found.levels == levels else found
         return self._current

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from phasetrack._precision import is_away
 from phasetrack.errors import ExpectedError
 from phasetrack.model.formula import Formula
 from phasetrack.model.geometry import ClusterGeometry, Neurons, head_length
@@ -142,11 +143,11 @@ def _clusters(geometry: ClusterGeometry, seen: LossInputs) -> Tensor:
 
 def _to_host(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
     """Return the tensors on the host, moved in one transfer."""
-    away = [tensor for tensor in tensors if tensor is not None and tensor.is_cuda]
+    away = [tensor for tensor in tensors if tensor is not None and is_away(tensor)]
     moved: Iterator[Tensor] = iter(())
     if away:
         wide = torch.float64 if any(t.dtype == torch.float64 for t in away) else torch.float32
         packed = torch.cat([tensor.reshape(-1).to(wide) for tensor in away]).cpu()
         pieces = torch.split(packed, [tensor.numel() for tensor in away])
         moved = iter([p.view(t.shape).to(t.dtype) for p, t in zip(pieces, away, strict=True)])
-    return [next(moved) if t is not None and t.is_cuda else t for t in tensors]
+    return [next(moved) if t is not None and is_away(t) else t for t in tensors]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from phasetrack._precision import widened
 from phasetrack.tracking.host_loss import HostLoss
 from phasetrack.tracking.snapshot import LossInputs
 
@@ -152,15 +153,15 @@ def _weighed(calls: Sequence[LossCall]) -> tuple[Tensor | None, Tensor | None]:
     if len(calls) == 1:
         return values[0], samples[0]
     device = values[0].device
-    value = torch.stack([v.to(device).double() for v in values])
-    weight = torch.stack([w.to(device).double() for w in weights])
+    value = torch.stack([widened(v.to(device)) for v in values])
+    weight = torch.stack([widened(w.to(device)) for w in weights])
     total = (weight * value).sum() / weight.sum()
     if calls[0].loss.reduction == "sum":
         total = total * len(calls)
     shares = [
-        (w.double() / (len(c.outputs) if c.loss.reduction == "mean" else 1)).expand(len(c.outputs))
+        (widened(w) / (len(c.outputs) if c.loss.reduction == "mean" else 1)).expand(len(c.outputs))
         if s is None
-        else s.double()
+        else widened(s)
         for c, w, s in zip(calls, weights, samples, strict=True)
     ]
     return total, torch.cat([share.to(device) for share in shares])

@@ -73,7 +73,7 @@ def recognised(
         known: how many of them, from the first on, the loop is known to use or has used before.
         parts: the number of batches whose gradients are added up for one step.
     """
-    f, g = (values.detach().to("cpu", torch.float64) for values in (outputs, gradient))
+    f, g = (values.detach().cpu().double() for values in (outputs, gradient))
     if not (f.numel() and g.isfinite().all() and g.any()):
         return None
     tolerance = max(GRADIENT_TOLERANCE, ROUNDINGS * torch.finfo(outputs.dtype).eps)

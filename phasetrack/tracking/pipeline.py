@@ -144,7 +144,7 @@ def _checked(values: Measurement, count: int) -> tuple[dict[str, Column], dict[s
                 f"A tensor of shape {tuple(numbers.shape)} is not a reading of {count} states.",
                 f"Return shape ({count},), or ({count}, n) for a value per neuron.",
             )
-        columns[name] = reading._replace(values=numbers.detach().to("cpu", torch.float64))
+        columns[name] = reading._replace(values=numbers.detach().cpu().double())
     return columns, tables
 
 
@@ -173,6 +173,6 @@ def _lines(run: Sequence[Column], count: int) -> Tensor:
     if not members:
         readings = [column.values for column in run if isinstance(column, Reading)]
         return torch.stack([values.expand(count) for values in readings])
-    values = members[0].family.values.detach().to("cpu", torch.float64).T
+    values = members[0].family.values.detach().cpu().double().T
     whole = len(members) == len(values)
     return values if whole else values[[member.place for member in members]]

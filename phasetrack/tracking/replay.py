@@ -21,7 +21,7 @@ from phasetrack.phases.classifier import Thresholds
 from phasetrack.phases.history import History
 from phasetrack.phases.run_labels import RunLabels
 from phasetrack.storage.weight_store import SavedWeights, read_weights
-from phasetrack.tracking.guard import FailureGuard
+from phasetrack.tracking.guard import FailureGuard, warn
 from phasetrack.tracking.host_loss import HostLoss
 from phasetrack.tracking.probes.base import StackProbe
 from phasetrack.tracking.probes.growth import GrowthProbe
@@ -77,7 +77,12 @@ def replay(
             span that is not trustworthy is used all the same: check ``.span``.
     """
     saved = read_weights(Path(run))
+    for problem in saved.damaged:
+        warn(f"a saved step is left out: {problem}")
     last = saved.states[max(saved.states)]
+    if not all(bool(part.float().isfinite().all()) for part in last.values()):
+        problem = f"The weights saved at step {max(saved.states)} hold NaN or infinity."
+        raise ExpectedError("run", problem, "Replay a run that did not diverge.")
     if last["W"].shape[1] != inputs.shape[1]:
         raise ExpectedError(
             "inputs",

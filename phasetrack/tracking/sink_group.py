@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class SinkGroup:
         self._store: WeightStore | None = None
         self._store_schedule: Schedule = lambda _: False
         self._lock: RunLock | None = None
+        self._in_directory: list[Resumable] = []  # the writers of the locked directory
 
     def open(
         self,
@@ -51,17 +52,27 @@ class SinkGroup:
         geometry: ClusterGeometry,
         hparams: Mapping[str, object] | None,
         resume: bool,
+        lock: RunLock | None = None,
     ) -> None:
         """Write a run into a directory, and keep other processes from writing there.
 
+        Args:
+            logdir: the directory.
+            geometry: the data's clusters.
+            hparams: hyperparameters of the run.
+            resume: whether the directory may hold a run already.
+            lock: the directory's lock, where the caller has taken it; it is released by `close`.
+
         Raises:
             ExpectedError: if the directory cannot be written, holds a run already (unless `resume`),
-                or another process writes to it.
+                or another process writes to it. No file of the attempt is left then.
         """
         try:
             logdir.mkdir(parents=True, exist_ok=True)
-            self._lock = RunLock(logdir, "logdir")
-            self.sinks += _file_sinks(logdir, geometry, hparams, resume)
+            self._lock = lock or RunLock(logdir, "logdir")
+            with _taken_back(logdir):
+                self._in_directory = _file_sinks(logdir, geometry, hparams, resume)
+            self.sinks += self._in_directory  # type: ignore[arg-type]
         except FileExistsError as error:
             raise ExpectedError(
                 "logdir",
@@ -78,6 +89,7 @@ class SinkGroup:
     def save_weights(self, store: WeightStore, schedule: Schedule) -> None:
         """Save the two layers at the recorded steps of a schedule."""
         self._store, self._store_schedule = store, schedule
+        self._in_directory.append(store)
 
     def saves_weights_at(self, step: int) -> bool:
         """Whether the layers are saved at a step, if it is recorded."""
@@ -90,6 +102,7 @@ class SinkGroup:
 
     def write(self, record: Record) -> None:
         """Give every sink a record."""
+        self._check_directory()
         for sink in list(self.sinks):
             self._run(sink, partial(sink.write, record))
 
@@ -98,7 +111,8 @@ class SinkGroup:
         step = snapshot.steps[0]
         if self._store is None or not self._store_schedule(step):
             return
-        if (view := snapshot.frozen(0)) is not None:
+        self._check_directory()
+        if self._store is not None and (view := snapshot.frozen(0)) is not None:
             self._run(self._store, partial(self._store.save, step, view))
 
     # --- resuming ----------------------------------------------------------------------------
@@ -169,14 +183,43 @@ class SinkGroup:
         if any(self._store is writer for writer in gone):
             self._store = None
 
+    def leave(self) -> None:
+        """Have on the disk what was written, and let other processes write to the directory."""
+        self._check_directory()
+        self.sync()
+        if self._lock is not None:
+            self._guard.run(self._lock.release, "the lock")
+
     def close(self, summary: Mapping[str, Any], history: History) -> None:
         """Close every sink, and let other processes write to the directory."""
+        self._check_directory()
         for sink in list(self.sinks):
             close = partial(sink.close, summary, history)
             if not self._guard.run(close, f"closing {type(sink).__name__}"):
                 self.release([sink])
         if self._lock is not None:
             self._guard.run(self._lock.release, "the lock")
+
+    def write_whole(self, write: Callable[[], object]) -> None:
+        """Write a file of the run in one piece, such as its checkpoint.
+
+        Raises:
+            OSError: if it cannot be written, or the directory is not the one that the run began in.
+        """
+        if self._lock is not None:
+            self._lock.check()
+        write()
+
+    def _check_directory(self) -> None:
+        """Release everything that writes to the directory once that is not ours any more, with one warning."""
+        writers = [writer for writer in self._in_directory if writer in (*self.sinks, self._store)]
+        if self._lock is None or not writers:
+            return
+        # one warning for all: the history, which matters most, comes last in it
+        names = ", ".join(type(writer).__name__ for writer in reversed(writers))
+        if not self._guard.run(self._lock.check, names):
+            self._guard.off += [f"sink:{writer.state_key}" for writer in writers]
+            self.release(writers)
 
     def _run(self, writer: object, action: Callable[[], object]) -> None:
         """Run an action of a writer, and release the writer if the action fails."""
@@ -186,18 +229,36 @@ class SinkGroup:
             self.release([writer])
 
 
+@contextmanager
+def _taken_back(logdir: Path) -> Iterator[None]:
+    """Delete the files that were made within, if it fails: the directory's lock is ours."""
+    before = set(logdir.iterdir())
+    try:
+        yield
+    except BaseException:
+        for path in set(logdir.iterdir()) - before:
+            with suppress(OSError):
+                path.unlink()
+        raise
+
+
 def _file_sinks(
     logdir: Path,
     geometry: ClusterGeometry,
     hparams: Mapping[str, object] | None,
     resume: bool,
-) -> list[Sink]:
+) -> list[Any]:
     paths = (logdir / HISTORY, logdir / CLOCK)
     if not resume and (taken := [path for path in paths if path.exists()]):
         raise FileExistsError(errno.EEXIST, "it holds a run already", str(taken[0]))
-    return [
-        HistorySink(paths[0], resume=resume),
-        ClockSink(paths[1], resume=resume),
-        TensorBoardSink(logdir, clusters=geometry.names, hparams=hparams, resume=resume),
-        NeuronSink(logdir),
-    ]
+    made: list[Any] = []
+    try:
+        made.append(HistorySink(paths[0], resume=resume))
+        made.append(ClockSink(paths[1], resume=resume))
+        events = TensorBoardSink(logdir, clusters=geometry.names, hparams=hparams, resume=resume)
+        made += [events, NeuronSink(logdir)]
+    except BaseException:
+        for sink in made:
+            sink.abandon()
+        raise
+    return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -19,9 +20,11 @@ from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.losses import Loss
 from phasetrack.model.two_layer_view import TwoLayerView
 from phasetrack.phases.classifier import Alert, Transition
+from phasetrack.phases.history import History
 from phasetrack.phases.run_labels import RunLabels
 from phasetrack.storage.directory import absolute
-from phasetrack.storage.history_sink import HISTORY
+from phasetrack.storage.history_sink import HISTORY, HistorySink
+from phasetrack.storage.lock import RunLock
 from phasetrack.storage.sink import Sink
 from phasetrack.storage.weight_store import WeightStore
 from phasetrack.tracking.capture import Capture
@@ -71,6 +74,8 @@ class Tracker(Findings):
         self._initial_state: dict[str, Any] | None = None
         self._said_unseen = False
         self._awaiting_resume = False  # files exist, and nothing has said where to resume
+        # other threads may read or detach while one trains; callbacks are called outside of it
+        self._lock = threading.RLock()
         self._owner = os.getpid()  # a forked child has a copy, and leaves the files alone
         self._guard = FailureGuard(strict)
         # someone waits for each step's readings, or reads the layers as they are at that step
@@ -112,6 +117,11 @@ class Tracker(Findings):
         return self._capture.exchange.is_first
 
     @property
+    def lost_files(self) -> list[str]:
+        """The run's files that do not hold all of it: its history, if that could not be written."""
+        return [HISTORY] if f"sink:{HistorySink.state_key}" in self._guard.off else []
+
+    @property
     def complete(self) -> bool:
         """Whether everything that writes the run's files has succeeded so far."""
         self._measure()
@@ -119,7 +129,18 @@ class Tracker(Findings):
 
     def summary(self) -> dict[str, Any]:
         """Return the contents of ``summary.json``: phase, boundaries, alerts, final readings, forecast."""
-        return self.summary_at(self.step)
+        with self._lock:
+            return self.summary_at(self.step)
+
+    @property
+    def history(self) -> History:
+        """Every recorded step, as columns.
+
+        In memory from the first access on, at 8 bytes per reading; until then a run with a `logdir`
+        leaves its records to ``history.jsonl``.
+        """
+        with self._lock:
+            return super().history
 
     # --- in training -------------------------------------------------------------------------
 
@@ -140,30 +161,34 @@ class Tracker(Findings):
         """Queue a snapshot, and measure the queue if it is time."""
         if os.getpid() != self._owner:
             return
-        if self._awaiting_resume:
-            self._abandon_files()
-        if self.view.notes is not self._noted:
-            self._measure()  # warnings about earlier steps come first
-            self._warn_of_notes(self.view.notes)
-        if not self._said_unseen and self.step >= PATIENCE:
-            self._say_unseen()
-        self._sinks.save(snapshot)
-        if self._recorder.queue.append(snapshot):
+        with self._lock:
+            if self._awaiting_resume:
+                self._abandon_files()
+            if self.view.notes is not self._noted:
+                self._measure()  # warnings about earlier steps come first
+                self._warn_of_notes(self.view.notes)
+            if not self._said_unseen and self.step >= PATIENCE:
+                self._say_unseen()
+            self._sinks.save(snapshot)
+            due = self._recorder.queue.append(snapshot)
+        if due:
             self._measure_and_write()
 
     def _measure(self) -> None:
         """Measure everything in the queue; a forked child drops it instead."""
         if os.getpid() == self._owner:
-            self._guard.run(self._recorder.measure, "this step's record")
+            with self._lock:
+                self._guard.run(self._recorder.measure, "this step's record")
         else:
             self._recorder.queue.restart(any_measured=True)
 
     def _measure_and_write(self) -> None:
         """Measure everything in the queue, and give its records to sinks and callbacks."""
         labels = self._recorder.labels
-        transitions, alerts = len(labels.transitions), len(labels.alerts)
-        self._measure()
-        self._write()
+        with self._lock:
+            transitions, alerts = len(labels.transitions), len(labels.alerts)
+            self._measure()
+            self._write()
         # outside the guard: callbacks are the user's own code, and may end the training
         if self._on_transition is not None:
             for transition in labels.transitions[transitions:]:
@@ -190,8 +215,16 @@ class Tracker(Findings):
         hparams: Mapping[str, object] | None = None,
         snapshots: Schedule | None = None,
         resume: bool = False,
+        lock: RunLock | None = None,
     ) -> None:
         """Write the run into a directory from now on, and keep other processes from writing there.
+
+        Args:
+            logdir: the directory.
+            hparams: hyperparameters of the run, for TensorBoard.
+            snapshots: recorded steps whose layers are saved.
+            resume: whether the directory may hold a run already.
+            lock: the directory's lock, where the caller holds it already; `detach` releases it.
 
         Raises:
             ExpectedError: if the directory cannot be written, holds a run already (unless `resume`),
@@ -200,13 +233,21 @@ class Tracker(Findings):
         folder = absolute(logdir)
         self._awaiting_resume = resume and (folder / HISTORY).exists()
         self._measure_and_write()
-        self._sinks.open(folder, self._capture.geometry, hparams, resume)
+        self._sinks.open(folder, self._capture.geometry, hparams, resume, lock)
         if snapshots is not None:
             self._sinks.save_weights(WeightStore(folder), snapshots)
         if not self._recorder.history.count:
             self._recorder.history = HistoryBuffer(source=self._sinks.history_sink)
         if resume:
             self._initial_state = self.state_dict()
+
+    def write_whole(self, write: Callable[[], object]) -> None:
+        """Write a file into the run's directory, as long as that is the one that the run began in.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        self._sinks.write_whole(write)
 
     def sync(self) -> None:
         """Have on the disk everything that was recorded so far, so that a power cut spares it."""
@@ -234,14 +275,15 @@ class Tracker(Findings):
                 "The tracker is detached, and its state is gone.",
                 "Call state_dict() before detach().",
             )
-        if self._emitting:
-            raise ExpectedError(
-                "tracker",
-                "The recording of a step was broken off.",
-                "Call state_dict() between two optimizer steps.",
-            )
-        self._measure_and_write()
-        return state_of(self._capture, self._recorder, self._sinks.state_dicts())
+        with self._lock:
+            if self._emitting:
+                raise ExpectedError(
+                    "tracker",
+                    "The recording of a step was broken off.",
+                    "Call state_dict() between two optimizer steps.",
+                )
+            self._measure_and_write()
+            return state_of(self._capture, self._recorder, self._sinks.state_dicts())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Resume from a state: later records, in memory and in files, are taken back.
@@ -340,9 +382,10 @@ class Tracker(Findings):
         atexit.unregister(self._at_exit)
         if os.getpid() != self._owner:
             return
-        self._measure_and_write()
-        summary = {**self.summary(), **(extra or {})}
-        self._sinks.close(summary, self.history)
+        with self._lock:  # a step that another thread is recording comes first
+            self._measure_and_write()
+            summary = {**self.summary(), **(extra or {})}
+            self._sinks.close(summary, self.history)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """Copy and pickle as None: a copied model is not tracked, and loads without phasetrack."""
@@ -367,6 +410,7 @@ class Tracker(Findings):
         if getattr(self, "_closed", True) is False and hasattr(self, "_at_exit"):
             atexit.unregister(self._at_exit)
             _write_rest(self)
+            self._sinks.release(self._sinks.resumable().values())
 
     def _say_unseen(self) -> None:
         self._said_unseen = True
@@ -395,10 +439,12 @@ def _write_at_exit(reference: weakref.ref[Tracker]) -> None:
 
 
 def _write_rest(tracker: Tracker) -> None:
-    """Measure and write the snapshots that wait, in the process that took them."""
+    """Measure and write what waits, in the process that took it, and let others write to the directory."""
     if os.getpid() == tracker._owner:
-        tracker._measure()
-        tracker._write()
+        with tracker._lock:
+            tracker._measure()
+            tracker._write()
+            tracker._sinks.leave()
 
 
 def _reads_one_state(probe: Probe) -> bool:

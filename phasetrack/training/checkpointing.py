@@ -11,7 +11,12 @@ import torch
 from torch import nn
 
 from phasetrack.errors import ExpectedError
-from phasetrack.storage.checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from phasetrack.storage.checkpoint import (
+    checkpoints,
+    largest_state,
+    load_checkpoint,
+    save_checkpoint,
+)
 from phasetrack.storage.directory import CONFIG
 from phasetrack.theory.settings import RunSettings
 from phasetrack.tracking.guard import warn
@@ -70,10 +75,10 @@ class Checkpointing:
         if not found:
             self._tracker.start_over()
             return
-        problems = []
+        problems, most = [], largest_state(self._settings.d, self._settings.width)
         for path in found:
             try:
-                self._load(load_checkpoint(path))
+                self._load(load_checkpoint(path, most))
             except ExpectedError as error:
                 problems.append(f"{path.name}: {error.message}")
                 continue

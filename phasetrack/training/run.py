@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,15 +18,16 @@ from phasetrack.storage.directory import (
     CONFIG,
     SUMMARY,
     absolute,
-    create_run_directory,
     write_json,
 )
+from phasetrack.storage.lock import RunLock
 from phasetrack.storage.sink import Sink
 from phasetrack.theory.forecast import Forecast, predict
 from phasetrack.theory.settings import RunSettings
 from phasetrack.tracking.attach import attach
 from phasetrack.tracking.guard import warn
 from phasetrack.tracking.probes.default import default_probes
+from phasetrack.tracking.schedules import as_schedule
 from phasetrack.training.checkpointing import Checkpointing
 from phasetrack.training.distributed import Processes, joined
 from phasetrack.training.fresh_sample import FRESH_STEP, LEAST_SAMPLE, fresh_sample
@@ -41,10 +43,11 @@ from phasetrack.training.run_config import (
     hparams,
     part,
     read_recorded,
+    resumed_config,
     run_config,
     run_name,
-    warn_of_other_versions,
 )
+from phasetrack.training.run_directory import locked_run, new_run, take_back
 from phasetrack.training.step import stepper
 from phasetrack.training.stop_signals import StopSignals
 from phasetrack.training.stopping import LOOK_EVERY, End
@@ -90,8 +93,9 @@ def train(
             `checkpoint.CHECKPOINT_SECONDS`.
 
     Returns:
-        What ``summary.json`` holds; ``stopped`` is ``fitted``, ``steps``, ``diverged``,
-        ``interrupted`` (SIGINT) or ``terminated`` (SIGTERM); after the last two the run is complete
+        What ``summary.json`` holds, and where history or summary could not be written whole
+        ``unwritten``, their names; ``stopped`` is ``fitted``, ``steps``, ``diverged``,
+        ``interrupted`` (SIGINT) or ``terminated`` (SIGTERM, SIGHUP); after the last two the run is complete
         up to there, and `resume` continues it.
 
     Raises:
@@ -105,20 +109,20 @@ def train(
 
         def begin() -> _Start:
             chosen, path = resolve_settings(settings, where, matmul, processes.count)
-            directory = create_run_directory(
-                absolute(out), run_name(chosen) if name is None else name
-            )
-            try:
-                forecast = predicted or _forecast(chosen)
-            except BaseException:
-                directory.rmdir()  # nothing is in it yet
-                raise
+            forecast = predicted or _forecast(chosen)
             config = run_config(chosen, forecast, device, saving, path, processes.count)
-            write_json(directory / CONFIG, config)
-            return _Start(directory, chosen, path, forecast)
+            place = run_name(chosen) if name is None else name
+            locks.append(new_run(absolute(out, "out"), place, config))
+            return _Start(locks[0].folder, chosen, path, forecast)
 
+        locks: list[RunLock] = []  # of the main process, which writes
         start = processes.decided(begin)
-        return _Job(start, where, sinks, processes, resume=False).run(schedule)
+        try:
+            job = _Job(start, where, sinks, processes, *locks, resume=False)
+        except BaseException:
+            take_back(start.directory, *locks)
+            raise
+        return job.run(schedule)
 
 
 def resume(
@@ -156,7 +160,7 @@ def resume(
             it can be used; the run is left as it is.
         ProcessError: if another process of the run has failed.
     """
-    directory = absolute(run)
+    directory = absolute(run, "run")
     with joined() as processes:
         config, settings = processes.decided(lambda: read_recorded(directory))
         if checkpoint_steps is None and checkpoint_seconds is None:
@@ -171,13 +175,21 @@ def resume(
             where = processes.agreed(lambda: check_placement(device, settings, processes))
 
             def begin() -> _Start:
+                locks.append(locked_run(directory))
                 forecast = predicted or _forecast(settings)
-                warn_of_other_versions(config)
                 path = _recorded_matmul(wanted, settings, where, asked=matmul is not None)
                 return _Start(directory, settings, path, forecast)
 
-            start = processes.decided(begin)
-            return _Job(start, where, sinks, processes, resume=True).run(schedule)
+            locks: list[RunLock] = []  # of the main process, which writes
+            try:
+                start = processes.decided(begin)
+                job = _Job(start, where, sinks, processes, *locks, resume=True)
+                job.note_resumption(config, device)
+            except BaseException:
+                for lock in locks:
+                    lock.release()
+                raise
+            return job.run(schedule)
 
 
 def _forecast(settings: RunSettings) -> Forecast | None:
@@ -227,6 +239,7 @@ class _Job:
         device: torch.device,
         sinks: Sequence[Sink],
         processes: Processes,
+        lock: RunLock | None = None,
         *,
         resume: bool,
     ) -> None:
@@ -246,7 +259,6 @@ class _Job:
             self._optimizer,
             loss=self._loss,
             geometry=self._task.geometry,
-            logdir=directory,
             every=settings.every,
             probes=default_probes(gradients=settings.gradient_error) if leads else (),
             sinks=sinks if leads else (),
@@ -254,9 +266,6 @@ class _Job:
             forecast=predicted if leads else None,
             # the closed form is XOR's; where there is no forecast SADDLE has no yardstick
             escape_steps=settings.escape_steps if settings.forecastable else None,
-            hparams=hparams(settings),
-            snapshots=settings.snapshots,
-            resume=resume,
         )
         # reading a loss would wait for a GPU, and each of several processes knows only its part of it
         self._notes = device.type == "cpu" and processes.count == 1
@@ -265,15 +274,33 @@ class _Job:
             directory, settings, self._net, self._optimizer, self._tracker
         )
         self._failed: set[str] = set()  # files that could not be written
-        if resume:
-            try:
+        try:
+            if leads:
+                every = settings.snapshots
+                self._tracker.write_to(
+                    directory,
+                    hparams=hparams(settings),
+                    snapshots=None if every is None else as_schedule(every, "snapshots"),
+                    resume=resume,
+                    lock=lock,
+                )
+            if resume:
                 if leads:
                     self._checkpoints.restore()
                     (directory / SUMMARY).unlink(missing_ok=True)  # the run is not at its end
                 self._checkpoints.broadcast(processes)
-            except BaseException:
-                self._tracker.release()
-                raise
+        except BaseException:
+            self._tracker.release()
+            raise
+
+    def note_resumption(self, config: Mapping[str, Any], device: str) -> None:
+        """Write down from which step on this process computes the run, on which machine."""
+        if not self._processes.leads:
+            return
+        content = resumed_config(
+            config, self._tracker.step, device, self._matmul, self._processes.count
+        )
+        self._try(partial(write_json, self._directory / CONFIG, content), CONFIG)
 
     def run(self, schedule: CheckpointSchedule) -> dict[str, Any]:
         """Take the remaining steps, and write checkpoint and summary."""
@@ -293,8 +320,10 @@ class _Job:
                     self._try(self._save, CHECKPOINT)
                 summary = {**self._tracker.summary(), **extra}
                 if self._processes.leads:
-                    self._try(lambda: write_json(self._directory / SUMMARY, summary), SUMMARY)
+                    self._try(partial(write_json, self._directory / SUMMARY, summary), SUMMARY)
                 self._tracker.detach(extra)
+                if lost := sorted({*self._tracker.lost_files, *(self._failed & {SUMMARY})}):
+                    summary["unwritten"] = lost
         return summary
 
     def _train(self, schedule: CheckpointSchedule, signals: StopSignals) -> str:
@@ -360,7 +389,7 @@ class _Job:
     def _try(self, write: Callable[[], object], what: str) -> None:
         """Write, or warn once that writing failed: training continues without the disk."""
         try:
-            write()
+            self._tracker.write_whole(write)
         except OSError as error:
             if what in self._failed:
                 return  # warned already

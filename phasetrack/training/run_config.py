@@ -50,14 +50,42 @@ def run_config(
         "step_limit": settings.step_limit,
         "forecast": predicted.bands() if predicted else {},
         "checkpoints": dict(saving),
-        "machine": {
-            "device": device,
-            "threads": torch.get_num_threads(),
-            "matmul": matmul.path,
-            "processes": processes,
-        },
-        "versions": _versions(),
+        **_circumstances(device, matmul, processes),
     }
+
+
+def _circumstances(device: str, matmul: Matmul, processes: int) -> dict[str, dict[str, Any]]:
+    """Return what the last bits of a run depend on: its machine and its versions."""
+    machine = {
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "matmul": matmul.path,
+        "processes": processes,
+    }
+    return {"machine": machine, "versions": _versions()}
+
+
+def resumed_config(
+    config: Mapping[str, Any], step: int, device: str, matmul: Matmul, processes: int
+) -> dict[str, Any]:
+    """Return ``config.json`` of a run that resumes at a step, and warn of every difference.
+
+    ``resumed`` lists each resumption with its step, and the machine and the versions from there on.
+    """
+    now = _circumstances(device, matmul, processes)
+    before = list(config["resumed"]) if isinstance(config.get("resumed"), list) else []
+    last = before[-1] if before else config
+    changed = [
+        f"{name} {then[name]} then, {value} now"
+        for kind in now
+        for then in (part(last, kind),)
+        for name, value in now[kind].items()
+        if then.get(name, value) != value
+    ]
+    if changed:
+        line = ", ".join(changed)
+        warn(f"the run resumes, and its last bits may differ from the original's ({line})")
+    return {**config, "resumed": [*before, {"step": step, **now}]}
 
 
 def read_recorded(directory: Path) -> tuple[dict[str, Any], RunSettings]:
@@ -74,14 +102,6 @@ def part(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """Return a mapping in a run's configuration; empty if an older version wrote none."""
     found = config.get(name)
     return found if isinstance(found, dict) else {}
-
-
-def warn_of_other_versions(config: Mapping[str, Any]) -> None:
-    """Warn where a run was begun with other versions than those of today."""
-    then, now = part(config, "versions"), _versions()
-    if changed := [name for name in now if then.get(name, now[name]) != now[name]]:
-        line = ", ".join(f"{name} {then[name]} then, {now[name]} now" for name in changed)
-        warn(f"the run resumes, and its last bits may differ from the original's ({line})")
 
 
 def _versions() -> dict[str, str]:

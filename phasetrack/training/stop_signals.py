@@ -8,10 +8,12 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 NAMES = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+if hasattr(signal, "SIGHUP"):  # the terminal was closed; Windows has no such signal
+    NAMES[signal.SIGHUP] = "terminated"
 
 
 class StopSignals:
-    """Notes SIGINT and SIGTERM while it is entered; a second one raises KeyboardInterrupt at once.
+    """Notes SIGINT, SIGTERM and SIGHUP while it is entered; a second one raises KeyboardInterrupt at once.
 
     In other threads than the main one, where no handler can be set, it notes nothing.
 
@@ -27,6 +29,8 @@ class StopSignals:
         """Set the handlers."""
         if threading.current_thread() is threading.main_thread():
             for number in NAMES:
+                if signal.getsignal(number) is signal.SIG_IGN and number != signal.SIGINT:
+                    continue  # nohup: the run outlives its terminal
                 self._before[number] = signal.signal(number, self._note)
         return self
 

@@ -2,7 +2,8 @@
 
 Tensors on it say that they are on ``cuda:0``. Their values are out of the host's sight but for the
 ways that a real GPU offers, and each of these is noted: reading a value, a shape that depends on
-values, a copy to the host, and a copy from it of memory that is not pinned.
+values, a copy to the host, and a copy from it of memory that is not pinned. There is no float64 on it, as
+on Apple's (MPS) and some of Intel's.
 """
 
 from __future__ import annotations
@@ -112,7 +113,10 @@ class PretendedGPU(TorchDispatchMode):
 
     Attributes:
         waits: what made the host wait, in order: names of operations.
+        lacks_float64: whether it refuses float64.
     """
+
+    lacks_float64 = True
 
     def __init__(self):
         super().__init__()
@@ -148,6 +152,15 @@ class PretendedGPU(TorchDispatchMode):
         known = {id(tensor.values): tensor for tensor in there}
         bare = tree_map(_bare, (args, kwargs))
         made = operation(*bare[0], **bare[1])
+        if (
+            on_gpu
+            and self.lacks_float64
+            and any(
+                isinstance(value, Tensor) and value.dtype == torch.float64
+                for value in tree_leaves(made)
+            )
+        ):
+            raise TypeError(f"{operation}: this device has no float64")
         return tree_map(lambda value: _placed(value, known), made) if on_gpu else made
 
     def _copied(self, kind, args, kwargs):

@@ -36,6 +36,33 @@ def test_refresh_reads_only_added_lines(tmp_path):
     np.testing.assert_array_equal(live.history["b"], [np.nan, np.nan, 4.0, np.nan])
 
 
+@pytest.mark.parametrize("times", [1, 50], ids=["line by line", "decoded together"])
+def test_the_last_of_equal_steps_counts(tmp_path, times):
+    path = tmp_path / "history.jsonl"
+    for first in range(0, 4 * times, 4):
+        with path.open("a") as file:
+            file.write(line(first, a=0.0, b=7.0) + line(first, a=1.0) + line(first + 2, a=2.0))
+    file = HistoryFile(path)
+    file.refresh()
+    assert not file.problem
+    assert file.history.steps.tolist() == list(range(0, 4 * times, 2))
+    assert file.history["a"].tolist() == [1.0, 2.0] * times
+    assert np.isnan(file.history["b"]).all()
+
+
+def test_a_step_that_comes_again_later_is_another_generation(tmp_path):
+    path = tmp_path / "history.jsonl"
+    path.write_text(line(0, a=0.0) + line(1, a=1.0))
+    file = HistoryFile(path)
+    file.refresh()
+    before = file.generation
+    with path.open("a") as more:
+        more.write(line(1, a=5.0) + line(2, a=6.0))
+    file.refresh()
+    assert file.generation != before
+    assert file.history["a"].tolist() == [0.0, 5.0, 6.0]
+
+
 @given(st.lists(st.integers(1, 60), max_size=12), st.integers(1, 30))
 @settings(max_examples=40)
 def test_history_is_the_same_however_its_writes_are_cut(tmp_path_factory, cuts, count):
@@ -133,7 +160,7 @@ DAMAGED = {
     "no object": "[1]\n",
     "no step": '{"a": 1}\n',
     "text": '{"step": 2, "a": "high"}\n',
-    "step again": line(1, a=3.0),
+    "step of before": line(0, a=3.0),
     "step infinite": '{"step": Infinity}\n',
     "step huge": '{"step": ' + "9" * 30 + "}\n",
     "deep": "[" * 100_000 + "\n",
@@ -197,10 +224,13 @@ def naive(content):
         try:
             row = json.loads(text)
             step = int(row.pop("step"))
-            if rows and step <= rows[-1][0]:
+            if rows and step < rows[-1][0]:
                 raise ValueError
             np.int64(step)
-            rows.append((step, {name: float(value) for name, value in row.items()}))
+            readings = {name: float(value) for name, value in row.items()}
+            if rows and step == rows[-1][0]:
+                readings = dict.fromkeys(rows.pop()[1], math.nan) | readings
+            rows.append((step, readings))
         except Exception:
             return rows, number
     return rows, None

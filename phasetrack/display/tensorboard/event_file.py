@@ -42,7 +42,11 @@ class EventFile:
         about = SourceMetadata(writer="phasetrack")
         first = Event(wall_time=time.time(), file_version="brain.Event:2", source_metadata=about)
         created._file.append(_framed(first.SerializeToString()))
-        created._file.flush()
+        try:
+            created._file.flush()
+        except BaseException:
+            created.abandon()
+            raise
         return created
 
     @classmethod

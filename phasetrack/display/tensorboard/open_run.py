@@ -31,13 +31,17 @@ from phasetrack.storage.clock_sink import CLOCK, read_clock
 from phasetrack.storage.directory import CONFIG, SUMMARY
 from phasetrack.storage.history_reader import EXACT_STEPS, HistoryFile
 from phasetrack.storage.history_sink import HISTORY
-from phasetrack.storage.neuron_sink import read_neurons, saved_neurons
+from phasetrack.storage.neuron_sink import FOLDER as NEURONS
+from phasetrack.storage.neuron_sink import read_neurons, steps_of
 
 # Labels under changed thresholds that a run keeps, so that moving a slider back is immediate.
 LABELS_KEPT = 8
 MOST_COLUMNS = 4000
 # Records at boundaries and changes of label that are sent however few pixel columns there are.
 EXACT_MARKS = 100
+
+# Characters with which a formula of a spreadsheet begins.
+FORMULA = tuple("=+-@\t\r")
 
 Changes = Mapping[str, float]
 
@@ -107,7 +111,7 @@ class OpenRun:
                 "id": self.name,
                 "own": asdict(_thresholds(config)),
                 "clock": read_clock(self.folder.path / CLOCK, self.folder.open),
-                "neurons": saved_neurons(self.folder.path) if self.folder.there() else [],
+                "neurons": steps_of(self.folder.names(NEURONS)),
             }
 
     def series(
@@ -295,11 +299,13 @@ def started(path: Path) -> float:
     """Return the time at which a run began, in seconds, for sorting."""
     for file in (CONFIG, HISTORY):
         try:
-            return os.lstat(path / file).st_mtime
+            return os.lstat(os.path.join(path, file)).st_mtime  # noqa: PTH118
         except OSError:
             continue
     return 0.0
 
 
 def _quoted(text: str) -> str:
+    if text[:1] in FORMULA:  # a spreadsheet would compute it
+        text = "'" + text
     return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\n\r') else text

@@ -18,10 +18,8 @@ from tensorboard.plugins import base_plugin
 from werkzeug import Request, Response
 
 from phasetrack.display.style import RUN_COLOURS
-from phasetrack.display.tensorboard.run_store import RunStore
 from phasetrack.errors import ExpectedError
-from phasetrack.phases.classifier import Thresholds
-from phasetrack.phases.thresholds import COUNTS
+from phasetrack.phases.thresholds import COUNTS, Thresholds
 
 NAME = "phases"
 # Static files that are served.
@@ -34,6 +32,8 @@ KINDS = {".js": "text/javascript", ".css": "text/css"}
 PLOTLY = "plotly.min.js"
 NO_LOGDIR = "TensorBoard runs without a log directory; start it with --logdir DIRECTORY."
 PLOTLY_SECONDS = 24 * 3600  # for which a browser caches it
+METHODS = ("GET", "HEAD")
+LOCAL = ("localhost", "127.0.0.1", "::1")
 
 Route = Callable[[dict[str, str]], Any]
 log = logging.getLogger(__name__)
@@ -50,7 +50,15 @@ class PhasesPlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # tensorboard s
 
     def __init__(self, context: base_plugin.TBContext) -> None:
         super().__init__(context)
-        self._store = RunStore(Path(context.logdir)) if context.logdir else None
+        self._store, self._problem = None, NO_LOGDIR
+        if context.logdir:
+            try:  # a tab that cannot be made must not stop TensorBoard
+                from phasetrack.display.tensorboard.run_store import RunStore
+
+                self._store = RunStore(Path(context.logdir))
+            except Exception as error:
+                log.exception("phases: the tab cannot read runs on this system")
+                self._problem = f"phasetrack cannot read runs on this system ({error!r})."
 
     def get_plugin_apps(self) -> dict[str, Any]:
         """Return the application of each path under ``data/plugin/phases``."""
@@ -78,12 +86,12 @@ class PhasesPlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # tensorboard s
 
     def _runs(self, _: dict[str, str]) -> dict[str, Any]:
         if self._store is None:
-            return {"runs": [], "problem": NO_LOGDIR, "colours": RUN_COLOURS}
+            return {"runs": [], "problem": self._problem, "colours": RUN_COLOURS}
         return self._store.runs()
 
     def _run(self, asked: Mapping[str, str]) -> Any:
         if self._store is None:
-            raise ExpectedError("run", NO_LOGDIR)
+            raise ExpectedError("run", self._problem)
         return self._store.open(asked.get("run", ""))
 
     def _series(self, asked: dict[str, str]) -> Any:
@@ -139,7 +147,8 @@ def _guarded(app: Callable[[Request], Response], environ: Any, start: Any) -> An
     """Answer a request, with an error message where `app` fails, so that the server survives."""
     request = Request(environ)
     try:
-        response = app(request)
+        refusal = _refused(request)
+        response = app(request) if refusal is None else refusal
     except ExpectedError as error:
         response = _respond(
             request, json.dumps({"error": str(error)}), "application/json", code=400
@@ -149,6 +158,35 @@ def _guarded(app: Callable[[Request], Response], environ: Any, start: Any) -> An
         message = f"The server failed to answer ({type(error).__name__}: {error})."
         response = _respond(request, json.dumps({"error": message}), "application/json", code=500)
     return response(environ, start)
+
+
+def _refused(request: Request) -> Response | None:
+    """Return the answer to a request that the tab does not serve; None to one that it does.
+
+    A page of somebody else's can make the browser ask this server under a name of its own that leads here
+    (DNS rebinding), and would then read the answer.
+    """
+    if request.method not in METHODS:
+        headers = {"Allow": ", ".join(METHODS)}
+        return Response("The tab answers GET and HEAD.", status=405, headers=headers)
+    server = str(request.environ.get("SERVER_NAME", ""))
+    if not _is_local(server) or _is_local(request.host):
+        return None  # a server that its user bound to a network is asked under any name
+    text = (
+        f"The tab answers under {', '.join(LOCAL)}, not under {request.host[:80]!r}. Start TensorBoard with "
+        "--bind_all to serve it under other names."
+    )
+    return _respond(request, json.dumps({"error": text}), "application/json", code=403)
+
+
+def _is_local(host: str) -> bool:
+    """Whether a host's name, with or without a port, is one of this machine alone."""
+    name = host.lower()
+    if name.count(":") > 1:  # an address of version 6
+        name = name[1 : name.index("]")] if name.startswith("[") and "]" in name else name
+    else:
+        name = name.partition(":")[0]
+    return name in LOCAL or name.endswith(".localhost") or name.startswith("127.")
 
 
 def _thresholds(asked: Mapping[str, str]) -> dict[str, float]:

@@ -17,10 +17,12 @@ from typing import Any
 from phasetrack.display.style import RUN_COLOURS
 from phasetrack.display.tensorboard.open_run import OpenRun, blank_entry, describe_run, started
 from phasetrack.display.tensorboard.safe_folder import RunFolder
-from phasetrack.errors import ExpectedError, printable
+from phasetrack.errors import ExpectedError, encodable, printable
 from phasetrack.storage.directory import CONFIG
 from phasetrack.storage.history_sink import HISTORY
+from phasetrack.storage.neuron_sink import FOLDER as NEURONS
 
+WEIGHTS = "weights"  # saved weights of a run, whose writer needs torch
 MOST_RUNS = 2000  # listed
 DEEPEST = 8  # levels of directories that are searched
 # Readings (8 bytes each) that stay in memory when further runs are opened.
@@ -119,7 +121,8 @@ class RunStore:
             below = folder.relative_to(root)
             folders[:] = sorted(folders) if len(below.parts) < DEEPEST else []
             if HISTORY in files or CONFIG in files:
-                yield printable(below.as_posix() if below.parts else root.name), folder
+                folders[:] = [name for name in folders if name not in (NEURONS, WEIGHTS)]
+                yield encodable(below.as_posix() if below.parts else root.name), folder
 
     def _entry(self, name: str, path: Path) -> dict[str, Any]:
         try:

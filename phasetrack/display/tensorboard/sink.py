@@ -23,7 +23,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 
 from phasetrack.display.tensorboard import summaries
 from phasetrack.display.tensorboard.event_file import EventFile, event_files, is_ours
-from phasetrack.errors import ExpectedError, check_int
+from phasetrack.errors import ExpectedError, check_int, printable
 from phasetrack.phases.boundaries import BOUNDARIES
 from phasetrack.phases.history import History, Record
 
@@ -69,7 +69,7 @@ class TensorBoardSink:
         resume: bool = False,
     ) -> None:
         logdir.mkdir(parents=True, exist_ok=True)
-        self._logdir, self._name = logdir, logdir.resolve().name
+        self._logdir, self._name = logdir, printable(logdir.resolve().name)
         self._clusters, self._hparams = clusters, hparams
         self._file: EventFile | None = None
         self._earlier: list[dict[str, Any]] = []  # states of the files before this one
@@ -78,8 +78,12 @@ class TensorBoardSink:
         # step and distributions of the last record, until its histograms are written
         self._pending: tuple[int, Mapping[str, NDArray[np.float64]]] | None = None
         self._placed = not (resume and event_files(logdir))
-        if self._placed:
-            self._begin()
+        try:
+            if self._placed:
+                self._begin()
+        except BaseException:
+            self.abandon()
+            raise
 
     def write(self, record: Record) -> None:
         """Write all finite readings as one event, then boundaries and other news of this step."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from phasetrack._version import __version__
-from phasetrack.errors import ExpectedError
+from phasetrack.storage.atomic_files import write_output
 from phasetrack.studies.claims.figures import svg
 from phasetrack.studies.claims.findings import ClaimResult, Finding
 from phasetrack.studies.claims.registry import Claim
@@ -70,14 +70,7 @@ def write_page(results: Sequence[tuple[Claim, ClaimResult]], report: Path, setti
     Raises:
         ExpectedError: if the file cannot be written.
     """
-    try:
-        report.write_text(page(results, setting), encoding="utf-8")
-    except OSError as error:
-        raise ExpectedError(
-            "report",
-            f"{str(report)!r} cannot be written ({error.strerror}).",
-            "Choose another file.",
-        ) from None
+    write_output(report, page(results, setting).encode(), "report")
 
 
 def page(results: Sequence[tuple[Claim, ClaimResult]], setting: str) -> str:

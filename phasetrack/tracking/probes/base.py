@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from phasetrack._precision import is_away, widened
 from phasetrack.errors import ExpectedError
 from phasetrack.phases.history import Undefined
 from phasetrack.tracking.snapshot import Snapshot, State
@@ -172,10 +173,17 @@ def as_probe(given: object) -> Probe:
 
 
 def _checked(values: Mapping[str, object]) -> dict[str, Tensor | float]:
-    """The values of one state, with one transfer for those that are scalars on a GPU."""
+    """The values of one state, with one transfer for those that are scalars on a device."""
     checked = {name: _value(name, value) for name, value in dict(values).items()}
-    away = {k: v for k, v in checked.items() if isinstance(v, Tensor) and v.ndim == 0 and v.is_cuda}
-    moved = torch.stack([v.double() for v in away.values()]).tolist() if away else []
+    away = {
+        name: value
+        for name, value in checked.items()
+        if isinstance(value, Tensor)
+        and value.ndim == 0
+        and is_away(value)
+        and value.is_floating_point()
+    }
+    moved = torch.stack([widened(v) for v in away.values()]).tolist() if away else []
     checked.update(zip(away, moved, strict=True))
     return {k: v if isinstance(v, float) or v.ndim else float(v) for k, v in checked.items()}
 

@@ -71,7 +71,7 @@ class HeldOutProbe(Probe):
             for state in snapshot.states():
                 assert state.view is not None
                 inputs = self.inputs.to(state.view.W)
-                outputs.append(state.view.linked_outputs(inputs).double().cpu())
+                outputs.append(state.view.linked_outputs(inputs).cpu().double())
         targets = self.targets.cpu().expand(len(snapshot), *self.targets.shape)
         no_cluster = torch.zeros(targets.shape[:2], dtype=torch.int64, device="cpu")
         targets = targets.double() if targets.is_floating_point() else targets

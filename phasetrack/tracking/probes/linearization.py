@@ -67,7 +67,7 @@ def _gradients(
     with torch.enable_grad():
         for inputs, target, slope in parts:
             outputs = network.outputs(inputs.to(W))
-            losses = batch.host_loss.each(outputs.double().cpu(), target).sum()
+            losses = batch.host_loss.each(outputs.cpu().double(), target).sum()
             first_order = (slope * outputs).sum()
             for totals, value in ((exact, losses), (linear, first_order)):
                 gradients = torch.autograd.grad(value, (W, A), retain_graph=value is losses)

@@ -315,6 +315,50 @@ def test_damaged_run_is_shown_up_to_the_damage(server, logdir):
     assert record.startswith("29,") and last.startswith("# history.jsonl, line 31: ")
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
+def test_only_reading_methods_are_answered(server, method):
+    application = server._apps["/runs"]
+    assert Client(application).open("/", method=method).status_code == 405
+    assert Client(application).head("/").status_code == 200
+
+
+LOCAL = [
+    "localhost",
+    "localhost:6006",
+    "127.0.0.1:80",
+    "127.0.0.2",
+    "[::1]:6006",
+    "a.localhost",
+    "LOCALHOST",
+]
+FOREIGN = [
+    "evil.example",
+    "evil.example:6006",
+    "localhost.evil.example",
+    "10.0.0.1",
+    "[2001:db8::1]:80",
+    "",
+]
+
+
+@pytest.mark.parametrize("host", LOCAL + FOREIGN)
+@pytest.mark.parametrize("bound", ["127.0.0.1", "::1", "0.0.0.0", "::"])
+def test_a_local_server_answers_under_local_names_only(server, host, bound):
+    environ = {"HTTP_HOST": host, "SERVER_NAME": bound}
+    answer = Client(server._apps["/runs"]).get("/", environ_overrides=environ)
+    refused = host in FOREIGN and bound in ("127.0.0.1", "::1")
+    assert answer.status_code == (403 if refused else 200), answer.text
+    assert not refused or "--bind_all" in answer.get_json()["error"]
+
+
+def test_a_metric_that_looks_like_a_formula_is_text_in_csv(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    rows = {"step": 0, "=HYPERLINK(1)": 1.0, "@x": 2.0, "-y": 3.0, "loss/train": 4.0}
+    (tmp_path / "history.jsonl").write_text(json.dumps(rows) + "\n")
+    text = Server(tmp_path).get("csv", run=tmp_path.name).text
+    assert text.splitlines()[0] == "step,'=HYPERLINK(1),'@x,'-y,loss/train"
+
+
 def test_csv_has_its_content_type_and_name(server, logdir):
     assert server.get("csv", run=RUN).headers["X-Content-Type-Options"] == "nosniff"
     shutil.rmtree(logdir / RUN)

@@ -61,7 +61,12 @@ export class EmbeddedSource {
       if (!rows.has(step)) rows.set(step, new Array(names.length).fill(""));
       rows.get(step)[column] = points[name][1][index] ?? "";
     }));
-    const quoted = (text) => (/[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+    // a spreadsheet would compute a name that begins like a formula
+    const plain = (text) => (/^[=+\-@\t\r]/.test(text) ? `'${text}` : text);
+    const quoted = (name) => {
+      const text = plain(name);
+      return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+    };
     const lines = [["step", ...names.map(quoted)].join(",")];
     for (const step of [...rows.keys()].sort((a, b) => a - b)) {
       lines.push([step, ...rows.get(step)].join(","));

@@ -1,0 +1,67 @@
+"""The directory of a run that begins: locked before its first byte, taken back if the run cannot begin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from phasetrack.errors import ExpectedError
+from phasetrack.storage.directory import CONFIG, check_unused, create_run_directory, write_json
+from phasetrack.storage.lock import LOCK, RunLock
+
+
+def new_run(out: Path, name: str, config: Mapping[str, Any]) -> RunLock:
+    """Create and lock the directory OUT/NAME of a run, and write its first file.
+
+    Raises:
+        ExpectedError: naming `out` or `name`: the directory is not empty, another process writes there, or
+            it cannot be written. Nothing of ours is left then.
+    """
+    directory = create_run_directory(out, name)
+    try:
+        lock = RunLock(directory, "name")
+    except OSError as error:
+        with suppress(OSError):
+            directory.rmdir()
+        raise _unwritable(directory, error) from None
+    try:
+        check_unused(directory)  # another run may have begun and ended meanwhile
+        write_json(directory / CONFIG, config)
+    except ExpectedError:
+        lock.release()
+        raise
+    except OSError as error:
+        take_back(directory, lock)
+        raise _unwritable(directory, error) from None
+    return lock
+
+
+def locked_run(directory: Path) -> RunLock:
+    """Lock the directory of a run that resumes.
+
+    Raises:
+        ExpectedError: if another process writes there, or it cannot be written.
+    """
+    try:
+        return RunLock(directory, "run")
+    except OSError as error:
+        problem = f"{str(directory)!r} cannot be written to ({error.strerror})."
+        raise ExpectedError("run", problem, "Choose a directory that you may write to.") from None
+
+
+def take_back(directory: Path, *locks: RunLock) -> None:
+    """Remove the directory of a run that could not begin, unless it holds anything else."""
+    for lock in locks:
+        with suppress(OSError):
+            if {path.name for path in directory.iterdir()} <= {CONFIG, LOCK}:
+                (directory / CONFIG).unlink(missing_ok=True)
+        lock.release()
+        with suppress(OSError):
+            directory.rmdir()
+
+
+def _unwritable(directory: Path, error: OSError) -> ExpectedError:
+    problem = f"{str(directory)!r} cannot be written ({error.strerror})."
+    return ExpectedError("out", problem, "Choose a folder that can be written.")
