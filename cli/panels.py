@@ -53,6 +53,8 @@ def print_summary(console: Console, summary: Mapping[str, Any], title: str) -> N
     if summary.get("timeline"):
         parts.append(_timeline(summary["timeline"], min(TIMELINE_WIDTH, console.width - 8)))
     parts += [Text(), _steps(summary)]
+    if reason := _unforecast(summary):
+        parts.append(Text(f"no forecast: {reason}", "dim"))
     if summary.get("growth"):
         parts += [Text(), _growth(summary["growth"])]
     for alert in summary.get("alerts", ()):
@@ -127,7 +129,9 @@ def _print_lines(console: Console, summary: Mapping[str, Any]) -> None:
         lines.append(f"loss      halved at step {_step(summary['loss_halving_step'])}")
     for name, band in summary.get("forecast", {}).items():
         low, value, high = (_step(band[key]) for key in ("low", "value", "high"))
-        lines.append(f"forecast  {name} {value} [{low}..{high}]")
+        lines.append(f"forecast  {name} {value} [{low}..{high}, 10 to 90 %]")
+    if reason := _unforecast(summary):
+        lines.append(f"forecast  none: {reason}")
     for phase, rates in summary.get("growth", {}).items():
         pair = f"measured {rates['measured']:.3f}, predicted {rates['predicted']:.3f}"
         lines.append(f"growth    {phase}: {pair}")
@@ -171,7 +175,7 @@ def _timeline(stretches: Sequence[Mapping[str, Any]], width: int) -> RenderableT
 
 
 def _steps(summary: Mapping[str, Any]) -> Table:
-    table = open_table("boundary", "step", "detected", "forecast", "band")
+    table = open_table("boundary", "step", "detected", "forecast", "10 to 90 %")
     measured = {b["name"]: (b["onset"], b["detected"]) for b in summary.get("boundaries", ())}
     if "loss_halving_step" in summary:
         measured["loss_halving_step"] = (summary["loss_halving_step"], None)
@@ -187,6 +191,13 @@ def _steps(summary: Mapping[str, Any]) -> Table:
             f"{_step(band['low'])} to {_step(band['high'])}",
         )
     return table
+
+
+def _unforecast(summary: Mapping[str, Any]) -> str:
+    """Return why no boundary was predicted, or an empty string."""
+    bands = summary.get("forecast", {}).values()
+    reasons = {band.get("reason", "") for band in bands if math.isnan(band["value"])}
+    return reasons.pop() if len(reasons) == 1 and all(math.isnan(b["value"]) for b in bands) else ""
 
 
 def _growth(rates: Mapping[str, Mapping[str, float]]) -> Table:

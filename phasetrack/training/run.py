@@ -180,9 +180,10 @@ def resume(
             return _Job(start, where, sinks, processes, resume=True).run(schedule)
 
 
-def _forecast(settings: RunSettings) -> Forecast | None:
-    """Return the forecast of a run, where one holds."""
-    return predict(task_of(settings).geometry, settings) if settings.forecastable else None
+def _forecast(settings: RunSettings) -> Forecast:
+    """Return the forecast of a run."""
+    task = task_of(settings)
+    return predict(task.geometry, settings, population=task.population)
 
 
 def _recorded_matmul(
@@ -252,8 +253,8 @@ class _Job:
             sinks=sinks if leads else (),
             thresholds=settings.thresholds(),
             forecast=predicted if leads else None,
-            # the closed form is XOR's; where there is no forecast SADDLE has no yardstick
-            escape_steps=settings.escape_steps if settings.forecastable else None,
+            # the closed form is XOR's; SADDLE has no yardstick where it does not hold
+            escape_steps=settings.escape_steps if settings.has_escape_time else None,
             hparams=hparams(settings),
             snapshots=settings.snapshots,
             resume=resume,

@@ -19,18 +19,11 @@ def test_plan_beyond_what_can_be_tried():
     assert made["seconds"]["gpus"] < made["seconds"]["gpu"]
 
 
-FORECAST = (
-    "TASK: The task '{task}' cannot be forecast. Choose one with equally likely clusters, right "
-    "labels and orthogonal noise."
-)
-
-
 @pytest.mark.parametrize(
     "arguments, complaint",
     [
         (["--gpus", "0"], "--gpus: 0 is not an integer >= 1."),
         (["--gpu-share", "2"], "--gpu-share: 2 is not a finite number > 0 and <= 1."),
-        (["noisy"], FORECAST.format(task="noisy")),
     ],
     ids=" ".join,
 )
