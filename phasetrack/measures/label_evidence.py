@@ -45,7 +45,7 @@ class HeldOut:
     def majority(self) -> float:
         """Share of the largest class among the tested."""
         counts: Tensor = torch.unique(self._answers, return_counts=True)[1]
-        return counts.max().item() / len(self._answers)
+        return int(counts.max()) / len(self._answers)
 
     @property
     def error(self) -> float:
@@ -55,7 +55,7 @@ class HeldOut:
 
     def accuracy(self, directions: Sequence[int]) -> float:
         """Share of the tested labels that most nearest neighbours along some directions have."""
-        return self._known(directions).mean().item()
+        return float(self._known(directions).mean())
 
     def informative(self) -> list[int]:
         """Directions that tell labels alone, or with those before them; the first where none does."""

@@ -41,6 +41,10 @@ class SpanProbe(Probe):
         """
         if missing := snapshot.formula.missing:
             return {"span/trustworthy": Reading.undefined(missing)}
+        classes, heads = len(torch.unique(self.labels)), snapshot.formula.heads
+        if heads > 2 and classes != heads:
+            reason = f"the sample has {classes} classes and the network {heads}"
+            return {"span/trustworthy": Reading.undefined(reason)}
         rows = [self._row(snapshot, state.view) for state in snapshot.states()]
         columns = {
             name: torch.tensor([row[name] for row in rows], dtype=torch.float64, device="cpu")
