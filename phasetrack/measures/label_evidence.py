@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
@@ -51,7 +52,7 @@ class HeldOut:
     def error(self) -> float:
         """Standard error of that share as an accuracy, a sample more for small halves."""
         count = len(self._answers)
-        return (self.majority * (1 - self.majority) / count) ** 0.5 + 1 / count
+        return math.sqrt(self.majority * (1 - self.majority) / count) + 1 / count
 
     def accuracy(self, directions: Sequence[int]) -> float:
         """Share of the tested labels that most nearest neighbours along some directions have."""

@@ -19,7 +19,7 @@ from phasetrack.theory.forecast import predict
 from phasetrack.theory.settings import RunSettings
 
 TOLERANCE = 0.05
-# Initialisations per forecast: the error of their median, a tenth of a run's spread, then is no part of a ratio's.
+# Initialisations per forecast: the median's own error then is a tenth of a run's spread.
 DRAWS = 99
 
 
