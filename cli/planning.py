@@ -155,6 +155,8 @@ def _notes(plan: Plan) -> list[Text]:
         f"a GPU: {gpu.tflops:g} TFLOP/s x {gpu.share:g}, {gpu.bandwidth:g} GB/s; its random bits "
         f"come from a core here, {amount(pace.bits, 'bit/s')}",
     ]
+    if plan.forecast.reason:
+        notes.insert(0, f"no forecast, the steps are a limit: {plan.forecast.reason}")
     lines = [Text(), *(Text(note, "dim") for note in notes)]
     if not plan.fits_gpu:
         needed = amount(plan.memory(plan.micro_batch), "B")

@@ -142,12 +142,13 @@ class Forecast:
 
     def as_summary(self) -> dict[str, Any]:
         """The predicted run under the keys of ``summary.json``, as JSON knows them."""
-        return summarise_again(
+        summary = summarise_again(
             History(self._rows()),
             self.settings.thresholds(),
             forecast=self.bands(),
             notes=[f"No forecast: {self.reason}."] if self.reason else (),
         )
+        return {**summary, "reason": self.reason} if self.reason else summary
 
     def verdicts(self) -> list[tuple[int, Verdict]]:
         """The median trajectory, labelled by the same classifier as a run."""

@@ -32,6 +32,12 @@ def test_wrong_usage(arguments, complaint):
     assert (done.returncode, done.stderr) == (2, complaint + "\n")
 
 
+@pytest.mark.parametrize("command", ["plan", "forecast"])
+def test_no_forecast_says_why(command):
+    done = call_here(command, "xor", "--d", "16", "--eta", "5")
+    assert done.returncode == 0 and "eta = 5 is too large a step" in done.stdout
+
+
 def test_numbers_for_people():
     shown = [duration(s) for s in (0.001, 119, 3 * 3600, 1e7)]
     assert shown == ["0.001 s", "119 s", "3 h", "116 days"]

@@ -32,7 +32,9 @@ def test_outside_the_range_nothing_is_predicted_and_the_reason_is_given(changed,
         assert band["reason"] == found.reason
         assert all(math.isnan(band[edge]) for edge in ("value", "low", "high"))
     assert all(math.isnan(value) for value in found.at(0).values())
-    assert found.as_summary()["notes"] == [f"No forecast: {found.reason}."]
+    summary = found.as_summary()
+    assert summary["notes"] == [f"No forecast: {found.reason}."]
+    assert summary["reason"] == found.reason
 
 
 def test_the_limits_can_be_moved():
