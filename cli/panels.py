@@ -61,6 +61,8 @@ def print_summary(console: Console, summary: Mapping[str, Any], title: str) -> N
         width, plain = min(TIMELINE_WIDTH, console.width - 8), console.options.ascii_only
         parts.append(_timeline(summary["timeline"], width, plain=plain))
     parts += [Text(), _steps(summary)]
+    if reason := _unforecast(summary):
+        parts.append(Text(f"no forecast: {reason}", "dim"))
     if summary.get("growth"):
         parts += [Text(), _growth(summary["growth"])]
     for alert in summary.get("alerts", ()):
@@ -135,7 +137,9 @@ def _print_lines(console: Console, summary: Mapping[str, Any]) -> None:
         lines.append(f"loss      halved at step {_step(summary['loss_halving_step'])}")
     for name, band in summary.get("forecast", {}).items():
         low, value, high = (_step(band[key]) for key in ("low", "value", "high"))
-        lines.append(f"forecast  {name} {value} [{low}..{high}]")
+        lines.append(f"forecast  {name} {value} [{low}..{high}, 10 to 90 %]")
+    if reason := _unforecast(summary):
+        lines.append(f"forecast  none: {reason}")
     for phase, rates in summary.get("growth", {}).items():
         pair = f"measured {rates['measured']:.3f}, predicted {rates['predicted']:.3f}"
         lines.append(f"growth    {phase}: {pair}")
@@ -180,7 +184,7 @@ def _timeline(stretches: Sequence[Mapping[str, Any]], width: int, *, plain: bool
 
 
 def _steps(summary: Mapping[str, Any]) -> Table:
-    table = open_table("boundary", "step", "detected", "forecast", "band")
+    table = open_table("boundary", "step", "detected", "forecast", "10 to 90 %")
     measured = {b["name"]: (b["onset"], b["detected"]) for b in summary.get("boundaries", ())}
     if "loss_halving_step" in summary:
         measured["loss_halving_step"] = (summary["loss_halving_step"], None)
@@ -196,6 +200,13 @@ def _steps(summary: Mapping[str, Any]) -> Table:
             f"{_step(band['low'])} to {_step(band['high'])}",
         )
     return table
+
+
+def _unforecast(summary: Mapping[str, Any]) -> str:
+    """Return why no boundary was predicted, or an empty string."""
+    bands = summary.get("forecast", {}).values()
+    reasons = {band.get("reason", "") for band in bands if math.isnan(band["value"])}
+    return reasons.pop() if len(reasons) == 1 and all(math.isnan(b["value"]) for b in bands) else ""
 
 
 def _growth(rates: Mapping[str, Mapping[str, float]]) -> Table:

@@ -104,7 +104,7 @@ def _three(value: float) -> str:
 
 
 def _boundaries(plan: Plan) -> Table:
-    table = open_table("predicted boundary", "step", "band", "samples")
+    table = open_table("predicted boundary", "step", "10 to 90 %", "samples")
     names = {
         "signal_heavy_onset": "onset of signal-heaviness",
         "linear_exit": "exit from the linear regime",
@@ -117,7 +117,8 @@ def _boundaries(plan: Plan) -> Table:
             table.add_row(names[name], "-", "-", "-")
             continue
         samples = amount(value * plan.settings.batch_size)
-        table.add_row(names[name], f"{value:.1f}", f"{low:.1f} to {high:.1f}", samples)
+        last = "never" if math.isnan(high) else f"{high:.1f}"
+        table.add_row(names[name], f"{value:.1f}", f"{low:.1f} to {last}", samples)
     return table
 
 
@@ -154,6 +155,8 @@ def _notes(plan: Plan) -> list[Text]:
         f"a GPU: {gpu.tflops:g} TFLOP/s x {gpu.share:g}, {gpu.bandwidth:g} GB/s; its random bits "
         f"come from a core here, {amount(pace.bits, 'bit/s')}",
     ]
+    if plan.forecast.reason:
+        notes.insert(0, f"no forecast, the steps are a limit: {plan.forecast.reason}")
     lines = [Text(), *(Text(note, "dim") for note in notes)]
     if not plan.fits_gpu:
         needed = amount(plan.memory(plan.micro_batch), "B")

@@ -101,7 +101,8 @@ def forecast(*, task: opt.Task, options: dict[str, Any], as_json: opt.SummaryJso
     from phasetrack.tasks.registry import make_task
     from phasetrack.theory.forecast import predict
 
-    summary = predict(make_task(task, settings.d).geometry, settings).as_summary()
+    made = make_task(task, settings.d)
+    summary = predict(made.geometry, settings, population=made.population).as_summary()
     show_summary(summary, as_json, f"forecast of {task}, d = {settings.d}")
 
 

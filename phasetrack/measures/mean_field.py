@@ -1,8 +1,9 @@
-"""The mean-field law of a ReLU neuron on noisy clusters (theory.md 6 and 6b).
+"""The mean-field law of one neuron on noisy clusters (theory.md 6 and 6b).
 
-On cluster c a neuron's pre-activation is u_c + z with u_c = w . c and z about N(0, s^2), s = |perp|
-(each coordinate of the noise has variance 1). Four numbers a neuron therefore say how it moves;
-the forecast integrates this law and the growth readings compare the measured step with it.
+On cluster c a neuron's pre-activation is u_c + z with u_c = w . c (+ bias) and z about N(0, s^2),
+s = |perp| (each coordinate of the noise has variance 1). A few numbers per neuron therefore decide how
+it moves; the forecast integrates this law and the growth readings compare the measured step with it.
+Means over z are closed forms for ReLU, and Gauss-Hermite sums for every other activation.
 """
 
 from __future__ import annotations
@@ -10,14 +11,43 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from phasetrack.model.geometry import Neurons
+from phasetrack.model.neurons import Activation
+
+# Nodes of the Gauss-Hermite sums: exact to rounding for GELU and tanh at the widths of a run, to about one
+# percent for an activation with a kink.
+NODES = 32
+
+
+class Expectations(NamedTuple):
+    """Means over the noise at each point of the span, (..., p, K) each.
+
+    Attributes:
+        firing: E act'(u + z), the probability of being active for ReLU.
+        activity: E act(u + z).
+        tilt: E act'(u + z) z / s.
+        firing_square: E act'(u + z)^2.
+        activity_square: E act(u + z)^2.
+    """
+
+    firing: Tensor
+    activity: Tensor
+    tilt: Tensor
+    firing_square: Tensor
+    activity_square: Tensor
+
+    @property
+    def activity_variance(self) -> Tensor:
+        """Variance of act(u + z), (..., p, K)."""
+        return (self.activity_square - self.activity.square()).clamp_min(0)
 
 
 class Law(NamedTuple):
-    """What one neuron sees and how it moves, per unit time (one step lasts eta).
+    """A neuron's view of the data and its motion, per unit time (one step lasts eta).
 
     Attributes:
         firing: probability of being active on each cluster, (..., p, K).
@@ -27,6 +57,7 @@ class Law(NamedTuple):
         second_layer: drift of a, (..., p).
         noise: q = mean of firing * g^2 over clusters, (..., p): minibatches of size m give each
             coordinate of w kicks of variance eta^2 a^2 q / m a step.
+        bias: drift of the first-layer bias, (..., p).
     """
 
     firing: Tensor
@@ -35,32 +66,88 @@ class Law(NamedTuple):
     perp: Tensor
     second_layer: Tensor
     noise: Tensor
+    bias: Tensor
+
+
+def expectations(centres: Tensor, perp: Tensor, activation: Activation) -> Expectations:
+    """Means over the noise.
+
+    Args:
+        centres: pre-activations without noise, u, (..., p, K).
+        perp: s, (..., p).
+        activation: elementwise; differentiable by autograd unless it is `torch.relu`.
+    """
+    width = perp.unsqueeze(-1)
+    if activation is torch.relu:
+        ratio = centres / width.clamp_min(torch.finfo(width.dtype).tiny)
+        firing = torch.special.ndtr(ratio)
+        tilt = torch.exp(-ratio.square() / 2) / math.sqrt(2 * math.pi)
+        activity = centres * firing + width * tilt
+        # E[relu^2] = u * E[relu] + s^2 * firing
+        return Expectations(
+            firing, activity, tilt, firing, centres * activity + width.square() * firing
+        )
+    z, weights = (torch.from_numpy(part).to(centres) for part in _hermite(NODES))
+    at = (centres.unsqueeze(-1) + width.unsqueeze(-1) * z).requires_grad_(True)
+    with torch.enable_grad():
+        values = activation(at)
+        (slopes,) = torch.autograd.grad(values.sum(), at)
+    values = values.detach()
+    return Expectations(
+        slopes @ weights,
+        values @ weights,
+        slopes @ (weights * z),
+        slopes.square() @ weights,
+        values.square() @ weights,
+    )
+
+
+def _hermite(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights of a mean over N(0, 1)."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(count)
+    return nodes, weights / weights.sum()
+
+
+def motion(
+    neurons: Neurons, seen: Expectations, points: Tensor, pull: Tensor, squares: Tensor
+) -> Law:
+    """The drift of each neuron under given pulls (theory.md 6b).
+
+    Args:
+        neurons: the network.
+        seen: its expectations at the points.
+        points: of the signal span, in its basis, (K, k).
+        pull: minus the mean of dl/df at each point times the point's share of the samples, (..., K); the
+            mean is signed, so that labels of both signs at one point may cancel.
+        squares: mean of (dl/df)^2 at each point times its share, (..., K).
+    """
+    a, pull = neurons.second_layer, pull.unsqueeze(-2)
+    fired = pull * seen.firing
+    return Law(
+        firing=seen.firing,
+        activity=seen.activity,
+        coordinates=a.unsqueeze(-1) * (fired @ points),
+        perp=a * (pull * seen.tilt).sum(dim=-1),
+        second_layer=(pull * seen.activity).sum(dim=-1),
+        noise=(seen.firing_square * squares.unsqueeze(-2)).sum(dim=-1),
+        bias=a * fired.sum(dim=-1),
+    )
 
 
 def law(neurons: Neurons, slopes: Tensor, shares: Tensor) -> Law:
     """The law of each neuron given the loss slopes (theory.md 6b).
 
     Args:
-        neurons: the network; bias-free and ReLU, as in the paper.
-        slopes: g_c = |dl/df| on each cluster, (..., K).
+        neurons: the network, with its activation and biases.
+        slopes: mean of -label_c dl/df on each cluster, (..., K), positive where its samples have its
+            label; their squares stand for the mean square.
         shares: share of the samples that each cluster holds, (..., K); 1/4 each for XOR.
     """
-    centres, width = neurons.preactivations, neurons.perp.unsqueeze(-1)
-    ratio = centres / width.clamp_min(torch.finfo(width.dtype).tiny)
-    firing = torch.special.ndtr(ratio)
-    density = torch.exp(-ratio.square() / 2) / math.sqrt(2 * math.pi)
-    activity = centres * firing + width * density
-    geometry, a = neurons.geometry, neurons.second_layer
-    pull = (shares * slopes * geometry.labels.to(slopes)).unsqueeze(-2)  # (..., 1, K)
-    centre_coordinates = (geometry.centres @ geometry.basis).to(centres)
-    return Law(
-        firing=firing,
-        activity=activity,
-        coordinates=a.unsqueeze(-1) * ((pull * firing) @ centre_coordinates),
-        perp=a * (pull * density).sum(dim=-1),
-        second_layer=(pull * activity).sum(dim=-1),
-        noise=(firing * (shares * slopes.square()).unsqueeze(-2)).sum(dim=-1),
-    )
+    geometry = neurons.geometry
+    seen = expectations(neurons.preactivations, neurons.perp, neurons.activation)
+    points = (geometry.centres @ geometry.basis).to(neurons.coordinates)
+    pull = shares * slopes * geometry.labels.to(slopes)
+    return motion(neurons, seen, points, pull, shares * slopes.square())
 
 
 def activity_variance(neurons: Neurons, law: Law) -> Tensor:

@@ -74,6 +74,18 @@ def two_classes(argument: str, labels: Tensor) -> Tensor:
     return torch.where(found > 0, 1.0, -1.0).double()
 
 
+def class_labels(argument: str, labels: Tensor) -> Tensor:
+    """Return labels of two classes as -1 and +1, of more as indices 0, 1, ..., n - 1; float64 on the host.
+
+    Raises:
+        ExpectedError: if they are of one class, or neither.
+    """
+    values = sorted(set(labels.double().cpu().tolist()))
+    if len(values) > 2 and values == [float(index) for index in range(len(values))]:
+        return labels.double().cpu()
+    return two_classes(argument, labels)
+
+
 def shortened(values: Sequence[float]) -> str:
     """Show a list of values, the first few of many."""
     shown = ", ".join(map(str, values[:6]))

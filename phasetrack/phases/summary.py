@@ -61,6 +61,7 @@ def summarise_again(
     undefined: Mapping[str, str] | None = None,
     steps: int | None = None,
     forecast: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Label a history under `thresholds`, and summarise it."""
     labels = RunLabels(thresholds, escape_steps)
@@ -73,6 +74,7 @@ def summarise_again(
         undefined=undefined or {},
         steps=history.last_step + 1 if steps is None else steps,
         forecast=forecast,
+        notes=notes,
     )
 
 

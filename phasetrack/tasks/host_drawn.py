@@ -8,12 +8,18 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from phasetrack.model.population import Population
 from phasetrack.tasks.philox import sent
 from phasetrack.tasks.task import Task
 
 
 class DrawnTask(Task, Protocol):
     """A task whose samples follow, by the same operations every time, from what was drawn for them."""
+
+    @property
+    def population(self) -> Population:
+        """How inputs and labels are distributed over the signal span, which the forecast asks for."""
+        return Population.of(self.geometry)
 
     @property
     def signs(self) -> bool:

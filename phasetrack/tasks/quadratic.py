@@ -10,6 +10,7 @@ from torch import Tensor
 
 from phasetrack.errors import check_float, check_int
 from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.model.population import Population
 from phasetrack.tasks.boolean_functions import TwoXORs
 from phasetrack.tasks.derived import Altered
 
@@ -51,6 +52,17 @@ class MixedXORs(Altered):
     def geometry(self) -> ClusterGeometry:
         """The 8 corners at which the two agree; elsewhere a sample has either label."""
         return TwoXORs(self.d).geometry
+
+    @property
+    def population(self) -> Population:
+        """All 16 corners; where the two disagree, each has the label with its strength."""
+        corners = torch.cartesian_prod(
+            *[torch.tensor([1.0, -1.0], dtype=torch.float64, device="cpu")] * 4
+        )
+        stronger, weaker = ((corners[:, i] * corners[:, i + 1] < 0).double() for i in (0, 2))
+        positive = self.first * stronger + (1 - self.first) * weaker
+        weights = torch.stack([1 - positive, positive], dim=1) / len(corners)
+        return Population(corners @ self.geometry.basis[:4], weights)
 
     def _share(self) -> float:
         return self.first

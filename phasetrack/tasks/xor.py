@@ -11,6 +11,7 @@ from torch import Tensor
 
 from phasetrack.errors import check_int
 from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.model.population import Population
 from phasetrack.tasks.host_drawn import DrawnTask
 from phasetrack.tasks.philox import packed_signs, unpacked
 
@@ -45,6 +46,12 @@ class XOR(DrawnTask):
         centres = torch.zeros(4, self.d, dtype=torch.float64, device="cpu")
         centres[:, :2] = torch.tensor([[1, -1], [-1, 1], [1, 1], [-1, -1]], device="cpu")
         return ClusterGeometry(centres, [1, 1, -1, -1], ["mu1", "-mu1", "mu2", "-mu2"])
+
+    @property
+    def population(self) -> Population:
+        """Its clusters, where labels are shuffled with both labels on each."""
+        even = torch.full((4,), 0.5, dtype=torch.float64, device="cpu")
+        return Population.of(self.geometry, positive=even if self.shuffle_labels else None)
 
     def draw(self, count: int, *, seed: int, step: int, start: int = 0) -> tuple[Tensor, ...]:
         """The bits of the inputs, and of labels that are drawn (see `DrawnTask.draw`)."""

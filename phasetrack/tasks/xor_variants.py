@@ -12,6 +12,7 @@ from torch import Tensor
 
 from phasetrack.errors import check_float, check_int
 from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.model.population import Population
 from phasetrack.tasks.derived import Altered
 from phasetrack.tasks.host_drawn import DrawnTask
 from phasetrack.tasks.philox import uniform
@@ -44,6 +45,13 @@ class UnbalancedXOR(Altered):
         """XOR's."""
         return XOR(self.d).geometry
 
+    @property
+    def population(self) -> Population:
+        """XOR's clusters, those of each label with half of its share."""
+        plus = (self.geometry.labels > 0).double()
+        shares = (plus * self.positive + (1 - plus) * (1 - self.positive)) / 2
+        return Population.of(self.geometry, shares)
+
     def _share(self) -> float:
         return self.positive
 
@@ -75,6 +83,13 @@ class NoisyXOR(Altered):
     def geometry(self) -> ClusterGeometry:
         """XOR's: each cluster has the label of most of its samples."""
         return XOR(self.d).geometry
+
+    @property
+    def population(self) -> Population:
+        """XOR's clusters, with both labels on each."""
+        plus = (self.geometry.labels > 0).double()
+        positive = plus * (1 - self.wrong) + (1 - plus) * self.wrong
+        return Population.of(self.geometry, positive=positive)
 
     def _share(self) -> float:
         return self.wrong
@@ -149,6 +164,11 @@ class GaussianXOR(DrawnTask):
         """The mean of each quadrant; samples scatter about it within the signal span, too."""
         plain = XOR(self.d).geometry
         return ClusterGeometry(math.sqrt(2 / math.pi) * plain.centres, plain.labels, plain.names)
+
+    @property
+    def population(self) -> Population:
+        """A quadrature over the plane of the first two coordinates."""
+        return Population.gaussian(self.geometry, lambda x: -x[:, 0].sign() * x[:, 1].sign())
 
     def draw(self, count: int, *, seed: int, step: int, start: int = 0) -> tuple[Tensor, ...]:
         """The inputs, float64 (count, d), which nothing packs (see `DrawnTask.draw`)."""

@@ -5,10 +5,11 @@ draws run side by side as a leading dimension and give the band.
 
 The sampling noise of a minibatch differs from theory.md's independent kicks (numbered deviations):
 
-1. The number of samples in each cluster is drawn from the multinomial distribution of the batch
-   and is the same for all neurons, so that clusters lead or lag together as they do in training.
-2. Given those numbers, each neuron's firing on a cluster varies with variance firing (1 - firing),
-   independently between neurons; so does its mean activity, which moves a.
+1. The number of samples at each point of the population, with each label, is drawn from the
+   multinomial distribution of the batch and is the same for all neurons, so that clusters lead or lag
+   together as they do in training.
+2. Given those numbers, each neuron's firing on a cluster varies, independently between neurons; so
+   does its mean activity, which moves a.
 
 Onset at d = 512, m = 1024 then is 52.2 where training gives 52.1 (independent kicks: 51.3).
 """
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -29,16 +30,22 @@ from torch import Tensor
 from phasetrack._threads import one_thread
 from phasetrack.errors import ExpectedError, check_int
 from phasetrack.measures import heaviness, margins
-from phasetrack.measures.mean_field import Law, activity_variance, law, mean_margins
-from phasetrack.model.geometry import ClusterGeometry, Neurons
+from phasetrack.measures.mean_field import Expectations, Law, expectations, motion
+from phasetrack.model.geometry import Activation, ClusterGeometry, Neurons
+from phasetrack.model.population import Population
 from phasetrack.phases.classifier import Phase, Verdict, first_crossing, relabel
 from phasetrack.phases.history import History
 from phasetrack.phases.summary import summarise_again
-from phasetrack.theory.settings import RunSettings
+from phasetrack.theory.forecast_range import ForecastRange
+from phasetrack.theory.settings import UNEVEN, RunSettings
 
-DRAWS = 8
-# The band: these quantiles over the draws (with 8 draws all but the two extremes).
+# With nine draws the band runs from the earliest to the latest: eight of ten further runs fall between.
+DRAWS = 9
+# The band: a run falls under the first, or under the second, with this probability.
 BAND = (0.1, 0.9)
+# Five equally likely values of a standard normal variable, with its mean and variance.
+SPREAD = torch.special.ndtri((torch.arange(5, dtype=torch.float64, device="cpu") + 0.5) / 5)
+SPREAD = SPREAD / SPREAD.square().mean().sqrt()
 # The forecast goes on until every draw's loss is under this share of the target, so that its
 # curves reach past the end of the run that they are drawn beside.
 OVERSHOOT = 0.5
@@ -57,11 +64,19 @@ METRICS = (
 
 @dataclass(frozen=True)
 class Band:
-    """A predicted step: median over the draws, and the `BAND` quantiles. NaN: not reached."""
+    """A predicted step.
+
+    Attributes:
+        value: median over the draws; NaN if fewer than half get there, or nothing is predicted.
+        low: a run gets there before this step with probability 0.1; NaN likewise.
+        high: a run gets there after this step with probability 0.1; NaN likewise.
+        reason: why one of them is NaN; empty if none is.
+    """
 
     value: float
     low: float
     high: float
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,12 +84,14 @@ class Forecast:
     """The predicted run.
 
     Attributes:
-        settings: what was predicted.
+        settings: of the run.
         draws: metric name (`METRICS`) to its value, float64 (draws, steps); step t is column t.
+        reason: why the run cannot be predicted, in which case no step is; empty if it can.
     """
 
     settings: RunSettings
     draws: dict[str, NDArray[np.float64]]
+    reason: str = ""
 
     @property
     def steps(self) -> int:
@@ -86,8 +103,9 @@ class Forecast:
         return _nan_median(self.draws[metric])
 
     def band(self, metric: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Lower and upper `BAND` quantile over the draws, float64 (steps,) each."""
-        low, high = np.quantile(self.draws[metric], BAND, axis=0)
+        """Edges between which a run's reading falls with probability 0.8, float64 (steps,) each."""
+        ranked = np.sort(self.draws[metric], axis=0)
+        low, high = (ranked[_rank(level, len(ranked))] for level in BAND)
         return low, high
 
     @property
@@ -104,8 +122,8 @@ class Forecast:
 
     @property
     def loss_halving_step(self) -> Band:
-        """Where the loss passes half of l(0) = 2 log 2."""
-        return self._boundary("loss/train", math.log(2))
+        """Where the loss passes half of its value at step 0, as in the summary of a run."""
+        return self._boundary("loss/train", 0.5, of_first=True)
 
     @property
     def fitted(self) -> Band:
@@ -124,9 +142,13 @@ class Forecast:
 
     def as_summary(self) -> dict[str, Any]:
         """The predicted run under the keys of ``summary.json``, as JSON knows them."""
-        return summarise_again(
-            History(self._rows()), self.settings.thresholds(), forecast=self.bands()
+        summary = summarise_again(
+            History(self._rows()),
+            self.settings.thresholds(),
+            forecast=self.bands(),
+            notes=[f"No forecast: {self.reason}."] if self.reason else (),
         )
+        return {**summary, "reason": self.reason} if self.reason else summary
 
     def verdicts(self) -> list[tuple[int, Verdict]]:
         """The median trajectory, labelled by the same classifier as a run."""
@@ -134,8 +156,9 @@ class Forecast:
 
     @property
     def phase(self) -> Phase:
-        """The label of the last predicted step."""
-        return self.verdicts()[-1][1].phase
+        """The label of the last predicted step; UNDETERMINED where none is predicted."""
+        verdicts = self.verdicts()
+        return verdicts[-1][1].phase if verdicts else Phase.UNDETERMINED
 
     @cached_property
     def _medians(self) -> dict[str, NDArray[np.float64]]:
@@ -161,47 +184,87 @@ class Forecast:
         for step in range(self.steps):
             yield step, {metric: values[step] for metric, values in medians.items()}
 
-    def _boundary(self, metric: str, level: float, sign: float = 1.0) -> Band:
-        crossed = [first_crossing(enumerate(sign * draw), level) for draw in self.draws[metric]]
+    def _boundary(
+        self, metric: str, level: float, sign: float = 1.0, *, of_first: bool = False
+    ) -> Band:
+        if self.reason:
+            return Band(math.nan, math.nan, math.nan, self.reason)
+        crossed = [
+            first_crossing(enumerate(sign * draw), level * (draw[0] if of_first else 1.0))
+            for draw in self.draws[metric]
+        ]
         # a draw that never gets there counts as infinitely late, so that it moves the band
-        late = np.nan_to_num(np.array(crossed), nan=np.inf)
-        low, middle, high = np.quantile(late, (BAND[0], 0.5, BAND[1]), method="nearest")
-        return Band(*(float(v) if np.isfinite(v) else math.nan for v in (middle, low, high)))
+        late = np.sort(np.nan_to_num(np.array(crossed), nan=np.inf))
+        low, middle, high = (late[_rank(q, len(late))] for q in (BAND[0], 0.5, BAND[1]))
+        missing = int(np.isinf(late).sum())
+        said = f"{missing} of {len(late)} draws do not get there in {self.steps} steps"
+        value, first, last = np.where(np.isfinite([middle, low, high]), [middle, low, high], np.nan)
+        return Band(float(value), float(first), float(last), said if np.isnan(last) else "")
 
 
-def predict(geometry: ClusterGeometry, settings: RunSettings, draws: int = DRAWS) -> Forecast:
+def predict(
+    geometry: ClusterGeometry,
+    settings: RunSettings,
+    draws: int = DRAWS,
+    *,
+    population: Population | None = None,
+    activation: Activation = torch.relu,
+    bias: float | None = None,
+    limits: ForecastRange | None = None,
+) -> Forecast:
     """Predict the run that `settings` describe on the clusters of `geometry` (theory.md 6b).
 
     The neurons are drawn from a stream of their own, never those of the run with the same seed.
 
     Args:
-        geometry: equally likely clusters with unit noise, as XOR's.
+        geometry: clusters with unit noise, as XOR's; zeta* and clean margins refer to them.
         settings: the run. The forecast ends with the slowest draw, and never goes on for more
             than `steps` or `predicted_limit` steps.
         draws: how many initialisations are integrated side by side.
+        population: where the data lie and which labels they have, a task's `population`; None takes
+            equally likely clusters, each with its own label.
+        activation: of the hidden layer; other than `torch.relu` it costs about 30 times as much.
+        bias: standard deviation of the first layer's biases at the start, which are trained with it; None
+            for a network without biases.
+        limits: the range that the forecast holds in; None takes the defaults.
+
+    Returns:
+        The forecast. Outside the range no step is predicted, and its `reason` says why.
+
+    Raises:
+        ExpectedError: if `draws` is not positive, or the task's data are not those of equally likely
+            clusters and no population is given.
     """
     check_int("draws", draws, minimum=1)
-    if not settings.forecastable:
-        allowed = "one with equally likely clusters, right labels and orthogonal noise"
+    if population is None and (settings.task in UNEVEN or settings.shuffle_labels):
         raise ExpectedError(
-            "task", f"The task {settings.task!r} cannot be forecast.", f"Choose {allowed}."
+            "population",
+            f"The clusters of the task {settings.task!r} do not say how its labels are distributed.",
+            "Pass the population of the task, make_task(...).population.",
         )
+    data = population or Population.of(geometry)
     rng = np.random.default_rng([settings.seed, 0xF02ECA57])
     neurons = draw_neurons(geometry, settings.width, settings.theta, draws, rng)
+    biases = (
+        None if bias is None else torch.from_numpy(rng.normal(0, bias, (draws, settings.width)))
+    )
+    neurons = replace(neurons, activation=activation, bias=biases)
+    if reason := (limits or ForecastRange()).reason(settings, data, neurons):
+        return Forecast(settings, {m: np.empty((draws, 0)) for m in METRICS}, reason)
     table: dict[str, list[Tensor]] = {metric: [] for metric in METRICS}
     with one_thread():
         for _ in range(min(settings.step_limit, settings.predicted_limit)):
-            shares = rng.multinomial(settings.batch_size, _even(geometry), size=draws)
-            counts = torch.from_numpy(shares / settings.batch_size)
-            gamma, slopes, motion = _state(neurons, counts)
-            readings = _readings(neurons, gamma)
+            seen = expectations_at(neurons, data.points)
+            outputs = _outputs(neurons, seen)
+            counts = _batch(data, settings.batch_size, draws, rng)
+            readings = _readings(neurons, outputs, counts)
             for metric, value in readings.items():
                 table[metric].append(value)
             loss = readings["loss/train"]
             settled = (loss <= OVERSHOOT * settings.target) | ~loss.isfinite()
             if bool(settled.all()):
                 break
-            neurons = _step(neurons, motion, slopes, counts, settings, rng)
+            neurons = _step(neurons, seen, outputs, counts, data.points, settings, rng)
     return Forecast(settings, {m: torch.stack(v, dim=1).numpy() for m, v in table.items()})
 
 
@@ -233,63 +296,101 @@ def _nan_median(draws: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(known.any(axis=0), np.nanmedian(filled, axis=0), np.nan)
 
 
-def _even(geometry: ClusterGeometry) -> list[float]:
-    return [1 / len(geometry.labels)] * len(geometry.labels)
+def _rank(level: float, count: int) -> int:
+    """Index of the sorted draw under which a further draw falls with probability `level`.
+
+    The i-th of n draws from below, i from 1, has one more under it with probability i / (n + 1).
+    """
+    return min(max(round(level * (count + 1)), 1), count) - 1
 
 
-def _state(neurons: Neurons, shares: Tensor) -> tuple[Tensor, Tensor, Law]:
-    """Margins, slopes and the law of this step, given each cluster's share of the batch."""
-    # margins need the activity and the slopes need the margins: activity does not depend on slopes
-    ones = torch.ones_like(shares)
-    gamma = mean_margins(neurons, law(neurons, ones, shares).activity)
-    slopes = 2 * torch.sigmoid(-gamma)
-    return gamma, slopes, law(neurons, slopes, shares)
+def expectations_at(neurons: Neurons, points: Tensor) -> Expectations:
+    """Means over the noise at points of the span (K, k) in its basis."""
+    centres = neurons.coordinates @ points.T
+    if neurons.bias is not None:
+        centres = centres + neurons.bias.unsqueeze(-1)
+    return expectations(centres, neurons.perp, neurons.activation)
 
 
-def _readings(neurons: Neurons, gamma: Tensor) -> dict[str, Tensor]:
+def _outputs(neurons: Neurons, seen: Expectations) -> Tensor:
+    """Outputs at each point, as equally likely values (..., K, n): its mean and its spread over the noise.
+
+    Neurons count as independent given the point, as they are at the start; the spread matters there, for
+    large initial weights, and is small by the time that they move together.
+    """
+    a, scale = neurons.second_layer.unsqueeze(-1), neurons.output_scale
+    mean = (a * seen.activity).sum(dim=-2) * scale
+    spread = (a.square() * seen.activity_variance).sum(dim=-2).sqrt() * scale
+    values: Tensor = mean.unsqueeze(-1) + spread.unsqueeze(-1) * SPREAD.to(mean)
+    return values
+
+
+def _batch(data: Population, size: int, draws: int, rng: np.random.Generator) -> Tensor:
+    """Share of a batch's samples at each point with each label, (draws, K, 2)."""
+    chances = data.weights.flatten().numpy()
+    counts = rng.multinomial(size, chances / chances.sum(), size=draws)
+    return torch.from_numpy(counts / size).view(draws, *data.weights.shape)
+
+
+def _readings(neurons: Neurons, outputs: Tensor, weights: Tensor) -> dict[str, Tensor]:
+    """What a run would read on a batch with those shares of points and labels."""
     clean = margins.clean_margins_of(neurons)
-    loss = 2 * torch.nn.functional.softplus(-gamma)
-    change = 2 * torch.log1p(torch.expm1(-gamma) / 2)
-    size = change.abs().mean(dim=-1)
+    margin = torch.stack([-outputs, outputs], dim=-2)  # y f for both labels, (..., K, 2, n)
+
+    def mean(values: Tensor) -> Tensor:
+        return (values.mean(dim=-1) * weights).sum(dim=(-2, -1))
+
+    change = 2 * torch.log1p(torch.expm1(-margin) / 2)
+    size = mean(change.abs())
     return {
         "heaviness/zeta_star": heaviness.certificate_of(neurons),
         "heaviness/heavy_mass": heaviness.heavy_mass_of(neurons),
-        "loss/train": loss.mean(dim=-1),
+        "loss/train": mean(2 * torch.nn.functional.softplus(-margin)),
         "margin/min": clean.amin(dim=-1),
         "margin/max": clean.amax(dim=-1),
         "margin/balance": margins.balance(clean),
         "linearization/value_error": torch.where(
-            size == 0, 0.0, (change + gamma).abs().mean(dim=-1) / size
+            size == 0, 0.0, mean((change + margin).abs()) / size
         ),
-        "linearization/slope_drift": torch.tanh(gamma.abs() / 2).mean(dim=-1),
+        "linearization/slope_drift": mean(torch.tanh(margin.abs() / 2)),
     }
 
 
 def _step(
     neurons: Neurons,
-    motion: Law,
-    slopes: Tensor,
-    shares: Tensor,
+    seen: Expectations,
+    outputs: Tensor,
+    counts: Tensor,
+    points: Tensor,
     settings: RunSettings,
     rng: np.random.Generator,
 ) -> Neurons:
     """One step of the law, with the batch's sampling noise (module docstring, 1 and 2)."""
     eta, batch, geometry = settings.eta, settings.batch_size, neurons.geometry
+    # -dl/df for the labels -1 and +1
+    slopes = 2 * torch.stack([-torch.sigmoid(outputs), torch.sigmoid(-outputs)], dim=-2)
+    pull = (counts * slopes.mean(dim=-1)).sum(dim=-1)
+    squares = (counts * slopes.square().mean(dim=-1)).sum(dim=-1)
+    moved: Law = motion(neurons, seen, points, pull, squares)
     a = neurons.second_layer
 
     def noise(variance: Tensor) -> Tensor:
-        return torch.from_numpy(rng.standard_normal(tuple(variance.shape))) * variance.sqrt()
+        """What a batch adds to the mean of a quantity of that variance at each point."""
+        spread = (squares.unsqueeze(-2) * variance.clamp_min(0) / batch).sqrt()
+        return torch.from_numpy(rng.standard_normal(tuple(variance.shape))) * spread
 
-    coordinates, perp, second = neurons.coordinates, neurons.perp, a
-    pull = (slopes * geometry.labels).unsqueeze(-2)
-    per_sample = (shares / batch).unsqueeze(-2)
+    coordinates, perp, second, bias = neurons.coordinates, neurons.perp, a, neurons.bias
     if settings.train != "second":
-        fired = noise(per_sample * motion.firing * (1 - motion.firing)) * pull
-        kicks = a.unsqueeze(-1) * (fired @ (geometry.centres @ geometry.basis))
-        coordinates = coordinates + eta * (motion.coordinates + kicks)
-        spread = eta**2 * a.square() * motion.noise * (geometry.dim - geometry.signal_dim) / batch
-        perp = ((perp + eta * motion.perp).square() + spread).sqrt()
+        fired = noise(seen.firing_square - seen.firing.square())
+        kicks = a.unsqueeze(-1) * (fired @ points)
+        coordinates = coordinates + eta * (moved.coordinates + kicks)
+        spread = eta**2 * a.square() * moved.noise * (geometry.dim - geometry.signal_dim) / batch
+        perp = ((perp + eta * moved.perp).square() + spread).sqrt()
+        if bias is not None:
+            bias = bias + eta * (moved.bias + a * fired.sum(dim=-1))
     if settings.train != "first":
-        varied = noise(per_sample * activity_variance(neurons, motion)) * pull
-        second = a + eta * (motion.second_layer + varied.sum(dim=-1))
-    return Neurons(geometry, coordinates, perp, second)
+        # independent over points: one kick with the sum of their variances
+        varied = (squares.unsqueeze(-2) * seen.activity_variance).sum(dim=-1) / batch
+        kicks = torch.from_numpy(rng.standard_normal(tuple(a.shape))) * varied.sqrt()
+        second = a + eta * (moved.second_layer + kicks)
+    return replace(neurons, coordinates=coordinates, perp=perp, second_layer=second, bias=bias)

@@ -34,9 +34,9 @@ TaskName = Literal[
 ]
 TrainedLayers = Literal["both", "first", "second"]
 TASK_NAMES: tuple[str, ...] = get_args(TaskName)
-# Tasks that the forecast does not hold for: it takes equally likely clusters, each with its label,
-# and noise that is orthogonal to their centres.
-NOT_FORECAST = ("unbalanced", "noisy", "gaussian", "equal-xors", "unequal-xors")
+# Tasks whose clusters are not equally likely with a label each: their forecast needs their population, and
+# the closed form of the escape time does not hold for them.
+UNEVEN = ("unbalanced", "noisy", "gaussian", "equal-xors", "unequal-xors")
 TRAINED_LAYERS: tuple[str, ...] = get_args(TrainedLayers)
 
 # Samples a step for each input dimension. Chosen here: theory.md 7's canonical 2048 at d = 512; at
@@ -154,9 +154,9 @@ class RunSettings:
             )
 
     @property
-    def forecastable(self) -> bool:
-        """Whether the forecast holds for this task."""
-        return self.task not in NOT_FORECAST
+    def has_escape_time(self) -> bool:
+        """Whether the closed form of the escape time, made for XOR, is a yardstick for this task."""
+        return self.task not in UNEVEN
 
     @property
     def batch_size(self) -> int:

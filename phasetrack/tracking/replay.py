@@ -33,6 +33,9 @@ from phasetrack.tracking.recorder import Recorder
 from phasetrack.tracking.snapshot import LayerState, LossInputs, Snapshot, StepSizes
 from phasetrack.tracking.snapshot_queue import SnapshotQueue
 
+# The last span has to agree with that of the checkpoint at this share of the run.
+EARLIER = 0.75
+
 
 @dataclass(frozen=True)
 class Replay:
@@ -67,7 +70,8 @@ def replay(
         run: its directory, with weights saved by ``attach(..., snapshots=)`` or ``--snapshots``.
         inputs: (m, d).
         targets: as the loss takes them, (m,).
-        geometry: the clusters; None discovers the span from the last saved network on the data.
+        geometry: the clusters; None discovers the span from the last saved network on the data, and
+            compares it with that of a checkpoint at three quarters of the run.
         loss: None takes the paper's logistic loss.
         thresholds: of the labels; None takes the defaults.
         eta: time that one step of the run took, for the growth rates; with 1 they are per step.
@@ -91,8 +95,12 @@ def replay(
         )
     formula, span = _formula(saved), None
     if geometry is None:
-        wide = {name: part.double() for name, part in last.items()}
-        span = discover(inputs, targets, _layers(wide, formula).outputs)
+        earlier = [step for step in saved.states if step <= EARLIER * max(saved.states)]
+        networks = [
+            _layers({name: part.double() for name, part in state.items()}, formula).outputs
+            for state in (last, *(saved.states[max(earlier)] for _ in earlier[:1]))
+        ]
+        span = discover(inputs, targets, networks[0], other=(*networks[1:], None)[0])
         geometry = span.geometry(inputs, targets)
     guard = FailureGuard(strict=True)
     recorder = Recorder(

@@ -190,7 +190,8 @@ def plan(
         throughput: of one core; measured if None.
     """
     with one_thread():
-        forecast = predict(make_task(settings.task, settings.d).geometry, settings)
+        task = make_task(settings.task, settings.d)
+        forecast = predict(task.geometry, settings, population=task.population)
         return Plan(settings, forecast, throughput or measure(settings), gpu or Gpu())
 
 

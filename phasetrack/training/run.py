@@ -192,9 +192,10 @@ def resume(
             return job.run(schedule)
 
 
-def _forecast(settings: RunSettings) -> Forecast | None:
-    """Return the forecast of a run, where one holds."""
-    return predict(task_of(settings).geometry, settings) if settings.forecastable else None
+def _forecast(settings: RunSettings) -> Forecast:
+    """Return the forecast of a run."""
+    task = task_of(settings)
+    return predict(task.geometry, settings, population=task.population)
 
 
 def _recorded_matmul(
@@ -264,8 +265,8 @@ class _Job:
             sinks=sinks if leads else (),
             thresholds=settings.thresholds(),
             forecast=predicted if leads else None,
-            # the closed form is XOR's; where there is no forecast SADDLE has no yardstick
-            escape_steps=settings.escape_steps if settings.forecastable else None,
+            # the closed form is XOR's; SADDLE has no yardstick where it does not hold
+            escape_steps=settings.escape_steps if settings.has_escape_time else None,
         )
         # reading a loss would wait for a GPU, and each of several processes knows only its part of it
         self._notes = device.type == "cpu" and processes.count == 1

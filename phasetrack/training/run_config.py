@@ -46,7 +46,7 @@ def run_config(
     return {
         "settings": settings.to_dict(),
         "thresholds": asdict(settings.thresholds()),
-        "escape_steps": settings.escape_steps if settings.forecastable else None,
+        "escape_steps": settings.escape_steps if settings.has_escape_time else None,
         "step_limit": settings.step_limit,
         "forecast": predicted.bands() if predicted else {},
         "checkpoints": dict(saving),

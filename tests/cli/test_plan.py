@@ -19,24 +19,23 @@ def test_plan_beyond_what_can_be_tried():
     assert made["seconds"]["gpus"] < made["seconds"]["gpu"]
 
 
-FORECAST = (
-    "TASK: The task '{task}' cannot be forecast. Choose one with equally likely clusters, right "
-    "labels and orthogonal noise."
-)
-
-
 @pytest.mark.parametrize(
     "arguments, complaint",
     [
         (["--gpus", "0"], "--gpus: 0 is not an integer >= 1."),
         (["--gpu-share", "2"], "--gpu-share: 2 is not a finite number > 0 and <= 1."),
-        (["noisy"], FORECAST.format(task="noisy")),
     ],
     ids=" ".join,
 )
 def test_wrong_usage(arguments, complaint):
     done = call_here("plan", *arguments)
     assert (done.returncode, done.stderr) == (2, complaint + "\n")
+
+
+@pytest.mark.parametrize("command", ["plan", "forecast"])
+def test_no_forecast_says_why(command):
+    done = call_here(command, "xor", "--d", "16", "--eta", "5")
+    assert done.returncode == 0 and "eta = 5 is too large a step" in done.stdout
 
 
 def test_numbers_for_people():

@@ -1,6 +1,7 @@
 """The law of one neuron: against all 2^12 inputs, and against numerical integrals."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from helpers import references as naive
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phasetrack.measures.mean_field import activity_variance, law, mean_margins
+from phasetrack.measures.mean_field import activity_variance, expectations, law, mean_margins
 from phasetrack.model.geometry import Neurons
 
 X, Y = naive.hypercube(12)
@@ -192,3 +193,46 @@ def test_law_broadcasts_over_leading_dimensions():
     row = Neurons.of(W.reshape(2, 3, 4, 6)[1, 2], a.reshape(2, 3, 4)[1, 2], naive.xor(6))
     for whole, apart in zip(together, law(row, slopes[1, 2], shares[1, 2]), strict=True):
         torch.testing.assert_close(whole[1, 2], apart)
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [torch.tanh, torch.nn.functional.gelu, torch.nn.functional.softplus],
+    ids=["tanh", "GELU", "softplus"],
+)
+def test_means_of_smooth_activations_against_integrals(activation):
+    rng = np.random.default_rng(0)
+    u, s = rng.uniform(-2, 2, (5, 3)), rng.uniform(0.05, 1.0, 5)
+    seen = expectations(*naive.tensors(u, s), activation)
+    z = np.linspace(-10, 10, 20_001)
+    density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi) * (z[1] - z[0])
+    at = u[..., None] + s[:, None, None] * z
+    act = activation(torch.from_numpy(at)).numpy()
+    slope = np.gradient(act, axis=-1) / np.gradient(at, axis=-1)
+    expected = (slope, act, slope * z, slope**2, act**2)
+    for found, values in zip(seen, expected, strict=True):
+        np.testing.assert_allclose(found.numpy(), values @ density, atol=1e-5)
+
+
+def test_sums_over_nodes_meet_the_closed_form_of_relu():
+    u, s = naive.tensors(np.linspace(-1, 1, 9)[:, None], np.full(9, 0.5))
+    exact = expectations(u, s, torch.relu)
+    summed = expectations(u, s, torch.nn.functional.relu)
+    for one, other in zip(exact, summed, strict=True):
+        torch.testing.assert_close(one, other, atol=0.07, rtol=0.0)  # NODES at the kink
+    torch.testing.assert_close(exact.activity, summed.activity, atol=0.01, rtol=0.0)
+
+
+def test_biases_shift_the_law_and_move_with_it():
+    """A bias is the weight of one more coordinate that is 1 in every input."""
+    W, a = naive.network(6, 7, 0)
+    b = np.random.default_rng(1).normal(0, 0.5, 6)
+    neurons = Neurons.of(*naive.tensors(W, a), naive.xor(7))
+    motion = law(replace(neurons, bias=torch.from_numpy(b)), torch.ones(4), QUARTERS)
+    centres = np.concatenate([naive.centres(7), np.ones((4, 1))], axis=1)
+    u = np.concatenate([W, b[:, None]], axis=1) @ centres.T
+    firing = torch.special.ndtr(torch.from_numpy(u) / neurons.perp.unsqueeze(-1)).numpy()
+    drift = a[:, None] * (firing * naive.LABELS / 4) @ centres
+    np.testing.assert_allclose(motion.bias.numpy(), drift[:, -1], atol=1e-12)
+    plane = motion.coordinates.numpy() @ naive.xor(7).basis.numpy().T
+    np.testing.assert_allclose(plane, drift[:, :-1], atol=1e-12)

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from phasetrack import ExpectedError, RunSettings, TwoLayerNet, attach, discover, train
-from phasetrack.measures.signal_span import gradient_moment, label_moment
+from phasetrack.measures.label_moment import label_moment
+from phasetrack.measures.signal_span import gradient_moment
 from phasetrack.model.losses import LogisticLoss
 from phasetrack.tasks import XOR
 from phasetrack.tracking.probes.default import SpanProbe
@@ -36,7 +37,9 @@ def trained(tmp_path_factory):
 def test_moments_by_definition():
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((50, 4)), rng.choice([-1.0, 1.0], 50)
-    expected = sum((s - y.mean()) * np.outer(v, v) for v, s in zip(x, y, strict=True)) / 50
+    x = x + 3.0
+    centred = x - x.mean(axis=0)
+    expected = sum((s - y.mean()) * np.outer(v, v) for v, s in zip(centred, y, strict=True)) / 50
     np.testing.assert_allclose(label_moment(torch.from_numpy(x), torch.from_numpy(y)), expected)
     weights = torch.randn(4, dtype=torch.float64)
     agop = gradient_moment(lambda at: (at @ weights).square())
@@ -197,3 +200,80 @@ def test_a_function_that_cannot_be_read_is_explained(function, message, data):
 def test_a_sample_of_another_dimension_is_explained(data):
     with pytest.raises(ExpectedError, match=r"inputs: .*does not fit a span in R\^32"):
         discover(*data).geometry(data[0][:, :9], data[1])
+
+
+def bits(k, *, offset=0.0, count=4000, d=12):
+    """Parity of the first k signs, the inputs shifted."""
+    x = torch.from_numpy(np.random.default_rng(k).choice([-1.0, 1.0], (count, d)))
+    return x + offset, x[:, :k].prod(dim=1)
+
+
+@pytest.mark.parametrize("k", [2, 3])
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+def test_found_clusters_lie_where_the_data_do(k, offset):
+    """A network that is the parity itself, also where the bits are 0 and 2."""
+    x, y = bits(k, offset=offset)
+    found = discover(x, y, lambda at: (at[:, :k] - offset).prod(dim=1))
+    assert found.dim == k and found.trustworthy and found.angles_to(torch.eye(12)[:, :k]).max() < 1
+    geometry = found.geometry(x, y)
+    told = geometry.labels[geometry.assign(x)] == y
+    assert len(geometry.labels) == 2**k and told.all()
+    corners = (geometry.centres[:, :k] - offset).abs()
+    torch.testing.assert_close(corners, torch.ones_like(corners), atol=0.1, rtol=0.0)
+
+
+def test_clusters_that_tell_no_labels_are_refused():
+    x, y = bits(3)
+    found = discover(x, y, lambda at: at[:, :3].prod(dim=1))
+    with pytest.raises(ExpectedError, match="span: No clusters in it tell the labels"):
+        found.geometry(x, torch.from_numpy(np.random.default_rng(0).choice([-1.0, 1.0], 4000)))
+
+
+def test_a_direction_that_tells_nothing_is_dropped(data):
+    """However strong it is in the estimate."""
+    x, y = data
+    found = discover(x, y, lambda at: at[:, 0] * at[:, 1] + 3.0 * at[:, 5])
+    assert found.dim == 2 and found.angles_to(SPAN).max() < 1
+    scaled = x.clone()
+    scaled[:, 7] *= 6.0
+    found = discover(scaled, y)
+    assert found.dim == 2 and found.angles_to(SPAN).max() < 15
+
+
+def test_a_constant_offset_of_the_data_is_no_direction():
+    rng = np.random.default_rng(0)
+    y = torch.from_numpy(rng.choice([-1.0, 1.0], 4000))
+    x = torch.from_numpy(rng.standard_normal((4000, 8))) + 5.0
+    x[:, 0] += 1.5 * y
+    found = discover(x, y)
+    assert found.dim == 1 and found.trustworthy
+    assert found.angles_to(torch.eye(8)[:, :1]).max() < 5
+
+
+def test_two_networks_have_to_agree(data):
+    x, y = data
+
+    def tilted(at):
+        return at[:, 0] * (0.6 * at[:, 1] + 0.8 * at[:, 5])
+
+    agreed = discover(x, y, lambda at: at[:, 0] * at[:, 1], other=lambda at: at[:, 1] * at[:, 0])
+    assert agreed.trustworthy and agreed.stability > 0.99
+    apart = discover(x, y, lambda at: at[:, 0] * at[:, 1], other=tilted)
+    assert not apart.trustworthy and "the two networks agree by" in apart.reason
+    alone = discover(x, y, lambda at: at[:, 0] * at[:, 1])
+    assert np.isnan(alone.stability) and alone.trustworthy
+    with pytest.raises(ExpectedError, match="other: There is no first network"):
+        discover(x, y, other=tilted)
+
+
+@pytest.mark.parametrize("network", [False, True], ids=["data", "logits"])
+def test_three_classes(network):
+    rng = np.random.default_rng(0)
+    y = torch.from_numpy(rng.integers(0, 3, 6000))
+    x = torch.from_numpy(rng.standard_normal((6000, 10))) + 4.0 * torch.eye(10).double()[y]
+    found = discover(x, y, (lambda at: torch.tanh(at[:, :3] / 4)) if network else None)
+    assert found.trustworthy and found.dim == 2
+    centres = torch.eye(10).double()[:, :3]
+    assert found.angles_to(centres).max() < 5
+    geometry = found.geometry(x, y)
+    assert geometry.classes.tolist() == [0, 1, 2]

@@ -8,6 +8,7 @@ import torch
 from helpers.fixtures import no_picture  # noqa: F401 a fixture
 
 from phasetrack import ExpectedError, RunSettings, read_run, train
+from phasetrack.phases.boundaries import MILESTONES
 from phasetrack.tasks.quadratic import MixedXORs
 from phasetrack.tasks.registry import TASKS, make_task
 from phasetrack.tasks.xor import XOR
@@ -162,7 +163,7 @@ def test_every_task_can_be_run(name, tmp_path):
     settings = RunSettings(task=name, d=8, width=8, steps=2)
     summary = train(settings, out=tmp_path, name="run")
     assert summary["steps"] == 2
-    assert bool(summary["forecast"]) == settings.forecastable
+    assert set(summary["forecast"]) == {milestone.forecast for milestone in MILESTONES}
     x, y = fresh_sample(read_run(tmp_path / "run").config["settings"])
     assert len(x) == len(y) == 4096
     with pytest.raises(ExpectedError, match="d: 3 is not an integer >= 4"):

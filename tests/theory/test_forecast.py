@@ -8,7 +8,10 @@ import torch
 from helpers import references as naive
 
 from phasetrack import ExpectedError, RunSettings, predict
-from phasetrack.theory.forecast import draw_neurons
+from phasetrack.phases.history import History
+from phasetrack.phases.summary import loss_halving_step
+from phasetrack.theory.forecast import BAND, _rank, draw_neurons
+from phasetrack.theory.forecast_range import ForecastRange
 
 SMALL = RunSettings(d=64, width=128, batch=1024)
 
@@ -155,3 +158,25 @@ def test_the_linear_regime_ends_shortly_before_the_loss_halves(theta):
     """However small the start: f is tiny then, and so is the error of the first-order loss."""
     run = predict(naive.xor(64), RunSettings(d=64, width=64, batch=1024, theta=theta), draws=3)
     assert run.loss_halving_step.value - 15 < run.linear_exit.value < run.loss_halving_step.value
+
+
+@pytest.mark.parametrize("count, share", [(9, 8 / 10), (19, 16 / 20), (200, 161 / 201)])
+def test_a_further_draw_falls_in_the_band_in_eight_of_ten_cases(count, share):
+    """Whatever the distribution: one more of count + 1 exchangeable draws."""
+    rng = np.random.default_rng(0)
+    draws = np.sort(rng.lognormal(size=(4000, count)), axis=1)
+    low, high = (draws[:, _rank(level, count)] for level in BAND)
+    further = rng.lognormal(size=4000)
+    inside = ((low <= further) & (further <= high)).mean()
+    assert inside == pytest.approx(share, abs=4 * math.sqrt(0.16 / 4000))
+    assert share == pytest.approx(0.8, abs=0.002)
+
+
+def test_loss_halved_is_half_of_the_first_loss_as_in_a_runs_summary():
+    """Also where the first loss is not 2 log 2."""
+    settings = RunSettings(d=16, width=8, theta=2.0)
+    found = predict(naive.xor(16), settings, draws=1, limits=ForecastRange(output_spread=9.0))
+    losses = found.draws["loss/train"][0]
+    assert abs(losses[0] / (2 * math.log(2)) - 1) > 0.05
+    history = History((step, {"loss/train": loss}) for step, loss in enumerate(losses))
+    assert found.loss_halving_step.value == loss_halving_step(history)

@@ -30,6 +30,8 @@ class ForecastProbe(Probe):
         """Return the medians at each state's step."""
         if missing := snapshot.formula.missing:
             return dict.fromkeys(self.forecast.at(0), Reading.undefined(missing))
+        if outside := self.forecast.reason:
+            return dict.fromkeys(self.forecast.at(0), Reading.undefined(outside))
         rows = [self.forecast.at(step) for step in snapshot.steps]
         ended = "the forecast ends before this step"
         columns = {

@@ -97,7 +97,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("gathering/growing_neurons", _SHARE, "9", "`GatheringProbe`: neurons whose signal grew"),
     Metric("span/dim", "dimensions", "9", "`SpanProbe`: dimension of the span that was found"),
     Metric("span/gap", _NONE, "9", "`SpanProbe`: gap in its eigenvalues"),
-    Metric("span/stability", _NONE, "9", "`SpanProbe`: agreement of two halves of the sample"),
+    Metric("span/stability", _NONE, "9", "`SpanProbe`: agreement with a second network's span"),
     Metric("span/chance", _NONE, "9", "`SpanProbe`: that agreement for random spans"),
     Metric("span/accuracy", _SHARE, "9", "`SpanProbe`: labels told from the span"),
     Metric("span/majority", _SHARE, "9", "`SpanProbe`: labels told without it"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -22,28 +23,36 @@ class SpanProbe(Probe):
     Args:
         inputs: a sample to evaluate the network on, (m, d).
         labels: its labels, (m,).
+        other: a second network on inputs (m, d), such as an earlier checkpoint or another seed, with which the
+            span has to agree; None leaves ``span/stability`` undefined.
     """
 
     inputs: Tensor
     labels: Tensor
+    other: Callable[[Tensor], Tensor] | None = None
     name: str = "span"
     needs: frozenset[str] = frozenset({"weights"})
 
     def measure(self, snapshot: Snapshot) -> Measurement:
-        """Return dimension, gap, agreement of halves with its chance level, accuracy and verdict.
+        """Return dimension, gap, agreement with `other` and its chance level, accuracy and verdict.
 
         ``span/trustworthy`` is 1 or 0; ``span/angle`` is the largest principal angle, in degrees, to
         the declared span.
         """
-        if snapshot.formula.heads > 2:
-            return {"span/trustworthy": Reading.undefined("the span is discovered for two classes")}
         if missing := snapshot.formula.missing:
             return {"span/trustworthy": Reading.undefined(missing)}
+        classes, heads = len(torch.unique(self.labels)), snapshot.formula.heads
+        if heads > 2 and classes != heads:
+            reason = f"the sample has {classes} classes and the network {heads}"
+            return {"span/trustworthy": Reading.undefined(reason)}
         rows = [self._row(snapshot, state.view) for state in snapshot.states()]
-        return {
+        columns = {
             name: torch.tensor([row[name] for row in rows], dtype=torch.float64, device="cpu")
             for name in rows[0]
         }
+        alone = "there is no second network to compare the span with"
+        stability = columns["span/stability"]
+        return {**columns, "span/stability": Reading(stability, ((stability.isnan(), alone),))}
 
     def _row(self, snapshot: Snapshot, view: FrozenLayers | None) -> dict[str, float]:
         assert view is not None
@@ -52,9 +61,9 @@ class SpanProbe(Probe):
             parts = (view.W, view.A, view.bias, view.head_bias)
             like = (None if part is None else part.to(inputs) for part in parts)
             values = FrozenLayers(view.formula, *like).outputs(inputs)  # type: ignore[arg-type]
-            return values if values.ndim == 1 else values[:, 1] - values[:, 0]
+            return values[:, 1] - values[:, 0] if values.shape[1:] == (2,) else values
 
-        found = discover(self.inputs.double(), self.labels, output)
+        found = discover(self.inputs.double(), self.labels, output, other=self.other)
         return {
             "span/dim": float(found.dim),
             "span/gap": found.gap,

@@ -1,0 +1,96 @@
+"""Forecasts of tasks, activations and biases beyond the paper's: against trained networks."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from phasetrack import LogisticLoss, RunSettings, predict
+from phasetrack.phases.crossings import first_crossing
+from phasetrack.tasks import make_task
+
+D, P, STEPS = 32, 64, 130
+
+
+class Network(nn.Module):
+    """A two-layer network of mean-field scale, started as the paper's, with any activation."""
+
+    def __init__(self, settings, activation, bias, seed):
+        super().__init__()
+        draw = torch.Generator().manual_seed(seed)
+        W = torch.randn(settings.width, settings.d, generator=draw)
+        signs = torch.randint(0, 2, (settings.width,), generator=draw) * 2.0 - 1
+        self.W = nn.Parameter(settings.theta * W / W.norm(dim=1, keepdim=True))
+        self.a = nn.Parameter(settings.theta * signs)
+        b = torch.randn(settings.width, generator=draw) * (bias or 0.0)
+        self.b = nn.Parameter(b, requires_grad=bias is not None)
+        self.activation = activation
+
+    def forward(self, x):
+        return self.activation(x @ self.W.T + self.b) @ self.a / len(self.a)
+
+
+def trained_losses(task, settings, activation, bias, seed):
+    """Loss on fresh samples before every step."""
+    torch.manual_seed(seed)
+    net, loss = Network(settings, activation, bias, seed), LogisticLoss()
+    optimizer = torch.optim.SGD(net.parameters(), lr=settings.eta * settings.width)
+    held_out, labels = task.sample(2000, seed=seed, step=2**62)
+    losses = []
+    for step in range(settings.steps):
+        x, y = task.sample(settings.batch_size, seed=seed, step=step)
+        optimizer.zero_grad()
+        loss(net(x), y).backward()
+        with torch.no_grad():
+            losses.append(loss(net(held_out), labels).item())
+        optimizer.step()
+    return losses
+
+
+def compared(name, share, *, activation=torch.relu, bias=None, steps=STEPS, **options):
+    """Steps at which the loss passes a share of its first value: mean trained, mean forecast."""
+    settings = RunSettings(task=name, d=D, width=P, steps=steps, **options)
+    task = make_task(name, D)
+    forecast = predict(
+        task.geometry, settings, population=task.population, activation=activation, bias=bias
+    )
+    level = share * 2 * math.log(2)
+    trained = [
+        first_crossing(enumerate(trained_losses(task, settings, activation, bias, seed)), level)
+        for seed in (11, 12, 13)
+    ]
+    drawn = [first_crossing(enumerate(draw), level) for draw in forecast.draws["loss/train"]]
+    return float(np.mean(trained)), float(np.mean(drawn))
+
+
+@pytest.mark.parametrize(
+    "name, share",
+    [("noisy", 0.7), ("unbalanced", 0.5), ("equal-xors", 0.85), ("unequal-xors", 0.8)],
+)
+def test_ambiguous_labels_and_unequal_clusters(name, share):
+    """The signed mean slope carries wrong labels, ambiguous corners and unequal classes."""
+    trained, forecast = compared(name, share, steps=180)
+    assert forecast == pytest.approx(trained, rel=0.05)
+
+
+def test_gaussian_inputs():
+    trained, forecast = compared("gaussian", 0.6, steps=180)
+    assert forecast == pytest.approx(trained, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [nn.functional.gelu, nn.functional.softplus, lambda z: nn.functional.leaky_relu(z, 0.1)],
+    ids=["GELU", "softplus", "leaky ReLU"],
+)
+def test_other_activations(activation):
+    trained, forecast = compared("xor", 0.5, activation=activation, theta=0.3, steps=260)
+    assert forecast == pytest.approx(trained, rel=0.05)
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.1], ids=["from zero", "drawn"])
+def test_trained_biases(bias):
+    trained, forecast = compared("xor", 0.5, bias=bias)
+    assert forecast == pytest.approx(trained, rel=0.05)
