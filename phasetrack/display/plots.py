@@ -35,6 +35,7 @@ from phasetrack.errors import ExpectedError, check_choice
 from phasetrack.phases.boundaries import SIGNAL_HEAVY, onset
 from phasetrack.phases.classifier import Thresholds
 from phasetrack.phases.history import History
+from phasetrack.phases.words import ended
 
 FORMATS = (".png", ".pdf", ".svg")
 DOTS_PER_INCH = {"screen": 150, "paper": 300}
@@ -127,12 +128,13 @@ def comparison_figure(
     return figure
 
 
-def save_figure(figure: Figure, path: Path, *, size: str = "screen") -> None:
+def save_figure(figure: Figure, path: str | Path, *, size: str = "screen") -> None:
     """Write a figure as PNG, PDF or SVG, by the file's suffix.
 
     Raises:
         ExpectedError: if the suffix is unknown, or the file cannot be written.
     """
+    path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise ExpectedError(
             "file", f"{str(path)!r} has an unknown suffix.", f"Use one of {', '.join(FORMATS)}."
@@ -167,9 +169,7 @@ def _name_steps(panels: Sequence[Axes], name: str) -> None:
 
 
 def _header(figure: Figure, history: History, summary: Mapping[str, Any], title: str) -> None:
-    label = summary.get("phase", "")
-    parts = [title, label and f"{label} at step {history.steps[-1] if len(history.steps) else 0}"]
-    text = plain("   ".join(part for part in parts if part))
+    text = plain("   ".join(part for part in (title, ended(summary)) if part))
     figure.suptitle(text, fontsize=small_font(figure.axes[0]) + 2)
     if patches := phase_patches(history, summary):
         foot_legend(figure, patches, len(patches))

@@ -71,8 +71,7 @@ class Record:
         for boundary in self.boundaries:
             lines.append(f"step {self.step}: boundary {boundary.name}, onset {boundary.onset:.1f}")
         for alert in self.alerts:
-            numbers = ", ".join(f"{name} {value:.4g}" for name, value in alert.evidence.items())
-            lines.append(f"step {self.step}: alert {alert.name} ({numbers})")
+            lines.append(f"alert {alert.sentence}")
         return lines
 
 

@@ -1,13 +1,14 @@
 """A run directory: created safely, and read back without torch.
 
-It holds ``config.json`` (every setting, versions), ``history.jsonl`` (one object per recorded step:
-``step``, then flat metric names), ``summary.json``, ``checkpoint.pt`` and TensorBoard's
-``events.out.tfevents.*``. Numbers that are not finite are written as Python's json writes them, ``NaN``
+It holds ``config.json`` (settings or, of a model of one's own, layers and geometry; thresholds, versions),
+``history.jsonl`` (one object per recorded step: ``step``, then flat metric names), ``summary.json``,
+``checkpoint.pt`` where asked for and TensorBoard's ``events.out.tfevents.*``. Numbers that are not finite are written as Python's json writes them, ``NaN``
 and ``Infinity``.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from phasetrack.storage.atomic_files import check_plain, replace_file
 from phasetrack.storage.history_reader import HistoryFile
 from phasetrack.storage.history_sink import HISTORY
 from phasetrack.storage.json_schema import check_config, check_summary, check_text, read_object
+from phasetrack.storage.run_state import State, run_state
 from phasetrack.theory.settings import RunSettings
 
 CONFIG, SUMMARY = "config.json", "summary.json"
@@ -34,7 +36,7 @@ class Run:
 
     Attributes:
         path: its directory.
-        config: the content of ``config.json``.
+        config: the content of ``config.json``; empty where an early version wrote none.
         history: every recorded step; ``run.history["loss/train"]`` is a float64 array.
         summary: the content of ``summary.json``; empty while the run lasts or if it was killed.
     """
@@ -53,6 +55,16 @@ class Run:
     def finished(self) -> bool:
         """Whether the run ended and wrote a summary."""
         return bool(self.summary)
+
+    @property
+    def state(self) -> State:
+        """Whether the run is ``finished``, ``running``, or was ``stopped`` before its end."""
+        return run_state(self.path, finished=self.finished)
+
+    @property
+    def labelled(self) -> dict[str, Any]:
+        """The summary; of a run that lasts or was stopped, that of its records so far."""
+        return self.summary or self.summarise()
 
     @property
     def thresholds(self) -> Thresholds:
@@ -89,6 +101,27 @@ def absolute(path: str | os.PathLike[str]) -> Path:
     """Return a path that names the same place after the process has changed its directory."""
     # Path.expanduser raises for a folder whose name begins with ~
     return Path(os.path.expanduser(path)).absolute()  # noqa: PTH111
+
+
+def create_numbered_directory(out: Path, name: str) -> Path:
+    """Create OUT/NAME for a new run, or OUT/NAME-2, -3, ... where that is taken, and return its path.
+
+    Raises:
+        ExpectedError: as `create_run_directory`.
+    """
+    for number in itertools.count(1):
+        free = name if number == 1 else f"{name}-{number}"
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / free).mkdir()  # of two processes one succeeds
+        except FileExistsError:
+            if out.is_dir():
+                continue
+            break
+        except OSError:
+            break
+        return out / free
+    return create_run_directory(out, free)  # says why it cannot be written
 
 
 def create_run_directory(out: Path, name: str) -> Path:
@@ -144,22 +177,29 @@ def read_run(path: str | os.PathLike[str]) -> Run:
 def read_config(directory: Path) -> dict[str, Any]:
     """Read a run's ``config.json``.
 
+    A run of a model of the user's own that version 0.1.0 wrote has none: nothing is known of it then.
+
     Raises:
         ExpectedError: if the path is not a run directory, or the file is damaged.
     """
     path = directory / CONFIG
     if not path.exists():
-        problem = f"{str(directory)!r} is not a run directory: it has no {CONFIG}."
-        raise ExpectedError("run", problem, "`phasetrack list` shows the runs.")
+        if is_run(directory):
+            return {}
+        raise ExpectedError("run", no_run(directory), "`phasetrack list` shows the runs.")
     return check_config(check_text(read_object(check_plain(path)), path), path)
 
 
 def recorded_settings(config: Mapping[str, Any], directory: Path) -> RunSettings:
-    """Return the settings that a run was started with.
+    """Return the settings that a run of `phasetrack run` was started with.
 
     Raises:
-        ExpectedError: if the configuration does not hold valid ones.
+        ExpectedError: if the configuration does not hold valid ones, as that of a model of the user's own.
     """
+    if "settings" not in config:
+        problem = f"{str(directory)!r} is a run of a model of your own: its data and its training are in your code."
+        fix = "Use attach(..., resume=True) to resume it, and phasetrack.replay(run, x, y) to measure it again."
+        raise ExpectedError("run", problem, fix)
     try:
         return RunSettings(**config["settings"])
     except (LookupError, TypeError, ExpectedError) as error:
@@ -167,12 +207,27 @@ def recorded_settings(config: Mapping[str, Any], directory: Path) -> RunSettings
         raise ExpectedError("run", problem) from None
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a directory holds a run: its configuration or its history."""
+    return any((folder / file).is_file() for file in (CONFIG, HISTORY))
+
+
+def no_run(folder: Path) -> str:
+    """Return the sentence about a path that is not a run."""
+    return f"{str(folder)!r} is not a run directory: it has no {CONFIG}."
+
+
 def find_runs(out: Path) -> list[Path]:
     """List the run directories directly in `out`, oldest first."""
     if not out.is_dir():
         return []
-    found = [folder for folder in out.iterdir() if (folder / CONFIG).is_file()]
-    return sorted(found, key=lambda folder: ((folder / CONFIG).stat().st_mtime, folder.name))
+    return sorted(filter(is_run, out.iterdir()), key=lambda folder: (_begun(folder), folder.name))
+
+
+def _begun(folder: Path) -> float:
+    """Return the time at which a run began, or was last written where it has no configuration."""
+    file = folder / CONFIG
+    return (file if file.is_file() else folder / HISTORY).stat().st_mtime
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -18,8 +17,10 @@ from phasetrack.storage.history_sink import HISTORY, HistorySink
 from phasetrack.storage.lock import RunLock
 from phasetrack.storage.neuron_sink import NeuronSink
 from phasetrack.storage.sink import Resumable, Sink
+from phasetrack.storage.summary_sink import SummarySink
 from phasetrack.storage.weight_store import WeightStore
 from phasetrack.tracking.guard import FailureGuard
+from phasetrack.tracking.run_folder import clear, refusal, taken_by
 from phasetrack.tracking.schedules import Schedule
 from phasetrack.tracking.snapshot import Snapshot
 
@@ -51,8 +52,11 @@ class SinkGroup:
         geometry: ClusterGeometry,
         hparams: Mapping[str, object] | None,
         resume: bool,
+        overwrite: bool = False,
     ) -> None:
         """Write a run into a directory, and keep other processes from writing there.
+
+        With `overwrite` an earlier run in it is deleted.
 
         Raises:
             ExpectedError: if the directory cannot be written, holds a run already (unless `resume`),
@@ -61,13 +65,11 @@ class SinkGroup:
         try:
             logdir.mkdir(parents=True, exist_ok=True)
             self._lock = RunLock(logdir, "logdir")
+            if overwrite:
+                clear(logdir)
+            if not resume and taken_by(logdir):
+                raise refusal(logdir)
             self.sinks += _file_sinks(logdir, geometry, hparams, resume)
-        except FileExistsError as error:
-            raise ExpectedError(
-                "logdir",
-                f"{str(logdir)!r} already holds a run ({error.filename}).",
-                "Choose another directory, or pass resume=True to continue the run.",
-            ) from None
         except OSError as error:
             raise ExpectedError(
                 "logdir",
@@ -169,6 +171,11 @@ class SinkGroup:
         if any(self._store is writer for writer in gone):
             self._store = None
 
+    def leave_files(self) -> None:
+        """Write nothing more into the directory: it holds an earlier run, which was not resumed."""
+        ends = [sink for sink in self.sinks if isinstance(sink, SummarySink)]
+        self.release([*self.resumable().values(), *ends])
+
     def close(self, summary: Mapping[str, Any], history: History) -> None:
         """Close every sink, and let other processes write to the directory."""
         for sink in list(self.sinks):
@@ -192,12 +199,10 @@ def _file_sinks(
     hparams: Mapping[str, object] | None,
     resume: bool,
 ) -> list[Sink]:
-    paths = (logdir / HISTORY, logdir / CLOCK)
-    if not resume and (taken := [path for path in paths if path.exists()]):
-        raise FileExistsError(errno.EEXIST, "it holds a run already", str(taken[0]))
     return [
-        HistorySink(paths[0], resume=resume),
-        ClockSink(paths[1], resume=resume),
+        HistorySink(logdir / HISTORY, resume=resume),
+        SummarySink(logdir),
+        ClockSink(logdir / CLOCK, resume=resume),
         TensorBoardSink(logdir, clusters=geometry.names, hparams=hparams, resume=resume),
         NeuronSink(logdir),
     ]

@@ -7,6 +7,7 @@ import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,10 +21,11 @@ from phasetrack.model.losses import Loss
 from phasetrack.model.two_layer_view import TwoLayerView
 from phasetrack.phases.classifier import Alert, Transition
 from phasetrack.phases.run_labels import RunLabels
-from phasetrack.storage.directory import absolute
+from phasetrack.storage.directory import CONFIG, absolute
 from phasetrack.storage.history_sink import HISTORY
 from phasetrack.storage.sink import Sink
 from phasetrack.storage.weight_store import WeightStore
+from phasetrack.tracking.attached_config import attached_config, write_config
 from phasetrack.tracking.capture import Capture
 from phasetrack.tracking.findings import Findings
 from phasetrack.tracking.guard import FailureGuard, warn
@@ -43,8 +45,16 @@ if TYPE_CHECKING:
     from phasetrack.theory.forecast import Forecast
 
 
+# Every tracker of this process that is still there.
+_trackers: weakref.WeakSet[Tracker] = weakref.WeakSet()
+
+
 class Tracker(Findings):
-    """A model under observation; `attach` makes it."""
+    """A model under observation; `attach` makes it.
+
+    Attributes:
+        logdir: the directory that the run is written to, or None.
+    """
 
     def __init__(
         self,
@@ -67,6 +77,7 @@ class Tracker(Findings):
     ) -> None:
         self._on_transition, self._on_alert = on_transition, on_alert
         self._loss, self._closed, self._emitting = loss, False, False
+        self.logdir: Path | None = None
         self._noted: tuple[str, ...] = ()
         self._initial_state: dict[str, Any] | None = None
         self._said_unseen = False
@@ -93,6 +104,7 @@ class Tracker(Findings):
             keep_weights=lambda step: wants_weights or self._sinks.saves_weights_at(step),
             processes=processes,
         )
+        _trackers.add(self)
         self._at_exit = partial(_write_at_exit, weakref.ref(self))
         atexit.register(self._at_exit)
 
@@ -105,6 +117,15 @@ class Tracker(Findings):
     def step(self) -> int:
         """Optimizer steps counted so far."""
         return self._capture.step
+
+    @property
+    def detached(self) -> bool:
+        """Whether the model is not followed any more."""
+        return self._closed
+
+    def follows(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Whether the steps of an optimizer are counted."""
+        return not self._closed and self._capture.optimizer is optimizer
 
     @property
     def writes_files(self) -> bool:
@@ -190,17 +211,29 @@ class Tracker(Findings):
         hparams: Mapping[str, object] | None = None,
         snapshots: Schedule | None = None,
         resume: bool = False,
+        overwrite: bool = False,
     ) -> None:
         """Write the run into a directory from now on, and keep other processes from writing there.
 
         Raises:
-            ExpectedError: if the directory cannot be written, holds a run already (unless `resume`),
-                or another process writes to it.
+            ExpectedError: if the directory cannot be written, holds a run already (unless `resume` or
+                `overwrite`), or another process writes to it.
         """
         folder = absolute(logdir)
         self._awaiting_resume = resume and (folder / HISTORY).exists()
         self._measure_and_write()
-        self._sinks.open(folder, self._capture.geometry, hparams, resume)
+        self._sinks.open(folder, self._capture.geometry, hparams, resume, overwrite)
+        self.logdir = folder
+        config = attached_config(
+            self.view,
+            self._capture.geometry,
+            self._recorder.labels,
+            optimizer=self._capture.optimizer,
+            loss=self._loss,
+            forecast=self._recorder.forecast,
+            hparams=hparams,
+        )
+        self._guard.run(partial(write_config, folder, config, self._guard.note), CONFIG)
         if snapshots is not None:
             self._sinks.save_weights(WeightStore(folder), snapshots)
         if not self._recorder.history.count:
@@ -307,7 +340,7 @@ class Tracker(Findings):
     def _abandon_files(self) -> None:
         """Leave the files of an earlier run alone: nothing has said what should become of them."""
         self._awaiting_resume = False
-        self._sinks.release(self._sinks.resumable().values())
+        self._sinks.leave_files()
         error = ExpectedError(
             "resume",
             "The directory holds records of an earlier run, and a step was taken before "
@@ -322,7 +355,7 @@ class Tracker(Findings):
 
     def release(self) -> None:
         """Detach, and leave the files of an earlier run that was not resumed as they are."""
-        self._sinks.release(self._sinks.resumable().values())
+        self._sinks.leave_files()
         self.detach()
 
     def detach(self, extra: Mapping[str, Any] | None = None) -> None:
@@ -359,8 +392,12 @@ class Tracker(Findings):
         trace: TracebackType | None,
     ) -> None:
         """Detach, also after an exception."""
-        self._said_unseen |= error is not None  # the training did not come to its end
-        self.detach()
+        if error is None:
+            self.detach()
+            return
+        self._said_unseen = True  # the training did not come to its end
+        stopped = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        self.detach({"stopped": stopped, "ended_by": type(error).__name__})
 
     def __del__(self) -> None:
         """Write the records of a tracker that was not detached."""
@@ -374,6 +411,10 @@ class Tracker(Findings):
 
     # --- warnings ----------------------------------------------------------------------------
 
+    def note(self, line: str) -> None:
+        """Keep a sentence about the run, for people, and warn with it."""
+        self._guard.note(line)
+
     def _warn_of_notes(self, notes: tuple[str, ...]) -> None:
         for note in notes[len(self._noted) :]:
             self._guard.note(note)
@@ -386,6 +427,19 @@ class Tracker(Findings):
         self._measure()
         line = f"a hook failed ({error!r}); readings of its step are missing, training continues"
         self._guard.report("hooks", f"failed: {error!r}", line)
+
+
+def end_earlier(optimizer: torch.optim.Optimizer, folder: Path | None) -> list[Tracker]:
+    """Detach the trackers of this process that follow an optimizer or write to a directory; return them."""
+    earlier = [
+        tracker
+        for tracker in list(_trackers)
+        if tracker.follows(optimizer)
+        or (folder is not None and tracker.logdir == folder and not tracker.detached)
+    ]
+    for tracker in earlier:
+        tracker.detach()
+    return earlier
 
 
 def _write_at_exit(reference: weakref.ref[Tracker]) -> None:

@@ -17,6 +17,7 @@ from phasetrack.storage.directory import (
     CONFIG,
     SUMMARY,
     absolute,
+    create_numbered_directory,
     create_run_directory,
     write_json,
 )
@@ -76,7 +77,8 @@ def train(
     Args:
         settings: the run.
         out: folder of runs.
-        name: the run's directory in it; None makes one from task, d, seed and time.
+        name: the run's directory in it; None makes one from task, d and seed, with -2, -3, ... behind
+            it where that is taken.
         device: ``cpu`` or ``cuda[:i]``; samples and initial weights do not depend on it. Of several
             processes on ``cuda`` each takes a GPU of its machine.
         threads: torch's threads, of each process; None leaves them.
@@ -105,8 +107,10 @@ def train(
 
         def begin() -> _Start:
             chosen, path = resolve_settings(settings, where, matmul, processes.count)
-            directory = create_run_directory(
-                absolute(out), run_name(chosen) if name is None else name
+            directory = (
+                create_numbered_directory(absolute(out), run_name(chosen))
+                if name is None
+                else create_run_directory(absolute(out), name)
             )
             try:
                 forecast = predicted or _forecast(chosen)
@@ -292,8 +296,6 @@ class _Job:
                 if self._processes.leads and self._tracker.between_steps and not cut:
                     self._try(self._save, CHECKPOINT)
                 summary = {**self._tracker.summary(), **extra}
-                if self._processes.leads:
-                    self._try(lambda: write_json(self._directory / SUMMARY, summary), SUMMARY)
                 self._tracker.detach(extra)
         return summary
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from phasetrack._version import __version__
 from phasetrack.storage.directory import read_config, recorded_settings
 from phasetrack.theory.forecast import Forecast
 from phasetrack.theory.settings import RunSettings
+from phasetrack.tracking.attached_config import command, versions
 from phasetrack.tracking.guard import warn
 from phasetrack.training.matmul import Matmul
 
@@ -23,9 +21,8 @@ HPARAMS = ("task", "d", "width", "batch", "eta", "theta", "train", "shuffle_labe
 
 
 def run_name(settings: RunSettings) -> str:
-    """Return a run's default name: task, d, seed and time."""
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-    return f"{settings.task}-d{settings.d}-s{settings.seed}-{stamp}"
+    """Return a run's default name: task, d and seed."""
+    return f"{settings.task}-d{settings.d}-s{settings.seed}"
 
 
 def hparams(settings: RunSettings) -> dict[str, object]:
@@ -44,6 +41,7 @@ def run_config(
 ) -> dict[str, Any]:
     """Return what ``config.json`` holds."""
     return {
+        "command": command(),
         "settings": settings.to_dict(),
         "thresholds": asdict(settings.thresholds()),
         "escape_steps": settings.escape_steps if settings.forecastable else None,
@@ -56,7 +54,7 @@ def run_config(
             "matmul": matmul.path,
             "processes": processes,
         },
-        "versions": _versions(),
+        "versions": versions(),
     }
 
 
@@ -78,15 +76,7 @@ def part(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def warn_of_other_versions(config: Mapping[str, Any]) -> None:
     """Warn where a run was begun with other versions than those of today."""
-    then, now = part(config, "versions"), _versions()
+    then, now = part(config, "versions"), versions()
     if changed := [name for name in now if then.get(name, now[name]) != now[name]]:
         line = ", ".join(f"{name} {then[name]} then, {now[name]} now" for name in changed)
         warn(f"the run resumes, and its last bits may differ from the original's ({line})")
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "phasetrack": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }

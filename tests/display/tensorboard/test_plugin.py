@@ -95,7 +95,7 @@ def test_list_has_phase_state_and_steps(server, logdir, made):
     assert entry["phase"] == summary["phase"] and entry["steps"] == summary["steps"]
     (logdir / RUN / "summary.json").unlink()
     (changed,) = server.ask("runs")["runs"]
-    assert changed["state"] == "running" and changed["revision"] != entry["revision"]
+    assert changed["state"] == "stopped" and changed["revision"] != entry["revision"]
 
 
 def test_log_directory_may_be_the_run_itself(made):
@@ -529,7 +529,7 @@ def test_odd_numbers_in_a_configuration_do_not_break_routes(server, logdir, chan
     for route in ROUTES:
         assert server.get(route, run=RUN).status_code == 200
     (entry,) = server.ask("runs")["runs"]
-    assert entry["state"] == ("unreadable" if "thresholds" in change else "running")
+    assert entry["state"] == ("unreadable" if "thresholds" in change else "stopped")
 
 
 def test_times_that_are_not_finite_are_left_out(server, logdir):
@@ -597,7 +597,7 @@ def test_damaged_files_are_reported_and_the_server_survives(server, logdir, file
     if file == "history.jsonl":
         assert state in ("unreadable", "empty") and entries[RUN]["problem"]
     else:
-        assert state in ("finished", "running", "unreadable")
+        assert state in ("finished", "running", "stopped", "unreadable")
     assert server.ask("series", run="healthy")["count"] > 0
 
 

@@ -1,0 +1,32 @@
+"""The end of a run on disk: ``summary.json``, written when the run is closed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from phasetrack.phases.history import History, Record
+from phasetrack.storage.directory import SUMMARY, write_json
+
+
+class SummarySink:
+    """Writes the summary of a run at its end; a directory without one holds a run that lasts or was stopped.
+
+    Args:
+        folder: the run directory.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / SUMMARY
+        self._lasts = False
+
+    def write(self, record: Record) -> None:  # noqa: ARG002
+        """Remove the summary of an earlier end: the run is not at its end."""
+        if not self._lasts:
+            self._path.unlink(missing_ok=True)
+            self._lasts = True
+
+    def close(self, summary: Mapping[str, Any], history: History) -> None:  # noqa: ARG002
+        """Write the summary."""
+        write_json(self._path, summary)
