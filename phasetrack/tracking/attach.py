@@ -168,6 +168,8 @@ def attach(
     )
     # files come last: a mistake in the other arguments leaves none behind
     try:
+        if earlier:
+            tracker.note("the tracker that was attached before has been detached")
         if logdir is not None and folder is not None and tracker.writes_files:
             tracker.write_to(
                 folder, hparams=hparams, snapshots=schedule, resume=resume, overwrite=overwrite
@@ -177,8 +179,6 @@ def attach(
     except BaseException:
         tracker.release()
         raise
-    if earlier:
-        tracker.note("the tracker that was attached before has been detached")
     return tracker
 
 

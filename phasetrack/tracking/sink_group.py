@@ -20,6 +20,7 @@ from phasetrack.storage.sink import Resumable, Sink
 from phasetrack.storage.summary_sink import SummarySink
 from phasetrack.storage.weight_store import WeightStore
 from phasetrack.tracking.guard import FailureGuard
+from phasetrack.tracking.probes.reference import description
 from phasetrack.tracking.run_folder import clear, refusal, taken_by
 from phasetrack.tracking.schedules import Schedule
 from phasetrack.tracking.snapshot import Snapshot
@@ -203,6 +204,8 @@ def _file_sinks(
         HistorySink(logdir / HISTORY, resume=resume),
         SummarySink(logdir),
         ClockSink(logdir / CLOCK, resume=resume),
-        TensorBoardSink(logdir, clusters=geometry.names, hparams=hparams, resume=resume),
+        TensorBoardSink(
+            logdir, clusters=geometry.names, hparams=hparams, describe=description, resume=resume
+        ),
         NeuronSink(logdir),
     ]
