@@ -49,7 +49,7 @@ start(document.getElementById("phases"), new EmbeddedSource(data), {{ address: n
 """
 
 
-def write_report(runs: Sequence[Path], file: Path) -> None:
+def write_report(runs: Sequence[str | Path], file: str | Path) -> None:
     """Write the charts, labels and neurons of runs into one HTML file.
 
     Args:
@@ -60,7 +60,7 @@ def write_report(runs: Sequence[Path], file: Path) -> None:
         ExpectedError: if a run has no readable record, or the file cannot be written. A damaged
             history is shown up to the damage, which the page reports.
     """
-    content = report([Path(run) for run in runs])
+    content, file = report([Path(run) for run in runs]), Path(file)
     try:
         file.write_text(content, encoding="utf-8")
     except OSError as error:

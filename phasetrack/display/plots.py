@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from phasetrack.display.charts import COMPARED, page_charts
-from phasetrack.display.drawing import Axes, Figure, own_settings, write_figure
+from phasetrack.display.drawing import Axes, Figure, ShownFigure, own_settings, write_figure
 from phasetrack.display.panels import (
     LINE_STYLES,
     SIZES,
@@ -158,7 +158,7 @@ def onset_of(summary: Mapping[str, Any]) -> float | None:
 
 def _page(size: str) -> tuple[Figure, Sequence[Axes]]:
     """Make an empty page with six panels that share their steps."""
-    figure = Figure(figsize=SIZES[check_choice("size", size, SIZES)], layout="constrained")
+    figure = ShownFigure(figsize=SIZES[check_choice("size", size, SIZES)], layout="constrained")
     return figure, list(figure.subplots(2, 3, sharex=True).flat)
 
 

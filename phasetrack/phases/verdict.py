@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 from phasetrack.phases.boundaries import FITTED, LINEAR_EXIT, LOSS_HALVED, SIGNAL_HEAVY, onset
 from phasetrack.phases.words import ALERTS
 
-# Share of its first value above which the loss counts as hardly moved.
+# Share of its first value above which the loss counts as hardly moved. A heuristic of ours.
 HARDLY_MOVED = 0.9
-# A forecast is met within this share of its value. Chosen here: the forecast's own error at d >= 64.
+# A forecast is met within its band, or within this share of its value: its own error at d >= 64. A
+# heuristic of ours.
 FORECAST_MET = 0.05
 # Alerts of a failed run, the one that explains most first.
 GRAVEST = ("DIVERGED", "SADDLE", "IMBALANCED", "NON_SIGNAL_GROWTH", "LAZY")
@@ -144,17 +145,18 @@ def _beside_forecast(summary: Mapping[str, Any]) -> str:
         band = summary.get("forecast", {}).get(milestone.forecast, {})
         measured, predicted = onset(summary, milestone.key), band.get("value", math.nan)
         if _known(measured) and _known(predicted):
-            compared.append((milestone, measured, predicted))
+            inside = band["low"] <= measured <= band["high"]
+            error = measured / predicted - 1
+            compared.append((inside or abs(error) <= FORECAST_MET, error, milestone, band))
     if not compared:
         return ""
-    milestone, measured, predicted = max(compared, key=lambda one: abs(one[1] / one[2] - 1))
-    error = measured / predicted - 1
-    if abs(error) <= FORECAST_MET:
-        return f" The forecast was met within {max(math.ceil(100 * abs(error)), 1)} percent."
-    side = "later" if error > 0 else "earlier"
+    met, error, milestone, band = min(compared, key=lambda one: (one[0], -abs(one[1])))
+    if met:
+        return f" The forecast was met, within {max(math.ceil(100 * abs(error)), 1)} percent."
+    measured, side = onset(summary, milestone.key), "later" if error > 0 else "earlier"
     return (
         f" Against the forecast, the {milestone.title} came {100 * abs(error):.0f} percent {side} "
-        f"(step {measured:.0f}, forecast {predicted:.0f})."
+        f"(step {measured:.0f}, forecast {band['low']:.0f} to {band['high']:.0f})."
     )
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from phasetrack.errors import ExpectedError, printable
+from phasetrack.phases.card import as_html, as_text
 from phasetrack.phases.classifier import METRICS, Thresholds, Verdict, relabel
 from phasetrack.phases.history import History
 from phasetrack.phases.summary import summarise_again
@@ -30,7 +31,7 @@ from phasetrack.theory.settings import RunSettings
 CONFIG, SUMMARY = "config.json", "summary.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A run read from disk.
 
@@ -60,6 +61,18 @@ class Run:
     def state(self) -> State:
         """Whether the run is ``finished``, ``running``, or was ``stopped`` before its end."""
         return run_state(self.path, finished=self.finished)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What `labelled` holds, with the state of a run without a summary under ``stopped``."""
+        return self.labelled if self.finished else {**self.labelled, "stopped": self.state}
+
+    def __repr__(self) -> str:
+        """The run in a few lines: label, verdict, alerts."""
+        return as_text(f"Run {self.name!r}", self.told)
+
+    def _repr_html_(self) -> str:
+        return as_html(f"run {self.name}", self.told)
 
     @property
     def labelled(self) -> dict[str, Any]:

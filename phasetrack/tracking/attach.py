@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -141,6 +142,7 @@ def attach(
             "snapshots", "No logdir is given to save weights in.", "Pass logdir= as well."
         )
     schedule = None if snapshots is None else as_schedule(snapshots, "snapshots")
+    _check_kinds(model, loss, geometry)
     optimizer = innermost_optimizer(optimizer)
     view = TwoLayerView.of(
         model, layers, scale=scale, activation=activation, readout=readout, inputs=geometry.dim
@@ -180,6 +182,18 @@ def attach(
         tracker.release()
         raise
     return tracker
+
+
+def _check_kinds(model: object, loss: object, geometry: object) -> None:
+    if not isinstance(model, nn.Module):
+        problem = f"A value of type {type(model).__name__} is not a torch.nn.Module."
+        raise ExpectedError("model", problem, "Pass the model that is trained.")
+    if loss is not None and not callable(loss):
+        fix = "Pass the module or function that the loop calls, such as nn.BCEWithLogitsLoss(), or None."
+        raise ExpectedError("loss", f"{loss!r} cannot be called.", fix)
+    if isinstance(geometry, Sequence | Tensor | np.ndarray | Mapping):
+        problem = f"A value of type {type(geometry).__name__} is not a geometry: it has no labels."
+        raise ExpectedError("geometry", problem, "Pass ClusterGeometry(centres, labels).")
 
 
 def _check_geometry(view: TwoLayerView, geometry: ClusterGeometry) -> None:

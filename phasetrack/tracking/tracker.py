@@ -19,6 +19,7 @@ from phasetrack.errors import ExpectedError, check_int
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.losses import Loss
 from phasetrack.model.two_layer_view import TwoLayerView
+from phasetrack.phases.card import as_html, as_text
 from phasetrack.phases.classifier import Alert, Transition
 from phasetrack.phases.run_labels import RunLabels
 from phasetrack.storage.directory import CONFIG, absolute
@@ -42,6 +43,7 @@ from phasetrack.tracking.tracker_state import current_format, restored, state_of
 from phasetrack.tracking.unseen import PATIENCE
 
 if TYPE_CHECKING:
+    from phasetrack.display.drawing import Figure
     from phasetrack.theory.forecast import Forecast
 
 
@@ -141,6 +143,30 @@ class Tracker(Findings):
     def summary(self) -> dict[str, Any]:
         """Return the contents of ``summary.json``: phase, boundaries, alerts, final readings, forecast."""
         return self.summary_at(self.step)
+
+    def __repr__(self) -> str:
+        """The run so far in a few lines: label, verdict, alerts."""
+        first, second = self.view.names
+        return as_text(f"Tracker of {first!r} and {second!r}", self._state_told(self._at_a_glance(self.step)))
+
+    def _repr_html_(self) -> str:
+        first, second = self.view.names
+        return as_html(f"tracker of {first} and {second}", self._state_told(self.summary()))
+
+    def _state_told(self, summary: dict[str, Any]) -> dict[str, Any]:
+        return summary if self._closed else {**summary, "stopped": "running"}
+
+    def plot(self, *, size: str = "screen", title: str | None = None) -> Figure:
+        """Draw the run so far on one page, as `phasetrack plot` does; a notebook shows the figure.
+
+        Args:
+            size: ``screen``, or ``paper`` for 7 inches.
+            title: above the panels; None is the name of the run's directory.
+        """
+        from phasetrack.display.plots import run_figure  # matplotlib takes a second to import
+
+        named = (self.logdir.name if self.logdir else "") if title is None else title
+        return run_figure(self.history, self.summary(), title=named, size=size)
 
     # --- in training -------------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ from phasetrack.training.placement import (
     task_of,
     torch_threads,
 )
+from phasetrack.training.progress import shown, tell
 from phasetrack.training.run_config import (
     hparams,
     part,
@@ -68,6 +69,7 @@ def train(
     predicted: Forecast | None = None,
     checkpoint_steps: int | None = None,
     checkpoint_seconds: float | None = None,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Train the paper's network on a task, probes attached, and write a run directory.
 
@@ -90,6 +92,7 @@ def train(
         checkpoint_steps: save a checkpoint at every so many-th step.
         checkpoint_seconds: without `checkpoint_steps`, after so many seconds; None means
             `checkpoint.CHECKPOINT_SECONDS`.
+        progress: show the run while it trains, as the command line does, and its verdict at the end.
 
     Returns:
         What ``summary.json`` holds; ``stopped`` is ``fitted``, ``steps``, ``diverged``,
@@ -104,6 +107,7 @@ def train(
     saving = {"steps": checkpoint_steps, "seconds": checkpoint_seconds}
     with joined() as processes, torch_threads(threads):
         where = processes.agreed(lambda: check_placement(device, settings, processes))
+        progress = progress and processes.leads
 
         def begin() -> _Start:
             chosen, path = resolve_settings(settings, where, matmul, processes.count)
@@ -121,8 +125,13 @@ def train(
             write_json(directory / CONFIG, config)
             return _Start(directory, chosen, path, forecast)
 
-        start = processes.decided(begin)
-        return _Job(start, where, sinks, processes, resume=False).run(schedule)
+        with shown(settings, wanted=progress) as screens:
+            start = processes.decided(begin)
+            job = _Job(start, where, [*sinks, *screens], processes, resume=False)
+            summary = job.run(schedule)
+        if progress:
+            tell(summary)
+        return summary
 
 
 def resume(

@@ -58,12 +58,12 @@ def test_healthy_run():
     assert told.verdict.startswith("The features were found first, and then tuned")
     assert "from step 43, while the loss had hardly moved (1.37 of 1.39)" in told.why
     assert "target of 0.05 at step 141" in told.why
-    assert "met within 1 percent" in told.why and told.advice == ""
+    assert "The forecast was met, within 1 percent." in told.why and told.advice == ""
 
 
 def test_missed_forecast_is_named():
     late = HEALTHY | {"boundaries": [boundary("signal_heavy", 64.5), boundary("fitted", 140.0)]}
-    assert "50 percent later (step 64, forecast 43)" in story(late).why
+    assert "50 percent later (step 64, forecast 42 to 44)" in story(late).why
 
 
 @pytest.mark.parametrize(
