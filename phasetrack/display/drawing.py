@@ -36,6 +36,7 @@ with _without_backend():
     from matplotlib.patches import Patch
     from matplotlib.transforms import offset_copy
 
+
 class ShownFigure(Figure):
     """A figure that a notebook shows by itself, without pyplot."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Iterator, Mapping
+from itertools import compress
 from typing import Any
 
 from phasetrack.phases.boundaries import MILESTONES, onset
@@ -47,7 +48,7 @@ def as_html(title: str, summary: Mapping[str, Any], *, told: bool = True) -> str
         f"<p style='margin:4px 0'><b>{html.escape(title)}</b> {badge}{html.escape(ended(summary))}"
         f"</span></p>{_timeline(summary)}"
         f"<p style='margin:4px 0'>{html.escape(story(summary).text if told else '')}</p>{alerts}"
-        f"{_boundaries(summary)}</div>"
+        f"{_boundaries(summary, measured=told)}</div>"
     )
 
 
@@ -69,8 +70,8 @@ def _timeline(summary: Mapping[str, Any]) -> str:
     return f'<div style="display:flex;height:12px;max-width:40em">{parts}</div>' if parts else ""
 
 
-def _boundaries(summary: Mapping[str, Any]) -> str:
-    """Return the milestones, measured beside forecast."""
+def _boundaries(summary: Mapping[str, Any], *, measured: bool) -> str:
+    """Return the milestones of a run, measured beside forecast, or those of a forecast alone."""
     detected = {b["name"]: b["detected"] for b in summary.get("boundaries", ())}
     rows = []
     for milestone in MILESTONES:
@@ -83,12 +84,14 @@ def _boundaries(summary: Mapping[str, Any]) -> str:
         rows.append((milestone.title, _step(step), str(seen), _step(value) + ends))
     if not rows:
         return ""
+    predicted = any(row[3] != "-" for row in rows)
+    kept = [True, measured, measured, predicted]
     head = "".join(
         f'<th style="{CELL}" title="{html.escape(ONSET_AND_DETECTION)}">{name}</th>'
-        for name in ("boundary", "onset", "detected", "forecast")
+        for name in compress(("boundary", "onset", "detected", "forecast"), kept)
     )
     body = "".join(
-        f"<tr>{''.join(f'<td style={CELL!r}>{html.escape(cell)}</td>' for cell in row)}</tr>"
+        f"<tr>{''.join(f'<td style={CELL!r}>{html.escape(cell)}</td>' for cell in compress(row, kept))}</tr>"
         for row in rows
     )
     return f"<table><tr>{head}</tr>{body}</table>"

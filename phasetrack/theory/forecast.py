@@ -125,7 +125,7 @@ class Forecast:
         return f"{self._title}: {', '.join(steps) or 'no boundary within the predicted steps'}"
 
     def _repr_html_(self) -> str:
-        return as_html(self._title, {**self.as_summary(), "boundaries": []}, told=False)
+        return as_html(self._title, self.as_summary(), told=False)
 
     @property
     def _title(self) -> str:

@@ -147,7 +147,9 @@ class Tracker(Findings):
     def __repr__(self) -> str:
         """The run so far in a few lines: label, verdict, alerts."""
         first, second = self.view.names
-        return as_text(f"Tracker of {first!r} and {second!r}", self._state_told(self._at_a_glance(self.step)))
+        return as_text(
+            f"Tracker of {first!r} and {second!r}", self._state_told(self._at_a_glance(self.step))
+        )
 
     def _repr_html_(self) -> str:
         first, second = self.view.names

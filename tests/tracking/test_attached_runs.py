@@ -177,3 +177,42 @@ def test_earlier_run_that_was_not_resumed_keeps_its_summary(tmp_path):
     before = (tmp_path / "run" / "summary.json").read_bytes()
     training.attach(tmp_path / "run", resume=True).release()
     assert (tmp_path / "run" / "summary.json").read_bytes() == before
+
+
+def test_tracker_and_run_show_themselves(made):
+    folder, tracker = made
+    run = phasetrack.read_run(folder)
+    for text in (repr(tracker), repr(run), tracker._repr_html_(), run._repr_html_()):
+        assert "FITTED from step" in text
+        for alert in tracker.alerts:
+            assert alert.name in text
+    assert repr(run).startswith("Run 'mine': ") and "'0' and '2'" in repr(tracker)
+    for figure in (tracker.plot(), run.plot(title="")):
+        assert figure._repr_png_().startswith(b"\x89PNG")
+
+
+def test_tracker_that_follows_says_so_far(tmp_path):
+    training = Training()
+    with training.attach(None) as tracker:
+        assert "Nothing was recorded" in repr(tracker) or "lasts" in repr(tracker)
+        training.step(3)
+        assert "The run lasts; so far:" in repr(tracker) and "3 steps" in repr(tracker)
+    assert "lasts" not in repr(tracker)
+
+
+@pytest.mark.parametrize(
+    ("change", "argument"),
+    [({"loss": "bce"}, "loss"), ({"geometry": [[1.0, -1.0]]}, "geometry")],
+)
+def test_wrong_kinds_are_named(change, argument):
+    with pytest.raises(phasetrack.ExpectedError) as caught:
+        Training().attach(None, **change)
+    assert caught.value.argument == argument and caught.value.fix
+
+
+def test_charts_in_tensorboard_say_what_they_show(made):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(made[0])).Reload()
+    loss = events.SummaryMetadata("loss/train").summary_description
+    assert loss.startswith("mean loss of the step's samples (loss; docs/theory.md")

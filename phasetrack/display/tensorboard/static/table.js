@@ -13,7 +13,8 @@ export function boundaryTable(runs) {
     ...run.labels.alerts.slice(0, MOST_ALERTS).map((alert) => h("p", { className: "alert" },
       `▲ ${alert.sentence} ${alert.advice}`))]);
   const rows = runs.flatMap(rowsOf);
-  if (!rows.length) return phases;
+  const terms = runs.slice(0, 1).map((run) => glossary(run.about.glossary));
+  if (!rows.length) return [...phases, ...terms];
   const omitted = runs.reduce((sum, run) => sum + ((run.labels.omitted || {}).boundaries || 0), 0);
   const more = Math.max(rows.length - MOST_ROWS, 0) + omitted;
   const body = rows.slice(0, MOST_ROWS)
@@ -21,7 +22,13 @@ export function boundaryTable(runs) {
   const table = h("table", {},
     h("thead", {}, h("tr", {}, ...HEAD.map((name) => h("th", { scope: "col", title: runs[0].labels.terms }, name)))),
     h("tbody", {}, ...body));
-  return [...phases, table, ...(more ? [h("p", { className: "note" }, `and ${more} more`)] : [])];
+  return [...phases, table, ...(more ? [h("p", { className: "note" }, `and ${more} more`)] : []), ...terms];
+}
+
+// The terms of the page, folded.
+function glossary(terms) {
+  const rows = Object.entries(terms || {}).flatMap(([term, text]) => [h("dt", {}, term), h("dd", {}, text)]);
+  return h("details", {}, h("summary", {}, "what the terms mean"), h("dl", {}, ...rows));
 }
 
 function rowsOf(run) {
