@@ -78,7 +78,7 @@ def run_table(runs: Sequence[Run]) -> Table:
     """One row a run: name, phase, steps, boundaries, alerts."""
     table = open_table()
     table.add_column("run", overflow="fold")
-    for header in ("phase", "state", "steps", "onset", "linear exit", "fitted"):
+    for header in ("phase", "steps", "onset", "linear exit", "fitted", "state"):
         table.add_column(header, justify="left" if header in ("phase", "state") else "right")
     table.add_column("alerts", style="red")
     for run in runs:
@@ -87,12 +87,12 @@ def run_table(runs: Sequence[Run]) -> Table:
         table.add_row(
             printable(run.path),
             summary.get("phase", "-"),
-            _state(run, summary),
             str(summary.get("steps", "-")),
             *(
                 _step(onsets.get(name, math.nan))
                 for name in ("signal_heavy", "linear_exit", "fitted")
             ),
+            _state(run, summary),
             ", ".join(alert["name"] for alert in summary.get("alerts", ())),
         )
     return table

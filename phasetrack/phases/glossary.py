@@ -13,8 +13,9 @@ TERMS: dict[str, str] = {
     "much perp as signal, and the set outweighs all other neurons.",
     "zeta*": "The smallest zeta for which the network is signal-heavy. It starts far above 1 and falls as "
     "features are found; infinite means that no set of neurons classifies every cluster's centre.",
-    "signal-heavy": "zeta* has come under 1/2 and has not been above 1 since: the features are found.",
-    "heavy neuron": "A neuron that needs a zeta of at most 1/2; the heavy mass is the share of weight in "
+    "signal-heavy": "zeta* has come under 1/2, or was under 1 for three records in a row, and has not been above 1 "
+    "since: the features are found.",
+    "heavy neuron": "A neuron that needs a zeta of at most 1/2; the heavy mass is the share of |a||w| in "
     "such neurons.",
     "signal share": "The share of squared first-layer weight in the signal span; chance is its value for "
     "a random direction.",
