@@ -24,9 +24,9 @@ HISTOGRAM_BINS = 30  # as many as TensorBoard's own writer makes
 def scalars(values: Mapping[str, float], descriptions: Mapping[str, str] | None = None) -> Summary:
     """Put many scalars into one message, with descriptions where TensorBoard sees a tag the first time."""
     summary = Summary(value=[Summary.Value(tag=k, simple_value=v) for k, v in values.items()])
-    for value in summary.value if descriptions else ():
-        if text := descriptions.get(value.tag):
-            value.metadata.summary_description = text
+    if descriptions:
+        for value in summary.value:
+            value.metadata.summary_description = descriptions.get(value.tag, "")
     return summary
 
 

@@ -19,6 +19,8 @@ from phasetrack.display.style import RUN_COLOURS
 from phasetrack.display.tensorboard import run_store
 from phasetrack.display.tensorboard.incremental_labels import MOST_MARKS
 from phasetrack.display.tensorboard.plugin import NAME, STATIC, PhasesPlugin
+from phasetrack.phases.verdict import story
+from phasetrack.phases.words import ended
 from phasetrack.storage import json_schema as contents
 
 
@@ -655,3 +657,12 @@ def test_memory_is_bounded(made, tmp_path, monkeypatch):
     for number in range(4):
         store.open(f"run{number}").history()
     assert len(store._open) <= 2
+
+
+def test_labels_come_with_the_words_of_the_terminal(server, made):
+    labels = server.ask("labels", run=RUN)
+    assert labels["ended"] == ended(read_run(made).summary)
+    assert labels["story"] == story(read_run(made).summary).text
+    for alert in labels["alerts"]:
+        assert alert["sentence"].startswith(alert["name"]) and "evidence" in alert
+    assert "zeta*" in server.ask("about", run=RUN)["glossary"]

@@ -255,7 +255,8 @@ function marksOf(runs, many, view, theme) {
       at: to(alert.step),
       colour: inked(run.about.alert, theme),
       text: `▲ ${alert.name} ${alert.step}`,
-      hover: wrapped(`${alert.sentence} ${alert.advice}`),
+      hover: [wrapped(`${alert.sentence} ${alert.advice}`),
+        ...Object.entries(alert.evidence).map(([name, value]) => `${name} ${value}`)].join("\n"),
       lines: [vertical(to(alert.step), inked(run.about.alert, theme), "dashdot", 1.3, `alert:${alert.name}`)],
     }));
     return [...boundaries, ...alerts];
