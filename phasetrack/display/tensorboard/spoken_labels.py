@@ -13,20 +13,21 @@ TOLD = ("final", "forecast", "undefined", "steps", "stopped", "loss_at", "loss_h
 
 
 def spoken(labels: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Return labels with ``ended``, ``story``, ``terms``, and ``sentence`` and ``advice`` of each alert.
+    """Return labels with ``ended``, ``story``, ``terms``, and ``alert_words``: a text for each alert.
 
     Args:
         labels: under the keys of ``summary.json``.
         summary: the run's summary, or its `TOLD` entries as far as they are known.
     """
     told = {name: summary[name] for name in TOLD if name in summary} | dict(labels)
-    alerts = [
-        {
-            **alert,
-            "sentence": alert_sentence(alert["name"], alert["step"], alert["evidence"]),
-            "advice": alert_advice(alert["name"]),
-        }
+    sentences = [
+        f"{alert_sentence(alert['name'], alert['step'], alert['evidence'])} {alert_advice(alert['name'])}"
         for alert in labels["alerts"]
     ]
-    words = {"ended": ended(told), "story": story(told).text, "terms": ONSET_AND_DETECTION}
-    return {**labels, "alerts": alerts, **words}
+    return {
+        **labels,
+        "alert_words": [sentence.rstrip() for sentence in sentences],
+        "ended": ended(told),
+        "story": story(told).text,
+        "terms": ONSET_AND_DETECTION,
+    }

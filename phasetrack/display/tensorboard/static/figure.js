@@ -251,11 +251,11 @@ function marksOf(runs, many, view, theme) {
         vertical(to(b.detected), colour, "dot", 1, `detected:${b.name}`),
       ],
     }));
-    const alerts = run.labels.alerts.map((alert) => ({
+    const alerts = run.labels.alerts.map((alert, place) => ({
       at: to(alert.step),
       colour: inked(run.about.alert, theme),
       text: `▲ ${alert.name} ${alert.step}`,
-      hover: [wrapped(`${alert.sentence} ${alert.advice}`),
+      hover: [wrapped(run.labels.alert_words[place]),
         ...Object.entries(alert.evidence).map(([name, value]) => `${name} ${value}`)].join("\n"),
       lines: [vertical(to(alert.step), inked(run.about.alert, theme), "dashdot", 1.3, `alert:${alert.name}`)],
     }));

@@ -10,8 +10,7 @@ export function boundaryTable(runs) {
   const phases = runs.flatMap((run) => [
     h("p", {}, h("b", {}, shortened(run.id, 60)),
       `  ${run.labels.ended}${run.labels.reason ? `: ${run.labels.reason}` : ""}. ${run.labels.story}`),
-    ...run.labels.alerts.slice(0, MOST_ALERTS).map((alert) => h("p", { className: "alert" },
-      `▲ ${alert.sentence} ${alert.advice}`))]);
+    ...run.labels.alert_words.slice(0, MOST_ALERTS).map((text) => h("p", { className: "alert" }, `▲ ${text}`))]);
   const rows = runs.flatMap(rowsOf);
   const terms = runs.slice(0, 1).map((run) => glossary(run.about.glossary));
   if (!rows.length) return [...phases, ...terms];
