@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ class SummarySink:
 
     Args:
         folder: the run directory.
+        failed: called with a sentence where the summary cannot be written.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / SUMMARY
+    def __init__(self, folder: Path, failed: Callable[[str], object]) -> None:
+        self._path, self._failed = folder / SUMMARY, failed
         self._lasts = False
 
     def write(self, record: Record) -> None:  # noqa: ARG002
@@ -28,5 +29,10 @@ class SummarySink:
             self._lasts = True
 
     def close(self, summary: Mapping[str, Any], history: History) -> None:  # noqa: ARG002
-        """Write the summary."""
-        write_json(self._path, summary)
+        """Write the summary, unless the directory was deleted, which other sinks have reported."""
+        if not self._path.parent.is_dir():
+            return
+        try:
+            write_json(self._path, summary)
+        except OSError as error:
+            self._failed(f"{SUMMARY} could not be written, training goes on ({error!r})")

@@ -19,7 +19,7 @@ from phasetrack.storage.neuron_sink import NeuronSink
 from phasetrack.storage.sink import Resumable, Sink
 from phasetrack.storage.summary_sink import SummarySink
 from phasetrack.storage.weight_store import WeightStore
-from phasetrack.tracking.guard import FailureGuard
+from phasetrack.tracking.guard import FailureGuard, warn
 from phasetrack.tracking.probes.reference import description
 from phasetrack.tracking.run_folder import clear, refusal, taken_by
 from phasetrack.tracking.schedules import Schedule
@@ -202,7 +202,7 @@ def _file_sinks(
 ) -> list[Sink]:
     return [
         HistorySink(logdir / HISTORY, resume=resume),
-        SummarySink(logdir),
+        SummarySink(logdir, warn),
         ClockSink(logdir / CLOCK, resume=resume),
         TensorBoardSink(
             logdir, clusters=geometry.names, hparams=hparams, describe=description, resume=resume
