@@ -125,14 +125,16 @@ Out = Annotated[Path, typer.Option(help="Folder of runs.")]
 Name = Annotated[
     str | None,
     typer.Option(
-        help="The run's directory in OUT (default: task, d, seed and time).", show_default=False
+        help="The run's directory in OUT (default: task, d and seed, such as xor-d512-s0, with -2, -3, "
+        "... where that is taken).",
+        show_default=False,
     ),
 ]
 Resume = Annotated[
     Path | None,
     typer.Option(
-        help="Resume a run that was stopped or killed, from its last checkpoint; leave other options "
-        "out, or repeat them unchanged.",
+        help="Resume a run that was stopped or killed, from its last checkpoint: a path, or a name in OUT; "
+        "leave other options out, or repeat them unchanged.",
         metavar="RUN",
         show_default=False,
     ),
@@ -152,8 +154,22 @@ CheckpointSeconds = Annotated[
         show_default=False,
     ),
 ]
-RunPath = Annotated[Path, typer.Argument(help="A run directory.", metavar="RUN")]
-RunPaths = Annotated[list[Path], typer.Argument(help="Run directories.", metavar="RUN...")]
+RunName = Annotated[
+    Path | None,
+    typer.Argument(
+        help="A run: its name in OUT, the beginning of the name, or a path (default: the newest).",
+        metavar="RUN",
+        show_default=False,
+    ),
+]
+RunNames = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        help="Runs: names in OUT, beginnings of names, or paths (default: the newest).",
+        metavar="RUN...",
+        show_default=False,
+    ),
+]
 Size = Annotated[str, typer.Option(help="screen, or paper: 7 inches wide, 300 dots per inch.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SummaryJson = Annotated[

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -12,9 +14,11 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from phasetrack.display.style import PHASE_STYLES, number
+from phasetrack.display.style import PHASE_MARKS, PHASE_STYLES, PHASE_TERMINAL_COLOURS
 from phasetrack.errors import printable
 from phasetrack.phases.classifier import Phase
+from phasetrack.phases.verdict import ENDINGS, Story, commands, story
+from phasetrack.phases.words import ONSET_AND_DETECTION, alert_advice, alert_sentence, alert_title
 
 from .tables import open_table
 
@@ -23,20 +27,14 @@ if TYPE_CHECKING:
     from phasetrack.storage.directory import Run
 
 TIMELINE_WIDTH = 60
-# Different marks, so that the timeline can be read without colours.
-PHASE_MARKS = {
-    Phase.UNDETERMINED: ("\u2591", "bright_black"),
-    Phase.SIGNAL_FINDING: ("\u2592", "cyan"),
-    Phase.SIGNAL_HEAVY: ("\u2593", "yellow"),
-    Phase.FITTED: ("\u2588", "green"),
-}
-# For terminals whose encoding lacks these.
+# For terminals whose encoding lacks the marks of the style.
 PLAIN_MARKS = {
     Phase.UNDETERMINED: ".",
     Phase.SIGNAL_FINDING: "-",
     Phase.SIGNAL_HEAVY: "=",
     Phase.FITTED: "#",
 }
+DEFAULT = "default"  # torch's own matrix products
 # Boundary (or reading) for people, its name in `boundaries`, its name in `forecast`.
 STEPS = (
     ("onset of signal-heaviness", "signal_heavy", "signal_heavy_onset"),
@@ -47,7 +45,7 @@ STEPS = (
 
 
 def print_summary(console: Console, summary: Mapping[str, Any], title: str) -> None:
-    """One run or forecast: timeline, boundaries beside the forecast, alerts.
+    """One run or forecast: timeline, boundaries beside the forecast, verdict, alerts, what to do next.
 
     A panel on a terminal; elsewhere a line for each fact, easy to search.
 
@@ -56,6 +54,8 @@ def print_summary(console: Console, summary: Mapping[str, Any], title: str) -> N
         summary: what ``summary.json`` holds.
         title: the run's name.
     """
+    predicted_only = "directory" not in summary  # a forecast
+    following = _commands(summary)
     parts: list[RenderableType] = [_phase(summary)]
     if summary.get("timeline"):
         width, plain = min(TIMELINE_WIDTH, console.width - 8), console.options.ascii_only
@@ -63,16 +63,19 @@ def print_summary(console: Console, summary: Mapping[str, Any], title: str) -> N
     parts += [Text(), _steps(summary)]
     if reason := _unforecast(summary):
         parts.append(Text(f"no forecast: {reason}", "dim"))
+    if summary.get("boundaries") and not predicted_only:
+        parts.append(Text(ONSET_AND_DETECTION, "dim italic"))
     if summary.get("growth"):
         parts += [Text(), _growth(summary["growth"])]
+    if not predicted_only:
+        parts += [Text(), _story(summary)]
     for alert in summary.get("alerts", ()):
-        numbers = ", ".join(f"{name} {number(v)}" for name, v in alert["evidence"].items())
-        parts.append(
-            Text(f"{alert['name']} at step {alert['step']}: ", "bold red").append(numbers, "red")
-        )
+        parts += [Text(), _alert(alert)]
+    if following:
+        parts += [Text(), _next(following)]
     if "directory" in summary:
         parts += [Text(), Text(summary["directory"], "dim", overflow="fold")]
-    if "matmul" in summary:
+    if not _usual(summary):
         parts.append(Text(_matmul(summary["matmul"]), "dim"))
     if not console.is_terminal:
         _print_lines(console, summary)
@@ -85,23 +88,43 @@ def run_table(runs: Sequence[Run]) -> Table:
     """One row a run: name, phase, steps, boundaries, alerts."""
     table = open_table()
     table.add_column("run", overflow="fold")
-    for header in ("phase", "steps", "onset", "linear exit", "fitted"):
-        table.add_column(header, justify="left" if header == "phase" else "right")
+    for header in ("phase", "steps", "onset", "linear exit", "fitted", "state"):
+        table.add_column(header, justify="left" if header in ("phase", "state") else "right")
     table.add_column("alerts", style="red")
     for run in runs:
-        summary = run.summary
+        summary = run.labelled
         onsets = {b["name"]: b["onset"] for b in summary.get("boundaries", ())}
         table.add_row(
             printable(run.path),
-            summary.get("phase", "not finished"),
+            summary.get("phase", "-"),
             str(summary.get("steps", "-")),
             *(
                 _step(onsets.get(name, math.nan))
                 for name in ("signal_heavy", "linear_exit", "fitted")
             ),
+            _state(run, summary),
             ", ".join(alert["name"] for alert in summary.get("alerts", ())),
         )
     return table
+
+
+def _state(run: Run, summary: Mapping[str, Any]) -> str:
+    """Return how a run ended, or that it lasts."""
+    ending = summary.get("stopped", "")
+    return ending if run.finished and ending in ENDINGS else run.state
+
+
+def list_alerts(console: Console, runs: Sequence[Run]) -> None:
+    """Print each alert of some runs as a sentence, and the advice on each kind of alert once."""
+    advised: set[str] = set()
+    for run in runs:
+        for alert in run.labelled.get("alerts", ()):
+            sentence = alert_sentence(alert["name"], alert["step"], alert["evidence"])
+            line = Text(f"{printable(run.name)}: ", "bold").append(sentence, "red")
+            if alert["name"] not in advised and (advice := alert_advice(alert["name"])):
+                line.append(f" {advice}", "dim")
+            advised.add(alert["name"])
+            console.print(line, highlight=False, soft_wrap=not console.is_terminal)
 
 
 def comparison_table(names: Sequence[str], rows: Sequence[Row]) -> Table:
@@ -143,13 +166,62 @@ def _print_lines(console: Console, summary: Mapping[str, Any]) -> None:
     for phase, rates in summary.get("growth", {}).items():
         pair = f"measured {rates['measured']:.3f}, predicted {rates['predicted']:.3f}"
         lines.append(f"growth    {phase}: {pair}")
+    if "directory" in summary:
+        lines += [f"{name:<10}{text}" for name, text in _named(story(summary)) if text]
     for alert in summary.get("alerts", ()):
-        numbers = ", ".join(f"{key} {number(value)}" for key, value in alert["evidence"].items())
-        lines.append(f"alert     {alert['name']} at step {alert['step']} ({numbers})")
-    if "matmul" in summary:
+        sentence = alert_sentence(alert["name"], alert["step"], alert["evidence"])
+        lines.append(f"alert     {sentence} {alert_advice(alert['name'])}".rstrip())
+    lines += [f"next      {command}" for command in _commands(summary)]
+    if not _usual(summary):
         lines.append(f"matmul    {_matmul(summary['matmul']).removeprefix('matrix products: ')}")
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _named(told: Story) -> list[tuple[str, str]]:
+    return [("verdict", told.verdict), ("why", told.why), ("advice", told.advice)]
+
+
+def _story(summary: Mapping[str, Any]) -> Text:
+    told = story(summary)
+    text = Text(told.verdict, "bold")
+    for part in (told.why, told.advice):
+        if part:
+            text.append(f" {part}", "not bold")
+    return text
+
+
+def _alert(alert: Mapping[str, Any]) -> Text:
+    sentence = alert_sentence(alert["name"], alert["step"], alert["evidence"])
+    name, colon, rest = sentence.partition(":")
+    text = Text(name + colon, "bold red").append(rest, "red")
+    return (
+        text.append(f" {alert_advice(alert['name'])}", "dim")
+        if alert_title(alert["name"])
+        else text
+    )
+
+
+def _next(following: Sequence[str]) -> Text:
+    text = Text("next: ", "dim")
+    for place, command in enumerate(following):
+        text.append(("\n      " if place else "") + command, "cyan")
+    return text
+
+
+def _commands(summary: Mapping[str, Any]) -> list[str]:
+    """Return the commands that show more of a run; none for a forecast."""
+    if "directory" not in summary:
+        return []
+    folder = Path(summary["directory"])
+    if folder.is_absolute() and folder.is_relative_to(Path.cwd()):
+        folder = folder.relative_to(Path.cwd())
+    return [*commands(quoted(folder), quoted(folder.parent))]
+
+
+def quoted(path: Path) -> str:
+    """Return a path as a shell takes it."""
+    return shlex.quote(printable(path))
 
 
 def _phase(summary: Mapping[str, Any]) -> Text:
@@ -159,8 +231,8 @@ def _phase(summary: Mapping[str, Any]) -> Text:
         line.append(f"  {summary['steps']} steps")
     if "seconds" in summary:
         line.append(f" in {summary['seconds']:.1f} s")
-    if summary.get("stopped") == "interrupted":
-        line.append(", interrupted", "bold red")
+    if summary.get("stopped") in ENDINGS:
+        line.append(f", {summary['stopped']}", "bold red")
     if summary.get("reason"):
         line.append(f"\n{summary['reason']}", "dim")
     return line
@@ -174,7 +246,7 @@ def _timeline(stretches: Sequence[Mapping[str, Any]], width: int, *, plain: bool
     for stretch, following in zip(stretches, [*stretches[1:], {"start": last}], strict=True):
         phase = Phase[stretch["phase"]]
         edge = max(drawn + 1, round(width * min(max(following["start"], 0), last) / last))
-        mark, colour = PHASE_MARKS[phase]
+        mark, colour = PHASE_MARKS[phase], PHASE_TERMINAL_COLOURS[phase]
         mark = PLAIN_MARKS[phase] if plain else mark
         bar.append(mark * (edge - drawn), colour)
         drawn = edge
@@ -184,7 +256,7 @@ def _timeline(stretches: Sequence[Mapping[str, Any]], width: int, *, plain: bool
 
 
 def _steps(summary: Mapping[str, Any]) -> Table:
-    table = open_table("boundary", "step", "detected", "forecast", "10 to 90 %")
+    table = open_table("boundary", "onset", "detected", "forecast", "10 to 90 %")
     measured = {b["name"]: (b["onset"], b["detected"]) for b in summary.get("boundaries", ())}
     if "loss_halving_step" in summary:
         measured["loss_halving_step"] = (summary["loss_halving_step"], None)
@@ -197,7 +269,7 @@ def _steps(summary: Mapping[str, Any]) -> Table:
             _step(onset),
             "" if detected is None else str(detected),
             _step(band["value"]),
-            f"{_step(band['low'])} to {_step(band['high'])}",
+            _range(band),
         )
     return table
 
@@ -216,6 +288,11 @@ def _growth(rates: Mapping[str, Mapping[str, float]]) -> Table:
     return table
 
 
+def _usual(summary: Mapping[str, Any]) -> bool:
+    """Whether matrices were multiplied as torch does by itself, which needs no word."""
+    return bool(summary.get("matmul", {}).get("path", DEFAULT) == DEFAULT)
+
+
 def _matmul(chosen: Mapping[str, Any]) -> str:
     line = f"matrix products: {chosen['path']}"
     measured = []
@@ -224,6 +301,13 @@ def _matmul(chosen: Mapping[str, Any]) -> str:
     if chosen["speed"] is not None:
         measured.append(f"{chosen['speed']:.1f} times the default's speed")
     return f"{line} ({', '.join(measured)})" if measured else line
+
+
+def _range(band: Mapping[str, float]) -> str:
+    """Return the ends of a band; empty where nothing is forecast."""
+    if math.isnan(band["low"]) and math.isnan(band["high"]):
+        return ""
+    return f"{_step(band['low'])} to {_step(band['high'])}"
 
 
 def _step(value: float) -> str:

@@ -15,6 +15,7 @@ from phasetrack.training.launcher_env import place
 
 from . import options as opt
 from .exit_codes import FAILED, STOPPED, UNWRITTEN
+from .named_runs import named_run
 from .output import console, print_summary, show_summary
 
 
@@ -42,13 +43,14 @@ def run(
     if resume is None:
         settings = RunSettings(**options)
     else:
+        resume = named_run(resume, out)
         settings = _repeated(context, resume, options, out / (name or resume.name))
     from phasetrack.display.console_sink import ConsoleSink
     from phasetrack.training import run as training
     from phasetrack.training.memory import keep_freed
 
     title = resume.resolve().name if resume else name
-    title = training.run_name(settings) if title is None else title
+    title = f"{task}, d = {settings.d}, seed {settings.seed}" if title is None else title
     expected, screen = settings.steps or settings.predicted_steps, console()
     saving: dict[str, Any] = {
         "checkpoint_steps": checkpoint_steps,
@@ -63,7 +65,7 @@ def run(
             summary = training.train(
                 settings,
                 out=out,
-                name=title,
+                name=name,
                 device=device,
                 threads=threads,
                 matmul=matmul,
@@ -80,7 +82,7 @@ def run(
                 **saving,
             )
     if leads:
-        print_summary(screen, summary, title)
+        print_summary(screen, summary, Path(summary["directory"]).name)
         if summary["stopped"] == "diverged":
             typer.echo(f"run: {summary['reason']}", err=True)
         if summary["stopped"] in STOPPED:

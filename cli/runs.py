@@ -12,15 +12,16 @@ import typer
 from phasetrack.errors import ExpectedError, printable
 
 from . import options as opt
+from .named_runs import named_runs, read_named
 from .output import complain, console, show_summary
 
 if TYPE_CHECKING:
     from phasetrack.phases.classifier import Thresholds
-    from phasetrack.storage.directory import Run
 
 
 def show(
-    run: opt.RunPath,
+    run: opt.RunName = None,
+    out: opt.Out = Path("runs"),
     as_json: opt.SummaryJson = False,
     zeta: Annotated[
         float | None,
@@ -56,7 +57,7 @@ def show(
     ] = None,
 ) -> None:
     """Show a run, as it was labelled or labelled again with other thresholds."""
-    recorded = _read(run)
+    recorded = read_named(run, out)
     chosen = {
         "zeta_enter": zeta,
         "zeta_exit": zeta_exit,
@@ -70,14 +71,16 @@ def show(
     summary = recorded.summary
     if changes or not recorded.finished:
         summary = {**summary, **recorded.summarise(thresholds)}
-    show_summary(summary | {"directory": printable(run)}, as_json, recorded.name)
+    if not recorded.finished:
+        summary["stopped"] = recorded.state
+    show_summary(summary | {"directory": printable(recorded.path)}, as_json, recorded.name)
 
 
 def list_runs(out: opt.Out = Path("runs"), as_json: opt.SummaryJson = False) -> None:
     """List the runs in a folder, oldest first; unreadable ones are named on stderr."""
     from phasetrack.storage.directory import find_runs, read_results
 
-    from .panels import run_table
+    from .panels import list_alerts, run_table
 
     runs, unreadable = [], []
     for path in find_runs(out):
@@ -86,9 +89,11 @@ def list_runs(out: opt.Out = Path("runs"), as_json: opt.SummaryJson = False) -> 
         except ExpectedError as error:
             unreadable.append(str(error))
     if as_json:
-        typer.echo(json.dumps({str(run.path): run.summary for run in runs}, indent=2))
+        typer.echo(json.dumps({str(run.path): run.labelled for run in runs}, indent=2))
     elif runs:
-        console().print(run_table(runs), highlight=False)
+        screen = console()
+        screen.print(run_table(runs), highlight=False)
+        list_alerts(screen, runs)
     else:
         typer.echo(f"no runs in {out}; make one with: phasetrack run xor --out {out}")
     for line in unreadable:
@@ -96,7 +101,8 @@ def list_runs(out: opt.Out = Path("runs"), as_json: opt.SummaryJson = False) -> 
 
 
 def plot(
-    run: opt.RunPath,
+    run: opt.RunName = None,
+    out: opt.Out = Path("runs"),
     file: Annotated[
         Path | None,
         typer.Option(
@@ -107,18 +113,18 @@ def plot(
     size: opt.Size = "screen",
 ) -> None:
     """Draw a run on one page: phases shaded, boundaries, measured beside predicted."""
-    recorded = _read(run)
+    recorded = read_named(run, out)
     from phasetrack.display.plots import run_figure, save_figure
 
-    path = file or run / "run.png"
-    summary = recorded.summary or recorded.summarise()
-    figure = run_figure(recorded.history, summary, title=recorded.name, size=size)
+    path = file or recorded.path / "run.png"
+    figure = run_figure(recorded.history, recorded.labelled, title=recorded.name, size=size)
     save_figure(figure, path, size=size)
     typer.echo(printable(path))
 
 
 def compare(
-    runs: opt.RunPaths,
+    runs: opt.RunNames = None,
+    out: opt.Out = Path("runs"),
     file: Annotated[
         Path | None,
         typer.Option(
@@ -131,11 +137,13 @@ def compare(
     size: opt.Size = "screen",
     as_json: opt.Json = False,
 ) -> None:
-    """Compare runs: the settings that differ, and all results."""
-    recorded = [_read(run) for run in runs]
+    """Compare runs: the settings that differ, and all results. Default: the two newest."""
+    from phasetrack.storage.directory import read_run
+
+    recorded = [read_run(run) for run in named_runs(runs, out, least=2)]
     from phasetrack.display.run_comparison import compare as compared
 
-    summaries = [run.summary or run.summarise() for run in recorded]
+    summaries = [run.labelled for run in recorded]
     rows = compared([run.config for run in recorded], summaries)
     names = [printable(run.path) for run in recorded]
     if as_json:
@@ -160,7 +168,8 @@ def compare(
 
 
 def report(
-    runs: opt.RunPaths,
+    runs: opt.RunNames = None,
+    out: opt.Out = Path("runs"),
     file: Annotated[
         Path | None,
         typer.Option(
@@ -171,32 +180,29 @@ def report(
     """Write the Phases tab of some runs as one HTML file, which opens without a network."""
     from phasetrack.display.html_report import write_report
 
-    path = file or runs[0] / "report.html"
-    for problem in write_report(runs, path):
+    paths = named_runs(runs, out, least=1)
+    path = file or paths[0] / "report.html"
+    for problem in write_report(paths, path):
         complain("damaged", problem)
     typer.echo(printable(path))
 
 
-def replay(run: opt.RunPath, as_json: opt.SummaryJson = False) -> None:
+def replay(
+    run: opt.RunName = None, out: opt.Out = Path("runs"), as_json: opt.SummaryJson = False
+) -> None:
     """Measure a run's saved weights again, against the signal span found at its end."""
-    recorded = _read(run)
+    recorded = read_named(run, out)
     from phasetrack.storage.directory import recorded_settings
     from phasetrack.tracking.replay import replay as measure_again
     from phasetrack.training.run import fresh_sample
 
-    settings = recorded_settings(recorded.config, run)
-    seen = measure_again(run, *fresh_sample(asdict(settings)), eta=settings.eta)
+    settings = recorded_settings(recorded.config, recorded.path)
+    seen = measure_again(recorded.path, *fresh_sample(asdict(settings)), eta=settings.eta)
     show_summary(seen.summary, as_json, f"{recorded.name}, in hindsight")
     if seen.span is not None and not as_json:
         trust = seen.span.reason or f"gap {seen.span.gap:.3g}, stability {seen.span.stability:.2f}"
         word = "trustworthy" if seen.span.trustworthy else "NOT TRUSTWORTHY"
         typer.echo(f"span      {seen.span.dim} dimensions, {word}: {trust}")
-
-
-def _read(path: Path) -> Run:
-    from phasetrack.storage.directory import read_run
-
-    return read_run(path)
 
 
 def _threshold(text: str) -> dict[str, Any]:

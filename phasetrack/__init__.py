@@ -10,6 +10,7 @@ from phasetrack._submodules import by_attribute
 if TYPE_CHECKING:
     from phasetrack import measures, probes, tasks
     from phasetrack._version import __version__
+    from phasetrack.display.plotted_run import Run, read_run
     from phasetrack.errors import ExpectedError, PhasetrackError
     from phasetrack.measures.signal_span import DiscoveredSpan, discover
     from phasetrack.model.geometry import ClusterGeometry
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from phasetrack.model.two_layer_view import TwoLayerView
     from phasetrack.phases.classifier import Alert, Boundary, Phase, PhaseClassifier, Thresholds
     from phasetrack.phases.history import History
-    from phasetrack.storage.directory import Run, read_run
     from phasetrack.theory.forecast import Forecast, predict
     from phasetrack.theory.settings import RunSettings
     from phasetrack.tracking.attach import attach
@@ -86,7 +86,7 @@ _HOMES = {
     "phases.history": ("History",),
     "tracking.guard": ("TrackingWarning",),
     "tracking.replay": ("Replay", "replay"),
-    "storage.directory": ("Run", "read_run"),
+    "display.plotted_run": ("Run", "read_run"),
     "tracking.schedules": ("every", "log_spaced"),
     "theory.settings": ("RunSettings",),
     "tracking.attach": ("attach",),
@@ -105,3 +105,8 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(f"phasetrack.{_HOME_OF[name]}"), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names, which a prompt completes."""
+    return sorted(__all__)

@@ -25,6 +25,7 @@ from phasetrack.display.style import (
 )
 from phasetrack.phases.boundaries import BOUNDARIES
 from phasetrack.phases.classifier import Thresholds
+from phasetrack.phases.glossary import TERMS
 
 # Up to this many clusters have a curve each; beyond, a band from the smallest to the largest margin
 # is drawn, and the CSV holds every cluster.
@@ -93,7 +94,7 @@ def page_charts(metrics: Iterable[str]) -> list[Chart]:
 
 
 def describe(metrics: Iterable[str]) -> dict[str, Any]:
-    """Return charts, colours, boundary labels and names of thresholds as JSON objects."""
+    """Return charts, colours, boundary labels, names of thresholds and terms as JSON objects."""
     return {
         "charts": [asdict(chart) for chart in charts(metrics)],
         "phases": {phase.name: colour for phase, colour in PHASE_COLOURS.items()},
@@ -101,6 +102,7 @@ def describe(metrics: Iterable[str]) -> dict[str, Any]:
         "signs": SIGN_COLOURS,
         "boundaries": {key: boundary.label for key, boundary in BOUNDARIES.items()},
         "threshold_names": [field.name for field in fields(Thresholds)],
+        "glossary": TERMS,
     }
 
 

@@ -6,6 +6,7 @@ ask for a backend or for LaTeX that this machine does not have.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -35,7 +36,17 @@ with _without_backend():
     from matplotlib.patches import Patch
     from matplotlib.transforms import offset_copy
 
-__all__ = ["Axes", "Figure", "Patch", "offset_copy", "own_settings", "write_figure"]
+
+class ShownFigure(Figure):
+    """A figure that a notebook shows by itself, without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        content = io.BytesIO()
+        write_figure(self, content, format="png", dpi=100)
+        return content.getvalue()
+
+
+__all__ = ["Axes", "Figure", "ShownFigure", "Patch", "offset_copy", "own_settings", "write_figure"]
 
 
 @contextmanager

@@ -50,7 +50,7 @@ start(document.getElementById("phases"), new EmbeddedSource(data), {{ address: n
 """
 
 
-def write_report(runs: Sequence[Path], file: Path) -> list[str]:
+def write_report(runs: Sequence[str | Path], file: str | Path) -> list[str]:
     """Write the charts, labels and neurons of runs into one HTML file.
 
     Args:
@@ -65,7 +65,7 @@ def write_report(runs: Sequence[Path], file: Path) -> list[str]:
         ExpectedError: if a run has no readable record, or the file cannot be written.
     """
     content, problems = _page([Path(run) for run in runs])
-    write_output(file, content.encode())
+    write_output(Path(file), content.encode())
     return problems
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from phasetrack.display.charts import COMPARED, page_charts
-from phasetrack.display.drawing import Axes, Figure, own_settings, write_figure
+from phasetrack.display.drawing import Axes, Figure, ShownFigure, own_settings, write_figure
 from phasetrack.display.panels import (
     LINE_STYLES,
     SIZES,
@@ -36,6 +36,7 @@ from phasetrack.errors import ExpectedError, check_choice
 from phasetrack.phases.boundaries import SIGNAL_HEAVY, onset
 from phasetrack.phases.classifier import Thresholds
 from phasetrack.phases.history import History
+from phasetrack.phases.words import ended
 from phasetrack.storage.atomic_files import write_output
 
 FORMATS = (".png", ".pdf", ".svg")
@@ -129,12 +130,13 @@ def comparison_figure(
     return figure
 
 
-def save_figure(figure: Figure, path: Path, *, size: str = "screen") -> None:
+def save_figure(figure: Figure, path: str | Path, *, size: str = "screen") -> None:
     """Write a figure as PNG, PDF or SVG, by the file's suffix.
 
     Raises:
         ExpectedError: if the suffix is unknown, or the file cannot be written.
     """
+    path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise ExpectedError(
             "file", f"{str(path)!r} has an unknown suffix.", f"Use one of {', '.join(FORMATS)}."
@@ -153,7 +155,7 @@ def onset_of(summary: Mapping[str, Any]) -> float | None:
 
 def _page(size: str) -> tuple[Figure, Sequence[Axes]]:
     """Make an empty page with six panels that share their steps."""
-    figure = Figure(figsize=SIZES[check_choice("size", size, SIZES)], layout="constrained")
+    figure = ShownFigure(figsize=SIZES[check_choice("size", size, SIZES)], layout="constrained")
     return figure, list(figure.subplots(2, 3, sharex=True).flat)
 
 
@@ -164,9 +166,7 @@ def _name_steps(panels: Sequence[Axes], name: str) -> None:
 
 
 def _header(figure: Figure, history: History, summary: Mapping[str, Any], title: str) -> None:
-    label = summary.get("phase", "")
-    parts = [title, label and f"{label} at step {history.steps[-1] if len(history.steps) else 0}"]
-    text = plain("   ".join(part for part in parts if part))
+    text = plain("   ".join(part for part in (title, ended(summary)) if part))
     figure.suptitle(text, fontsize=small_font(figure.axes[0]) + 2)
     if patches := phase_patches(history, summary):
         foot_legend(figure, patches, len(patches))

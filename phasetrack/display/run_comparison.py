@@ -48,7 +48,8 @@ def compare(
         configs: the content of each run's ``config.json``.
         summaries: the content of each run's ``summary.json``, in the same order.
     """
-    settings = [config.get("settings", {}) for config in configs]
+    # the settings of `phasetrack run`, the hyperparameters of a model of the user's own
+    settings = [config.get("settings") or config.get("hparams") or {} for config in configs]
     names = dict.fromkeys(name for of_run in settings for name in of_run)
     rows = [Row(name, tuple(s.get(name) for s in settings), "setting") for name in names]
     return [row for row in rows if row.differs] + _results(summaries)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 from phasetrack.phases.classifier import Phase
+from phasetrack.phases.palette import PHASE_COLOURS as PHASE_COLOURS
 
 # The palette of Okabe and Ito, which colour-blind readers can tell apart.
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (
@@ -34,12 +35,6 @@ CLUSTER_COLOURS = (BLUE, SKY, VERMILION, ORANGE, GREEN, PURPLE)
 CLUSTER_DASHES = ("solid", "dashdot", "dot", "longdashdot")
 PREDICTED_DASH = "dash"  # of predictions alone
 
-PHASE_COLOURS = {
-    Phase.UNDETERMINED: "#999999",
-    Phase.SIGNAL_FINDING: SKY,
-    Phase.SIGNAL_HEAVY: ORANGE,
-    Phase.FITTED: GREEN,
-}
 # Rich's names of the nearest terminal colours, and the label printed on them.
 PHASE_TERMINAL_COLOURS = {
     Phase.UNDETERMINED: "bright_black",

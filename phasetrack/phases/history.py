@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import html
 import math
+import os
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phasetrack.errors import ExpectedError
+from phasetrack.phases.frames import arrow_table, pandas_frame, write_parquet
 
 if TYPE_CHECKING:
     from phasetrack.phases.labels import Alert, Boundary, Phase, Transition
@@ -71,8 +75,7 @@ class Record:
         for boundary in self.boundaries:
             lines.append(f"step {self.step}: boundary {boundary.name}, onset {boundary.onset:.1f}")
         for alert in self.alerts:
-            numbers = ", ".join(f"{name} {value:.4g}" for name, value in alert.evidence.items())
-            lines.append(f"step {self.step}: alert {alert.name} ({numbers})")
+            lines.append(f"alert {alert.sentence}")
         return lines
 
 
@@ -154,11 +157,19 @@ class History(Mapping[str, NDArray[np.float64]]):
         """Return one metric, float64, as long as `steps`; KeyError lists the known metrics."""
         self._fill_columns()
         if name not in self._columns:
-            raise KeyError(f"no metric {name!r}; this history has {sorted(self._columns)}")
+            raise KeyError(f"no metric {name!r}; {self._close_to(name)}")
         values = np.full(self.count, math.nan)
         column = self._columns[name]
         values[: len(column)] = column
         return values
+
+    def _close_to(self, name: object) -> str:
+        """Return the metrics that a wrong name may have meant, or all."""
+        parts = [known for known in self._columns if str(name) in known.split("/")]
+        close = parts or get_close_matches(str(name), self._columns)
+        if close:
+            return f"did you mean {' or '.join(map(repr, close))}?"
+        return f"this history has {sorted(self._columns)}"
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over metric names, in the order of their first appearance."""
@@ -169,6 +180,46 @@ class History(Mapping[str, NDArray[np.float64]]):
         """Count the metrics; `count` is the number of steps."""
         self._fill_columns()
         return len(self._columns)
+
+    def __repr__(self) -> str:
+        """The number of steps and metrics."""
+        if not self.count:
+            return "<History without a record>"
+        span = f"steps {self._steps[0]} to {self.last_step}"
+        return f"<History of {self.count} recorded steps ({span}), {len(self)} metrics>"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{html.escape(name)}</td><td>{self[name][0]:.4g}</td><td>{self[name][-1]:.4g}</td></tr>"
+            for name in (self if self.count else ())
+        )
+        head = f"<p>{html.escape(repr(self)[1:-1])}</p>"
+        table = f"<table><tr><th>metric</th><th>first</th><th>last</th></tr>{rows}</table>"
+        return head + (f'<div style="max-height:20em;overflow:auto">{table}</div>' if rows else "")
+
+    def to_pandas(self) -> Any:
+        """Return a `pandas.DataFrame` with a row per recorded step, its index, and a column per metric.
+
+        Raises:
+            ExpectedError: if pandas is not installed.
+        """
+        return pandas_frame(self)
+
+    def to_parquet(self, path: str | os.PathLike[str]) -> None:
+        """Write a Parquet file with the columns ``step`` and each metric, by pyarrow.
+
+        Raises:
+            ExpectedError: if pyarrow is not installed, or the file cannot be written.
+        """
+        write_parquet(self, os.fspath(path))
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Return an Arrow stream, by which polars, duckdb and pandas read the history, by pyarrow.
+
+        Raises:
+            ExpectedError: if pyarrow is not installed.
+        """
+        return arrow_table(self).__arrow_c_stream__(requested_schema)
 
     @property
     def last_step(self) -> int:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
+from phasetrack.phases.words import alert_advice, alert_sentence
+
 
 class Phase(Enum):
     """The label of a step; its value is the metric ``phase/id``."""
@@ -26,7 +28,7 @@ class Transition:
     after: Phase
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Boundary:
     """A detected boundary between regimes.
 
@@ -41,14 +43,32 @@ class Boundary:
     onset: float
     detected: int
 
+    def __repr__(self) -> str:
+        """Name, onset and detection."""
+        return f"<Boundary {self.name}: onset {self.onset:.1f}, detected at step {self.detected}>"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Alert:
     """A failure signature, with the numbers that raised it."""
 
     name: str
     step: int
     evidence: Mapping[str, float]
+
+    @property
+    def sentence(self) -> str:
+        """What the alert says, with its numbers."""
+        return alert_sentence(self.name, self.step, self.evidence)
+
+    @property
+    def advice(self) -> str:
+        """Usual causes and remedy."""
+        return alert_advice(self.name)
+
+    def __repr__(self) -> str:
+        """The sentence and the advice."""
+        return f"<Alert {' '.join(part for part in (self.sentence, self.advice) if part)}>"
 
 
 class Verdict(NamedTuple):

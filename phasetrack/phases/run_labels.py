@@ -46,6 +46,11 @@ class RunLabels:
         """The thresholds that decide."""
         return self._classifier.thresholds
 
+    @property
+    def escape_steps(self) -> float | None:
+        """Predicted steps until the loss halves, if known."""
+        return self._classifier.escape_steps
+
     def update(self, step: int, readings: Mapping[str, float]) -> Verdict:
         """Label one recorded step; steps ascend from call to call."""
         verdict = self._classifier.update(step, readings)

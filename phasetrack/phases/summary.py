@@ -44,6 +44,7 @@ def summarise(
         **labels.events(),
         "timeline": timeline(history),
         "loss_halving_step": loss_halving_step(history),
+        "loss_at": loss_at(history, labels),
         "growth": growth_by_phase(history),
         "final": final,
         "forecast": dict(forecast or {}),
@@ -84,6 +85,19 @@ def loss_halving_step(history: History) -> float:
         return math.nan
     losses = history["loss/train"]
     return first_crossing(zip(history.steps.tolist(), losses.tolist(), strict=True), losses[0] / 2)
+
+
+def loss_at(history: History, labels: RunLabels) -> dict[str, float]:
+    """Return the first loss, and that of the last record before the onset of each boundary."""
+    if "loss/train" not in history or not history.count:
+        return {}
+    losses, steps = history["loss/train"], history.steps
+    onsets = {b.name: b.onset for b in labels.boundaries if math.isfinite(b.onset)}
+    places = {
+        name: max(int(np.searchsorted(steps, step, "right")) - 1, 0)
+        for name, step in onsets.items()
+    }
+    return {"first": float(losses[0])} | {n: float(losses[place]) for n, place in places.items()}
 
 
 def growth_by_phase(history: History) -> dict[str, dict[str, float]]:

@@ -1,14 +1,15 @@
 """A run directory: created safely, and read back without torch.
 
-It holds ``config.json`` (every setting, versions), ``history.jsonl`` (one object per recorded step:
-``step``, then flat metric names), ``summary.json``, ``checkpoint.pt`` and TensorBoard's
-``events.out.tfevents.*``. Numbers that are not finite are written as Python's json writes them, ``NaN``
+It holds ``config.json`` (settings or, of a model of one's own, layers and geometry; thresholds, versions),
+``history.jsonl`` (one object per recorded step: ``step``, then flat metric names), ``summary.json``,
+``checkpoint.pt`` where asked for and TensorBoard's ``events.out.tfevents.*``. Numbers that are not finite are written as Python's json writes them, ``NaN``
 and ``Infinity``.
 """
 
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from phasetrack.errors import ExpectedError, printable
+from phasetrack.phases.card import as_html, as_text
 from phasetrack.phases.classifier import METRICS, Thresholds, Verdict, relabel
 from phasetrack.phases.history import History
 from phasetrack.phases.summary import summarise_again
@@ -26,18 +28,19 @@ from phasetrack.storage.history_reader import HistoryFile
 from phasetrack.storage.history_sink import HISTORY
 from phasetrack.storage.json_schema import check_config, check_summary, check_text, read_object
 from phasetrack.storage.lock import LOCK
+from phasetrack.storage.run_state import State, run_state
 from phasetrack.theory.settings import RunSettings
 
 CONFIG, SUMMARY = "config.json", "summary.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A run read from disk.
 
     Attributes:
         path: its directory.
-        config: the content of ``config.json``.
+        config: the content of ``config.json``; empty where an early version wrote none.
         history: every recorded step; ``run.history["loss/train"]`` is a float64 array.
         summary: the content of ``summary.json``; empty while the run lasts or if it was killed.
     """
@@ -56,6 +59,28 @@ class Run:
     def finished(self) -> bool:
         """Whether the run ended and wrote a summary."""
         return bool(self.summary)
+
+    @property
+    def state(self) -> State:
+        """Whether the run is ``finished``, ``running``, or was ``stopped`` before its end."""
+        return run_state(self.path, finished=self.finished)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What `labelled` holds, with the state of a run without a summary under ``stopped``."""
+        return self.labelled if self.finished else {**self.labelled, "stopped": self.state}
+
+    def __repr__(self) -> str:
+        """The run in a few lines: label, verdict, alerts."""
+        return as_text(f"Run {self.name!r}", self.told)
+
+    def _repr_html_(self) -> str:
+        return as_html(f"run {self.name}", self.told)
+
+    @property
+    def labelled(self) -> dict[str, Any]:
+        """The summary; of a run that lasts or was stopped, that of its records so far."""
+        return self.summary or self.summarise()
 
     @property
     def thresholds(self) -> Thresholds:
@@ -98,6 +123,27 @@ def absolute(path: str | os.PathLike[str], argument: str = "logdir") -> Path:
         raise ExpectedError(argument, f"{path!r} is not a path.", "Pass the path of a directory.")
     # Path.expanduser raises for a folder whose name begins with ~
     return Path(os.path.expanduser(path)).absolute()  # noqa: PTH111
+
+
+def create_numbered_directory(out: Path, name: str) -> Path:
+    """Create OUT/NAME for a new run, or OUT/NAME-2, -3, ... where that is taken, and return its path.
+
+    Raises:
+        ExpectedError: as `create_run_directory`.
+    """
+    for number in itertools.count(1):
+        free = name if number == 1 else f"{name}-{number}"
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / free).mkdir()  # of two processes one succeeds
+        except FileExistsError:
+            if out.is_dir():
+                continue
+            break
+        except OSError:
+            break
+        return out / free
+    return create_run_directory(out, free)  # says why it cannot be written
 
 
 def create_run_directory(out: Path, name: str) -> Path:
@@ -183,23 +229,30 @@ def _readable(directory: Path) -> Iterator[None]:
 def read_config(directory: Path) -> dict[str, Any]:
     """Read a run's ``config.json``.
 
+    A run of a model of the user's own that version 0.1.0 wrote has none: nothing is known of it then.
+
     Raises:
         ExpectedError: if the path is not a run directory, or the file is damaged.
     """
     path = directory / CONFIG
     with _readable(directory):
         if not path.exists():
-            problem = f"{str(directory)!r} is not a run directory: it has no {CONFIG}."
-            raise ExpectedError("run", problem, "`phasetrack list` shows the runs.")
+            if is_run(directory):
+                return {}
+            raise ExpectedError("run", no_run(directory), "`phasetrack list` shows the runs.")
         return check_config(check_text(read_object(check_plain(path)), path), path)
 
 
 def recorded_settings(config: Mapping[str, Any], directory: Path) -> RunSettings:
-    """Return the settings that a run was started with.
+    """Return the settings that a run of `phasetrack run` was started with.
 
     Raises:
-        ExpectedError: if the configuration does not hold valid ones.
+        ExpectedError: if the configuration does not hold valid ones, as that of a model of the user's own.
     """
+    if "settings" not in config:
+        problem = f"{str(directory)!r} is a run of a model of your own: its data and its training are in your code."
+        fix = "Use attach(..., resume=True) to resume it, and phasetrack.replay(run, x, y) to measure it again."
+        raise ExpectedError("run", problem, fix)
     try:
         return RunSettings(**config["settings"])
     except (LookupError, TypeError, ExpectedError) as error:
@@ -207,22 +260,38 @@ def recorded_settings(config: Mapping[str, Any], directory: Path) -> RunSettings
         raise ExpectedError("run", problem) from None
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a directory holds a run: its configuration or its history."""
+    return any((folder / file).is_file() for file in (CONFIG, HISTORY))
+
+
+def no_run(folder: Path) -> str:
+    """Return the sentence about a path that is not a run."""
+    return f"{str(folder)!r} is not a run directory: it has no {CONFIG}."
+
+
 def find_runs(out: Path) -> list[Path]:
     """List the run directories directly in `out`, oldest first."""
     if not out.is_dir():
         return []
     with _readable(out):
-        begun = {folder: _begun(folder / CONFIG) for folder in out.iterdir()}
+        begun = {folder: _begun(folder) for folder in out.iterdir()}
     found = [(time, folder.name, folder) for folder, time in begun.items() if time is not None]
     return [folder for *_, folder in sorted(found)]
 
 
-def _begun(config: Path) -> float | None:
-    """Return when a run began, in seconds; 0 if that may not be read, None where there is no run."""
+def _begun(folder: Path) -> float | None:
+    """Return when a run began, or was last written where it has no configuration, in seconds.
+
+    0 if that may not be read; None where there is no run.
+    """
     try:
-        return config.stat().st_mtime if config.is_file() else None
+        for file in (folder / CONFIG, folder / HISTORY):
+            if file.is_file():
+                return file.stat().st_mtime
     except OSError:
         return 0.0
+    return None
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

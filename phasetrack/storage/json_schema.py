@@ -42,6 +42,8 @@ class Config(Struct):
     """The known entries of ``config.json``."""
 
     settings: dict[str, int | float | str | bool | None] | UnsetType = UNSET
+    hparams: dict[str, int | float | str | bool | None] | UnsetType = UNSET
+    command: str | UnsetType = UNSET
     thresholds: dict[str, int | float] | UnsetType = UNSET
     escape_steps: float | UnsetType | None = UNSET
     forecast: dict[str, _Band] | UnsetType = UNSET
@@ -92,10 +94,12 @@ class Summary(Struct):
     alerts: list[_Alert] | UnsetType = UNSET
     timeline: list[_Stretch] | UnsetType = UNSET
     loss_halving_step: float | UnsetType = UNSET
+    loss_at: dict[str, float] | UnsetType = UNSET
     growth: dict[str, _Rates] | UnsetType = UNSET
     final: dict[str, Any] | UnsetType = UNSET
     forecast: dict[str, _Band] | UnsetType = UNSET
     undefined: dict[str, str] | UnsetType = UNSET
+    notes: list[str] | UnsetType = UNSET
     thresholds: dict[str, Any] | UnsetType = UNSET
     seconds: Number | UnsetType = UNSET
     directory: str | UnsetType = UNSET

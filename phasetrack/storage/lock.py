@@ -13,6 +13,7 @@ from phasetrack.errors import ExpectedError
 from phasetrack.storage.atomic_files import overwrite_held
 
 LOCK = ".lock"
+PATIENCE = 0.1  # seconds
 # Errors of file systems without locks; directories are not locked there.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
@@ -38,8 +39,13 @@ class RunLock:
         self._path = self.folder / LOCK
         self._file: os.stat_result | None = None  # the lock's file, while the path may lose it
         # a lock file that outlives its process would block resuming: no fallback to such locks
+        # a reader that asks for the state of the run holds the lock for an instant
         self._lock = FileLock(
-            self._path, blocking=False, thread_local=False, fallback_to_soft=False
+            self._path,
+            timeout=PATIENCE,
+            poll_interval=0.01,
+            thread_local=False,
+            fallback_to_soft=False,
         )
         try:
             self._lock.acquire()

@@ -33,6 +33,8 @@ from phasetrack.measures import heaviness, margins
 from phasetrack.measures.mean_field import Expectations, Law, expectations, motion
 from phasetrack.model.geometry import Activation, ClusterGeometry, Neurons
 from phasetrack.model.population import Population
+from phasetrack.phases.boundaries import MILESTONES
+from phasetrack.phases.card import as_html
 from phasetrack.phases.classifier import Phase, Verdict, first_crossing, relabel
 from phasetrack.phases.history import History
 from phasetrack.phases.summary import summarise_again
@@ -79,7 +81,7 @@ class Band:
     reason: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Forecast:
     """The predicted run.
 
@@ -129,6 +131,23 @@ class Forecast:
     def fitted(self) -> Band:
         """Where the loss meets the target."""
         return self._boundary("loss/train", self.settings.target)
+
+    def __repr__(self) -> str:
+        """The task and the predicted boundaries, each with its band."""
+        known = [m for m in MILESTONES if math.isfinite(self.bands()[m.forecast]["value"])]
+        steps = (
+            f"{m.label} at step {band['value']:.1f} ({band['low']:.1f} to {band['high']:.1f})"
+            for m in known
+            for band in [self.bands()[m.forecast]]
+        )
+        return f"{self._title}: {', '.join(steps) or 'no boundary within the predicted steps'}"
+
+    def _repr_html_(self) -> str:
+        return as_html(self._title, self.as_summary(), told=False)
+
+    @property
+    def _title(self) -> str:
+        return f"Forecast of {self.settings.task}, d = {self.settings.d}"
 
     def bands(self) -> dict[str, dict[str, float]]:
         """The predicted boundaries as ``summary.json`` holds them: `value`, `low` and `high`."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +15,7 @@ from phasetrack.model.geometry import Activation, ClusterGeometry
 from phasetrack.model.losses import Loss
 from phasetrack.model.two_layer_view import TwoLayerView
 from phasetrack.phases.classifier import Alert, Thresholds, Transition
+from phasetrack.storage.directory import absolute
 from phasetrack.storage.sink import Sink
 from phasetrack.tracking.optimizers import innermost_optimizer
 from phasetrack.tracking.probes.base import Probe, as_probe
@@ -21,10 +23,11 @@ from phasetrack.tracking.probes.default import default_probes
 from phasetrack.tracking.probes.forecast import ForecastProbe
 from phasetrack.tracking.process_group import Processes
 from phasetrack.tracking.recorder import new_labels
+from phasetrack.tracking.run_folder import free_folder, in_cells
 from phasetrack.tracking.schedules import Schedule, as_schedule
 from phasetrack.tracking.snapshot import State
 from phasetrack.tracking.snapshot_queue import MAX_STACK
-from phasetrack.tracking.tracker import Tracker
+from phasetrack.tracking.tracker import Tracker, end_earlier
 
 if TYPE_CHECKING:
     from phasetrack.theory.forecast import Forecast
@@ -54,6 +57,8 @@ def attach(
     block: int = MAX_STACK,
     strict: bool = False,
     resume: bool = False,
+    overwrite: bool = False,
+    number: bool | None = None,
     processes: Processes = "auto",
 ) -> Tracker:
     """Follow a two-layer model in training, step by step, and leave training as it is.
@@ -67,7 +72,8 @@ def attach(
             not seen, or None, is recognised by its gradient at the outputs, where it is a usual one
             of classes.
         geometry: the data's clusters.
-        logdir: a directory for ``history.jsonl`` and TensorBoard's event file; None writes no file.
+        logdir: the run's directory: ``config.json`` from the start, ``history.jsonl`` and TensorBoard's
+            event file as training goes, ``summary.json`` at `detach`; None writes no file.
         every: record every n-th step, or the steps for which a function of the step is true.
         probes: in place of the default probes; functions from a `State` to readings are fine.
         sinks: further sinks.
@@ -97,6 +103,11 @@ def attach(
         strict: raise the exceptions of probes and sinks, instead of warning and switching them off.
         resume: `logdir` may hold a run already. Its files are then left alone until
             `Tracker.load_state_dict` says where to resume, or `Tracker.start_over` discards them.
+        overwrite: replace the run that `logdir` holds, and detach the tracker of this process that
+            writes there or follows this optimizer.
+        number: write to ``logdir-2``, ``logdir-3``, ... where `logdir` holds a run, and detach the
+            tracker that follows this optimizer. By default so in a notebook or at a prompt, where a
+            cell is run again; a script is refused.
         processes: the `torch.distributed.ProcessGroup` whose processes train the model together, each
             on its part of the batch; readings are then of the whole batch. ``"auto"`` takes the group
             of DistributedDataParallel; None reads this process's part. If a process has no tracker
@@ -131,11 +142,15 @@ def attach(
             "snapshots", "No logdir is given to save weights in.", "Pass logdir= as well."
         )
     schedule = None if snapshots is None else as_schedule(snapshots, "snapshots")
+    _check_kinds(model, loss, geometry)
     optimizer = innermost_optimizer(optimizer)
     view = TwoLayerView.of(
         model, layers, scale=scale, activation=activation, readout=readout, inputs=geometry.dim
     )
     _check_geometry(view, geometry)
+    number = not (resume or overwrite) and (in_cells() if number is None else number)
+    folder = None if logdir is None else free_folder(logdir, number=number)
+    earlier = end_earlier(optimizer, folder) if overwrite or number else []
     tracker = Tracker(
         model,
         optimizer,
@@ -155,12 +170,30 @@ def attach(
     )
     # files come last: a mistake in the other arguments leaves none behind
     try:
-        if logdir is not None and tracker.writes_files:
-            tracker.write_to(logdir, hparams=hparams, snapshots=schedule, resume=resume)
+        if earlier:
+            tracker.note("the tracker that was attached before has been detached")
+        if logdir is not None and folder is not None and tracker.writes_files:
+            tracker.write_to(
+                folder, hparams=hparams, snapshots=schedule, resume=resume, overwrite=overwrite
+            )
+            if folder != absolute(logdir):
+                tracker.note(f"{str(logdir)!r} holds a run; this one is written to {str(folder)!r}")
     except BaseException:
-        tracker.detach()
+        tracker.release()
         raise
     return tracker
+
+
+def _check_kinds(model: object, loss: object, geometry: object) -> None:
+    if not isinstance(model, nn.Module):
+        problem = f"A value of type {type(model).__name__} is not a torch.nn.Module."
+        raise ExpectedError("model", problem, "Pass the model that is trained.")
+    if loss is not None and not callable(loss):
+        fix = "Pass the module or function that the loop calls, such as nn.BCEWithLogitsLoss(), or None."
+        raise ExpectedError("loss", f"{loss!r} cannot be called.", fix)
+    if isinstance(geometry, Sequence | Tensor | np.ndarray | Mapping):
+        problem = f"A value of type {type(geometry).__name__} is not a geometry: it has no labels."
+        raise ExpectedError("geometry", problem, "Pass ClusterGeometry(centres, labels).")
 
 
 def _check_geometry(view: TwoLayerView, geometry: ClusterGeometry) -> None:

@@ -92,6 +92,19 @@ class Findings:
         """The thresholds of the labels."""
         return self._recorder.labels.thresholds
 
+    def _at_a_glance(self, steps: int) -> dict[str, Any]:
+        """Return what a summary holds of labels and reasons, without reading the history."""
+        labels, forecast = self.labels, self._recorder.forecast
+        return {
+            "phase": labels.phase.name,
+            "reason": labels.reason,
+            "steps": steps,
+            **labels.events(),
+            "undefined": self.undefined,
+            "forecast": {} if forecast is None else forecast.bands(),
+            "thresholds": {"loss_target": labels.thresholds.loss_target},
+        }
+
     def summary_at(self, steps: int) -> dict[str, Any]:
         """Return the contents of ``summary.json`` after so many optimizer steps."""
         return self._recorder.summary(self.history, steps)

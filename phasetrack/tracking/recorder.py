@@ -43,6 +43,7 @@ class Recorder:
         forecast: predicted values, for the summary.
 
     Attributes:
+        forecast: predicted values, or None.
         history: every record so far; `HistoryBuffer` says where they are.
         first: the first state recorded.
         before: the last snapshot measured.
@@ -57,7 +58,7 @@ class Recorder:
         forecast: Forecast | None = None,
     ) -> None:
         self.probes, self.labels, self.guard = list(probes), labels, guard
-        self.queue, self._forecast = queue, forecast
+        self.queue, self.forecast = queue, forecast
         self.history = HistoryBuffer()
         self.first: Snapshot | None = None
         self.before: Snapshot | None = None
@@ -208,7 +209,7 @@ class Recorder:
             undefined=self.guard.reasons,
             notes=self.guard.notes,
             steps=steps,
-            forecast=None if self._forecast is None else self._forecast.bands(),
+            forecast=None if self.forecast is None else self.forecast.bands(),
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -14,12 +13,16 @@ from phasetrack.errors import ExpectedError
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.phases.history import History, Record
 from phasetrack.storage.clock_sink import CLOCK, ClockSink
+from phasetrack.storage.directory import SUMMARY
 from phasetrack.storage.history_sink import HISTORY, HistorySink
 from phasetrack.storage.lock import RunLock
 from phasetrack.storage.neuron_sink import NeuronSink
 from phasetrack.storage.sink import Resumable, Sink
+from phasetrack.storage.summary_sink import SummarySink
 from phasetrack.storage.weight_store import WeightStore
-from phasetrack.tracking.guard import FailureGuard
+from phasetrack.tracking.guard import FailureGuard, warn
+from phasetrack.tracking.probes.reference import description
+from phasetrack.tracking.run_folder import clear, refusal, taken_by
 from phasetrack.tracking.schedules import Schedule
 from phasetrack.tracking.snapshot import Snapshot
 
@@ -53,6 +56,7 @@ class SinkGroup:
         hparams: Mapping[str, object] | None,
         resume: bool,
         lock: RunLock | None = None,
+        overwrite: bool = False,
     ) -> None:
         """Write a run into a directory, and keep other processes from writing there.
 
@@ -62,6 +66,7 @@ class SinkGroup:
             hparams: hyperparameters of the run.
             resume: whether the directory may hold a run already.
             lock: the directory's lock, where the caller has taken it; it is released by `close`.
+            overwrite: delete an earlier run in it.
 
         Raises:
             ExpectedError: if the directory cannot be written, holds a run already (unless `resume`),
@@ -71,14 +76,12 @@ class SinkGroup:
             logdir.mkdir(parents=True, exist_ok=True)
             self._lock = lock or RunLock(logdir, "logdir")
             with _taken_back(logdir):
+                if overwrite:
+                    clear(logdir)
+                if not resume and taken_by(logdir):
+                    raise refusal(logdir)
                 self._in_directory = _file_sinks(logdir, geometry, hparams, resume)
             self.sinks += self._in_directory  # type: ignore[arg-type]
-        except FileExistsError as error:
-            raise ExpectedError(
-                "logdir",
-                f"{str(logdir)!r} already holds a run ({error.filename}).",
-                "Choose another directory, or pass resume=True to continue the run.",
-            ) from None
         except OSError as error:
             raise ExpectedError(
                 "logdir",
@@ -99,6 +102,13 @@ class SinkGroup:
     def history_sink(self) -> HistorySink | None:
         """The sink whose file holds all records."""
         return next((sink for sink in self.sinks if isinstance(sink, HistorySink)), None)
+
+    @property
+    def lost_files(self) -> list[str]:
+        """The run's files that do not hold all of it."""
+        lost = [HISTORY] if f"sink:{HistorySink.state_key}" in self._guard.off else []
+        ends = [sink for sink in self._in_directory if isinstance(sink, SummarySink)]
+        return [*lost, *([SUMMARY] if any(end.is_lost for end in ends) else [])]
 
     def write(self, record: Record) -> None:
         """Give every sink a record."""
@@ -190,6 +200,11 @@ class SinkGroup:
         if self._lock is not None:
             self._guard.run(self._lock.release, "the lock")
 
+    def leave_files(self) -> None:
+        """Write nothing more into the directory: it holds an earlier run, which was not resumed."""
+        ends = [sink for sink in self.sinks if isinstance(sink, SummarySink)]
+        self.release([*self.resumable().values(), *ends])
+
     def close(self, summary: Mapping[str, Any], history: History) -> None:
         """Close every sink, and let other processes write to the directory."""
         self._check_directory()
@@ -218,7 +233,8 @@ class SinkGroup:
         # one warning for all: the history, which matters most, comes last in it
         names = ", ".join(type(writer).__name__ for writer in reversed(writers))
         if not self._guard.run(self._lock.check, names):
-            self._guard.off += [f"sink:{writer.state_key}" for writer in writers]
+            kept = [writer for writer in writers if isinstance(writer, Resumable)]
+            self._guard.off += [f"sink:{writer.state_key}" for writer in kept]
             self.release(writers)
 
     def _run(self, writer: object, action: Callable[[], object]) -> None:
@@ -248,17 +264,18 @@ def _file_sinks(
     hparams: Mapping[str, object] | None,
     resume: bool,
 ) -> list[Any]:
-    paths = (logdir / HISTORY, logdir / CLOCK)
-    if not resume and (taken := [path for path in paths if path.exists()]):
-        raise FileExistsError(errno.EEXIST, "it holds a run already", str(taken[0]))
     made: list[Any] = []
     try:
-        made.append(HistorySink(paths[0], resume=resume))
-        made.append(ClockSink(paths[1], resume=resume))
-        events = TensorBoardSink(logdir, clusters=geometry.names, hparams=hparams, resume=resume)
+        made.append(HistorySink(logdir / HISTORY, resume=resume))
+        made.append(SummarySink(logdir, warn))
+        made.append(ClockSink(logdir / CLOCK, resume=resume))
+        events = TensorBoardSink(
+            logdir, clusters=geometry.names, hparams=hparams, describe=description, resume=resume
+        )
         made += [events, NeuronSink(logdir)]
     except BaseException:
         for sink in made:
-            sink.abandon()
+            if isinstance(sink, Resumable):
+                sink.abandon()
         raise
     return made

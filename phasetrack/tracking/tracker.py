@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,14 +20,16 @@ from phasetrack.errors import ExpectedError, check_int
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.losses import Loss
 from phasetrack.model.two_layer_view import TwoLayerView
+from phasetrack.phases.card import as_html, as_text
 from phasetrack.phases.classifier import Alert, Transition
 from phasetrack.phases.history import History
 from phasetrack.phases.run_labels import RunLabels
-from phasetrack.storage.directory import absolute
-from phasetrack.storage.history_sink import HISTORY, HistorySink
+from phasetrack.storage.directory import CONFIG, absolute
+from phasetrack.storage.history_sink import HISTORY
 from phasetrack.storage.lock import RunLock
 from phasetrack.storage.sink import Sink
 from phasetrack.storage.weight_store import WeightStore
+from phasetrack.tracking.attached_config import attached_config, write_config
 from phasetrack.tracking.capture import Capture
 from phasetrack.tracking.findings import Findings
 from phasetrack.tracking.guard import FailureGuard, warn
@@ -43,11 +46,20 @@ from phasetrack.tracking.tracker_state import current_format, restored, state_of
 from phasetrack.tracking.unseen import PATIENCE
 
 if TYPE_CHECKING:
+    from phasetrack.display.drawing import Figure
     from phasetrack.theory.forecast import Forecast
 
 
+# Every tracker of this process that is still there.
+_trackers: weakref.WeakSet[Tracker] = weakref.WeakSet()
+
+
 class Tracker(Findings):
-    """A model under observation; `attach` makes it."""
+    """A model under observation; `attach` makes it.
+
+    Attributes:
+        logdir: the directory that the run is written to, or None.
+    """
 
     def __init__(
         self,
@@ -70,6 +82,7 @@ class Tracker(Findings):
     ) -> None:
         self._on_transition, self._on_alert = on_transition, on_alert
         self._loss, self._closed, self._emitting = loss, False, False
+        self.logdir: Path | None = None
         self._noted: tuple[str, ...] = ()
         self._initial_state: dict[str, Any] | None = None
         self._said_unseen = False
@@ -98,6 +111,7 @@ class Tracker(Findings):
             keep_weights=lambda step: wants_weights or self._sinks.saves_weights_at(step),
             processes=processes,
         )
+        _trackers.add(self)
         self._at_exit = partial(_write_at_exit, weakref.ref(self))
         atexit.register(self._at_exit)
 
@@ -112,14 +126,23 @@ class Tracker(Findings):
         return self._capture.step
 
     @property
+    def detached(self) -> bool:
+        """Whether the model is not followed any more."""
+        return self._closed
+
+    def follows(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Whether the steps of an optimizer are counted."""
+        return not self._closed and self._capture.optimizer is optimizer
+
+    @property
     def writes_files(self) -> bool:
         """Whether this process writes the run's files: the first of those that train the model."""
         return self._capture.exchange.is_first
 
     @property
     def lost_files(self) -> list[str]:
-        """The run's files that do not hold all of it: its history, if that could not be written."""
-        return [HISTORY] if f"sink:{HistorySink.state_key}" in self._guard.off else []
+        """The run's files that do not hold all of it: history or summary, if they could not be written."""
+        return self._sinks.lost_files
 
     @property
     def complete(self) -> bool:
@@ -141,6 +164,32 @@ class Tracker(Findings):
         """
         with self._lock:
             return super().history
+
+    def __repr__(self) -> str:
+        """The run so far in a few lines: label, verdict, alerts."""
+        first, second = self.view.names
+        return as_text(
+            f"Tracker of {first!r} and {second!r}", self._state_told(self._at_a_glance(self.step))
+        )
+
+    def _repr_html_(self) -> str:
+        first, second = self.view.names
+        return as_html(f"tracker of {first} and {second}", self._state_told(self.summary()))
+
+    def _state_told(self, summary: dict[str, Any]) -> dict[str, Any]:
+        return summary if self._closed else {**summary, "stopped": "running"}
+
+    def plot(self, *, size: str = "screen", title: str | None = None) -> Figure:
+        """Draw the run so far on one page, as `phasetrack plot` does; a notebook shows the figure.
+
+        Args:
+            size: ``screen``, or ``paper`` for 7 inches.
+            title: above the panels; None is the name of the run's directory.
+        """
+        from phasetrack.display.plots import run_figure  # matplotlib takes a second to import
+
+        named = (self.logdir.name if self.logdir else "") if title is None else title
+        return run_figure(self.history, self.summary(), title=named, size=size)
 
     # --- in training -------------------------------------------------------------------------
 
@@ -216,6 +265,7 @@ class Tracker(Findings):
         snapshots: Schedule | None = None,
         resume: bool = False,
         lock: RunLock | None = None,
+        overwrite: bool = False,
     ) -> None:
         """Write the run into a directory from now on, and keep other processes from writing there.
 
@@ -225,15 +275,27 @@ class Tracker(Findings):
             snapshots: recorded steps whose layers are saved.
             resume: whether the directory may hold a run already.
             lock: the directory's lock, where the caller holds it already; `detach` releases it.
+            overwrite: delete an earlier run in it.
 
         Raises:
-            ExpectedError: if the directory cannot be written, holds a run already (unless `resume`),
-                or another process writes to it.
+            ExpectedError: if the directory cannot be written, holds a run already (unless `resume` or
+                `overwrite`), or another process writes to it.
         """
         folder = absolute(logdir)
         self._awaiting_resume = resume and (folder / HISTORY).exists()
         self._measure_and_write()
-        self._sinks.open(folder, self._capture.geometry, hparams, resume, lock)
+        self._sinks.open(folder, self._capture.geometry, hparams, resume, lock, overwrite)
+        self.logdir = folder
+        config = attached_config(
+            self.view,
+            self._capture.geometry,
+            self._recorder.labels,
+            optimizer=self._capture.optimizer,
+            loss=self._loss,
+            forecast=self._recorder.forecast,
+            hparams=hparams,
+        )
+        self._guard.run(partial(write_config, folder, config, self._guard.note), CONFIG)
         if snapshots is not None:
             self._sinks.save_weights(WeightStore(folder), snapshots)
         if not self._recorder.history.count:
@@ -349,7 +411,7 @@ class Tracker(Findings):
     def _abandon_files(self) -> None:
         """Leave the files of an earlier run alone: nothing has said what should become of them."""
         self._awaiting_resume = False
-        self._sinks.release(self._sinks.resumable().values())
+        self._sinks.leave_files()
         error = ExpectedError(
             "resume",
             "The directory holds records of an earlier run, and a step was taken before "
@@ -364,7 +426,7 @@ class Tracker(Findings):
 
     def release(self) -> None:
         """Detach, and leave the files of an earlier run that was not resumed as they are."""
-        self._sinks.release(self._sinks.resumable().values())
+        self._sinks.leave_files()
         self.detach()
 
     def detach(self, extra: Mapping[str, Any] | None = None) -> None:
@@ -402,8 +464,12 @@ class Tracker(Findings):
         trace: TracebackType | None,
     ) -> None:
         """Detach, also after an exception."""
-        self._said_unseen |= error is not None  # the training did not come to its end
-        self.detach()
+        if error is None:
+            self.detach()
+            return
+        self._said_unseen = True  # the training did not come to its end
+        stopped = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        self.detach({"stopped": stopped, "ended_by": type(error).__name__})
 
     def __del__(self) -> None:
         """Write the records of a tracker that was not detached."""
@@ -418,6 +484,10 @@ class Tracker(Findings):
 
     # --- warnings ----------------------------------------------------------------------------
 
+    def note(self, line: str) -> None:
+        """Keep a sentence about the run, for people, and warn with it."""
+        self._guard.note(line)
+
     def _warn_of_notes(self, notes: tuple[str, ...]) -> None:
         for note in notes[len(self._noted) :]:
             self._guard.note(note)
@@ -430,6 +500,19 @@ class Tracker(Findings):
         self._measure()
         line = f"a hook failed ({error!r}); readings of its step are missing, training continues"
         self._guard.report("hooks", f"failed: {error!r}", line)
+
+
+def end_earlier(optimizer: torch.optim.Optimizer, folder: Path | None) -> list[Tracker]:
+    """Detach the trackers of this process that follow an optimizer or write to a directory; return them."""
+    earlier = [
+        tracker
+        for tracker in list(_trackers)
+        if tracker.follows(optimizer)
+        or (folder is not None and tracker.logdir == folder and not tracker.detached)
+    ]
+    for tracker in earlier:
+        tracker.detach()
+    return earlier
 
 
 def _write_at_exit(reference: weakref.ref[Tracker]) -> None:

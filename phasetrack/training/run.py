@@ -39,6 +39,7 @@ from phasetrack.training.placement import (
     task_of,
     torch_threads,
 )
+from phasetrack.training.progress import shown, tell
 from phasetrack.training.run_config import (
     hparams,
     part,
@@ -70,6 +71,7 @@ def train(
     predicted: Forecast | None = None,
     checkpoint_steps: int | None = None,
     checkpoint_seconds: float | None = None,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Train the paper's network on a task, probes attached, and write a run directory.
 
@@ -79,7 +81,8 @@ def train(
     Args:
         settings: the run.
         out: folder of runs.
-        name: the run's directory in it; None makes one from task, d, seed and time.
+        name: the run's directory in it; None makes one from task, d and seed, with -2, -3, ... behind
+            it where that is taken.
         device: ``cpu`` or ``cuda[:i]``; samples and initial weights do not depend on it. Of several
             processes on ``cuda`` each takes a GPU of its machine.
         threads: torch's threads, of each process; None leaves them.
@@ -91,6 +94,7 @@ def train(
         checkpoint_steps: save a checkpoint at every so many-th step.
         checkpoint_seconds: without `checkpoint_steps`, after so many seconds; None means
             `checkpoint.CHECKPOINT_SECONDS`.
+        progress: show the run while it trains, as the command line does, and its verdict at the end.
 
     Returns:
         What ``summary.json`` holds, and where history or summary could not be written whole
@@ -106,23 +110,27 @@ def train(
     saving = {"steps": checkpoint_steps, "seconds": checkpoint_seconds}
     with joined() as processes, torch_threads(threads):
         where = processes.agreed(lambda: check_placement(device, settings, processes))
+        progress = progress and processes.leads
 
         def begin() -> _Start:
             chosen, path = resolve_settings(settings, where, matmul, processes.count)
             forecast = predicted or _forecast(chosen)
             config = run_config(chosen, forecast, device, saving, path, processes.count)
-            place = run_name(chosen) if name is None else name
-            locks.append(new_run(absolute(out, "out"), place, config))
+            locks.append(new_run(absolute(out, "out"), name, config, default=run_name(chosen)))
             return _Start(locks[0].folder, chosen, path, forecast)
 
         locks: list[RunLock] = []  # of the main process, which writes
-        start = processes.decided(begin)
-        try:
-            job = _Job(start, where, sinks, processes, *locks, resume=False)
-        except BaseException:
-            take_back(start.directory, *locks)
-            raise
-        return job.run(schedule)
+        with shown(settings, wanted=progress) as screens:
+            start = processes.decided(begin)
+            try:
+                job = _Job(start, where, [*sinks, *screens], processes, *locks, resume=False)
+            except BaseException:
+                take_back(start.directory, *locks)
+                raise
+            summary = job.run(schedule)
+        if progress:
+            tell(summary)
+        return summary
 
 
 def resume(
@@ -320,10 +328,8 @@ class _Job:
                 if self._processes.leads and self._tracker.between_steps and not cut:
                     self._try(self._save, CHECKPOINT)
                 summary = {**self._tracker.summary(), **extra}
-                if self._processes.leads:
-                    self._try(partial(write_json, self._directory / SUMMARY, summary), SUMMARY)
                 self._tracker.detach(extra)
-                if lost := sorted({*self._tracker.lost_files, *(self._failed & {SUMMARY})}):
+                if lost := self._tracker.lost_files:
                     summary["unwritten"] = lost
         return summary
 

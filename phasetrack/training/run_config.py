@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from phasetrack._version import __version__
 from phasetrack.storage.directory import read_config, recorded_settings
 from phasetrack.theory.forecast import Forecast
 from phasetrack.theory.settings import RunSettings
+from phasetrack.tracking.attached_config import command, versions
 from phasetrack.tracking.guard import warn
 from phasetrack.training.matmul import Matmul
 
@@ -23,9 +21,8 @@ HPARAMS = ("task", "d", "width", "batch", "eta", "theta", "train", "shuffle_labe
 
 
 def run_name(settings: RunSettings) -> str:
-    """Return a run's default name: task, d, seed and time."""
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-    return f"{settings.task}-d{settings.d}-s{settings.seed}-{stamp}"
+    """Return a run's default name: task, d and seed."""
+    return f"{settings.task}-d{settings.d}-s{settings.seed}"
 
 
 def hparams(settings: RunSettings) -> dict[str, object]:
@@ -44,6 +41,7 @@ def run_config(
 ) -> dict[str, Any]:
     """Return what ``config.json`` holds."""
     return {
+        "command": command(),
         "settings": settings.to_dict(),
         "thresholds": asdict(settings.thresholds()),
         "escape_steps": settings.escape_steps if settings.has_escape_time else None,
@@ -62,7 +60,7 @@ def _circumstances(device: str, matmul: Matmul, processes: int) -> dict[str, dic
         "matmul": matmul.path,
         "processes": processes,
     }
-    return {"machine": machine, "versions": _versions()}
+    return {"machine": machine, "versions": versions()}
 
 
 def resumed_config(
@@ -102,11 +100,3 @@ def part(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """Return a mapping in a run's configuration; empty if an older version wrote none."""
     found = config.get(name)
     return found if isinstance(found, dict) else {}
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "phasetrack": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }

@@ -8,18 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from phasetrack.errors import ExpectedError
-from phasetrack.storage.directory import CONFIG, check_unused, create_run_directory, write_json
+from phasetrack.storage.directory import (
+    CONFIG,
+    check_unused,
+    create_numbered_directory,
+    create_run_directory,
+    write_json,
+)
 from phasetrack.storage.lock import LOCK, RunLock
 
 
-def new_run(out: Path, name: str, config: Mapping[str, Any]) -> RunLock:
+def new_run(out: Path, name: str | None, config: Mapping[str, Any], default: str) -> RunLock:
     """Create and lock the directory OUT/NAME of a run, and write its first file.
+
+    Without a name it is `default`, numbered where that is taken.
 
     Raises:
         ExpectedError: naming `out` or `name`: the directory is not empty, another process writes there, or
             it cannot be written. Nothing of ours is left then.
     """
-    directory = create_run_directory(out, name)
+    directory = (
+        create_numbered_directory(out, default) if name is None else create_run_directory(out, name)
+    )
     try:
         lock = RunLock(directory, "name")
     except OSError as error:

@@ -75,7 +75,7 @@ COMMANDS = [
     ("forecast xor --target 3", f"--target: 3 {NUMBER}"),
     ("forecast xor --out runs", "phasetrack forecast: No such option: --out"),
     *((f"{c} nowhere", "RUN: 'nowhere' is not a run directory: it has no config.json.") for c in ("show", "plot", "replay", "compare")),
-    ("report nowhere", "RUN: 'nowhere' is not a directory."),
+    ("report nowhere", "RUN: 'nowhere' is not a run directory: it has no config.json."),
     *((f"{c}", "RUN") for c in ("show", "plot", "replay")),
     ("show taken", "RUN: 'taken' is not a run directory: it has no config.json."),
     ("show ''", "RUN: '.' is not a run directory: it has no config.json."),

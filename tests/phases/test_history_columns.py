@@ -21,7 +21,8 @@ def test_news_has_one_line_per_event():
     assert record.news() == [
         "step 7: SIGNAL_FINDING to SIGNAL_HEAVY",
         "step 7: boundary fitted, onset 6.5",
-        "step 7: alert LAZY (loss/train 0.01235, heaviness/zeta_star 3)",
+        "alert LAZY at step 7: the data were fitted without signal-heavy features; the loss met its target "
+        "(0.0123) while zeta* was 3, and features count as found under 1.",
     ]
     assert Record(8, {}, Phase.SIGNAL_HEAVY).news() == []
 

@@ -24,6 +24,7 @@ from phasetrack.display.tensorboard.incremental_labels import (
     without_infinity,
 )
 from phasetrack.display.tensorboard.safe_folder import RunFolder
+from phasetrack.display.tensorboard.spoken_labels import spoken
 from phasetrack.errors import ExpectedError, check_float, printable
 from phasetrack.phases.classifier import Thresholds
 from phasetrack.phases.history import ROWS_AT_ONCE, History
@@ -31,12 +32,15 @@ from phasetrack.storage.clock_sink import CLOCK, read_clock
 from phasetrack.storage.directory import CONFIG, SUMMARY
 from phasetrack.storage.history_reader import EXACT_STEPS, HistoryFile
 from phasetrack.storage.history_sink import HISTORY
+from phasetrack.storage.json_schema import check_config, check_summary
 from phasetrack.storage.neuron_sink import FOLDER as NEURONS
 from phasetrack.storage.neuron_sink import read_neurons, steps_of
+from phasetrack.storage.run_state import run_state
 
 # Labels under changed thresholds that a run keeps, so that moving a slider back is immediate.
 LABELS_KEPT = 8
 MOST_COLUMNS = 4000
+STORY_METRICS = ("loss/train", "heaviness/zeta_star")
 # Records at boundaries and changes of label that are sent however few pixel columns there are.
 EXACT_MARKS = 100
 
@@ -94,7 +98,7 @@ class OpenRun:
     def corrected(self, entry: Mapping[str, Any]) -> dict[str, Any]:
         """Return an entry of the list with the problems that only reading the history reveals."""
         problem, count = self.problem, self._live.history.count
-        if entry["state"] not in ("finished", "running"):
+        if entry["state"] not in ("finished", "running", "stopped"):
             return dict(entry)
         if problem:
             return {**entry, "state": "damaged" if count else "unreadable", "problem": problem}
@@ -163,7 +167,7 @@ class OpenRun:
             }
 
     def labels(self, changes: Changes | None = None) -> dict[str, Any]:
-        """Return phases, boundaries and alerts, as recorded or under changed thresholds.
+        """Return phases, boundaries and alerts in words, as recorded or under changed thresholds.
 
         Labels that a screen cannot show are left out; ``omitted`` counts them.
 
@@ -171,8 +175,33 @@ class OpenRun:
             ExpectedError: if a threshold is out of range.
         """
         with self._lock:
-            found: dict[str, Any] = without_infinity(bounded(self._all_labels(changes)))
+            labels = self._all_labels(changes)
+            told = spoken(bounded(labels), self._told(labels["thresholds"]))
+            found: dict[str, Any] = without_infinity(told)
             return found | {"generation": self._live.generation}
+
+    def _told(self, thresholds: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the summary, or the last readings of a run without one, for the story."""
+        summary, config = self._read(SUMMARY), self._read(CONFIG)
+        if summary:
+            try:
+                summary = check_summary(summary, Path(SUMMARY))
+            except ExpectedError:
+                return {}
+            if summary.get("thresholds", thresholds) != thresholds:
+                summary.pop("loss_at", None)  # at other boundaries
+            return summary
+        history = self.history()
+        try:
+            forecast = check_config(dict(config), Path(CONFIG)).get("forecast", {})
+        except ExpectedError:
+            forecast = {}
+        return {
+            "final": {n: float(history[n][-1]) for n in STORY_METRICS if n in history},
+            "forecast": forecast,
+            "steps": history.last_step + 1,
+            "stopped": state_of(self.folder),
+        }
 
     def neurons(self, step: int) -> dict[str, Any]:
         """Return every neuron at a saved step."""
@@ -242,17 +271,27 @@ def describe_run(name: str, folder: RunFolder) -> dict[str, Any]:
         try:
             labels = recorded_labels(summary)
         except ExpectedError as error:
-            return entry | {"problem": printable(error)[:300]}
+            return entry | {"state": state_of(folder), "problem": printable(error)[:300]}
         steps = summary.get("steps")
         known = type(steps) is int and 0 <= steps < EXACT_STEPS
-        entry |= {"phase": labels["phase"], "state": "finished", "steps": steps if known else None}
-    return entry
+        return entry | {
+            "phase": labels["phase"],
+            "state": "finished",
+            "steps": steps if known else None,
+            "alerts": list(dict.fromkeys(alert["name"] for alert in labels["alerts"])),
+        }
+    return entry | {"state": state_of(folder)}
+
+
+def state_of(folder: RunFolder) -> str:
+    """Return whether a run without a summary is ``running``, or ``stopped`` before its end."""
+    return run_state(folder.path, finished=False, opener=folder.open)
 
 
 def blank_entry(name: str, start: float) -> dict[str, Any]:
     """Return the entry of a run about which nothing is known but its start."""
     entry = {"id": name, "state": "running", "problem": "", "phase": None, "steps": None}
-    return entry | {"started": start, "revision": ""}
+    return entry | {"started": start, "revision": "", "alerts": []}
 
 
 def _beside(labels: Mapping[str, Any], steps: NDArray[np.int64]) -> NDArray[np.intp]:

@@ -15,7 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from phasetrack.display.style import RUN_COLOURS
-from phasetrack.display.tensorboard.open_run import OpenRun, blank_entry, describe_run, started
+from phasetrack.display.tensorboard.open_run import (
+    OpenRun,
+    blank_entry,
+    describe_run,
+    started,
+    state_of,
+)
 from phasetrack.display.tensorboard.safe_folder import RunFolder
 from phasetrack.errors import ExpectedError, encodable, printable
 from phasetrack.storage.directory import CONFIG
@@ -52,7 +58,7 @@ class RunStore:
         """Return an entry for each of the newest runs, their colours, and a problem of the whole list.
 
         An entry has id, state, problem, phase, steps, started and revision. The state is
-        ``finished``, ``running``, ``empty``, ``damaged`` (the history can be read up to some line)
+        ``finished``, ``running``, ``stopped`` (its process ended without a summary), ``empty``, ``damaged`` (the history can be read up to some line)
         or ``unreadable``.
         """
         found = self._find()
@@ -131,8 +137,10 @@ class RunStore:
             known = self._entries.get(name)
             if known is None or known[0] != stamps:
                 known = self._entries[name] = (stamps, describe_run(name, folder))
-            opened = self._open.get(name)
-            return known[1] if opened is None else opened.corrected(known[1])
+            entry, opened = known[1], self._open.get(name)
+            if entry["state"] in ("running", "stopped"):  # a process that ends changes no file
+                entry = entry | {"state": state_of(folder)}
+            return entry if opened is None else opened.corrected(entry)
         except Exception as error:  # one broken directory must not hide the other runs
             log.exception("phases: %s cannot be described", name)
             problem = f"{type(error).__name__}: {error}"

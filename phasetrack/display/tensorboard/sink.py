@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ class TensorBoardSink:
         logdir: the directory.
         clusters: cluster names, for the layout of the margin charts.
         hparams: hyperparameters for the HParams dashboard, or None for no row.
+        describe: the meaning of a metric in a line, which TensorBoard shows beside its chart.
         resume: keep the event files of phasetrack in the directory, and wait for
             `load_state_dict` before writing.
     """
@@ -66,11 +67,13 @@ class TensorBoardSink:
         *,
         clusters: Sequence[str] = (),
         hparams: Mapping[str, object] | None = None,
+        describe: Callable[[str], str] | None = None,
         resume: bool = False,
     ) -> None:
         logdir.mkdir(parents=True, exist_ok=True)
         self._logdir, self._name = logdir, printable(logdir.resolve().name)
         self._clusters, self._hparams = clusters, hparams
+        self._describe, self._described = describe, set[str]()
         self._file: EventFile | None = None
         self._earlier: list[dict[str, Any]] = []  # states of the files before this one
         self._timeline: list[str] = []
@@ -95,7 +98,7 @@ class TensorBoardSink:
             values[f"boundary/{boundary.name}_onset"] = boundary.onset
         if before and record.step > 0:
             self._write(record.step - 1, summaries.scalars(before))
-        self._write(record.step, summaries.scalars(values))
+        self._write(record.step, summaries.scalars(values, self._descriptions(values)))
         if news := record.news():
             self._timeline += [f"* {item}" for item in news]
             # TensorBoard keeps only the last few texts, so each one holds the whole timeline
@@ -173,6 +176,12 @@ class TensorBoardSink:
         self._closed = True
         if self._file is not None:
             self._file.abandon()
+
+    def _descriptions(self, tags: Iterable[str]) -> dict[str, str]:
+        """Return the descriptions of the tags that this file has not had yet."""
+        new = [tag for tag in tags if tag not in self._described] if self._describe else []
+        self._described.update(new)
+        return {tag: self._describe(tag) for tag in new} if self._describe else {}
 
     def _begin(self) -> None:
         """Write the layout and the hyperparameters, which stand before the first step."""

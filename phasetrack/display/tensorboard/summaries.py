@@ -21,9 +21,13 @@ from phasetrack.display.charts import CLUSTER_PREFIX
 HISTOGRAM_BINS = 30  # as many as TensorBoard's own writer makes
 
 
-def scalars(values: Mapping[str, float]) -> Summary:
-    """Put many scalars into one message."""
-    return Summary(value=[Summary.Value(tag=k, simple_value=v) for k, v in values.items()])
+def scalars(values: Mapping[str, float], descriptions: Mapping[str, str] | None = None) -> Summary:
+    """Put many scalars into one message, with descriptions where TensorBoard sees a tag the first time."""
+    summary = Summary(value=[Summary.Value(tag=k, simple_value=v) for k, v in values.items()])
+    if descriptions:
+        for value in summary.value:
+            value.metadata.summary_description = descriptions.get(value.tag, "")
+    return summary
 
 
 def text(tag: str, markdown: str) -> Summary:

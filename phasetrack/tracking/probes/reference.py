@@ -109,3 +109,21 @@ METRICS: tuple[Metric, ...] = (
 def metric_of(name: str) -> Metric | None:
     """Return the reference of a recorded name; None if there is none."""
     return next((metric for metric in METRICS if metric.matches(name)), None)
+
+
+def description(name: str) -> str:
+    """Return the meaning of a recorded reading or boundary in a line; empty for one of the user's own.
+
+    >>> description("heaviness/chance")
+    'the same share of a random direction: k / d (share; docs/theory.md, section 2)'
+    """
+    if name.startswith("boundary/"):
+        return (
+            "step of the onset"
+            if name.endswith("_onset")
+            else "0 before its detection, 1 from then on"
+        )
+    metric = metric_of(name)
+    if metric is None:
+        return ""
+    return f"{metric.line} ({metric.unit}; docs/theory.md, section {metric.section})"

@@ -19,6 +19,8 @@ from phasetrack.display.style import RUN_COLOURS
 from phasetrack.display.tensorboard import run_store
 from phasetrack.display.tensorboard.incremental_labels import MOST_MARKS
 from phasetrack.display.tensorboard.plugin import NAME, STATIC, PhasesPlugin
+from phasetrack.phases.verdict import story
+from phasetrack.phases.words import ended
 from phasetrack.storage import json_schema as contents
 
 
@@ -95,7 +97,7 @@ def test_list_has_phase_state_and_steps(server, logdir, made):
     assert entry["phase"] == summary["phase"] and entry["steps"] == summary["steps"]
     (logdir / RUN / "summary.json").unlink()
     (changed,) = server.ask("runs")["runs"]
-    assert changed["state"] == "running" and changed["revision"] != entry["revision"]
+    assert changed["state"] == "stopped" and changed["revision"] != entry["revision"]
 
 
 def test_log_directory_may_be_the_run_itself(made):
@@ -573,7 +575,7 @@ def test_odd_numbers_in_a_configuration_do_not_break_routes(server, logdir, chan
     for route in ROUTES:
         assert server.get(route, run=RUN).status_code == 200
     (entry,) = server.ask("runs")["runs"]
-    assert entry["state"] == ("unreadable" if "thresholds" in change else "running")
+    assert entry["state"] == ("unreadable" if "thresholds" in change else "stopped")
 
 
 def test_times_that_are_not_finite_are_left_out(server, logdir):
@@ -641,7 +643,7 @@ def test_damaged_files_are_reported_and_the_server_survives(server, logdir, file
     if file == "history.jsonl":
         assert state in ("unreadable", "empty") and entries[RUN]["problem"]
     else:
-        assert state in ("finished", "running", "unreadable")
+        assert state in ("finished", "running", "stopped", "unreadable")
     assert server.ask("series", run="healthy")["count"] > 0
 
 
@@ -699,3 +701,12 @@ def test_memory_is_bounded(made, tmp_path, monkeypatch):
     for number in range(4):
         store.open(f"run{number}").history()
     assert len(store._open) <= 2
+
+
+def test_labels_come_with_the_words_of_the_terminal(server, made):
+    labels = server.ask("labels", run=RUN)
+    assert labels["ended"] == ended(read_run(made).summary)
+    assert labels["story"] == story(read_run(made).summary).text
+    names = [alert["name"] for alert in labels["alerts"]]
+    assert [text.split()[0] for text in labels["alert_words"]] == names
+    assert "zeta*" in server.ask("about", run=RUN)["glossary"]

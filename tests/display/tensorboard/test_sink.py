@@ -99,7 +99,8 @@ def test_timeline_holds_all_news(events):
         "* step 1237: SIGNAL_FINDING to SIGNAL_HEAVY",
         "* step 1237: boundary signal_heavy, onset 1233.2",
         "* step 1501: boundary linear_exit, onset 1500.5",
-        "* step 2000: alert LAZY (loss/train 0.01)",
+        "* alert LAZY at step 2000: the data were fitted without signal-heavy features; the loss met its "
+        "target (0.01) while zeta* was not recorded, and features count as found under 1.",
         "* step 2999: boundary fitted, onset 2998.8",
     ]
 

@@ -251,11 +251,12 @@ function marksOf(runs, many, view, theme) {
         vertical(to(b.detected), colour, "dot", 1, `detected:${b.name}`),
       ],
     }));
-    const alerts = run.labels.alerts.map((alert) => ({
+    const alerts = run.labels.alerts.map((alert, place) => ({
       at: to(alert.step),
       colour: inked(run.about.alert, theme),
       text: `▲ ${alert.name} ${alert.step}`,
-      hover: Object.entries(alert.evidence).map(([name, value]) => `${name} ${value}`).join("\n"),
+      hover: [wrapped(run.labels.alert_words[place]),
+        ...Object.entries(alert.evidence).map(([name, value]) => `${name} ${value}`)].join("\n"),
       lines: [vertical(to(alert.step), inked(run.about.alert, theme), "dashdot", 1.3, `alert:${alert.name}`)],
     }));
     return [...boundaries, ...alerts];
@@ -264,6 +265,11 @@ function marksOf(runs, many, view, theme) {
     .map((mark) => ({ ...mark, place: placeOf(view.axis, mark.at) }))
     .filter(({ place }) => place >= view.range[0] && place <= view.range[1])
     .sort((a, b) => a.place - b.place);
+}
+
+// A text in lines that a hover box has room for.
+function wrapped(text) {
+  return text.replace(/(.{60,}?) /g, "$1\n");
 }
 
 // Annotations with the names of the marks, in rows above the names of the phases.
@@ -283,7 +289,7 @@ function placed(marks, view, theme) {
     return [{
       row, x: mark.place, xanchor: turned ? "right" : "left", ...above(row + 1), text: plain(mark.text),
       font: { size: 10, color: readable(mark.colour, theme) },
-      ...(mark.hover ? { hovertext: plain(mark.hover), captureevents: true } : {}),
+      ...(mark.hover ? { hovertext: plain(mark.hover).replaceAll("\n", "<br>"), captureevents: true } : {}),
     }];
   });
   if (!hidden) return names;

@@ -1,7 +1,7 @@
 // The list of runs: rows keep their elements while the list changes, so that the focus stays.
 import { h, shortened } from "./dom.js";
 
-const SHOWABLE = new Set(["finished", "running", "damaged"]);
+const SHOWABLE = new Set(["finished", "running", "stopped", "damaged"]);
 
 export function canBeShown(entry) {
   return SHOWABLE.has(entry.state);
@@ -46,7 +46,8 @@ export class RunList {
     box.checked = colour !== undefined;
     box.disabled = !showable && !box.checked;
     swatch.style.background = colour || "none";
-    about.textContent = entry.state === "finished" ? entry.phase : entry.state;
+    const alerts = (entry.alerts || []).map((name) => ` ▲ ${name}`).join("");
+    about.textContent = (entry.state === "finished" ? entry.phase : entry.state) + alerts;
     only.hidden = !showable;
     problem.textContent = entry.problem;
     problem.hidden = !entry.problem;

@@ -1,0 +1,129 @@
+"""The ``config.json`` of an attached run: all that labels it again, and tells it from others."""
+
+from __future__ import annotations
+
+import platform
+import re
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from phasetrack._version import __version__
+from phasetrack.errors import ExpectedError, printable
+from phasetrack.model.activations import known_activation
+from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.model.layer_view import LayerView
+from phasetrack.phases.run_labels import RunLabels
+from phasetrack.storage.directory import CONFIG, read_config, write_json
+
+if TYPE_CHECKING:
+    from phasetrack.theory.forecast import Forecast
+
+# Numbers of the centres up to which they are kept: some kilobytes.
+MOST_CENTRES = 4096
+LONGEST_TEXT = 1000  # characters
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a run's numbers depend on."""
+    return {
+        "phasetrack": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def attached_config(
+    view: LayerView,
+    geometry: ClusterGeometry,
+    labels: RunLabels,
+    *,
+    optimizer: torch.optim.Optimizer,
+    loss: object,
+    forecast: Forecast | None,
+    hparams: Mapping[str, object] | None,
+) -> dict[str, Any]:
+    """Return what ``config.json`` holds of a run of a model of the user's own, as JSON values.
+
+    Args:
+        view: the two layers as they are known before the first pass.
+        geometry: the clusters; centres of more than `MOST_CENTRES` numbers are left out.
+        labels: of the run.
+        optimizer: the optimizer, of which the kind and the first rate are kept.
+        loss: the loss given to `attach`, or None.
+        forecast: the predicted run, or None.
+        hparams: hyperparameters; everything but numbers and booleans becomes text.
+    """
+    few = geometry.centres.numel() <= MOST_CENTRES
+    return {
+        "command": command(),
+        "layers": {
+            "first": _plain(view.names[0]),
+            "second": _plain(view.names[1]),
+            "inputs": view.first.shape[1],
+            "width": view.first.shape[0],
+            "outputs": view.heads,
+            "activation": known_activation(view.activation) or "unnamed",
+        },
+        "geometry": {
+            "clusters": [_plain(name) for name in geometry.names],
+            "labels": geometry.labels.tolist(),
+            "dimension": geometry.dim,
+            "signal_dimension": geometry.signal_dim,
+            "centres": geometry.centres.tolist() if few else None,
+        },
+        "loss": None if loss is None else _plain(getattr(loss, "__name__", type(loss).__name__)),
+        "optimizer": type(optimizer).__name__,
+        "thresholds": asdict(labels.thresholds),
+        "escape_steps": labels.escape_steps,
+        "forecast": forecast.bands() if forecast else {},
+        "hparams": {_plain(name): _value(value) for name, value in (hparams or {}).items()},
+        "versions": versions(),
+    }
+
+
+def write_config(folder: Path, config: Mapping[str, Any], say: Callable[[str], object]) -> None:
+    """Write ``config.json`` unless the directory has one, and say so where that one is not a run's.
+
+    `phasetrack run` writes its own before it attaches, and a resumed run has that of its start.
+    """
+    path = folder / CONFIG
+    if not path.exists():
+        write_json(path, config)
+        return
+    try:
+        ours = "phasetrack" in read_config(folder).get("versions", {})
+    except (ExpectedError, OSError):
+        ours = False
+    if not ours:
+        say(
+            f"{str(path)!r} belongs to another program and stays as it is: thresholds and layers of "
+            "this run are not kept, so pass a logdir that has no such file"
+        )
+
+
+def command() -> str:
+    """Return the command line of this process; of a notebook or a prompt, that it was one."""
+    if hasattr(sys, "ps1"):
+        return "a notebook" if "ipykernel" in sys.modules else "a prompt"
+    return _plain(shlex.join(["python", *sys.argv]))
+
+
+def _value(value: object) -> int | float | str | bool | None:
+    """Return a hyperparameter as JSON knows it."""
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
+        return value
+    return _plain(value)
+
+
+def _plain(text: object) -> str:
+    """Return a text that a reader of the file accepts: short, and without control characters."""
+    return _CONTROL.sub("?", printable(text))[:LONGEST_TEXT]

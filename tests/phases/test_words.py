@@ -1,0 +1,107 @@
+"""Alerts and verdicts are sentences, and every alert has its words."""
+
+import math
+
+import pytest
+
+from phasetrack.phases.alerts import CHECKS
+from phasetrack.phases.labels import Alert
+from phasetrack.phases.verdict import GRAVEST, story
+from phasetrack.phases.words import ALERTS, alert_advice, alert_sentence, ended
+
+
+def boundary(name, onset):
+    return {"name": name, "onset": onset, "detected": math.ceil(onset)}
+
+
+HEALTHY = {
+    "phase": "FITTED",
+    "steps": 144,
+    "boundaries": [boundary("signal_heavy", 43.2), boundary("fitted", 140.9)],
+    "loss_at": {"first": 1.39, "signal_heavy": 1.37, "fitted": 0.05},
+    "thresholds": {"loss_target": 0.05},
+    "forecast": {
+        "signal_heavy_onset": {"value": 43.0, "low": 42.0, "high": 44.0},
+        "fitted": {"value": 140.0, "low": 139.0, "high": 141.0},
+    },
+    "final": {"loss/train": 0.05, "heaviness/zeta_star": 0.3},
+}
+
+
+def test_every_alert_has_words():
+    assert set(CHECKS) <= set(ALERTS) and set(ALERTS) == set(GRAVEST)
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_alert_says_meaning_numbers_causes_and_remedy(name):
+    evidence = {key: 0.125 for key in ("loss/train", "heaviness/zeta_star", "growth/perp_factor")}
+    alert = Alert(name, 7, evidence)
+    assert alert.sentence.startswith(f"{name} at step 7: {ALERTS[name].title}; ")
+    assert "{" not in alert.sentence and "Usual causes: " in alert.advice
+    assert alert.sentence in repr(alert) and alert.advice in repr(alert)
+
+
+def test_unknown_alert_keeps_its_numbers():
+    assert alert_sentence("NEW", 3, {"loss/train": 0.25, "why": "text"}) == (
+        "NEW at step 3: loss/train 0.25, why text."
+    )
+    assert alert_advice("NEW") == ""
+
+
+def test_label_is_dated_by_its_onset_not_by_the_last_step():
+    assert ended(HEALTHY) == "FITTED from step 140.9 on, 144 steps"
+    assert ended({"phase": "SIGNAL_FINDING", "steps": 9}) == "SIGNAL_FINDING, 9 steps"
+
+
+def test_healthy_run():
+    told = story(HEALTHY)
+    assert told.verdict.startswith("The features were found first, and then tuned")
+    assert "from step 43, while the loss had hardly moved (1.37 of 1.39)" in told.why
+    assert "target of 0.05 at step 141" in told.why
+    assert "The forecast was met, within 1 percent." in told.why and told.advice == ""
+
+
+def test_missed_forecast_is_named():
+    late = HEALTHY | {"boundaries": [boundary("signal_heavy", 64.5), boundary("fitted", 140.0)]}
+    assert "50 percent later (step 64, forecast 42 to 44)" in story(late).why
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [
+        ({"boundaries": [boundary("fitted", 20.0)]}, "The data were fitted, but not by"),
+        (
+            {"boundaries": [boundary("fitted", 20.0), boundary("signal_heavy", 30.0)]},
+            "The loss met its target first",
+        ),
+        (
+            {"boundaries": [boundary("signal_heavy", 3.0)]},
+            "The features were found; the loss has not",
+        ),
+        ({"boundaries": [], "phase": "SIGNAL_FINDING"}, "The features are not found yet"),
+        ({"stopped": "stopped"}, "The run was stopped before its end; up to there: the features"),
+        (
+            {"alerts": [{"name": "SADDLE", "step": 9, "evidence": {}}], "boundaries": []},
+            "No features are being found.",
+        ),
+        ({"final": {}, "steps": 0, "boundaries": []}, "Nothing was recorded."),
+    ],
+)
+def test_verdict_of_other_runs(change, verdict):
+    assert story(HEALTHY | change).verdict.startswith(verdict)
+
+
+def test_missing_loss_is_explained():
+    silent = {"phase": "UNDETERMINED", "steps": 5, "final": {"heaviness/zeta_star": 9.0}}
+    reasons = {"undefined": {"loss/train": "no call of the loss was seen"}, "reason": "no drift"}
+    told = story(silent | reasons)
+    assert "the loss was not read (no call of the loss was seen)" in told.why
+    assert told.advice == "The last label is UNDETERMINED: no drift."
+
+
+def test_divergence_has_its_losses():
+    evidence = {"loss/train": 99.0, "first loss/train": 1.4}
+    alert = {"name": "DIVERGED", "step": 6, "evidence": evidence}
+    told = story(HEALTHY | {"alerts": [alert]})
+    assert told.verdict == "Training diverged."
+    assert told.why == "The loss was 99 at step 6, after 1.4 at the start."
