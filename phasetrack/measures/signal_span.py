@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from phasetrack.errors import ExpectedError, check_float, check_int
-from phasetrack.model.geometry import ClusterGeometry, Table
-from phasetrack.model.samples import column, table, two_classes
+from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.model.samples import Table, column, table, two_classes
 
 # Defaults. At the end of the canonical run at d = 512 the gap is above 1000 and the
 # labels are known to 100 percent; an untrained network and shuffled labels fail by the labels.

@@ -260,13 +260,13 @@ def test_non_signal_growth(changes, raised):
     ids=str,
 )
 def test_diverged(value, raised):
-    verdicts = label(rows(6, loss=lambda i: value if i == 3 else 1.4))
+    verdicts = label(rows(6, loss=lambda i: value if i in (3, 4) else 1.4))
     assert alerts(verdicts) == ([("DIVERGED", 3)] if raised else [])
-    after = ["UNDETERMINED" if raised else "SIGNAL_FINDING"] * 3
-    assert phases(verdicts) == ["SIGNAL_FINDING"] * 3 + after
+    during = ["UNDETERMINED" if raised else "SIGNAL_FINDING"] * 2
+    assert phases(verdicts) == ["SIGNAL_FINDING"] * 3 + during + ["SIGNAL_FINDING"]
     if raised:
-        assert verdicts[-1][1].reason.startswith("diverged at step 3: loss")
-        assert verdicts[-1][1].reason.endswith("1.4 at the first recorded step")
+        assert verdicts[4][1].reason.startswith("diverged at step 3: loss")
+        assert verdicts[4][1].reason.endswith("1.4 at the first recorded step")
 
 
 def test_missing_loss_has_not_diverged():
