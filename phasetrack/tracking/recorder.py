@@ -179,6 +179,7 @@ class Recorder:
             verdict.boundaries,
             verdict.alerts,
             row.distributions,
+            verdict.left,
         )
         self._records.append(record)
 
