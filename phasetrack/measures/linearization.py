@@ -118,6 +118,11 @@ def errors_of(batch: FirstOrder, weights: Tensor | None = None) -> tuple[Tensor,
     return value_error, slope_drift
 
 
+def loss_change(batch: FirstOrder, weights: Tensor | None = None) -> Tensor:
+    """Mean |l - l(0)|, to which the value error is relative, (...); arguments as in `errors_of`."""
+    return _mean((batch.values - batch.start_values).abs(), weights)
+
+
 def gradient_error(
     gradients: tuple[Tensor, ...], first_order: tuple[Tensor, ...]
 ) -> tuple[Tensor, ...]:

@@ -25,8 +25,8 @@ from torch import Tensor
 from phasetrack.errors import ExpectedError, check_float, check_int
 from phasetrack.measures.label_evidence import MIN_LABEL_ERRORS, HeldOut, proposed_clusters
 from phasetrack.measures.label_moment import data_moment
-from phasetrack.model.geometry import ClusterGeometry, Table
-from phasetrack.model.samples import class_labels, column, table
+from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.model.samples import Table, class_labels, column, table
 
 MIN_STABILITY = 0.9
 MAX_DIM = 16

@@ -6,28 +6,24 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from phasetrack._precision import unrounded, widened
 from phasetrack.errors import ExpectedError
+from phasetrack.model.cluster_means import cluster_means, clusters_of_sample
 from phasetrack.model.neurons import Activation as Activation  # where others import them from
 from phasetrack.model.neurons import Neurons as Neurons
 from phasetrack.model.neurons import checked_weights, largest
 from phasetrack.model.neurons import head_length as head_length
 from phasetrack.model.projection import Projection, with_control
-from phasetrack.model.samples import column, shortened, table
+from phasetrack.model.samples import Table, column, shortened, table
 
 # Two unit vectors whose inner product stays under this count as orthogonal (far above
 # float64 rounding, far below any angle that a person would declare).
 ORTHOGONALITY_TOLERANCE = 1e-9
-
-# Numbers as callers hold them.
-Table = Tensor | NDArray[np.generic] | Sequence[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +80,8 @@ class ClusterGeometry:
         names: one name a cluster, used in metric names.
         basis: orthonormal basis of the signal span, float64 (d, k). Where the spans of the
             classes are orthogonal, the columns `spans[c]` span the centres of class c.
+        separated: share of the pairs of clusters with different labels whose centres are told apart by the
+            sample that they were made of (`from_data`); 1 where centres are declared.
         splits: whether they are orthogonal; where not, all signal counts as `sig` and `opp` is 0.
 
     Args:
@@ -127,6 +125,7 @@ class ClusterGeometry:
             else _orthonormal(self.centres)
         )
         self.spans = self._spans([parts[c].shape[1] for c in order], order)
+        self.separated = 1.0
         self._placed: dict[tuple[torch.device, torch.dtype], _Placed] = {}
 
     @classmethod
@@ -166,6 +165,10 @@ class ClusterGeometry:
     ) -> ClusterGeometry:
         """Clusters at the means of a sample's classes, or of its clusters.
 
+        Directions in which the means differ from 0 by no more than their standard errors are dropped
+        (`cluster_means`; a heuristic of ours). `separated` is the share of the pairs of clusters whose means
+        are told apart; under a half of them, labels of a run on these clusters are UNDETERMINED.
+
         Args:
             inputs: (m, d), a tensor or numpy array.
             labels: (m,), as the constructor takes them.
@@ -181,21 +184,11 @@ class ClusterGeometry:
             >>> ClusterGeometry.from_data(x, torch.tensor([1, 1, 0])).centres.tolist()
             [[0.0, 2.0], [2.0, 0.0]]
         """
-        x, y, groups = _checked_sample(inputs, labels, clusters)
-        centres, signs, names = [], [], []
-        for group in torch.unique(groups).tolist():
-            members = groups == group
-            found = torch.unique(y[members])
-            if len(found) > 1:
-                raise ExpectedError(
-                    "clusters",
-                    f"Cluster {group} has the labels {found.tolist()}.",
-                    "Give all inputs of a cluster one label.",
-                )
-            centres.append(x[members].cpu().double().mean(dim=0))
-            signs.append(float(found))
-            names.append(f"c{group:g}")
-        return cls(torch.stack(centres), signs, names)
+        members, signs, names = clusters_of_sample(inputs, labels, clusters)
+        means = cluster_means(members, signs)
+        geometry = cls(means.centres, signs, names)
+        geometry.separated = means.separated
+        return geometry
 
     def _spans(self, sizes: Sequence[int], order: Sequence[int]) -> tuple[slice, ...]:
         """Columns of the basis for each class: its own, or all where the classes overlap."""
@@ -313,31 +306,8 @@ class ClusterGeometry:
 
     def __repr__(self) -> str:
         sizes = f"clusters={len(self.centres)}, classes={self.class_count}"
-        return f"ClusterGeometry({sizes}, d={self.dim}, k={self.signal_dim})"
-
-
-def _checked_sample(
-    inputs: Table, labels: Table, clusters: Table | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs (m, d), and on their device labels and clusters, (m,) each."""
-    x = table("inputs", inputs)
-    y = column("labels", labels).to(x.device)
-    groups = y if clusters is None else column("clusters", clusters).to(x.device)
-    if x.ndim != 2 or not len(x) or not y.shape == groups.shape == x.shape[:1]:
-        raise ExpectedError(
-            "inputs",
-            f"Shapes {tuple(x.shape)}, {tuple(y.shape)} and {tuple(groups.shape)} of inputs, "
-            "labels and clusters do not fit.",
-            "Pass a (m, d) table, and a label (and a cluster) for each row.",
-        )
-    for argument, values in (("inputs", x), ("labels", y), ("clusters", groups)):
-        if not values.isfinite().all():
-            raise ExpectedError(argument, "The sample has NaN or infinity.", "Pass finite numbers.")
-    if len(torch.unique(y)) < 2:
-        raise ExpectedError(
-            "labels", f"All labels are {y[0].item()}.", "Pass a sample of every class."
-        )
-    return x, y, groups
+        doubt = "" if self.separated == 1 else f", means told apart={self.separated:.0%}"
+        return f"ClusterGeometry({sizes}, d={self.dim}, k={self.signal_dim}{doubt})"
 
 
 def _checked_centres(centres: Table) -> Tensor:

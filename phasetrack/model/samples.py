@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from phasetrack.errors import ExpectedError
+
+# Numbers as callers hold them.
+Table = Tensor | NDArray[np.generic] | Sequence[Any]
 
 
 def table(argument: str, values: object) -> Tensor:

@@ -25,7 +25,7 @@ class RunState:
         readings: its readings.
         recent: the readings of the last `Thresholds.patience` records, the present one last.
         first: the readings of the first record.
-        first_loss: the first training loss that was recorded.
+        divergence: the losses that show a divergence; empty where the loss has not diverged.
         heavy: whether the run is signal-heavy.
         fitted: whether the loss has met its target.
     """
@@ -36,7 +36,7 @@ class RunState:
     readings: Mapping[str, float] = field(default_factory=dict)
     recent: deque[Mapping[str, float]] = field(default_factory=deque)
     first: Mapping[str, float] = field(default_factory=dict)
-    first_loss: float = math.nan
+    divergence: Evidence = field(default_factory=dict)
     heavy: bool = False
     fitted: bool = False
 
@@ -44,19 +44,12 @@ class RunState:
         """Make a further record the present one."""
         self.step, self.readings = step, readings
         self.first = self.first or dict(readings)
-        if math.isnan(self.first_loss):  # the first record may lack a loss
-            self.first_loss = reading(readings, "loss/train")
         self.recent.append(readings)
 
 
 def diverged(run: RunState) -> Evidence:
-    """The loss is not finite, or far above the first one."""
-    loss = reading(run.readings, "loss/train")
-    if "loss/train" not in run.readings:
-        return {}
-    if math.isfinite(loss) and not loss > run.thresholds.diverged_factor * run.first_loss:
-        return {}
-    return {"loss/train": loss, "first loss/train": run.first_loss}
+    """The loss is not finite, or over enough samples far above its start."""
+    return run.divergence
 
 
 def saddle(run: RunState) -> Evidence:

@@ -39,7 +39,10 @@ MILESTONES = (SIGNAL_HEAVY, LINEAR_EXIT, LOSS_HALVED, FITTED)
 
 
 def onset(summary: Mapping[str, Any], key: str) -> float:
-    """Return the step at which a run first met a milestone, interpolated; NaN if never.
+    """Return the step at which a run met a milestone for good; NaN if never.
+
+    Of several boundaries the last one that was not left again counts, and the first one where the run left
+    them all.
 
     Args:
         summary: the content of ``summary.json``; empty for an unfinished run.
@@ -50,5 +53,6 @@ def onset(summary: Mapping[str, Any], key: str) -> float:
     """
     if key == LOSS_HALVED.key:
         return float(summary.get(key, math.nan))
-    onsets = (b["onset"] for b in summary.get("boundaries", ()) if b["name"] == key)
-    return float(next(onsets, math.nan))
+    met = [b for b in summary.get("boundaries", ()) if b["name"] == key]
+    held = [b for b in met if b.get("left") is None]
+    return float((held[-1:] or met[:1] or [{"onset": math.nan}])[0]["onset"])

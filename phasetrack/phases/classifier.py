@@ -12,9 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from phasetrack.phases import data_fit, first_order_watch, loss_watch
 from phasetrack.phases.alerts import CHECKS, Evidence, RunState, reading
 from phasetrack.phases.crossings import crossing, first_crossing
+from phasetrack.phases.data_fit import misplaced, untold
+from phasetrack.phases.first_order_watch import FirstOrderWatch
+from phasetrack.phases.heavy_watch import HeavyWatch
 from phasetrack.phases.labels import Alert, Boundary, Phase, Transition, Verdict
+from phasetrack.phases.loss_watch import LossWatch
 from phasetrack.phases.thresholds import MOST_PATIENCE, Thresholds
 
 __all__ = [
@@ -35,18 +40,20 @@ __all__ = [
 # The metrics that labels and alerts depend on.
 METRICS = frozenset(
     {
-        "loss/train",
+        *loss_watch.METRICS,
+        *first_order_watch.METRICS,
+        *data_fit.METRICS,
         "heaviness/zeta_star",
         "heaviness/heavy_mass",
         "heaviness/signal_share",
-        "linearization/value_error",
-        "linearization/slope_drift",
         "margin/balance",
         "growth/signal_rate",
         "growth/perp_rate",
         "growth/perp_factor",
     }
 )
+# Alerts that do not depend on where the clusters lie.
+OF_ANY_DATA = frozenset({"DIVERGED", "LAZY"})
 
 
 @dataclass
@@ -67,11 +74,10 @@ class PhaseClassifier:
         self._run = RunState(self.thresholds, self.escape_steps)
         self._run.recent = deque(maxlen=self.thresholds.patience)
         self._phase: Phase | None = None
-        self._left_linear = False
-        self._diverged = ""
-        self._before: tuple[int, Mapping[str, float]] | None = None
-        self._onset = math.nan
-        self._under = 0  # records in a row at zeta* <= zeta_exit
+        self._loss = LossWatch(self.thresholds)
+        self._first_order = FirstOrderWatch(self.thresholds)
+        self._heavy = HeavyWatch(self.thresholds)
+        self._diverged = self._misplaced = self._misfit = ""
         self._raised: set[str] = set()
 
     def update(self, step: int, readings: Mapping[str, float]) -> Verdict:
@@ -83,28 +89,26 @@ class PhaseClassifier:
                 mapping for later steps, so it must not change.
         """
         self._run.advance(step, readings)
-        boundaries = self._boundaries(step, readings)
+        self._misplaced = misplaced(readings, self.thresholds)
+        self._misfit = self._misplaced or untold(readings, self.thresholds)
+        boundaries, left = self._boundaries(step, readings)
         alerts = self._alerts(step)
         phase, reason = self._label(readings)
         transition = None
         if self._phase is not None and phase is not self._phase:
             transition = Transition(step, self._phase, phase)
-        self._phase, self._before = phase, (step, readings)
-        return Verdict(phase, reason, transition, boundaries, alerts)
+        self._phase = phase
+        return Verdict(phase, reason, transition, boundaries, alerts, left)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that later labels depend on, as numbers, texts, lists and mappings."""
         return {
             "phase": None if self._phase is None else self._phase.name,
-            "heavy": self._run.heavy,
-            "fitted": self._run.fitted,
-            "left_linear": self._left_linear,
+            "loss": self._loss.state_dict(),
+            "first_order": self._first_order.state_dict(),
+            "heavy": self._heavy.state_dict(),
             "diverged": self._diverged,
             "first": dict(self._run.first),
-            "first_loss": self._run.first_loss,
-            "before": None if self._before is None else [self._before[0], dict(self._before[1])],
-            "onset": self._onset,
-            "under": self._under,
             "raised": sorted(self._raised),
             "recent": [dict(readings) for readings in self._run.recent],
         }
@@ -112,13 +116,20 @@ class PhaseClassifier:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state, under the thresholds of this classifier."""
         self._phase = None if state["phase"] is None else Phase[state["phase"]]
-        self._run.heavy, self._run.fitted = bool(state["heavy"]), bool(state["fitted"])
-        self._left_linear, self._diverged = bool(state["left_linear"]), str(state["diverged"])
-        self._run.first, self._run.first_loss = _floats(state["first"]), float(state["first_loss"])
-        before = state["before"]
-        self._before = None if before is None else (int(before[0]), _floats(before[1]))
-        self._under = int(state.get("under", 0))
-        self._onset, self._raised = float(state["onset"]), {str(n) for n in state["raised"]}
+        watches: dict[str, LossWatch | FirstOrderWatch | HeavyWatch] = {
+            "loss": self._loss,
+            "first_order": self._first_order,
+            "heavy": self._heavy,
+        }
+        for name, watch in watches.items():
+            if "loss" in state:
+                watch.load_state_dict(state[name])
+            else:  # of version 0.1.0
+                watch.load_older_state(state)
+        self._diverged = str(state["diverged"])
+        self._run.heavy, self._run.fitted = self._heavy.heavy, self._loss.fitted
+        self._run.first = _floats(state["first"])
+        self._raised = {str(n) for n in state["raised"]}
         self._run.recent = deque(map(_floats, state["recent"]), maxlen=self.thresholds.patience)
 
     def _label(self, readings: Mapping[str, float]) -> tuple[Phase, str]:
@@ -127,10 +138,12 @@ class PhaseClassifier:
             return Phase.UNDETERMINED, self._diverged
         if self._run.fitted:
             return Phase.FITTED, ""
+        if self._misfit:
+            return Phase.UNDETERMINED, self._misfit
         if self._run.heavy:
             return Phase.SIGNAL_HEAVY, ""
         zeta = reading(readings, "heaviness/zeta_star")
-        drift = reading(readings, "linearization/slope_drift")
+        drift = self._first_order.drift
         if math.isnan(zeta) or math.isnan(drift):
             missing = "zeta*" if math.isnan(zeta) else "the slope drift"
             return Phase.UNDETERMINED, f"{missing} could not be read"
@@ -141,55 +154,42 @@ class PhaseClassifier:
             f"{limits.finding_drift:g}: neither signal-heavy nor first-order"
         )
 
-    def _boundaries(self, step: int, readings: Mapping[str, float]) -> tuple[Boundary, ...]:
-        found = (
-            self._signal_heavy(step, reading(readings, "heaviness/zeta_star")),
-            self._linear_exit(step, reading(readings, "linearization/value_error")),
-            self._fit(step, reading(readings, "loss/train")),
-        )
-        return tuple(boundary for boundary in found if boundary)
-
-    def _signal_heavy(self, step: int, zeta: float) -> Boundary | None:
-        limits = self.thresholds
-        self._under = self._under + 1 if zeta <= limits.zeta_exit else 0
-        if zeta <= limits.zeta_exit and math.isnan(self._onset):
-            self._onset = self._crossed(step, "heaviness/zeta_star", zeta, limits.zeta_exit)
-        elif zeta > limits.zeta_exit:
-            self._onset, self._run.heavy = math.nan, False
-        entered = zeta <= limits.zeta_enter or self._under >= limits.zeta_records
-        if self._run.heavy or not entered:
-            return None
-        self._run.heavy = True
-        return Boundary("signal_heavy", self._onset, step)
-
-    def _linear_exit(self, step: int, error: float) -> Boundary | None:
-        level = self.thresholds.linear_exit
-        if self._left_linear or not error >= level:
-            return None
-        self._left_linear = True
-        onset = self._crossed(step, "linearization/value_error", error, level)
-        return Boundary("linear_exit", onset, step)
-
-    def _fit(self, step: int, loss: float) -> Boundary | None:
-        limits = self.thresholds
-        if self._run.fitted:
-            self._run.fitted = not loss > limits.fitted_exit * limits.loss_target
-            return None
-        if not -math.inf < loss <= limits.loss_target:
-            return None
-        self._run.fitted = True
-        return Boundary("fitted", self._crossed(step, "loss/train", loss, limits.loss_target), step)
-
-    def _crossed(self, step: int, name: str, value: float, level: float) -> float:
-        """Interpolate the step at which a metric crossed `level` on its way to `value` at `step`."""
-        if self._before is None or math.isnan(before := reading(self._before[1], name)):
-            return float(step)
-        return crossing(self._before[0], before, step, value, level)
+    def _boundaries(
+        self, step: int, readings: Mapping[str, float]
+    ) -> tuple[tuple[Boundary, ...], tuple[str, ...]]:
+        """Return the boundaries that are met at this step, and the names of those that are left."""
+        run, loss, heavy, first_order = self._run, self._loss, self._heavy, self._first_order
+        before = (heavy.heavy, first_order.exited, loss.fitted)
+        zeta = reading(readings, "heaviness/zeta_star")
+        heavy.update(step, math.nan if self._misfit else zeta, known=not self._misfit)
+        first_order.update(step, readings)
+        has_loss = loss.update(step, readings)
+        run.heavy, run.fitted = heavy.heavy, loss.fitted
+        run.divergence = loss.evidence if has_loss and loss.diverged else {}
+        if has_loss:
+            was = self._diverged
+            self._diverged = (was or _divergence(step, run.divergence)) if loss.diverged else ""
+        after = (run.heavy, first_order.exited, run.fitted)
+        onsets = {
+            "signal_heavy": heavy.onset,
+            "linear_exit": first_order.onset,
+            "fitted": loss.onset,
+        }
+        met, left = [], []
+        for (name, onset), then, now in zip(onsets.items(), before, after, strict=True):
+            if now and not then:
+                at = onset()
+                met.append(Boundary(name, at.step, step, at.low, at.high))
+            elif then and not now:
+                left.append(name)
+        return tuple(met), tuple(left)
 
     def _alerts(self, step: int) -> tuple[Alert, ...]:
-        found = {name: evidence for name, check in CHECKS.items() if (evidence := check(self._run))}
-        if "DIVERGED" in found and not self._diverged:
-            self._diverged = _divergence(step, found["DIVERGED"])
+        found = {
+            name: evidence
+            for name, check in CHECKS.items()
+            if (not self._misplaced or name in OF_ANY_DATA) and (evidence := check(self._run))
+        }
         new = [name for name in found if name not in self._raised]
         self._raised |= found.keys()
         return tuple(Alert(name, step, found[name]) for name in new)

@@ -49,6 +49,7 @@ class Record:
     Attributes:
         step: the number of optimizer steps before the measured state.
         readings: metric name to value; NaN where it could not be computed.
+        left: names of the boundaries that were seen at this step not to hold any more.
         distributions: metric name to one value per neuron, float64 (p,).
         phase: the label of this step.
         reason: why the label is UNDETERMINED; empty otherwise.
@@ -65,6 +66,7 @@ class Record:
     boundaries: tuple[Boundary, ...] = ()
     alerts: tuple[Alert, ...] = ()
     distributions: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    left: tuple[str, ...] = ()
 
     def news(self) -> list[str]:
         """Describe each transition, boundary and alert of this step in one line."""
@@ -74,6 +76,7 @@ class Record:
             lines.append(f"step {self.step}: {before} to {after}")
         for boundary in self.boundaries:
             lines.append(f"step {self.step}: boundary {boundary.name}, onset {boundary.onset:.1f}")
+        lines += [f"step {self.step}: boundary {name}, left again" for name in self.left]
         for alert in self.alerts:
             lines.append(f"alert {alert.sentence}")
         return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -35,13 +36,20 @@ class Boundary:
     Attributes:
         name: ``signal_heavy`` (zeta* crosses 1 on its way under the entry threshold),
             ``linear_exit`` (the first-order value error crosses its threshold) or ``fitted``.
-        onset: the step at which the reading crossed its level, interpolated between records.
+        onset: the step at which the reading crossed its level, by a local fit of its trajectory.
         detected: the recorded step at which the boundary was certain.
+        low: lower end of the onset's interval (see `crossings.local_crossing`); NaN where it has none.
+        high: upper end.
+        left: the recorded step at which the run was seen to have left the regime again; None while the
+            boundary holds.
     """
 
     name: str
     onset: float
     detected: int
+    low: float = math.nan
+    high: float = math.nan
+    left: int | None = None
 
     def __repr__(self) -> str:
         """Name, onset and detection."""
@@ -72,10 +80,14 @@ class Alert:
 
 
 class Verdict(NamedTuple):
-    """The result of labelling one step: the label, its reason, and the events of this step."""
+    """The result of labelling one step: the label, its reason, and the events of this step.
+
+    `left` names the boundaries that do not hold any more.
+    """
 
     phase: Phase
     reason: str = ""
     transition: Transition | None = None
     boundaries: tuple[Boundary, ...] = ()
     alerts: tuple[Alert, ...] = ()
+    left: tuple[str, ...] = ()

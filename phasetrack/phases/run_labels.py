@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from phasetrack.phases.classifier import (
@@ -55,11 +55,20 @@ class RunLabels:
         """Label one recorded step; steps ascend from call to call."""
         verdict = self._classifier.update(step, readings)
         self.phase, self.reason = verdict.phase, verdict.reason
+        for name in verdict.left:
+            self._mark_left(name, step)
         self.boundaries += verdict.boundaries
         self.alerts += verdict.alerts
         if verdict.transition:
             self.transitions.append(verdict.transition)
         return verdict
+
+    def _mark_left(self, name: str, step: int) -> None:
+        """Note at the last boundary of a name that the run has left its regime again."""
+        for place in reversed(range(len(self.boundaries))):
+            if self.boundaries[place].name == name:
+                self.boundaries[place] = replace(self.boundaries[place], left=step)
+                return
 
     def events(self) -> dict[str, list[dict[str, Any]]]:
         """Return boundaries and alerts as JSON values, under the keys of ``summary.json``."""

@@ -25,8 +25,21 @@ class Thresholds:
         linear_exit: value error at which the linear regime ends (theory.md 7).
         finding_drift: largest slope drift that counts as first order, which SIGNAL_FINDING requires:
             the loss then still has three quarters of its first slope.
-        loss_target: training loss at which a run is FITTED; theory.md 7 follows it from 1.386 to 0.05.
+        loss_target: loss at which a run is FITTED; theory.md 7 follows it from 1.386 to 0.05. It is that of
+            the paper's problem, where the best constant output has the loss 2 log 2 = 1.386; with any other
+            loss or targets the same share (3.6 per cent) of the best constant's loss is the target.
         fitted_exit: FITTED ends once the loss exceeds this multiple of its target.
+        least_samples: FITTED, DIVERGED and the linear exit are judged by a mean over the last records that
+            together hold so many samples; a heuristic of ours.
+        standard_errors: by which that mean has to be clear of a level, and that an onset's interval
+            extends to either side; about 95 per cent.
+        linear_return: the linear exit is left again once the value error is under this share of its level.
+        most_offset: largest distance of a cluster's mean from its centre, in half-distances between centres,
+            at which the data fit the geometry; a heuristic of ours.
+        least_told: share of the labels beyond the commonest one that the nearest centre has to tell, for the
+            data to fit the geometry; a heuristic of ours (with 45 per cent wrong labels it is 0.1).
+        least_separated: share of the pairs of clusters with different labels whose means have to differ by
+            more than noise, where clusters are made of a sample; a heuristic of ours.
         imbalance_mass: IMBALANCED is checked above this heavy mass (theory.md 8).
         imbalance_balance: min/max clean margin under which a cluster counts as unserved; healthy runs
             pass 0.1 before their heavy mass passes 1/2.
@@ -49,6 +62,12 @@ class Thresholds:
     finding_drift: float = 0.25
     loss_target: float = 0.05
     fitted_exit: float = 2.0
+    least_samples: float = 1000.0
+    standard_errors: float = 2.0
+    linear_return: float = 0.5
+    most_offset: float = 0.5
+    least_told: float = 0.1
+    least_separated: float = 0.5
     imbalance_mass: float = 0.5
     imbalance_balance: float = 0.1
     imbalance_fall: float = 0.5

@@ -6,6 +6,7 @@ Both may come from elsewhere. Entries that phasetrack does not know pass unchang
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Callable
@@ -62,6 +63,9 @@ class _Boundary(Struct):
     name: str
     onset: float
     detected: Number
+    low: float = math.nan
+    high: float = math.nan
+    left: Number | None = None
 
 
 class _Alert(Struct):

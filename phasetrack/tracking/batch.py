@@ -172,6 +172,11 @@ class Batch:
             return torch.full_like(self._all_states(), torch.nan, dtype=torch.float64)
         return found.values.mean(dim=-1)
 
+    @cached_property
+    def is_sum(self) -> bool:
+        """Whether the loop's loss is the sum of its samples' losses, of more than one sample."""
+        return self.value is not None and self.size > 1 and self.host_loss.is_sum
+
     def slopes(self, geometry: ClusterGeometry) -> Tensor:
         """Return g_c = mean |dl/df| over each cluster's samples, float64 (K, C); NaN without samples."""
         count = len(geometry.labels)
@@ -218,6 +223,16 @@ class Batch:
     def _differs(self, ours: Tensor, theirs: Tensor) -> Tensor:
         tolerance = max(LOSS_TOLERANCE, ROUNDINGS * torch.finfo(self.precision).eps)
         return (ours - theirs).abs() > tolerance * theirs.abs().maximum(ours.abs())
+
+
+def standard_deviation(values: Tensor) -> Tensor:
+    """Sample standard deviation over the last dimension, (..., m) to (...); the same however many rows.
+
+    The rounding of torch.std depends on the number of rows.
+    """
+    deviations = values - values.mean(dim=-1, keepdim=True)
+    share = values.shape[-1] / max(values.shape[-1] - 1, 1)
+    return (deviations.square().mean(dim=-1) * share).sqrt()
 
 
 def _tells_its_reduction(loss: HostLoss) -> bool:

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 
 from phasetrack._precision import is_away, unrounded
 from phasetrack.errors import ExpectedError
+from phasetrack.measures.cluster_moments import cluster_moments
 from phasetrack.model.formula import UNKNOWN_LINK
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.pass_trace import SeenPass
 from phasetrack.model.two_layer_view import TwoLayerView
 from phasetrack.tracking.arrivals import Arrivals
 from phasetrack.tracking.backward import backward_pass, gradients_are_there, is_transformed
+from phasetrack.tracking.first_samples import FIRST_SAMPLES
 from phasetrack.tracking.host_loss import HostLoss, LossKeeper
 from phasetrack.tracking.loss_call import (
     INPUTS_OVERWRITTEN,
@@ -111,13 +113,17 @@ class BatchCollector:
         # whether the loss is to be recognised by the gradient at the network's outputs
         self.recognises = loss.given is None or not isinstance(loss.given, nn.Module)
         self._usual: dict[bool, list[HostLoss]] = {}
+        self._samples_placed = 0
+        self._samples_left = FIRST_SAMPLES  # whose inputs are compared with the clusters
         self._told: set[bool] = set()  # where the first of them has been recognised
 
     def reset(self) -> None:
         """Forget the batch so far; the next one begins."""
         self._marks.reset()
         self.arrivals.reset()
-        self.calls, self._detached, self._transformed = 0, False, False
+        self._samples_left -= self._samples_placed  # a step's calls are all looked at, or none
+        self.calls = self._samples_placed = 0
+        self._detached, self._transformed = False, False
 
     def collected(self, version: int | None = None) -> tuple[list[LossCall], str]:
         """Return the calls whose gradients are in the coming step, or why there are none.
@@ -322,6 +328,10 @@ class BatchCollector:
             self._compare(call, rows, seen.precision)
             call.traces = self._geometry.traces(rows)
             call.finite = _finite(call.outputs, rows)
+            if self._samples_left > 0:
+                self._samples_placed += len(rows)
+                clusters = self._geometry.nearest(call.traces)
+                call.moments = cluster_moments(rows, clusters, self._geometry)
             if self._keep_inputs:
                 call.inputs = KeptInputs(rows, seen.inputs.version)
 

@@ -96,6 +96,30 @@ class HostLoss:
         """``sum`` where the loss adds its samples up, and ``mean`` otherwise."""
         return "sum" if getattr(self.function, "reduction", "mean") == "sum" else "mean"
 
+    def constant(self, outputs: Tensor, targets: Tensor) -> float:
+        """Return the loss of constant outputs, as the loop would get it; per sample where it is a sum."""
+        value = self(outputs, targets)
+        if value.ndim:  # a loss that the loop reduces itself
+            return float(value.double().mean())
+        return float(value) / (len(targets) if self.is_sum else 1)
+
+    @cached_property
+    def is_sum(self) -> bool:
+        """Whether the loss adds its samples up; of a loss that does not say so, tried on a few numbers."""
+        said = getattr(self.function, "reduction", None)
+        if isinstance(said, str) or self.function is None:
+            return said == "sum"
+        values = torch.tensor([0.3, -0.7], dtype=torch.float64, device="cpu")
+        pair = torch.tensor(self.levels or SIGNS, dtype=torch.float64, device="cpu")
+        try:
+            once = self(values, pair)
+            twice = self(torch.cat([values, values]), torch.cat([pair, pair]))
+        except Exception:  # it takes classes
+            return False
+        if once.ndim or not once:
+            return False
+        return abs(float(twice / once) - 2) < LEVEL_TOLERANCE
+
     @property
     def ignored(self) -> int:
         """The class index that the loss leaves out."""

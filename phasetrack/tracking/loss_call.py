@@ -56,6 +56,8 @@ class LossCall:
         loss: the loss as it was.
         inputs: a reference to the inputs, where a probe needs them.
         reason: why the samples are in no cluster.
+        moments: where the samples of each cluster lie (`cluster_moments`), (K, d + 3), of a run's first
+            samples; None for all others.
         weight: the gradient that arrived at the value, as the value; None before it does.
         task: the backward pass that it arrived in.
         is_accumulated: whether that backward pass wrote to the gradients of the layers.
@@ -70,6 +72,7 @@ class LossCall:
     loss: HostLoss
     inputs: KeptInputs | None = None
     reason: str = ""
+    moments: Tensor | None = None
     weight: Tensor | None = None
     task: int = -1
     is_accumulated: bool = False
@@ -92,7 +95,17 @@ class LossCall:
         return cls(**values, loss=loss)
 
 
-_PACKED = ("outputs", "targets", "traces", "finite", "value", "version", "reason", "weight")
+_PACKED = (
+    "outputs",
+    "targets",
+    "traces",
+    "finite",
+    "value",
+    "version",
+    "reason",
+    "moments",
+    "weight",
+)
 
 
 def joined(calls: Sequence[LossCall], *, keep_inputs: bool = False) -> LossInputs | None:
@@ -121,6 +134,7 @@ def joined(calls: Sequence[LossCall], *, keep_inputs: bool = False) -> LossInput
         None if total is None else total.unsqueeze(0),
         None if weights is None else weights.unsqueeze(0),
         reasons[0] if reasons else "",
+        _added([call.moments for call in calls]),
     )
 
 
@@ -133,7 +147,16 @@ def _alone(call: LossCall, value: Tensor) -> LossInputs:
         None if call.finite is None else call.finite.unsqueeze(0),
         value=value.unsqueeze(0),
         reason=call.reason,
+        moments=_added([call.moments]),
     )
+
+
+def _added(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """Return the sum of all calls' moments, (1, K, d + 3); None where some call has none."""
+    seen = [part for part in parts if part is not None]
+    if len(seen) < len(parts):
+        return None
+    return torch.stack([part.to(seen[0].device) for part in seen]).sum(dim=0, keepdim=True)
 
 
 def _cat(parts: Sequence[Tensor]) -> Tensor:

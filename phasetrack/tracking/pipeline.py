@@ -25,7 +25,20 @@ from phasetrack.tracking.snapshot import Snapshot
 # Why a probe has nothing to read.
 NO_EARLIER_STEP = "it needs an earlier recorded step"
 # Names that a record holds beside its readings.
-RESERVED = frozenset({"step", "phase/id"})
+RESERVED = frozenset(
+    {
+        "step",
+        "phase/id",
+        "loss/constant",
+        "data/offset",
+        "data/spread_inside",
+        "data/spread_outside",
+        "data/purity",
+        "data/told",
+        "data/told_error",
+        "data/separated",
+    }
+)
 
 Column = Reading | Member
 

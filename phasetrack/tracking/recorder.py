@@ -15,6 +15,7 @@ from phasetrack.phases.summary import summarise
 from phasetrack.theory.forecast import Forecast
 from phasetrack.tracking import pipeline
 from phasetrack.tracking.batch_collector import MISTAKES
+from phasetrack.tracking.first_samples import FirstSamples
 from phasetrack.tracking.guard import FailureGuard
 from phasetrack.tracking.history_buffer import HistoryBuffer
 from phasetrack.tracking.probes.base import Probe
@@ -60,6 +61,7 @@ class Recorder:
         self.probes, self.labels, self.guard = list(probes), labels, guard
         self.queue, self.forecast = queue, forecast
         self.history = HistoryBuffer()
+        self.first_samples = FirstSamples()
         self.first: Snapshot | None = None
         self.before: Snapshot | None = None
         self._records: deque[Record] = deque()
@@ -98,6 +100,7 @@ class Recorder:
         self._records.clear()
         self.history, self.labels = history, found.labels
         self.before, self.first = found.before, found.first
+        self.first_samples = found.first_samples
         self.guard.off, self.guard.reasons = found.off, found.undefined
         self.probes = [p for p in self.probes if f"probe:{p.name}" not in found.off]
 
@@ -139,12 +142,22 @@ class Recorder:
                 self.queue.pop()
                 done += 1
                 try:
+                    self._look_at_samples(piece, done - 1)
+                    row.readings.update(self.first_samples.readings)
                     self._record(step, row)
                 except Exception as error:
                     self.guard.record_failed(step, error)
         finally:  # interrupted in between, the other states are measured another time
             self._remember(piece if done == len(piece) else piece[:done])
         return True
+
+    def _look_at_samples(self, piece: Snapshot, place: int) -> None:
+        """Take the samples of a state among the run's first ones."""
+        seen = piece.loss_inputs
+        if self.first_samples.full or piece.batch is None or seen is None:
+            return
+        moments = None if seen.moments is None else seen.moments[place]
+        self.first_samples.add(piece.batch.row(place), moments, piece.geometry)
 
     def _remember(self, piece: Snapshot) -> None:
         """Keep what later states are compared with, and no more."""
@@ -167,6 +180,7 @@ class Recorder:
             verdict.boundaries,
             verdict.alerts,
             row.distributions,
+            verdict.left,
         )
         self._records.append(record)
 

@@ -86,6 +86,8 @@ class LossInputs(NamedTuple):
         value: the loss that the loop got, (K,); None where it is the mean over the samples.
         weights: how much each sample counts in the loss, (K, m), up to a factor; None: all alike.
         reason: why the samples are in no cluster, or why their inputs are not kept.
+        moments: where the samples of each cluster lie (`cluster_moments`), (K, clusters, d + 3), of a run's
+            first samples; None for all others.
     """
 
     outputs: Tensor
@@ -96,6 +98,7 @@ class LossInputs(NamedTuple):
     value: Tensor | None = None
     weights: Tensor | None = None
     reason: str = ""
+    moments: Tensor | None = None
 
     def row(self, part: slice) -> LossInputs:
         """Some of the states."""
@@ -168,7 +171,7 @@ class Snapshot:
             seen.outputs.shape[1:],
             seen.targets.shape[1:],
             seen.targets.dtype,
-            [part is None for part in (seen.traces, seen.value, seen.weights)],
+            [part is None for part in (seen.traces, seen.value, seen.weights, seen.moments)],
             seen.reason,
         )
         return (self.layers.head.shape[1:], kinds, self.no_batch, self.sizes[0].plain)
@@ -356,7 +359,9 @@ def _joined_inputs(parts: Sequence[LossInputs | None]) -> LossInputs | None:
     seen = [part for part in parts if part is not None]
     if not seen:
         return None
-    outputs, targets, traces, finite, inputs, values, weights, reasons = zip(*seen, strict=True)
+    outputs, targets, traces, finite, inputs, values, weights, reasons, moments = zip(
+        *seen, strict=True
+    )
     doubts = None
     if any(flag is not None for flag in finite):
         sure = torch.ones(1, dtype=torch.bool, device=outputs[0].device)
@@ -369,4 +374,5 @@ def _joined_inputs(parts: Sequence[LossInputs | None]) -> LossInputs | None:
         _joined(values),
         _joined(weights),
         reasons[0],
+        _joined(moments),
     )

@@ -17,6 +17,7 @@ from phasetrack.phases.run_labels import RunLabels
 from phasetrack.storage.history_sink import HistorySink
 from phasetrack.storage.sink import Resumable
 from phasetrack.tracking.capture import Capture
+from phasetrack.tracking.first_samples import FirstSamples
 from phasetrack.tracking.host_loss import HostLoss
 from phasetrack.tracking.recorder import Recorder
 from phasetrack.tracking.snapshot import LayerState, LossInputs, Snapshot, StepSizes
@@ -55,6 +56,7 @@ def state_of(capture: Capture, recorder: Recorder, sinks: Mapping[str, Any]) -> 
         "off": list(recorder.guard.off),
         "previous": recorder.before and _snapshot_state(recorder.before[-1:]),
         "first": recorder.first and _snapshot_state(recorder.first),
+        "first_samples": recorder.first_samples.state_dict(),
         "records": recorder.history.count,
         "history": None if kept else _columns(recorder.history.load_all()),
         "sinks": dict(sinks),
@@ -73,6 +75,7 @@ class Restored(NamedTuple):
     first: Snapshot | None
     undefined: dict[str, str]
     off: list[str]
+    first_samples: FirstSamples
 
 
 def restored(
@@ -101,6 +104,7 @@ def restored(
         first,
         {str(name): str(reason) for name, reason in state["undefined"].items()},
         [str(name) for name in state["off"]],
+        FirstSamples.restored(state.get("first_samples")),
     )
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from phasetrack.errors import ExpectedError
+from phasetrack.measures.cluster_moments import cluster_moments
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.losses import LogisticLoss
 from phasetrack.model.network import TwoLayerNet
@@ -26,6 +27,7 @@ from phasetrack.tasks.registry import make_task
 from phasetrack.theory.forecast import Forecast
 from phasetrack.theory.settings import RunSettings
 from phasetrack.tracking.findings import Findings
+from phasetrack.tracking.first_samples import FIRST_SAMPLES
 from phasetrack.tracking.guard import FailureGuard
 from phasetrack.tracking.host_loss import SIGNS, HostLoss
 from phasetrack.tracking.probes.default import default_probes
@@ -312,6 +314,8 @@ class _Camera:
         self._loss = replace(HostLoss.of(LogisticLoss()), levels=SIGNS)
         self._each = LogisticLoss("none").forward
         self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._moments: list[Tensor] = []
+        self._samples_left = FIRST_SAMPLES
 
     def layers(self, networks: Networks) -> LayerState:
         """Return all networks as they are now, tables of (S, p, ...) on the host."""
@@ -324,12 +328,19 @@ class _Camera:
         """Keep what the snapshots need of a part of the batches."""
         traces = self._geometry.traces(x.flatten(0, 1)).view(*y.shape, -1)
         self._seen.append((outputs, y, traces))
+        if self._samples_left > 0:
+            self._moments.append(
+                cluster_moments(x, self._geometry.nearest(traces), self._geometry).cpu()
+            )
 
     def record(self, members: Sequence[_Member], state: LayerState, step: int) -> None:
         """Give each member its snapshot."""
         seen = zip(*self._seen, strict=True)
         outputs, targets, traces = (torch.cat(columns, dim=1).cpu() for columns in seen)
+        moments = torch.stack(self._moments).sum(dim=0) if self._moments else None
+        self._samples_left -= targets.shape[1]
         self._seen.clear()
+        self._moments.clear()
         losses = self._each(outputs, targets).double().mean(dim=1).tolist()
         assert state.coordinates is not None and state.perp is not None
         for place, (member, loss) in enumerate(zip(members, losses, strict=True)):
@@ -343,7 +354,12 @@ class _Camera:
                     self._geometry,
                     member.formula,
                     LayerState(state.head[here], state.coordinates[here], state.perp[here]),
-                    LossInputs(outputs[here], targets[here], traces[here]),
+                    LossInputs(
+                        outputs[here],
+                        targets[here],
+                        traces[here],
+                        moments=None if moments is None else moments[here],
+                    ),
                     self._loss,
                 )
             )

@@ -365,7 +365,7 @@ class _Job:
             if self._processes.leads and schedule.due(step) and not saved:
                 self._checkpoint(schedule)
             loss = take_step(step)
-            if self._notes:
+            if self._notes and step % self._settings.every == 0:
                 self._end.note(float(loss))
         return self._agreed(self._reason()) or "steps"
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from phasetrack.phases.classifier import Alert, Phase, Thresholds
+from phasetrack.phases.recent_mean import RecentMean
 from phasetrack.theory.settings import RunSettings
 
 # Whether a run is at its end is looked at before every so many-th step (a step's readings are
@@ -18,6 +19,8 @@ from phasetrack.theory.settings import RunSettings
 LOOK_EVERY = 8
 # Room for rounding: the tracker adds up the same losses in its own way.
 ROOM = 1e-3
+# Room for the target, which the tracker sets by the labels' shares in the run's own first samples.
+TARGET_ROOM = 1e-2
 
 
 class Labelled(Protocol):
@@ -51,16 +54,36 @@ class End:
     def __init__(self, tracker: Labelled, settings: RunSettings, *, suspect: bool = False) -> None:
         self._tracker, self._suspect = tracker, suspect
         self._until_fitted = settings.steps is None
-        self._first_loss = math.nan
+        limits, self._samples = tracker.thresholds, settings.batch_size
+        self._recent = RecentMean(limits.least_samples, limits.patience)
+        self._first_losses: list[float] = []
+        needed = math.ceil(limits.least_samples / self._samples)
+        self._first_count = min(needed, limits.patience)
 
     def note(self, loss: float) -> None:
-        """Suspect, from the loss of a step, that the run may be over."""
+        """Suspect, from the loss of a recorded step, that the run may be over.
+
+        The mean over the tracker's own window is compared, without its standard error: the tracker
+        finds nothing that is not suspected here.
+        """
+        if self._suspect:
+            return
+        if not math.isfinite(loss):
+            self._suspect = True
+            return
         limits = self._tracker.thresholds
-        if math.isnan(self._first_loss):
-            self._first_loss = loss
-        fits = self._until_fitted and loss <= (1 + ROOM) * limits.loss_target
-        high = (1 - ROOM) * limits.diverged_factor * self._first_loss
-        self._suspect |= fits or not loss < high
+        if len(self._first_losses) < self._first_count:
+            self._first_losses.append(loss)
+        first = sum(self._first_losses) / len(self._first_losses)
+        self._recent.add(0, loss, self._samples)
+        recent = self._recent.estimate()
+        fits = (
+            self._until_fitted
+            and recent.enough
+            and recent.mean <= (1 + TARGET_ROOM) * limits.loss_target
+        )
+        high = (1 - ROOM) * limits.diverged_factor * first
+        self._suspect = fits or recent.mean >= high
 
     def reason(self) -> str:
         """``diverged`` or ``fitted``; empty if the run goes on."""

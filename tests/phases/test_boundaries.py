@@ -32,13 +32,13 @@ def test_milestones_name_every_step_of_the_forecast():
     assert list(bands) == [milestone.forecast for milestone in MILESTONES]
 
 
-def test_onset_is_the_first_of_several():
-    summary = {
-        "boundaries": [
-            {"name": "signal_heavy", "onset": 3.5, "detected": 4},
-            {"name": "signal_heavy", "onset": 8.5, "detected": 9},
-        ],
-        "loss_halving_step": 7.25,
-    }
-    assert onset(summary, "signal_heavy") == 3.5 and onset(summary, "loss_halving_step") == 7.25
+def test_onset_is_the_one_that_holds():
+    first, second = (
+        {"name": "signal_heavy", "onset": 3.5, "detected": 4, "left": 6},
+        {"name": "signal_heavy", "onset": 8.5, "detected": 9},
+    )
+    summary = {"boundaries": [first, second], "loss_halving_step": 7.25}
+    assert onset(summary, "signal_heavy") == 8.5 and onset(summary, "loss_halving_step") == 7.25
+    left = {"boundaries": [first, {**second, "left": 12}]}
+    assert onset(left, "signal_heavy") == 3.5  # none holds: the first of them
     assert math.isnan(onset(summary, "fitted")) and math.isnan(onset({}, "loss_halving_step"))

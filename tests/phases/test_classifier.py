@@ -96,11 +96,15 @@ def test_fitted_has_hysteresis_too():
     assert names == ["SIGNAL_HEAVY", "FITTED", "FITTED", "SIGNAL_HEAVY"]
 
 
-def test_linear_exit_is_seen_once():
-    verdicts = label(series("drift", [0.02, 0.1, 0.4, 0.1, 0.4]))
-    exits = [b for _, v in verdicts for b in v.boundaries if b.name == "linear_exit"]
+def test_linear_exit_holds_until_the_value_error_is_half_of_its_level_again():
+    wiggle = label(series("drift", [0.02, 0.1, 0.4, 0.11, 0.4]))
+    exits = [b for _, v in wiggle for b in v.boundaries if b.name == "linear_exit"]
     assert len(exits) == 1 and exits[0].detected == 2
     assert exits[0].onset == pytest.approx(1.5)  # value error 0.05 to 0.2, level 0.1, in the log
+    assert (exits[0].low, exits[0].high) == (1, 2)
+    back = label(series("drift", [0.02, 0.4, 0.1, 0.4]))
+    assert [(step, v.left) for step, v in back if v.left] == [(2, ("linear_exit",))]
+    assert [step for step, v in back if v.boundaries] == [1, 3]
 
 
 @pytest.mark.parametrize(
@@ -170,10 +174,11 @@ def test_missing_balance_raises_no_imbalance():
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf], ids=str)
 def test_loss_that_is_not_finite_has_diverged(loss):
-    verdicts = label(series("loss", [1.4, loss, 1.0], zeta=0.1))
+    verdicts = label(series("loss", [1.4, loss, loss, 1.0], zeta=0.1))
     assert alerts(verdicts) == ["DIVERGED"]
-    assert verdicts[-1][1].phase is Phase.UNDETERMINED
-    assert verdicts[-1][1].reason.startswith("diverged at step 1: loss")
+    assert verdicts[2][1].phase is Phase.UNDETERMINED
+    assert verdicts[2][1].reason.startswith("diverged at step 1: loss")
+    assert verdicts[3][1].phase is Phase.SIGNAL_HEAVY  # one batch locks no label
 
 
 READING = st.floats(allow_nan=True, allow_infinity=True) | st.floats(0, 3)

@@ -246,7 +246,8 @@ def test_summary_is_json_with_the_agreed_keys(fitted):
     _, path = fitted
     summary = json.loads((path / "summary.json").read_text())
     assert set(summary) >= {"phase", "boundaries", "alerts", "final", "forecast"}
-    assert {"name", "onset", "detected"} == set(summary["boundaries"][0])
+    keys = {"name", "onset", "detected", "low", "high", "left"}
+    assert keys == set(summary["boundaries"][0])
     for name in ("signal_heavy_onset", "loss_halving_step"):
         assert all(math.isfinite(v) for v in summary["forecast"][name].values())
     agreed = """loss/train error/train heaviness/zeta_star heaviness/heavy_mass

@@ -9,7 +9,8 @@ from phasetrack import RunSettings, train
 from phasetrack.phases.classifier import Alert, Phase, Thresholds
 from phasetrack.training.stopping import End
 
-SETTINGS = RunSettings(d=8, width=8, batch=16)
+SETTINGS = RunSettings(d=8, width=8, batch=1024)
+SMALL_BATCHES = RunSettings(d=8, width=8, batch=16)
 LIMITS = Thresholds(loss_target=0.05, diverged_factor=10.0)
 
 
@@ -32,7 +33,7 @@ class Tracker:
         return self._phase
 
 
-@pytest.mark.parametrize("loss", [0.05003, 0.049, 13.9, 14.0, math.nan, math.inf])
+@pytest.mark.parametrize("loss", [0.0504, 0.049, 13.9, 14.0, math.nan, math.inf])
 def test_only_a_loss_near_an_end_is_suspect(loss):
     tracker = Tracker()
     end = End(tracker, SETTINGS)
@@ -42,6 +43,17 @@ def test_only_a_loss_near_an_end_is_suspect(loss):
     end.note(loss)
     end.note(1.4)  # once is enough
     assert end.reason() == "" and (tracker.asked > 0) is (loss != 13.9)
+
+
+@pytest.mark.parametrize("low, suspect", [(1, False), (60, False), (63, True)])
+def test_a_lucky_batch_is_not_suspect(low, suspect):
+    """63 batches of 16 are a thousand samples."""
+    tracker = Tracker()
+    end = End(tracker, SMALL_BATCHES)
+    for loss in [1.4] * 100 + [0.01] * low:
+        end.note(loss)
+    end.reason()
+    assert (tracker.asked > 0) is suspect
 
 
 def test_a_small_loss_ends_no_run_of_a_number_of_steps():

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from phasetrack.measures.linearization import errors_of
 from phasetrack.model.losses import Loss
-from phasetrack.tracking.batch import Batch
+from phasetrack.tracking.batch import Batch, standard_deviation
 from phasetrack.tracking.host_loss import HostLoss
 from phasetrack.tracking.probes.base import Measurement, Probe, Reading
 from phasetrack.tracking.snapshot import Snapshot
@@ -53,8 +53,10 @@ class HeldOutProbe(Probe):
             names = ("loss", "value_error", "slope_drift")
             return {**{f"{self.name}/{n}": nothing for n in names}, f"{self.name}/error": error}
         value_error, slope_drift = errors_of(found)
+        count = max(batch.size, 1)
         return {
             f"{self.name}/loss": batch.mean_loss,
+            f"{self.name}/standard_error": standard_deviation(found.values) / count**0.5,
             f"{self.name}/error": error,
             f"{self.name}/value_error": value_error,
             f"{self.name}/slope_drift": slope_drift,

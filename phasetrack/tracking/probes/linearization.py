@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from phasetrack.measures.linearization import errors_of, gradient_error
+from phasetrack.measures.linearization import FirstOrder, errors_of, gradient_error, loss_change
 from phasetrack.model.formula import FrozenLayers
 from phasetrack.tracking.batch import Batch
 from phasetrack.tracking.probes.base import Measurement, Reading
@@ -19,13 +19,21 @@ def linearization(snapshot: Snapshot) -> Measurement:
     batch = snapshot.batch
     assert batch is not None
     found, undefined = batch.sample_losses
-    names = ("linearization/value_error", "linearization/slope_drift")
+    names = (
+        "linearization/value_error",
+        "linearization/slope_drift",
+        "linearization/loss_change",
+    )
     if found is None:
         return dict.fromkeys(names, Reading.undefined(undefined[0][1]))
     return {
         name: Reading(errors, undefined).hidden()
-        for name, errors in zip(names, errors_of(found, batch.weights), strict=True)
+        for name, errors in zip(names, _read(found, batch.weights), strict=True)
     }
+
+
+def _read(found: FirstOrder, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    return (*errors_of(found, weights), loss_change(found, weights))
 
 
 def gradient_errors(snapshot: Snapshot) -> Measurement:

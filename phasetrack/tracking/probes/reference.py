@@ -38,6 +38,10 @@ _GROUPS = {"": "all neurons", "_heavy": "heavy neurons", "_rest": "the other neu
 
 METRICS: tuple[Metric, ...] = (
     Metric("loss/train", _LOSS, "1", "mean loss of the step's samples"),
+    Metric("loss/mean", _LOSS, "8", "mean loss per sample, where the loop's loss is a sum"),
+    Metric("loss/samples", "samples", "8", "number of the step's samples"),
+    Metric("loss/spread", _LOSS, "8", "standard deviation of the samples' losses"),
+    Metric("loss/constant", _LOSS, "8", "loss of the best constant output on the first samples"),
     Metric("error/train", _SHARE, "4", "share of the step's samples on the wrong side"),
     Metric(
         "heaviness/zeta_star", _NONE, "3", "smallest zeta for which the network is signal-heavy"
@@ -57,6 +61,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("margin/empirical_low/<cluster>", "output", "4", "low quantile of those margins"),
     Metric("linearization/value_error", _NONE, "5", "distance of the loss from first order"),
     Metric("linearization/slope_drift", _NONE, "5", "distance of the loss's slope from that at 0"),
+    Metric("linearization/loss_change", _LOSS, "5", "mean distance of the loss from that at 0"),
     Metric(
         "linearization/gradient_error_<layer>",
         _NONE,
@@ -70,6 +75,13 @@ METRICS: tuple[Metric, ...] = (
         for kind, how in (("", ""), ("_predicted", ", by the mean-field law"))
     ),
     Metric("growth/perp_factor", _NONE, "8", "growth of |perp| since the start, growing neurons"),
+    Metric("data/offset", "half-distances", "8", "distance of samples' means from their centres"),
+    Metric("data/spread_inside", "half-distances", "8", "spread within clusters, in the span"),
+    Metric("data/spread_outside", "length", "8", "the same per coordinate outside the span"),
+    Metric("data/purity", _SHARE, "8", "labels of the first samples that the nearest centre tells"),
+    Metric("data/told", _SHARE, "8", "the same beyond the commonest label, of all others"),
+    Metric("data/separated", _SHARE, "8", "pairs of clusters told apart where they were made"),
+    Metric("data/told_error", _SHARE, "8", "standard error of that share"),
     Metric("layers/balance", _NONE, "6", "root mean square of a divided by that of w"),
     Metric("layers/balance_heavy", _NONE, "6", "the same over heavy neurons"),
     Metric("forecast/zeta_star", _NONE, "6b", "zeta* that the forecast predicts for the step"),
@@ -77,6 +89,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("forecast/margin_min", "output", "6b", "smallest margin that the forecast predicts"),
     Metric("phase/id", "label", "8", "0 UNDETERMINED, 1 SIGNAL_FINDING, 2 SIGNAL_HEAVY, 3 FITTED"),
     Metric("held_out/loss", _LOSS, "1", "`HeldOutProbe`: mean loss of a sample of its own"),
+    Metric("held_out/standard_error", _LOSS, "8", "`HeldOutProbe`: standard error of that mean"),
     Metric("held_out/error", _SHARE, "4", "`HeldOutProbe`: share of it on the wrong side"),
     Metric("held_out/value_error", _NONE, "5", "`HeldOutProbe`: value error on it"),
     Metric("held_out/slope_drift", _NONE, "5", "`HeldOutProbe`: slope drift on it"),
