@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from phasetrack.phases.thresholds import Thresholds
 
+# The readings that tell a lazy network; they are sparse.
+KERNEL = ("kernel/drift", "kernel/linearisation_error")
 # The numbers that raise an alert, by name; empty where nothing is wrong.
 Evidence = Mapping[str, float]
 
@@ -25,6 +27,7 @@ class RunState:
         readings: its readings.
         recent: the readings of the last `Thresholds.patience` records, the present one last.
         first: the readings of the first record.
+        kernel: the last readings of `KERNEL`, which most records do not have.
         first_loss: the first training loss that was recorded.
         heavy: whether the run is signal-heavy.
         fitted: whether the loss has met its target.
@@ -36,6 +39,7 @@ class RunState:
     readings: Mapping[str, float] = field(default_factory=dict)
     recent: deque[Mapping[str, float]] = field(default_factory=deque)
     first: Mapping[str, float] = field(default_factory=dict)
+    kernel: Mapping[str, float] = field(default_factory=dict)
     first_loss: float = math.nan
     heavy: bool = False
     fitted: bool = False
@@ -44,6 +48,8 @@ class RunState:
         """Make a further record the present one."""
         self.step, self.readings = step, readings
         self.first = self.first or dict(readings)
+        if not math.isnan(readings.get(KERNEL[0], math.nan)):
+            self.kernel = {name: readings.get(name, math.nan) for name in KERNEL}
         if math.isnan(self.first_loss):  # the first record may lack a loss
             self.first_loss = reading(readings, "loss/train")
         self.recent.append(readings)
@@ -122,11 +128,12 @@ def non_signal_growth(run: RunState) -> Evidence:
 
 
 def lazy(run: RunState) -> Evidence:
-    """The loss has met its target although the network is not signal-heavy."""
-    zeta = reading(run.readings, "heaviness/zeta_star")
-    if not run.fitted or not zeta > run.thresholds.zeta_exit:
+    """The loss has met its target while the network stayed a linear model of its start's gradients."""
+    limits = run.thresholds
+    drift, error = (reading(run.kernel, name) for name in KERNEL)
+    if not run.fitted or not (drift <= limits.lazy_drift or error <= limits.lazy_linearisation):
         return {}
-    return {"loss/train": reading(run.readings, "loss/train"), "heaviness/zeta_star": zeta}
+    return {"loss/train": reading(run.readings, "loss/train"), **run.kernel}
 
 
 CHECKS: Mapping[str, Callable[[RunState], Evidence]] = {

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from phasetrack.phases.alerts import CHECKS, Evidence, RunState, reading
+from phasetrack.phases.alerts import CHECKS, KERNEL, Evidence, RunState, reading
 from phasetrack.phases.crossings import crossing, first_crossing
 from phasetrack.phases.labels import Alert, Boundary, Phase, Transition, Verdict
 from phasetrack.phases.thresholds import MOST_PATIENCE, Thresholds
@@ -45,6 +45,7 @@ METRICS = frozenset(
         "growth/signal_rate",
         "growth/perp_rate",
         "growth/perp_factor",
+        *KERNEL,
     }
 )
 
@@ -106,6 +107,7 @@ class PhaseClassifier:
             "onset": self._onset,
             "under": self._under,
             "raised": sorted(self._raised),
+            "kernel": dict(self._run.kernel),
             "recent": [dict(readings) for readings in self._run.recent],
         }
 
@@ -119,6 +121,7 @@ class PhaseClassifier:
         self._before = None if before is None else (int(before[0]), _floats(before[1]))
         self._under = int(state.get("under", 0))
         self._onset, self._raised = float(state["onset"]), {str(n) for n in state["raised"]}
+        self._run.kernel = _floats(state.get("kernel", {}))
         self._run.recent = deque(map(_floats, state["recent"]), maxlen=self.thresholds.patience)
 
     def _label(self, readings: Mapping[str, float]) -> tuple[Phase, str]:

@@ -39,6 +39,9 @@ class Thresholds:
         non_signal_ratio: NON_SIGNAL_GROWTH from this ratio of the perp rate to the signal rate,
         non_signal_growth: once |perp| has grown by this factor; minibatch noise alone stays under 1.5
             at m = 2d.
+        lazy_drift: LAZY if the tangent kernel has moved by no more than this share; a heuristic of ours.
+        lazy_linearisation: LAZY also if the distance of the outputs from those of the network linearised at its
+            start is at most this share of their way: more than half of it is linear. A heuristic of ours.
         diverged_factor: DIVERGED above this multiple of the first loss.
     """
 
@@ -57,6 +60,8 @@ class Thresholds:
     saddle_growth: float = 2.0
     non_signal_ratio: float = 0.5
     non_signal_growth: float = 2.0
+    lazy_drift: float = 0.1
+    lazy_linearisation: float = 0.5
     diverged_factor: float = 10.0
 
     def __post_init__(self) -> None:

@@ -54,6 +54,7 @@ class LossCall:
         version: of the weights that made the outputs.
         loss: the loss as it was.
         inputs: a reference to the inputs, where a probe needs them.
+        sample: copies of the first inputs, (n, d), where a fixed sample is collected.
         reason: why the samples are in no cluster.
         weight: the gradient that arrived at the value, as the value; None before it does.
         task: the backward pass that it arrived in.
@@ -68,6 +69,7 @@ class LossCall:
     version: int
     loss: HostLoss
     inputs: KeptInputs | None = None
+    sample: Tensor | None = None
     reason: str = ""
     weight: Tensor | None = None
     task: int = -1

@@ -26,6 +26,7 @@ from phasetrack.tracking.host_loss import HostLoss
 from phasetrack.tracking.probes.base import StackProbe
 from phasetrack.tracking.probes.growth import GrowthProbe
 from phasetrack.tracking.probes.heaviness import HeavinessProbe
+from phasetrack.tracking.probes.kernel import KernelProbe
 from phasetrack.tracking.probes.linearization import linearization
 from phasetrack.tracking.probes.loss import loss as loss_probe
 from phasetrack.tracking.probes.margins import clean_margins, empirical_margins
@@ -111,6 +112,7 @@ _PROBES = (
     HeavinessProbe(),
     StackProbe(clean_margins),
     GrowthProbe(),
+    KernelProbe(),
 )
 
 
@@ -128,6 +130,7 @@ def _snapshots(
     x = inputs.to(saved.states[steps[-1]]["W"].dtype)
     y = targets.to(x) if targets.is_floating_point() else targets
     host_loss = HostLoss.of(loss).with_targets(y)
+    sample = x[: KernelProbe.samples]
     for step, after in zip(steps, [*steps[1:], steps[-1] + 1], strict=True):
         layers = _layers(saved.states[step], formula)
         with torch.no_grad():
@@ -148,6 +151,7 @@ def _snapshots(
             ),
             LossInputs(outputs.unsqueeze(0), y.unsqueeze(0), geometry.traces(x).unsqueeze(0)),
             host_loss,
+            sample=sample,
         )
 
 

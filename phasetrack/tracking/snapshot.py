@@ -123,6 +123,9 @@ class Snapshot:
         before: the snapshot recorded before this one: its last state precedes our first. None at
             the first state.
         first: the first state recorded; None in that one itself.
+        sample: inputs of the run's first samples, (n, d), the same for every state; None where they are not
+            known, or no probe needs them.
+        carried: results of probes that later states are compared with.
     """
 
     steps: tuple[int, ...]
@@ -136,7 +139,9 @@ class Snapshot:
     no_batch: str = ""
     before: Snapshot | None = None
     first: Snapshot | None = None
+    sample: Tensor | None = None
     sliced_table: HostTable | None = field(default=None, repr=False)
+    carried: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
     _computed: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
@@ -159,6 +164,7 @@ class Snapshot:
     def can_stack_with(self, other: Snapshot) -> bool:
         """Whether both have one formula, one loss, and tensors of one shape."""
         alike = self.formula == other.formula and self.loss is other.loss
+        alike = alike and self.sample is other.sample
         return alike and self._shapes == other._shapes
 
     @cached_property
@@ -171,7 +177,8 @@ class Snapshot:
             [part is None for part in (seen.traces, seen.value, seen.weights)],
             seen.reason,
         )
-        return (self.layers.head.shape[1:], kinds, self.no_batch, self.sizes[0].plain)
+        whole = self.layers.W is None
+        return (self.layers.head.shape[1:], whole, kinds, self.no_batch, self.sizes[0].plain)
 
     @property
     def max_stack(self) -> int:
