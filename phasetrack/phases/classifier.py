@@ -42,6 +42,7 @@ METRICS = frozenset(
         "linearization/value_error",
         "linearization/slope_drift",
         "margin/balance",
+        "margin/min",
         "growth/signal_rate",
         "growth/perp_rate",
         "growth/perp_factor",

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from phasetrack._precision import unrounded
 from phasetrack.errors import ExpectedError
 from phasetrack.model.formula import Formula
 from phasetrack.model.geometry import ClusterGeometry
@@ -131,7 +132,7 @@ class Capture:
             stuck=self._say_no_steps,
             keep_inputs=keep_inputs,
         )
-        self._first_inputs = FirstInputs(sample_size)
+        self._first_inputs = FirstInputs(sample_size, geometry)
         self._batch.sample_left = sample_size
         self._counter, self._rounds = StepCounter(optimizer, view), StepRounds()
         self._first_step = 0  # where counting began
@@ -398,21 +399,25 @@ class Capture:
         view, W = self.view, self.view.first.value
         small = W.numel() <= COPIED
         keep = small or bool(self._keep_weights(self.step))
+        noise = self._first_inputs.noise
         layers = LayerState(
             view.A.clone().unsqueeze(0),
             bias=_copied(view.bias),
             head_bias=_copied(view.head_bias),
             W=(W.clone() if keep else W).unsqueeze(0),
+            along_mean=None if noise is None or noise.mean is None else _along(W, noise.mean),
         )
         return layers if small else layers.read(self.geometry, keep=keep)
 
     def _snapshot(self) -> Snapshot:
         calls, reason = self._batch.collected()
+        self._sample(calls)
         return self._snapshot_with(self._layers(), self.view.current_formula(), calls, reason)
 
     def _snapshot_of_closure(self, before: _Before) -> Snapshot:
         """The state before the step, and the evaluation that its weights made: the closure's first."""
         calls, reason = self._batch.collected(before.version)
+        self._sample(calls)
         # the closure's pass may have shown what was not known before
         formula = self.view.current_formula() if before.formula.missing else before.formula
         return self._snapshot_with(before.layers, formula, calls, reason)
@@ -420,8 +425,6 @@ class Capture:
     def _snapshot_with(
         self, layers: LayerState, formula: Formula, calls: list[LossCall], reason: str
     ) -> Snapshot:
-        self._first_inputs.add([call.sample for call in calls if call.sample is not None])
-        self._batch.sample_left = self._first_inputs.left
         parts = self.exchange.gather(self._counter.step, lambda: [c.packed() for c in calls])
         if parts is not None:
             loss = self._loss.current
@@ -443,7 +446,13 @@ class Capture:
             calls[-1].loss if calls else self._loss.current,
             reason,
             sample=self._first_inputs.sample,
+            noise=self._first_inputs.noise,
         )
+
+    def _sample(self, calls: Sequence[LossCall]) -> None:
+        """Take inputs of a recorded step for the fixed sample."""
+        self._first_inputs.add([call.sample for call in calls if call.sample is not None])
+        self._batch.sample_left = self._first_inputs.left
 
     # --- what was not seen -------------------------------------------------------------------
 
@@ -509,6 +518,11 @@ def _entry(model: nn.Module, view: TwoLayerView) -> nn.Module:
     inner = unwrapped(model)
     called = entries(inner, view.first, view.second, block=True)
     return model if not called or called[0] is inner else called[0]
+
+
+def _along(W: Tensor, direction: Tensor) -> Tensor:
+    with unrounded(W):
+        return (W @ direction.to(W)).unsqueeze(0)
 
 
 def _copied(values: Tensor | None) -> Tensor | None:

@@ -7,20 +7,26 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from phasetrack.measures.noise import Noise, noise_of
+from phasetrack.model.geometry import ClusterGeometry
+
 
 class FirstInputs:
     """Collects inputs until there are enough.
 
     Args:
         size: how many; 0 collects none.
+        geometry: the clusters.
 
     Attributes:
         sample: the inputs, (size, d); None until they are complete.
+        noise: that of the sample, where it is not as declared; None until the sample is complete.
     """
 
-    def __init__(self, size: int) -> None:
-        self._size, self._parts = size, list[Tensor]()
+    def __init__(self, size: int, geometry: ClusterGeometry) -> None:
+        self._size, self._parts, self._geometry = size, list[Tensor](), geometry
         self.sample: Tensor | None = None
+        self.noise: Noise | None = None
 
     @property
     def left(self) -> int:
@@ -34,6 +40,7 @@ class FirstInputs:
                 self._parts.append(part[: self.left])
         if self._parts and not self.left:
             self.sample = torch.cat([part.to(self._parts[0]) for part in self._parts])
+            self.noise = noise_of(self.sample, self._geometry)
             self._parts.clear()
 
     def state_dict(self) -> list[Tensor]:
@@ -43,5 +50,6 @@ class FirstInputs:
 
     def load_state_dict(self, parts: Sequence[Tensor]) -> None:
         """Continue with the inputs of a state; without any, the sample begins with the next step."""
-        self.sample, self._parts = None, [part for part in parts if isinstance(part, Tensor)]
+        self.sample = self.noise = None
+        self._parts = [part for part in parts if isinstance(part, Tensor)]
         self.add([])

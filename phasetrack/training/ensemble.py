@@ -244,7 +244,9 @@ class _Member(Findings):
             forecast,
         )
         super().__init__(recorder)
-        self.first_inputs = FirstInputs(KERNEL.samples)
+        self.first_inputs = FirstInputs(
+            KERNEL.samples, make_task(settings.task, settings.d).geometry
+        )
         self.end = End(self, settings)
 
     def record(self, snapshot: Snapshot) -> None:
@@ -363,6 +365,7 @@ class _Camera:
                     LossInputs(outputs[here], targets[here], traces[here]),
                     self._loss,
                     sample=member.first_inputs.sample,
+                    noise=member.first_inputs.noise,
                 )
             )
 
