@@ -11,8 +11,6 @@ kernels. A network is lazy if its kernel hardly moves in training: it then is a 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -20,24 +18,30 @@ from phasetrack.model.formula import FrozenLayers
 from phasetrack.model.neurons import Activation
 
 
-def kernel(layers: FrozenLayers, inputs: Tensor) -> Tensor:
+def preactivations(layers: FrozenLayers, inputs: Tensor) -> Tensor:
+    """Return w_j . x + b_j of every neuron at some inputs, (n, d) to (n, p): most of the work of what follows."""
+    return torch.nn.functional.linear(inputs, layers.W, layers.bias)
+
+
+def kernel(layers: FrozenLayers, inputs: Tensor, at: Tensor | None = None) -> Tensor:
     """Return the tangent kernel on some inputs.
 
     Args:
         layers: the two layers and their formula.
         inputs: (n, d), in the layers' dtype.
+        at: their `preactivations`, if at hand.
 
     Returns:
         (n, n), the sum over the outputs.
     """
-    seen = _Seen.of(layers, inputs)
+    values = preactivations(layers, inputs) if at is None else at
+    hidden, slopes = _activated(values, layers.formula.activation)
     products = inputs @ inputs.T
     if layers.bias is not None:
         products = products + 1
-    # of each output: the hidden values, and the slopes weighed by the second layer
-    second = len(layers.A) * (seen.hidden @ seen.hidden.T)
-    first = (seen.slopes * layers.A.square().sum(dim=0)) @ seen.slopes.T * products
-    found = seen.scale**2 * (first + second)
+    second = len(layers.A) * (hidden @ hidden.T)
+    first = (slopes * layers.A.square().sum(dim=0)) @ slopes.T * products
+    found = _scale(layers) ** 2 * (first + second)
     if layers.head_bias is not None:
         found = found + len(layers.A) * layers.formula.bias_factor**2
     return found
@@ -92,40 +96,50 @@ def linearised_outputs(layers: FrozenLayers, start: FrozenLayers, inputs: Tensor
     Returns:
         (n,), or (n, outputs) of several.
     """
-    seen = _Seen.of(start, inputs)
-    moved = inputs @ (layers.W - start.W).T
-    if start.bias is not None and layers.bias is not None:
-        moved = moved + (layers.bias - start.bias)
-    values = seen.hidden @ layers.A.T + (seen.slopes * moved) @ start.A.T
-    found = seen.scale * values
-    if layers.head_bias is not None:
-        found = found + start.formula.bias_factor * layers.head_bias
+    found = _linearised(
+        layers, start, preactivations(layers, inputs), preactivations(start, inputs)
+    )
     return found.squeeze(-1) if start.formula.heads == 1 else found
 
 
-def linearisation_error(layers: FrozenLayers, start: FrozenLayers, inputs: Tensor) -> Tensor:
+def linearisation_error(
+    layers: FrozenLayers,
+    start: FrozenLayers,
+    inputs: Tensor,
+    at: Tensor | None = None,
+    start_at: Tensor | None = None,
+) -> Tensor:
     """Distance of the network from its linearisation, relative to the way its outputs went since the start: ().
 
-    |f - f_lin| / |f - f_0| over the inputs; 0 for a linear model, and where no output has moved.
+    |f - f_lin| / |f - f_0| over the inputs; 0 for a linear model, and where no output has moved. `at` and
+    `start_at` are the `preactivations` of both, if at hand.
     """
-    now, then = layers.outputs(inputs), start.outputs(inputs)
+    values = preactivations(layers, inputs) if at is None else at
+    first = preactivations(start, inputs) if start_at is None else start_at
+    now = _outputs(layers, _activated(values, layers.formula.activation)[0])
+    then = _outputs(start, _activated(first, start.formula.activation)[0])
     way = torch.linalg.vector_norm(now - then)
-    gap = torch.linalg.vector_norm(now - linearised_outputs(layers, start, inputs))
+    gap = torch.linalg.vector_norm(now - _linearised(layers, start, values, first))
     return torch.where(way > 0, gap / way, 0.0)
 
 
-class _Seen(NamedTuple):
-    """Hidden values and slopes at some inputs, (n, p) each, and the factor on the sum over neurons."""
+def _linearised(layers: FrozenLayers, start: FrozenLayers, now: Tensor, then: Tensor) -> Tensor:
+    """`linearised_outputs` by the preactivations of both, (n, outputs)."""
+    hidden, slopes = _activated(then, start.formula.activation)
+    moved = (slopes * (now - then)) @ start.A.T
+    return _outputs(layers, hidden) + _scale(start) * moved
 
-    hidden: Tensor
-    slopes: Tensor
-    scale: float
 
-    @classmethod
-    def of(cls, layers: FrozenLayers, inputs: Tensor) -> _Seen:
-        values = torch.nn.functional.linear(inputs, layers.W, layers.bias)
-        scale = 1.0 if layers.formula.scale is None else layers.formula.scale
-        return cls(*_activated(values, layers.formula.activation), scale)
+def _outputs(layers: FrozenLayers, hidden: Tensor) -> Tensor:
+    """The second layer's outputs, (n, outputs)."""
+    found = _scale(layers) * (hidden @ layers.A.T)
+    if layers.head_bias is not None:
+        found = found + layers.formula.bias_factor * layers.head_bias
+    return found
+
+
+def _scale(layers: FrozenLayers) -> float:
+    return 1.0 if layers.formula.scale is None else layers.formula.scale
 
 
 def _activated(values: Tensor, activation: Activation) -> tuple[Tensor, Tensor]:

@@ -49,23 +49,28 @@ class KernelProbe(SampledProbe):
     def measure(self, snapshot: Snapshot) -> Measurement:
         """Return the readings of the states that are due."""
         names = [f"kernel/{name}" for name in NAMES]
-        start = (snapshot.first or snapshot).frozen(0)
+        first, previous = snapshot.first or snapshot, snapshot.before
+        start = first.frozen(0)
         reason = snapshot.formula.missing or (NO_START if start is None else "")
         if reason:
             return dict.fromkeys(names, Reading.undefined(reason))
+        carried = previous.carried if previous else {}
+        places = self._due_places(snapshot)
+        snapshot.carried = dict(carried)
+        if not places:
+            return {}
         assert start is not None and snapshot.sample is not None
         inputs, start = snapshot.sample[: self.samples].double().cpu(), _on_host(start)
-        origin = (snapshot.first or snapshot).once(lambda: kernel.kernel(start, inputs), "kernel")
-        carried = snapshot.before.carried if snapshot.before else {}
-        befores = (snapshot.before.steps[-1] if snapshot.before else -1, *snapshot.steps)
+        then = first.once(lambda: kernel.preactivations(start, inputs), "kernel values")
+        origin = first.once(lambda: kernel.kernel(start, inputs, then), "kernel")
         rows = torch.full((len(snapshot), len(NAMES)), torch.nan, dtype=torch.float64, device="cpu")
         read = torch.zeros(len(snapshot), dtype=torch.bool, device="cpu")
-        for place, (before, step) in enumerate(pairwise(befores)):
-            layers = snapshot.frozen(place)
-            if layers is None or not self.due(step, before):
-                continue
-            layers, now = _on_host(layers), snapshot.elapsed[place]
-            found = kernel.kernel(layers, inputs)
+        for place in places:
+            frozen = snapshot.frozen(place)
+            assert frozen is not None
+            layers, now = _on_host(frozen), snapshot.elapsed[place]
+            values = kernel.preactivations(layers, inputs)
+            found = kernel.kernel(layers, inputs, values)
             rows[place] = torch.stack(
                 [
                     kernel.drift(found, origin),
@@ -73,7 +78,7 @@ class KernelProbe(SampledProbe):
                     kernel.velocity(found, carried["kernel"], now - carried["time"])
                     if carried
                     else torch.tensor(torch.nan),
-                    kernel.linearisation_error(layers, start, inputs),
+                    kernel.linearisation_error(layers, start, inputs, values, then),
                     kernel.distance(layers, start),
                 ]
             )
@@ -85,6 +90,13 @@ class KernelProbe(SampledProbe):
             name: Reading(values, reasons if name == "kernel/velocity" else (), read)
             for name, values in columns.items()
         }
+
+    def _due_places(self, snapshot: Snapshot) -> list[int]:
+        """Return the states that are due."""
+        if snapshot.layers.W is None:  # large layers are kept at the steps that are due
+            return []
+        befores = (snapshot.before.steps[-1] if snapshot.before else -1, *snapshot.steps)
+        return [place for place, (then, now) in enumerate(pairwise(befores)) if self.due(now, then)]
 
 
 def _on_host(layers: FrozenLayers) -> FrozenLayers:
