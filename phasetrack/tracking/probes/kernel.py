@@ -77,7 +77,7 @@ class KernelProbe(SampledProbe):
                     kernel.alignment(found, origin),
                     kernel.velocity(found, carried["kernel"], now - carried["time"])
                     if carried
-                    else torch.tensor(torch.nan),
+                    else origin.new_tensor(torch.nan),
                     kernel.linearisation_error(layers, start, inputs, values, then),
                     kernel.distance(layers, start),
                 ]
