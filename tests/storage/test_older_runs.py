@@ -30,10 +30,10 @@ def rows(path):
 
 
 def assert_same_rows(found, expected):
-    """The same metrics at the same steps; last digits depend on the processor."""
+    """The old metrics at the same steps; last digits depend on the processor."""
     assert [row["step"] for row in found] == [row["step"] for row in expected]
     for row, old in zip(found, expected, strict=True):
-        assert row.keys() == old.keys()
+        assert row.keys() >= old.keys()  # later versions read more
         for name in old:
             np.testing.assert_allclose(row[name], old[name], rtol=1e-3, atol=1e-5, err_msg=name)
 
