@@ -34,7 +34,7 @@ def assert_same_rows(found, expected):
     assert [row["step"] for row in found] == [row["step"] for row in expected]
     for row, old in zip(found, expected, strict=True):
         assert row.keys() >= old.keys()  # later versions read more
-        for name in old:
+        for name in old.keys() - {"heaviness/heavy_mass"}:  # |w|^2 before, |a||w| now
             np.testing.assert_allclose(row[name], old[name], rtol=1e-3, atol=1e-5, err_msg=name)
 
 
