@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -25,6 +26,7 @@ from torch import Tensor
 
 from phasetrack.errors import ExpectedError
 from phasetrack.measures.class_certificate import Network, settled
+from phasetrack.measures.noise import Noise
 from phasetrack.measures.relaxation import Relaxed, bounds
 from phasetrack.measures.set_search import ThresholdSets, best_of_subsets, tried
 from phasetrack.model.geometry import ClusterGeometry, Neurons
@@ -107,7 +109,13 @@ class Certificate(NamedTuple):
 
 
 def certificate(
-    W: Tensor, a: Tensor, geometry: ClusterGeometry, H: float = 0.0, *, mass: Mass = "function"
+    W: Tensor,
+    a: Tensor,
+    geometry: ClusterGeometry,
+    H: float = 0.0,
+    *,
+    mass: Mass = "function",
+    noise: Noise | None = None,
 ) -> Tensor:
     """zeta*: the smallest zeta for which the network is (zeta, H)-signal-heavy.
 
@@ -127,6 +135,7 @@ def certificate(
         H: the paper's H, a parameter here (default 0).
         mass: the size of a neuron outside S: "function" takes |a| |w|, which relu(c w . x) a / c leaves
             as it is; "paper" takes |w|^2, equal to it where |a| = |w|.
+        noise: of the data (`measures.noise.noise_of`); None: variance 1 per coordinate and no mean.
 
     Returns:
         (...), in [0, inf]; infinite if no set S that was tried classifies every cluster, NaN if a weight
@@ -141,7 +150,11 @@ def certificate(
         >>> certificate(30 * W, a / 30, xor, mass="paper")
         tensor(450.)
     """
-    return certificate_of(Neurons.of(W, a, geometry), H, mass=mass)
+    neurons = Neurons.of(W, a, geometry)
+    if noise is not None:
+        along = None if noise.mean is None else W @ noise.mean.to(W)
+        neurons = replace(neurons, noise=noise.spread(neurons.perp, along))
+    return certificate_of(neurons, H, mass=mass)
 
 
 def certificate_of(

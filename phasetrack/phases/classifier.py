@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from phasetrack.phases import data_fit, first_order_watch, loss_watch
-from phasetrack.phases.alerts import CHECKS, Evidence, RunState, reading
+from phasetrack.phases.alerts import CHECKS, KERNEL, Evidence, RunState, reading
 from phasetrack.phases.crossings import crossing, first_crossing
 from phasetrack.phases.data_fit import misplaced, untold
 from phasetrack.phases.first_order_watch import FirstOrderWatch
@@ -47,9 +47,11 @@ METRICS = frozenset(
         "heaviness/heavy_mass",
         "heaviness/signal_share",
         "margin/balance",
+        "margin/min",
         "growth/signal_rate",
         "growth/perp_rate",
         "growth/perp_factor",
+        *KERNEL,
     }
 )
 # Alerts that do not depend on where the clusters lie.
@@ -110,6 +112,7 @@ class PhaseClassifier:
             "diverged": self._diverged,
             "first": dict(self._run.first),
             "raised": sorted(self._raised),
+            "kernel": dict(self._run.kernel),
             "recent": [dict(readings) for readings in self._run.recent],
         }
 
@@ -129,6 +132,7 @@ class PhaseClassifier:
         self._diverged = str(state["diverged"])
         self._run.heavy, self._run.fitted = self._heavy.heavy, self._loss.fitted
         self._run.first = _floats(state["first"])
+        self._run.kernel = _floats(state.get("kernel", {}))
         self._raised = {str(n) for n in state["raised"]}
         self._run.recent = deque(map(_floats, state["recent"]), maxlen=self.thresholds.patience)
 

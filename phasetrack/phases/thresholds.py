@@ -41,17 +41,26 @@ class Thresholds:
         least_separated: share of the pairs of clusters with different labels whose means have to differ by
             more than noise, where clusters are made of a sample; a heuristic of ours.
         imbalance_mass: IMBALANCED is checked above this heavy mass (theory.md 8).
-        imbalance_balance: min/max clean margin under which a cluster counts as unserved; healthy runs
-            pass 0.1 before their heavy mass passes 1/2.
+        imbalance_balance: min/max clean margin under which a cluster counts as unserved, if its margin is not
+            positive; a cluster that is learned later than others has a small positive one.
         imbalance_fall: IMBALANCED also if the balance falls at every record, to under this share of
             its first value.
+        learned_loss: a mean loss under this share of the first one shows that something is learned, which
+            IMBALANCED requires; SADDLE requires a loss within 1 - learned_loss of the first one. A heuristic
+            of ours.
         patience: consecutive records that IMBALANCED must last, that the rates of NON_SIGNAL_GROWTH are
             averaged over, and that SADDLE waits for.
         saddle_patience: escape times without growth before SADDLE.
-        saddle_growth: factor by which the signal share must grow to count as growth.
+        saddle_growth: factor by which the signal must grow against the rest, |sig and opp|^2 / |perp|^2, to
+            count as growth.
         non_signal_ratio: NON_SIGNAL_GROWTH from this ratio of the perp rate to the signal rate,
         non_signal_growth: once |perp| has grown by this factor; minibatch noise alone stays under 1.5
-            at m = 2d.
+            at m = 2d,
+        non_signal_odds: as long as the signal has grown against the rest by less than this factor; a heuristic
+            of ours.
+        lazy_drift: LAZY if the tangent kernel has moved by no more than this share; a heuristic of ours.
+        lazy_linearisation: LAZY also if the distance of the outputs from those of the network linearised at its
+            start is at most this share of their way: more than half of it is linear. A heuristic of ours.
         diverged_factor: DIVERGED above this multiple of the first loss.
     """
 
@@ -71,11 +80,15 @@ class Thresholds:
     imbalance_mass: float = 0.5
     imbalance_balance: float = 0.1
     imbalance_fall: float = 0.5
+    learned_loss: float = 0.9
     patience: int = 10
     saddle_patience: float = 2.0
     saddle_growth: float = 2.0
     non_signal_ratio: float = 0.5
     non_signal_growth: float = 2.0
+    non_signal_odds: float = 10.0
+    lazy_drift: float = 0.1
+    lazy_linearisation: float = 0.5
     diverged_factor: float = 10.0
 
     def __post_init__(self) -> None:

@@ -86,6 +86,7 @@ class BatchCollector:
 
     Attributes:
         view: the layers, with all that is known of them so far.
+        sample_left: how many inputs of each call to copy, for a fixed sample.
         calls: loss calls of these layers seen since the last step.
         total_passes: forward passes seen so far.
         weights_version: numbers the states of the two layers.
@@ -103,7 +104,7 @@ class BatchCollector:
     ) -> None:
         self.view, self._geometry, self._keep_inputs = view, geometry, keep_inputs
         self._loss, self._failed = loss, failed
-        self.calls = self.total_passes = 0
+        self.calls = self.total_passes = self.sample_left = 0
         self._detached = self._transformed = False
         watched = [*view.first.parameters, *view.second.parameters]
         self.weights_version = WeightsVersion(watched)
@@ -332,6 +333,8 @@ class BatchCollector:
                 self._samples_placed += len(rows)
                 clusters = self._geometry.nearest(call.traces)
                 call.moments = cluster_moments(rows, clusters, self._geometry)
+            if self.sample_left:
+                call.sample = rows[: self.sample_left].detach().clone()
             if self._keep_inputs:
                 call.inputs = KeptInputs(rows, seen.inputs.version)
 

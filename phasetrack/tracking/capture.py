@@ -7,7 +7,7 @@ Steps that the schedule leaves out cost a few look-ups and no tensor operation.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from enum import Enum
 from functools import partial
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from phasetrack._precision import unrounded
 from phasetrack.errors import ExpectedError
 from phasetrack.model.formula import Formula
 from phasetrack.model.geometry import ClusterGeometry
@@ -26,6 +27,7 @@ from phasetrack.model.losses import Loss
 from phasetrack.model.pass_trace import SeenPass
 from phasetrack.model.two_layer_view import TwoLayerView
 from phasetrack.tracking.batch_collector import NO_LOSS_CALL, BatchCollector
+from phasetrack.tracking.first_inputs import FirstInputs
 from phasetrack.tracking.hooks import PicklableHook, SwitchableHook, do_nothing
 from phasetrack.tracking.host_loss import HostLoss, LossKeeper
 from phasetrack.tracking.loss_call import LossCall, joined
@@ -79,6 +81,7 @@ class Capture:
         say: called with a sentence for the user.
         keep_inputs: hold the inputs of all micro-batches until the step, which costs their memory.
         keep_weights: the steps whose snapshots hold whole copies of the layers.
+        sample_size: how many of the first inputs to keep as a fixed sample.
         processes: the processes that train the model together (see `BatchExchange`).
 
     Raises:
@@ -100,6 +103,7 @@ class Capture:
         say: Callable[[str], object],
         keep_inputs: bool = False,
         keep_weights: Schedule = lambda _: False,
+        sample_size: int = 0,
         processes: Processes = "auto",
     ) -> None:
         self.exchange = BatchExchange(
@@ -128,6 +132,8 @@ class Capture:
             stuck=self._say_no_steps,
             keep_inputs=keep_inputs,
         )
+        self._first_inputs = FirstInputs(sample_size, geometry)
+        self._batch.sample_left = sample_size
         self._counter, self._rounds = StepCounter(optimizer, view), StepRounds()
         self._first_step = 0  # where counting began
         self._recorded = -1  # the last step that was recorded
@@ -213,6 +219,11 @@ class Capture:
     def step(self) -> int:
         """Optimizer steps counted so far."""
         return self._counter.step
+
+    @property
+    def recorded(self) -> int:
+        """The last step that was recorded; -1 before any."""
+        return self._recorded
 
     @property
     def closed(self) -> bool:
@@ -388,21 +399,25 @@ class Capture:
         view, W = self.view, self.view.first.value
         small = W.numel() <= COPIED
         keep = small or bool(self._keep_weights(self.step))
+        noise = self._first_inputs.noise
         layers = LayerState(
             view.A.clone().unsqueeze(0),
             bias=_copied(view.bias),
             head_bias=_copied(view.head_bias),
             W=(W.clone() if keep else W).unsqueeze(0),
+            along_mean=None if noise is None or noise.mean is None else _along(W, noise.mean),
         )
         return layers if small else layers.read(self.geometry, keep=keep)
 
     def _snapshot(self) -> Snapshot:
         calls, reason = self._batch.collected()
+        self._sample(calls)
         return self._snapshot_with(self._layers(), self.view.current_formula(), calls, reason)
 
     def _snapshot_of_closure(self, before: _Before) -> Snapshot:
         """The state before the step, and the evaluation that its weights made: the closure's first."""
         calls, reason = self._batch.collected(before.version)
+        self._sample(calls)
         # the closure's pass may have shown what was not known before
         formula = self.view.current_formula() if before.formula.missing else before.formula
         return self._snapshot_with(before.layers, formula, calls, reason)
@@ -430,7 +445,14 @@ class Capture:
             joined(calls, keep_inputs=self._keep_inputs),
             calls[-1].loss if calls else self._loss.current,
             reason,
+            sample=self._first_inputs.sample,
+            noise=self._first_inputs.noise,
         )
+
+    def _sample(self, calls: Sequence[LossCall]) -> None:
+        """Take inputs of a recorded step for the fixed sample."""
+        self._first_inputs.add([call.sample for call in calls if call.sample is not None])
+        self._batch.sample_left = self._first_inputs.left
 
     # --- what was not seen -------------------------------------------------------------------
 
@@ -458,10 +480,21 @@ class Capture:
     def state_dict(self) -> dict[str, Any]:
         """Return steps and time counted, and what was found out about the layers."""
         counted = {"step": self._counter.step, "time": self._counter.time}
-        return {**counted, "view": state_of_view(self.view)}
+        sample = self._first_inputs.state_dict()
+        return {**counted, "view": state_of_view(self.view), "sample": sample}
 
-    def continue_from(self, view: TwoLayerView, step: int, time: float, *, recorded: int) -> None:
+    def continue_from(
+        self,
+        view: TwoLayerView,
+        step: int,
+        time: float,
+        *,
+        recorded: int,
+        sample: Sequence[Tensor] = (),
+    ) -> None:
         """Count on from a step and time; steps up to `recorded` were recorded already."""
+        self._first_inputs.load_state_dict(sample)
+        self._batch.sample_left = self._first_inputs.left
         self._batch.view = view
         self._counter.scale = view.scale
         self._counter.step, self._counter.time = step, time
@@ -485,6 +518,11 @@ def _entry(model: nn.Module, view: TwoLayerView) -> nn.Module:
     inner = unwrapped(model)
     called = entries(inner, view.first, view.second, block=True)
     return model if not called or called[0] is inner else called[0]
+
+
+def _along(W: Tensor, direction: Tensor) -> Tensor:
+    with unrounded(W):
+        return (W @ direction.to(W)).unsqueeze(0)
 
 
 def _copied(values: Tensor | None) -> Tensor | None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from phasetrack._precision import is_away
 from phasetrack.errors import ExpectedError
+from phasetrack.measures.noise import Noise
 from phasetrack.model.formula import Formula
 from phasetrack.model.geometry import ClusterGeometry, Neurons, head_length
 from phasetrack.tracking.batch import Batch
@@ -47,9 +48,12 @@ class HostTable:
         layers: LayerState,
         seen: LossInputs | None,
         loss: HostLoss,
+        noise: Noise | None = None,
     ) -> HostTable:
         """Move K states to the host, and read what was not read yet."""
-        columns: list[Tensor | None] = list(layers if layers.coordinates is None else layers[:-1])
+        if layers.coordinates is not None:
+            layers = layers._replace(W=None)
+        columns: list[Tensor | None] = list(layers)
         layer_count = len(columns)
         if seen is not None:
             columns += [seen.outputs, seen.targets, seen.finite, _clusters(geometry, seen)]
@@ -58,7 +62,7 @@ class HostTable:
         # read on the host, where the last digits do not depend on how many networks are read at once
         hosted = type(layers)(*moved[:layer_count])  # type: ignore[arg-type]
         hosted = hosted.read(geometry, keep=False)
-        neurons, control = _neurons(geometry, formula, hosted)
+        neurons, control = _neurons(geometry, formula, hosted, noise)
         if seen is None:
             return cls(neurons, control, None, None)
         outputs, targets, finite, clusters, value, weights = moved[layer_count:]
@@ -111,11 +115,11 @@ def _not_finite() -> ExpectedError:
 
 
 def _neurons(
-    geometry: ClusterGeometry, formula: Formula, layers: LayerState
+    geometry: ClusterGeometry, formula: Formula, layers: LayerState, noise: Noise | None
 ) -> tuple[Neurons, Tensor]:
     """Return the networks as the measures take them, and W in the random span."""
     wide = [None if part is None else part.double() for part in layers]
-    head, coordinates, perp, bias, head_bias, _ = wide
+    head, coordinates, perp, bias, head_bias, _, along_mean = wide
     assert head is not None and coordinates is not None and perp is not None
     readout, many, k = formula.read_out(head.mT), formula.heads > 2, geometry.signal_dim
     neurons = Neurons(
@@ -130,6 +134,7 @@ def _neurons(
         else formula.bias_factor * formula.read_out(head_bias),
         scale=formula.scale,
         activation=formula.activation,
+        noise=None if noise is None else noise.spread(perp, along_mean),
     )
     return neurons, coordinates[..., k:]
 

@@ -55,6 +55,7 @@ class LossCall:
         version: of the weights that made the outputs.
         loss: the loss as it was.
         inputs: a reference to the inputs, where a probe needs them.
+        sample: copies of the first inputs, (n, d), where a fixed sample is collected.
         reason: why the samples are in no cluster.
         moments: where the samples of each cluster lie (`cluster_moments`), (K, d + 3), of a run's first
             samples; None for all others.
@@ -71,6 +72,7 @@ class LossCall:
     version: int
     loss: HostLoss
     inputs: KeptInputs | None = None
+    sample: Tensor | None = None
     reason: str = ""
     moments: Tensor | None = None
     weight: Tensor | None = None

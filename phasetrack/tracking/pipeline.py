@@ -24,6 +24,7 @@ from phasetrack.tracking.snapshot import Snapshot
 
 # Why a probe has nothing to read.
 NO_EARLIER_STEP = "it needs an earlier recorded step"
+NO_SAMPLE = "too few samples were seen so far"
 # Names that a record holds beside its readings.
 RESERVED = frozenset(
     {
@@ -112,6 +113,9 @@ def missing(probe: Probe, snapshot: Snapshot) -> str:
         return snapshot.no_batch if problem is None else str(problem)
     if "inputs" in probe.needs and not (snapshot.batch and snapshot.batch.inputs):
         return snapshot.loss_inputs.reason if snapshot.loss_inputs else snapshot.no_batch
+    if "sample" in probe.needs and snapshot.sample is None:
+        unseen = snapshot.loss_inputs.reason if snapshot.loss_inputs else snapshot.no_batch
+        return unseen or NO_SAMPLE
     if "previous" in probe.needs and snapshot.before is None:
         return NO_EARLIER_STEP
     return ""
@@ -170,6 +174,13 @@ def _fill_readings(rows: Sequence[Row], columns: dict[str, Column]) -> None:
     for row, numbers in zip(rows, table.T.tolist(), strict=True):
         row.readings.update(zip(names, numbers, strict=True))
     undefined = table.isnan()
+    for line, source in enumerate(sources):
+        if isinstance(source, Reading) and source.read is not None:
+            undefined[line] &= source.read
+            for row in (
+                row for row, read in zip(rows, source.read.tolist(), strict=True) if not read
+            ):
+                del row.readings[names[line]]
     firsts = undefined.byte().argmax(dim=1).tolist()
     for line in undefined.any(dim=1).nonzero().flatten().tolist():
         rows[firsts[line]].reasons[names[line]] = sources[line].reason(firsts[line])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from phasetrack.errors import ExpectedError
+from phasetrack.measures.noise import noise_of
 from phasetrack.measures.signal_span import DiscoveredSpan, discover
 from phasetrack.model.formula import Formula, FrozenLayers
 from phasetrack.model.geometry import ClusterGeometry
@@ -26,6 +27,7 @@ from phasetrack.tracking.host_loss import HostLoss
 from phasetrack.tracking.probes.base import StackProbe
 from phasetrack.tracking.probes.growth import GrowthProbe
 from phasetrack.tracking.probes.heaviness import HeavinessProbe
+from phasetrack.tracking.probes.kernel import KernelProbe
 from phasetrack.tracking.probes.linearization import linearization
 from phasetrack.tracking.probes.loss import loss as loss_probe
 from phasetrack.tracking.probes.margins import clean_margins, empirical_margins
@@ -124,6 +126,7 @@ _PROBES = (
     HeavinessProbe(),
     StackProbe(clean_margins),
     GrowthProbe(),
+    KernelProbe(),
 )
 
 
@@ -141,6 +144,7 @@ def _snapshots(
     x = inputs.to(saved.states[steps[-1]]["W"].dtype)
     y = targets.to(x) if targets.is_floating_point() else targets
     host_loss = HostLoss.of(loss).with_targets(y)
+    sample, noise = x[: KernelProbe.samples], noise_of(x, geometry)
     for step, after in zip(steps, [*steps[1:], steps[-1] + 1], strict=True):
         layers = _layers(saved.states[step], formula)
         with torch.no_grad():
@@ -158,9 +162,14 @@ def _snapshots(
                 bias=None if layers.bias is None else layers.bias.unsqueeze(0),
                 head_bias=None if layers.head_bias is None else layers.head_bias.unsqueeze(0),
                 W=layers.W.unsqueeze(0),
+                along_mean=None
+                if noise is None or noise.mean is None
+                else (layers.W @ noise.mean.to(layers.W)).unsqueeze(0),
             ),
             LossInputs(outputs.unsqueeze(0), y.unsqueeze(0), geometry.traces(x).unsqueeze(0)),
             host_loss,
+            sample=sample,
+            noise=noise,
         )
 
 

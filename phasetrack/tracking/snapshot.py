@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from phasetrack.errors import ExpectedError
+from phasetrack.measures.noise import Noise
 from phasetrack.model.batch_invariance import GROUP, UNDIVIDED
 from phasetrack.model.formula import Formula, FrozenLayers
 from phasetrack.model.geometry import ClusterGeometry, Neurons
@@ -54,6 +55,7 @@ class LayerState(NamedTuple):
         bias: first-layer bias, (K, p), or None.
         head_bias: the head's bias as it stands in the model, (K, heads), or None.
         W: the first layer, (K, p, d), where it is still to be read or a probe needs it; else None.
+        along_mean: w . mean of the noise, (K, p); None where the noise has none.
     """
 
     head: Tensor
@@ -62,6 +64,7 @@ class LayerState(NamedTuple):
     bias: Tensor | None = None
     head_bias: Tensor | None = None
     W: Tensor | None = None
+    along_mean: Tensor | None = None
 
     def read(self, geometry: ClusterGeometry, *, keep: bool = True) -> LayerState:
         """Return the state with W seen through the geometry; W itself stays if `keep`."""
@@ -126,6 +129,11 @@ class Snapshot:
         before: the snapshot recorded before this one: its last state precedes our first. None at
             the first state.
         first: the first state recorded; None in that one itself.
+        sample: inputs of the run's first samples, (n, d), the same for every state; None where they are not
+            known, or no probe needs them.
+        noise: the data's noise across the signal span, the same for every state; None: of variance 1 per
+            coordinate, without a mean.
+        carried: results of probes that later states are compared with.
     """
 
     steps: tuple[int, ...]
@@ -139,7 +147,10 @@ class Snapshot:
     no_batch: str = ""
     before: Snapshot | None = None
     first: Snapshot | None = None
+    sample: Tensor | None = None
+    noise: Noise | None = None
     sliced_table: HostTable | None = field(default=None, repr=False)
+    carried: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
     _computed: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
@@ -162,6 +173,7 @@ class Snapshot:
     def can_stack_with(self, other: Snapshot) -> bool:
         """Whether both have one formula, one loss, and tensors of one shape."""
         alike = self.formula == other.formula and self.loss is other.loss
+        alike = alike and self.sample is other.sample and self.noise is other.noise
         return alike and self._shapes == other._shapes
 
     @cached_property
@@ -174,7 +186,8 @@ class Snapshot:
             [part is None for part in (seen.traces, seen.value, seen.weights, seen.moments)],
             seen.reason,
         )
-        return (self.layers.head.shape[1:], kinds, self.no_batch, self.sizes[0].plain)
+        whole = [part is None for part in (self.layers.W, self.layers.along_mean)]
+        return (self.layers.head.shape[1:], whole, kinds, self.no_batch, self.sizes[0].plain)
 
     @property
     def max_stack(self) -> int:
@@ -231,7 +244,7 @@ class Snapshot:
         if self.sliced_table is not None:
             return self.sliced_table
         return HostTable.from_device(
-            self.geometry, self.formula, self.layers, self.loss_inputs, self.loss
+            self.geometry, self.formula, self.layers, self.loss_inputs, self.loss, self.noise
         )
 
     @property

@@ -35,7 +35,7 @@ from phasetrack.tracking.findings import Findings
 from phasetrack.tracking.guard import FailureGuard, warn
 from phasetrack.tracking.guard import TrackingWarning as TrackingWarning  # where users find it
 from phasetrack.tracking.history_buffer import HistoryBuffer
-from phasetrack.tracking.probes.base import FunctionProbe, Probe
+from phasetrack.tracking.probes.base import FunctionProbe, Probe, SampledProbe
 from phasetrack.tracking.process_group import Processes
 from phasetrack.tracking.recorder import Recorder
 from phasetrack.tracking.schedules import Schedule
@@ -97,6 +97,7 @@ class Tracker(Findings):
         super().__init__(Recorder(probes, labels, self._guard, queue, forecast))
         self._sinks = SinkGroup(sinks, self._guard, before_history_lost=lambda: self.history)
         wants_weights = any("weights" in probe.needs for probe in probes)
+        sampled = [probe for probe in probes if isinstance(probe, SampledProbe)]
         self._capture = Capture(
             model,
             optimizer,
@@ -108,7 +109,12 @@ class Tracker(Findings):
             failed=self._hook_failed,
             say=self._guard.note,
             keep_inputs=any("inputs" in probe.needs for probe in probes),
-            keep_weights=lambda step: wants_weights or self._sinks.saves_weights_at(step),
+            keep_weights=lambda step: (
+                wants_weights
+                or self._sinks.saves_weights_at(step)
+                or any(probe.due(step, self._capture.recorded) for probe in sampled)
+            ),
+            sample_size=max((probe.samples for probe in sampled), default=0),
             processes=processes,
         )
         _trackers.add(self)
@@ -377,7 +383,9 @@ class Tracker(Findings):
         self._recorder.resume(found, HistoryBuffer(found.history, self._sinks.history_sink))
         self._noted, self._emitting, self._awaiting_resume = found.view.notes, False, False
         last = found.history.last_step
-        self._capture.continue_from(found.view, found.step, found.time, recorded=last)
+        self._capture.continue_from(
+            found.view, found.step, found.time, recorded=last, sample=found.sample
+        )
         self._sinks.release(stopped)
 
     def start_at(self, step: int) -> None:

@@ -55,8 +55,10 @@ def state_of(capture: Capture, recorder: Recorder, sinks: Mapping[str, Any]) -> 
         "undefined": dict(recorder.guard.reasons),
         "off": list(recorder.guard.off),
         "previous": recorder.before and _snapshot_state(recorder.before[-1:]),
+        "carried": dict(recorder.before.carried) if recorder.before else {},
         "first": recorder.first and _snapshot_state(recorder.first),
         "first_samples": recorder.first_samples.state_dict(),
+        "first_W": recorder.first and _copy(recorder.first.layers.W),
         "records": recorder.history.count,
         "history": None if kept else _columns(recorder.history.load_all()),
         "sinks": dict(sinks),
@@ -73,6 +75,7 @@ class Restored(NamedTuple):
     history: History
     before: Snapshot | None
     first: Snapshot | None
+    sample: list[Tensor]
     undefined: dict[str, str]
     off: list[str]
     first_samples: FirstSamples
@@ -94,6 +97,11 @@ def restored(
         else _snapshot_from(state[name], view, capture.geometry, capture.host_loss)
         for name in ("previous", "first")
     )
+    if before is not None:
+        before.carried = dict(state.get("carried", {}))
+    W = state.get("first_W")
+    if first is not None and W is not None:
+        first.layers = first.layers._replace(W=W.unsqueeze(0))
     return Restored(
         view,
         int(state["capture"]["step"]),
@@ -102,6 +110,7 @@ def restored(
         _saved_history(state, sinks),
         before,
         first,
+        list(state["capture"].get("sample", [])),
         {str(name): str(reason) for name, reason in state["undefined"].items()},
         [str(name) for name in state["off"]],
         FirstSamples.restored(state.get("first_samples")),

@@ -27,11 +27,13 @@ from phasetrack.tasks.registry import make_task
 from phasetrack.theory.forecast import Forecast
 from phasetrack.theory.settings import RunSettings
 from phasetrack.tracking.findings import Findings
+from phasetrack.tracking.first_inputs import FirstInputs
 from phasetrack.tracking.first_samples import FIRST_SAMPLES
 from phasetrack.tracking.guard import FailureGuard
 from phasetrack.tracking.host_loss import SIGNS, HostLoss
 from phasetrack.tracking.probes.default import default_probes
 from phasetrack.tracking.probes.forecast import ForecastProbe
+from phasetrack.tracking.probes.kernel import KernelProbe
 from phasetrack.tracking.recorder import Recorder, new_labels
 from phasetrack.tracking.snapshot import LayerState, LossInputs, Snapshot, StepSizes
 from phasetrack.tracking.snapshot_queue import SnapshotQueue
@@ -50,6 +52,8 @@ from phasetrack.training.stopping import LOOK_EVERY, End
 # What members have in common; in everything else they may differ.
 SHARED = ("task", "d", "width", "batch_size", "every")
 LAYERS = ("first", "second")
+# Its readings need inputs and whole weights, which the camera keeps.
+KERNEL = KernelProbe()
 # Samples of each member in hand at once, at least.
 LEAST_ROWS = 64
 
@@ -242,6 +246,9 @@ class _Member(Findings):
             forecast,
         )
         super().__init__(recorder)
+        self.first_inputs = FirstInputs(
+            KERNEL.samples, make_task(settings.task, settings.d).geometry
+        )
         self.end = End(self, settings)
 
     def record(self, snapshot: Snapshot) -> None:
@@ -288,7 +295,8 @@ def _take_steps(
     step = 0
     while members:
         recorded = step % every == 0
-        state = camera.layers(networks) if recorded else None
+        due = KERNEL.due(step, step - every if step else -1)
+        state = camera.layers(networks, keep=due) if recorded else None
         gradient = networks.gradient_of_step(step, camera.see if recorded else None)
         if state is not None:
             camera.record(members, state, step)
@@ -314,20 +322,23 @@ class _Camera:
         self._loss = replace(HostLoss.of(LogisticLoss()), levels=SIGNS)
         self._each = LogisticLoss("none").forward
         self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._inputs: list[Tensor] = []  # of each part of the batches, as many as a sample needs
         self._moments: list[Tensor] = []
         self._samples_left = FIRST_SAMPLES
 
-    def layers(self, networks: Networks) -> LayerState:
-        """Return all networks as they are now, tables of (S, p, ...) on the host."""
+    def layers(self, networks: Networks, *, keep: bool) -> LayerState:
+        """Return all networks as they are now, tables of (S, p, ...) on the host; with W itself if `keep`."""
         # (S, 1, p): second layers as a model holds them
         head = networks.a.to("cpu", copy=True).unsqueeze(1)
         coordinates, perp = self._geometry.read(networks.W)
-        return LayerState(head, coordinates.cpu(), perp.cpu())
+        W = networks.W.to("cpu", copy=True) if keep else None
+        return LayerState(head, coordinates.cpu(), perp.cpu(), W=W)
 
     def see(self, x: Tensor, y: Tensor, outputs: Tensor) -> None:
         """Keep what the snapshots need of a part of the batches."""
         traces = self._geometry.traces(x.flatten(0, 1)).view(*y.shape, -1)
         self._seen.append((outputs, y, traces))
+        self._inputs.append(x[:, : KERNEL.samples].cpu())
         if self._samples_left > 0:
             self._moments.append(
                 cluster_moments(x, self._geometry.nearest(traces), self._geometry).cpu()
@@ -337,14 +348,16 @@ class _Camera:
         """Give each member its snapshot."""
         seen = zip(*self._seen, strict=True)
         outputs, targets, traces = (torch.cat(columns, dim=1).cpu() for columns in seen)
+        inputs = torch.cat(self._inputs, dim=1)
         moments = torch.stack(self._moments).sum(dim=0) if self._moments else None
         self._samples_left -= targets.shape[1]
-        self._seen.clear()
-        self._moments.clear()
+        for kept in (self._seen, self._inputs, self._moments):
+            kept.clear()
         losses = self._each(outputs, targets).double().mean(dim=1).tolist()
         assert state.coordinates is not None and state.perp is not None
         for place, (member, loss) in enumerate(zip(members, losses, strict=True)):
             here = slice(place, place + 1)
+            member.first_inputs.add([inputs[place]])
             member.end.note(loss)
             member.record(
                 Snapshot(
@@ -353,7 +366,12 @@ class _Camera:
                     (member.sizes,),
                     self._geometry,
                     member.formula,
-                    LayerState(state.head[here], state.coordinates[here], state.perp[here]),
+                    LayerState(
+                        state.head[here],
+                        state.coordinates[here],
+                        state.perp[here],
+                        W=None if state.W is None else state.W[here],
+                    ),
                     LossInputs(
                         outputs[here],
                         targets[here],
@@ -361,6 +379,8 @@ class _Camera:
                         moments=None if moments is None else moments[here],
                     ),
                     self._loss,
+                    sample=member.first_inputs.sample,
+                    noise=member.first_inputs.noise,
                 )
             )
 

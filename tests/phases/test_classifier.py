@@ -126,7 +126,9 @@ def test_undetermined_says_why(readings, reason):
 STUCK = {"heaviness/signal_share": 0.011}
 FAILURES = {
     "SADDLE": [(step, row(**STUCK)) for step in range(130)],
-    "IMBALANCED": [(s, row(**{HEAVY_MASS: 0.9, BALANCE: math.nan})) for s in range(15)],
+    "IMBALANCED": [
+        (s, row(loss=1.4 - 0.06 * s, **{HEAVY_MASS: 0.9, BALANCE: math.nan})) for s in range(15)
+    ],
     "NON_SIGNAL_GROWTH": [
         (
             s,
@@ -141,7 +143,10 @@ FAILURES = {
         for s in range(20)
     ],
     "DIVERGED": series("loss", [1.4, 2.0, 14.1, 20.0]),
-    "LAZY": series("loss", [1.4, 0.5, 0.04, 0.03], zeta=3.0),
+    "LAZY": [
+        (step, reading | {"kernel/drift": 0.01, "kernel/linearisation_error": 0.02})
+        for step, reading in series("loss", [1.4, 0.5, 0.04, 0.03], zeta=3.0)
+    ],
 }
 
 
@@ -161,10 +166,16 @@ def test_saddle_waits_for_two_escape_times_and_needs_one():
 
 
 def test_a_falling_balance_is_imbalanced():
-    rows = [(s, row(**{HEAVY_MASS: 0.9, BALANCE: 0.9 * 0.9**s})) for s in range(12)]
-    assert alerts(label(rows)) == ["IMBALANCED"]
-    slow = [(s, row(**{HEAVY_MASS: 0.9, BALANCE: 0.9 * 0.99**s})) for s in range(12)]
-    assert alerts(label(slow)) == []
+    def falling(rate, loss):
+        balances = {HEAVY_MASS: 0.9, BALANCE: 0.9}
+        first = [(0, row(loss=1.4, **balances))]
+        return first + [
+            (s, row(loss=loss, **(balances | {BALANCE: 0.9 * rate**s}))) for s in range(1, 12)
+        ]
+
+    assert alerts(label(falling(0.9, 1.0))) == ["IMBALANCED"]
+    assert alerts(label(falling(0.99, 1.0))) == []
+    assert alerts(label(falling(0.9, 1.4))) == []  # nothing is learned yet
 
 
 def test_missing_balance_raises_no_imbalance():

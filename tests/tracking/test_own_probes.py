@@ -381,7 +381,7 @@ def test_momentum_has_rates_but_no_prediction():
 
 
 def test_momentum_that_begins_and_ends_in_the_midst():
-    """The law holds for intervals that begin without it; every record has the same metrics in order."""
+    """The law holds for intervals that begin without it; every record has the same metrics in order, but for sparse ones."""
     net, optimizer, loss = setting()
     notes = Notes()
     with follow(net, optimizer, loss, sinks=[notes]) as tracker:
@@ -390,7 +390,8 @@ def test_momentum_that_begins_and_ends_in_the_midst():
             train(net, optimizer, loss, steps)
     predicted = np.isfinite(tracker.history["growth/signal_rate_predicted"])
     assert predicted.nonzero()[0].tolist() == [1, 2, 3, 4, 9, 10, 11]
-    assert len({tuple(record.readings) for record in notes.records}) == 1
+    dense = [[n for n in r.readings if not n.startswith("kernel/")] for r in notes.records]
+    assert len({tuple(names) for names in dense}) == 1
 
 
 # --- schedules, copies, summaries ------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 Statement, after arXiv 2309.15111: the theorem requires a small initialisation, theta = 1/polylog(d). Required,
 after theory.md 6 and theory.md 7: below theta = 1 every run becomes signal-heavy; the time until the loss
-halves grows by 2.83 per factor e in 1/theta; at theta = 10 the loss is fitted while zeta* stays above 1 (LAZY).
+halves grows by 2.83 per factor e in 1/theta; at theta = 10 the loss is fitted by the linearised network (LAZY).
 """
 
 from __future__ import annotations

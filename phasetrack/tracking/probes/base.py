@@ -25,10 +25,12 @@ class Reading(NamedTuple):
     Attributes:
         values: (K,), or () for one value that holds for all states.
         reasons: masks of the states, (K,) or (), each with a reason; the first that holds counts.
+        read: the states that have the reading at all, bool (K,); None: all.
     """
 
     values: Tensor
     reasons: tuple[tuple[Tensor, str], ...] = ()
+    read: Tensor | None = None
 
     @classmethod
     def undefined(cls, reason: str) -> Reading:
@@ -98,7 +100,8 @@ class Probe:
         name: for messages.
         needs: parts of the snapshot that the probe cannot do without, of ``"batch"`` (outputs and
             targets of the step), ``"inputs"`` (and its inputs, which stay in memory until the step),
-            ``"previous"`` (an earlier recorded step) and ``"weights"`` (whole copies of the layers).
+            ``"previous"`` (an earlier recorded step), ``"weights"`` (whole copies of the layers) and
+            ``"sample"`` (a fixed sample of inputs, see `SampledProbe`).
     """
 
     name: str
@@ -106,6 +109,21 @@ class Probe:
 
     def measure(self, snapshot: Snapshot) -> Measurement:
         """Return the readings of each state."""
+        raise NotImplementedError
+
+
+class SampledProbe(Probe):
+    """A probe of a fixed sample of inputs, at some of the recorded steps.
+
+    Attributes:
+        samples: size of the sample; the largest of those asked for is kept.
+    """
+
+    samples: int
+    needs: frozenset[str] = frozenset({"sample"})
+
+    def due(self, step: int, before: int) -> bool:
+        """Whether the weights of a recorded step are read, given the step recorded before (-1: none)."""
         raise NotImplementedError
 
 

@@ -7,12 +7,14 @@ from phasetrack.tracking.probes.base import (
     Measurement,
     Probe,
     Reading,
+    SampledProbe,
     StackProbe,
     as_probe,
 )
 from phasetrack.tracking.probes.forecast import ForecastProbe
 from phasetrack.tracking.probes.growth import GrowthProbe
 from phasetrack.tracking.probes.heaviness import HeavinessProbe
+from phasetrack.tracking.probes.kernel import KernelProbe
 from phasetrack.tracking.probes.linearization import gradient_errors, linearization
 from phasetrack.tracking.probes.loss import loss
 from phasetrack.tracking.probes.margins import clean_margins, empirical_margins
@@ -23,6 +25,7 @@ __all__ = [
     # what a probe is
     "Probe",
     "StackProbe",
+    "SampledProbe",
     "FunctionProbe",
     "as_probe",
     "Reading",
@@ -30,6 +33,7 @@ __all__ = [
     # probes
     "HeavinessProbe",
     "GrowthProbe",
+    "KernelProbe",
     "SpanProbe",
     "ForecastProbe",
     "loss",
@@ -56,6 +60,7 @@ def default_probes(*, H: float = 0.0, gradients: bool = False) -> tuple[Probe, .
         StackProbe(empirical_margins, BATCH),
         StackProbe(linearization, BATCH),
         GrowthProbe(H),
+        KernelProbe(),
     )
     if not gradients:
         return probes

@@ -58,7 +58,7 @@ class HeavinessProbe(Probe):
 def _zetas(snapshot: Snapshot, H: float, needed: Tensor) -> Measurement:
     """Return zeta* by the function's mass and by the paper's, and whether the first is a bound."""
     function, paper = heaviness.certificates_of(snapshot.neurons, H, needed)
-    # NaN is no bound
+    # where zeta* is NaN there is nothing to bound
     is_bound = function.is_bound.double().where(~function.zeta.isnan(), torch.nan)
     return dict(zip(ZETAS, (function.zeta, paper.zeta, is_bound), strict=True))
 

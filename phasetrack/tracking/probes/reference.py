@@ -84,6 +84,30 @@ METRICS: tuple[Metric, ...] = (
     Metric("data/told_error", _SHARE, "8", "standard error of that share"),
     Metric("layers/balance", _NONE, "6", "root mean square of a divided by that of w"),
     Metric("layers/balance_heavy", _NONE, "6", "the same over heavy neurons"),
+    Metric(
+        "kernel/drift", _NONE, "9", "relative change of the tangent kernel since the start; sparse"
+    ),
+    Metric(
+        "kernel/alignment",
+        "cosine",
+        "9",
+        "angle of the tangent kernel to that of the start; sparse",
+    ),
+    Metric(
+        "kernel/velocity",
+        _RATE,
+        "9",
+        "change of the kernel per time since its last reading; sparse",
+    ),
+    Metric(
+        "kernel/linearisation_error",
+        _NONE,
+        "9",
+        "distance of the outputs from those of the network linearised at its start; sparse",
+    ),
+    Metric(
+        "kernel/distance", _NONE, "9", "distance of all weights from the start, relative; sparse"
+    ),
     Metric("forecast/zeta_star", _NONE, "6b", "zeta* that the forecast predicts for the step"),
     Metric("forecast/loss", _LOSS, "6b", "loss that the forecast predicts for the step"),
     Metric("forecast/margin_min", "output", "6b", "smallest margin that the forecast predicts"),
