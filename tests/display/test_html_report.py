@@ -85,11 +85,11 @@ def test_runs_of_one_name_are_named_with_their_parent_directory(made, tmp_path):
     assert [entry["id"] for entry in data["runs"]] == ["run", "b/run"]
 
 
-def test_run_in_progress_is_not_called_finished(made, tmp_path):
+def test_run_without_an_end_is_not_called_finished(made, tmp_path):
     shutil.copytree(made, tmp_path / "run")
     (tmp_path / "run" / "summary.json").unlink()
     (entry,) = data_of(report([tmp_path / "run"]))["runs"]
-    assert entry["state"] == "running" and entry["phase"] == read_run(made).summary["phase"]
+    assert entry["state"] == "stopped" and entry["phase"] == read_run(made).summary["phase"]
     (entry,) = data_of(report([made]))["runs"]
     assert entry["state"] == "finished" and entry["steps"] == read_run(made).summary["steps"]
 

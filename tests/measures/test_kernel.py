@@ -40,7 +40,9 @@ def gradients(net, x):
 
 @pytest.mark.parametrize("heads", [1, 3])
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("activation", [torch.relu, torch.tanh, nn.functional.gelu], ids=["relu", "tanh", "gelu"])
+@pytest.mark.parametrize(
+    "activation", [torch.relu, torch.tanh, nn.functional.gelu], ids=["relu", "tanh", "gelu"]
+)
 def test_kernel_is_the_product_of_gradients(heads, bias, activation):
     net, x = layers(heads, bias, activation, bias_scaled=heads > 1), inputs()
     rows = gradients(net, x)

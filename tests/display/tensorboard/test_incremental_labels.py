@@ -55,7 +55,12 @@ SUMMARY = {
 
 
 def test_recorded_labels_are_returned():
-    assert recorded_labels(SUMMARY | {"other": 1}) == SUMMARY
+    found = recorded_labels(SUMMARY | {"other": 1})
+    (boundary,) = found.pop("boundaries")
+    assert found == {name: value for name, value in SUMMARY.items() if name != "boundaries"}
+    # a summary of version 0.1.0 has no interval
+    assert math.isnan(boundary.pop("low")) and math.isnan(boundary.pop("high"))
+    assert boundary.pop("left") is None and boundary == SUMMARY["boundaries"][0]
     late = copy.deepcopy(SUMMARY)
     late["boundaries"][0]["onset"] = float("nan")
     assert math.isnan(recorded_labels(late)["boundaries"][0]["onset"])
@@ -168,9 +173,17 @@ def test_classifier_reads_exactly_the_declared_metrics():
             asked.add(name)
             return super().__contains__(name)
 
-    row = dict.fromkeys(METRICS, 1.0) | {"growth/perp_factor": 3.0}
-    for zeta in (30.0, 0.1):
+        def __getitem__(self, name):
+            asked.add(name)
+            return super().__getitem__(name)
+
+    row = dict.fromkeys(METRICS, 1.0) | {"growth/perp_factor": 3.0, "heaviness/chance": 0.1}
+    row |= {"data/offset": 0.0, "heaviness/signal_share": 0.5}
+    for zeta, told, held_out in itertools.product((30.0, 0.1), (0.0, 1.0), (True, False)):
+        given = {name: row[name] for name in row if held_out or not name.startswith("held_out/")}
         classifier = PhaseClassifier(Thresholds(patience=1), escape_steps=1.0)
+        other = {"heaviness/zeta_star": zeta, "data/told": told, "data/told_error": 0.0}
         for step in range(20):
-            classifier.update(step, Asked(row | {"heaviness/zeta_star": zeta}))
+            loss = {name: 1.0 if step < 10 else 0.3 for name in row if name.startswith("loss/")}
+            classifier.update(step, Asked(given | other | loss))
     assert asked == METRICS
