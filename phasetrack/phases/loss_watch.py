@@ -44,7 +44,7 @@ class LossWatch:
         self._limits = limits
         self._recent = RecentMean(limits.least_samples, limits.patience)
         self._start_sum, self._start_count, self._start_records = 0.0, 0, 0
-        self._constant = math.nan
+        self._first = self._constant = math.nan
         self.fitted = self.diverged = False
         self.now = math.nan
 
@@ -86,6 +86,7 @@ class LossWatch:
 
     def _note_start(self, value: float, samples: float) -> None:
         if not self._start_records:
+            self._first = value
             known = samples if samples > 0 else self._limits.least_samples
             self._start_records = min(
                 math.ceil(self._limits.least_samples / known), self._limits.patience
@@ -114,7 +115,7 @@ class LossWatch:
     def evidence(self) -> dict[str, float]:
         """The numbers that show a divergence."""
         mean = self._recent.estimate().mean if math.isfinite(self.now) else self.now
-        return {"loss/train": mean, "first loss/train": self.start}
+        return {"loss/train": mean, "first loss/train": self._first}
 
     def onset(self) -> Onset:
         """Where the loss crossed its target on its way to the last record."""
@@ -127,6 +128,7 @@ class LossWatch:
         return {
             "recent": self._recent.state_dict(),
             "start": [self._start_sum, self._start_count, self._start_records],
+            "first": self._first,
             "constant": self._constant,
             "fitted": self.fitted,
             "diverged": self.diverged,
@@ -138,6 +140,7 @@ class LossWatch:
         total, count, records = state["start"]
         self._start_sum, self._start_count = float(total), int(count)
         self._start_records, self._constant = int(records), float(state["constant"])
+        self._first = float(state["first"])
         self.fitted, self.diverged = bool(state["fitted"]), bool(state["diverged"])
 
     def load_older_state(self, state: Mapping[str, Any]) -> None:
@@ -145,6 +148,7 @@ class LossWatch:
         first = float(state["first_loss"])
         if math.isfinite(first):
             self._start_sum, self._start_count, self._start_records = first, 1, 1
+            self._first = first
         self.fitted, self.diverged = bool(state["fitted"]), bool(state["diverged"])
         before = state["before"]
         if before is not None and math.isfinite(loss := float(before[1].get("loss/train", "nan"))):

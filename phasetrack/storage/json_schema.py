@@ -37,6 +37,7 @@ class _Band(Struct):
     value: float
     low: float
     high: float
+    reason: str | UnsetType = UNSET
 
 
 class Config(Struct):

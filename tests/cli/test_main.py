@@ -32,7 +32,7 @@ def test_a_run_tells_its_phases_off_a_terminal(made):
         r"step +\d+: SIGNAL_FINDING to SIGNAL_HEAVY",
         r"phase +FITTED",
         r"boundary +signal_heavy: onset [\d.]+, detected at step \d+",
-        r"forecast +signal_heavy_onset [\d.]+ \[[\d.]+\.\.[\d.]+\]",
+        r"forecast +signal_heavy_onset [\d.]+ \[[\d.]+\.\.[\d.]+, 10 to 90 %\]",
         r"growth +signal_finding: measured 0\.\d+, predicted 0\.\d+",
     ):
         assert re.search(line, done.stdout), line
@@ -174,7 +174,7 @@ def test_a_diverging_run_says_when_and_why(tmp_path):
     assert done.returncode == 1
     assert re.match(r"run: diverged at step \d+: loss [\d.e+]+, 1.3\d+ at the first", done.stderr)
     run = phasetrack.read_run(tmp_path / "far")
-    assert [a["name"] for a in run.summary["alerts"]] == ["DIVERGED"]
+    assert "DIVERGED" in [a["name"] for a in run.summary["alerts"]]
     assert len(run.history.steps) > 1
 
 
