@@ -48,7 +48,7 @@ def made(tmp_path_factory):
     with training.attach(
         folder, thresholds=STRICT, hparams={"rate": 0.02, "kind": nn.ReLU}
     ) as tracker:
-        training.step(50)
+        training.step(90)
     return folder, tracker
 
 

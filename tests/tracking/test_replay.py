@@ -73,7 +73,8 @@ def test_models_of_ones_own(heads, tmp_path):
     again = replay(tmp_path, x, target, geometry=task.geometry, loss=loss)
     assert again.history.steps.tolist() == [0, 3, 6]
     for name in again.history:
-        if name != "phase/id" and not name.startswith("growth/"):
+        # labels, rates and what is known of the first samples depend on the records before
+        if name not in ("phase/id", "loss/constant") and not name.startswith(("growth/", "data/")):
             expected, found = tracker.history[name][::3], again.history[name]
             if name.startswith("kernel/"):  # sparse, by the steps recorded before
                 both = np.isfinite(expected) & np.isfinite(found) & (name != "kernel/velocity")
