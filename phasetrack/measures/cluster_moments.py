@@ -14,8 +14,8 @@ from phasetrack.model.geometry import ClusterGeometry
 # Standard errors of a squared distance that are taken off it: noise alone then passes for a distance in
 # one of forty clusters at most, however its coordinates hang together.
 ERRORS_OFF = 2.0
-# A variance under this share of the mean square is rounding of float64.
-ROUNDING = 1e-12
+# A variance under this share of the mean square is rounding of float32.
+ROUNDING = 1e-6
 
 
 def cluster_moments(inputs: Tensor, clusters: Tensor, geometry: ClusterGeometry) -> Tensor:
@@ -27,10 +27,11 @@ def cluster_moments(inputs: Tensor, clusters: Tensor, geometry: ClusterGeometry)
         geometry: the clusters.
 
     Returns:
-        float64 (..., K, d + 3): their number, the sum of x, of |x|^2 and of the squared length of x in
-        the signal span.
+        (..., K, d + 3): their number, the sum of x, of |x|^2 and of the squared length of x in
+        the signal span. In float64 on the host, and in float32 on another device, which may have no float64.
     """
-    x, count = inputs.double(), len(geometry.labels)
+    x = inputs.to(torch.float64 if inputs.device.type == "cpu" else torch.float32)
+    count = len(geometry.labels)
     inside, _ = geometry.project(x)
     ones = torch.ones_like(x[..., :1])
     squares = [part.square().sum(dim=-1, keepdim=True) for part in (x, inside)]
@@ -68,7 +69,7 @@ def placement(moments: Tensor, geometry: ClusterGeometry) -> Placement:
         moments: sums of `cluster_moments`, (K, d + 3).
         geometry: the clusters.
     """
-    table = moments.cpu()
+    table = moments.cpu().double()
     known = table[:, 0] >= 2
     table, centres = table[known], geometry.centres[known]
     if not len(table):

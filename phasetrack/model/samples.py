@@ -85,9 +85,9 @@ def class_labels(argument: str, labels: Tensor) -> Tensor:
     Raises:
         ExpectedError: if they are of one class, or neither.
     """
-    values = sorted(set(labels.double().cpu().tolist()))
+    values = sorted(set(labels.cpu().double().tolist()))
     if len(values) > 2 and values == [float(index) for index in range(len(values))]:
-        return labels.double().cpu()
+        return labels.cpu().double()
     return two_classes(argument, labels)
 
 

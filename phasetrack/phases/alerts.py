@@ -66,7 +66,8 @@ def saddle(run: RunState) -> Evidence:
     if run.heavy or run.fitted or len(run.recent) < limits.patience:
         return {}
     grown, loss = _odds_grown(run), _loss_left(run)
-    if not grown < limits.saddle_growth or abs(loss - 1) > 1 - limits.learned_loss:
+    # a loss that is NaN stands nowhere
+    if not (grown < limits.saddle_growth and abs(loss - 1) <= 1 - limits.learned_loss):
         return {}
     return {
         "heaviness/signal_share": reading(run.readings, "heaviness/signal_share"),

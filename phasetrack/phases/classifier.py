@@ -189,9 +189,11 @@ class PhaseClassifier:
         return tuple(met), tuple(left)
 
     def _alerts(self, step: int) -> tuple[Alert, ...]:
+        # of a run that has diverged the others say nothing more
+        checks = {"DIVERGED": CHECKS["DIVERGED"]} if self._diverged else CHECKS
         found = {
             name: evidence
-            for name, check in CHECKS.items()
+            for name, check in checks.items()
             if (not self._misplaced or name in OF_ANY_DATA) and (evidence := check(self._run))
         }
         new = [name for name in found if name not in self._raised]

@@ -59,7 +59,7 @@ class FirstSamples:
         self._outputs = tuple(batch.outputs.shape[1:])
         self._count += batch.size
         if moments is not None:
-            moments = moments.cpu()
+            moments = moments.double()
             self._moments = moments if self._moments is None else self._moments + moments
         classes = classes_of(batch)
         if classes is not None:

@@ -33,12 +33,14 @@ class HostTable:
         control: W in a random span, (K, p, k), float64.
         batch: tables of (K, m, ...); None if no loss call was seen.
         finite: whether no input was NaN or infinite, bool (K,); None where nothing raises doubt.
+        moments: where the samples of each cluster lie (`cluster_moments`), (K, clusters, d + 3), or None.
     """
 
     neurons: Neurons
     control: Tensor
     batch: Batch | None
     finite: Tensor | None
+    moments: Tensor | None = None
 
     @classmethod
     def from_device(
@@ -57,7 +59,7 @@ class HostTable:
         layer_count = len(columns)
         if seen is not None:
             columns += [seen.outputs, seen.targets, seen.finite, _clusters(geometry, seen)]
-            columns += [seen.value, seen.weights]
+            columns += [seen.value, seen.weights, seen.moments]
         moved = _to_host(columns)
         # read on the host, where the last digits do not depend on how many networks are read at once
         hosted = type(layers)(*moved[:layer_count])  # type: ignore[arg-type]
@@ -65,7 +67,7 @@ class HostTable:
         neurons, control = _neurons(geometry, formula, hosted, noise)
         if seen is None:
             return cls(neurons, control, None, None)
-        outputs, targets, finite, clusters, value, weights = moved[layer_count:]
+        outputs, targets, finite, clusters, value, weights, moments = moved[layer_count:]
         assert outputs is not None and targets is not None and clusters is not None
         batch = Batch(
             outputs.double(),
@@ -77,13 +79,14 @@ class HostTable:
             precision=seen.outputs.dtype,
             reason=seen.reason,
         )
-        return cls(neurons, control, batch, finite)
+        return cls(neurons, control, batch, finite, moments)
 
     def __getitem__(self, part: slice) -> HostTable:
         """Some of the states."""
         batch = None if self.batch is None else self.batch.row(part)
         finite = None if self.finite is None else self.finite[part]
-        return HostTable(self.neurons.row(part), self.control[part], batch, finite)
+        moments = None if self.moments is None else self.moments[part]
+        return HostTable(self.neurons.row(part), self.control[part], batch, finite, moments)
 
     def problems(self) -> tuple[ExpectedError | None, ...]:
         """Return for each state why its batch cannot be used; None where it can."""

@@ -153,10 +153,9 @@ class Recorder:
 
     def _look_at_samples(self, piece: Snapshot, place: int) -> None:
         """Take the samples of a state among the run's first ones."""
-        seen = piece.loss_inputs
-        if self.first_samples.full or piece.batch is None or seen is None:
+        if self.first_samples.full or piece.batch is None:
             return
-        moments = None if seen.moments is None else seen.moments[place]
+        moments = None if piece.table.moments is None else piece.table.moments[place]
         self.first_samples.add(piece.batch.row(place), moments, piece.geometry)
 
     def _remember(self, piece: Snapshot) -> None:

@@ -20,7 +20,7 @@ LOOK_EVERY = 8
 # Room for rounding: the tracker adds up the same losses in its own way.
 ROOM = 1e-3
 # Room for the target, which the tracker sets by the labels' shares in the run's own first samples.
-TARGET_ROOM = 1e-2
+TARGET_ROOM = 0.1
 
 
 class Labelled(Protocol):

@@ -11,6 +11,7 @@ from helpers.breaking import Fault, struck
 from helpers.fixtures import no_picture  # noqa: F401 a fixture
 
 from phasetrack import ExpectedError, LogisticLoss, RunSettings, TwoLayerNet, attach, train
+from phasetrack.storage import summary_sink
 from phasetrack.storage.lock import LOCK, RunLock
 from phasetrack.tasks import XOR
 from phasetrack.training import run as training
@@ -37,7 +38,7 @@ def test_a_run_is_locked_before_its_first_file(tmp_path, monkeypatch):
         held.append(path.name)
         write(path, content)
 
-    for module in (training, run_directory):
+    for module in (training, run_directory, summary_sink):
         monkeypatch.setattr(module, "write_json", written)
     train(SETTINGS, out=tmp_path, name="run")
     assert held == ["config.json", "summary.json"]

@@ -116,7 +116,7 @@ def test_tensorboard_starts_without_posix_flags(tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)]
     seen = subprocess.run(command, capture_output=True, text=True, check=False)
     assert seen.returncode == 0, seen.stderr
-    assert seen.stdout.split() == ["run", "running", "3"]
+    assert seen.stdout.split() == ["run", "stopped", "3"]
 
 
 def test_a_tab_that_cannot_read_runs_leaves_tensorboard_alone(tmp_path):

@@ -45,7 +45,8 @@ def in_two(work, *arguments):
 def assert_close(one, other):
     one, other = read_run(one).history, read_run(other).history
     assert one.steps.tolist() == other.steps.tolist() and list(one) == list(other)
-    for name in other:
+    # the sample of the tangent kernel is the first inputs that the writing process saw
+    for name in (name for name in other if not name.startswith("kernel/")):
         np.testing.assert_allclose(one[name], other[name], rtol=1e-4, atol=1e-7, err_msg=name)
 
 

@@ -12,6 +12,7 @@ from phasetrack.model.network import TwoLayerNet
 from phasetrack.tasks import XOR
 from phasetrack.training import ensemble as ensembles
 from phasetrack.training.ensemble import Networks, draw, train_together
+from phasetrack.training.placement import task_of
 
 SMALL = RunSettings(d=16, width=32, batch=64, steps=12)
 # Different in all that members may differ in.
@@ -37,7 +38,11 @@ def alone(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def together():
-    forecasts = [predict(XOR(s.d).geometry, s) for s in MEMBERS]
+    tasks = map(task_of, MEMBERS)
+    forecasts = [
+        predict(task.geometry, settings, population=task.population)
+        for task, settings in zip(tasks, MEMBERS, strict=True)
+    ]
     done = list(train_together(MEMBERS, forecasts=forecasts))
     assert [outcome.settings for outcome in done] == [MEMBERS[o.index] for o in done]
     return sorted(done, key=lambda outcome: outcome.index)

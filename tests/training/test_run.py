@@ -233,7 +233,7 @@ def test_other_devices_are_refused_and_leave_nothing(device, tmp_path):
 
 
 def test_an_interrupted_forecast_leaves_nothing(tmp_path, monkeypatch):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("phasetrack.training.run.predict", interrupted)
@@ -249,7 +249,7 @@ def test_summary_is_json_with_the_agreed_keys(fitted):
     keys = {"name", "onset", "detected", "low", "high", "left"}
     assert keys == set(summary["boundaries"][0])
     for name in ("signal_heavy_onset", "loss_halving_step"):
-        assert all(math.isfinite(v) for v in summary["forecast"][name].values())
+        assert all(math.isfinite(summary["forecast"][name][v]) for v in ("value", "low", "high"))
     agreed = """loss/train error/train heaviness/zeta_star heaviness/heavy_mass
     heaviness/signal_share heaviness/chance heaviness/control margin/min margin/max margin/balance
     margin/clean/mu1 margin/empirical/mu1 linearization/value_error linearization/slope_drift
