@@ -13,6 +13,7 @@ from phasetrack.studies.claims.claim_05_few_neurons import largest
 from phasetrack.studies.claims.lab import VARIATIONS, Lab, error_on_fresh_samples, pruned
 from phasetrack.studies.claims.task_features import FEATURES, features
 from phasetrack.tasks.registry import make_task
+from phasetrack.training.stopping import LOOK_EVERY
 
 SMALL = RunSettings(d=16, width=32, batch=128)
 
@@ -28,8 +29,10 @@ def test_run_equals_training(lab, tmp_path):
     history = read_run(tmp_path / "run").history
     # the fused network of `train` rounds differently from autograd
     for name in ("loss/train", "margin/min", "heaviness/heavy_mass"):
-        assert len(one.history[name]) == len(history[name])
-        np.testing.assert_allclose(one.history[name], history[name], rtol=1e-3, atol=1e-5)
+        # a run looks whether it is fitted at every eighth step
+        alone, run = one.history[name], history[name]
+        assert 0 <= len(run) - len(alone) < LOOK_EVERY
+        np.testing.assert_allclose(alone, run[: len(alone)], rtol=1e-3, atol=1e-5)
     pairs = zip(one.summary["boundaries"], summary["boundaries"], strict=True)
     assert all(a["onset"] == pytest.approx(b["onset"], rel=1e-3) for a, b in pairs)
     assert one.boundary("fitted") < one.summary["steps"] and np.isnan(one.boundary("none"))
