@@ -20,6 +20,7 @@ from torch.utils.hooks import RemovableHandle
 
 from phasetrack._precision import unrounded
 from phasetrack.errors import ExpectedError
+from phasetrack.measures.law_check import gradient_table
 from phasetrack.model.formula import Formula
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.layer_search import entries, unwrapped
@@ -435,10 +436,13 @@ class Capture:
         if reason == NO_LOSS_CALL:  # the loss that is given may not be the one that is called
             self._batch.recognises = True
         self._counter.scale = self.view.scale  # the batch may have settled it
+        sizes = self._counter.sizes()
+        if sizes.plain and formula.is_mean_field:
+            layers = layers._replace(gradient=self._gradient(layers))
         return Snapshot(
             (self._counter.step,),
             (self._counter.time,),
-            (self._counter.sizes(),),
+            (sizes,),
             self.geometry,
             formula,
             layers,
@@ -448,6 +452,17 @@ class Capture:
             sample=self._first_inputs.sample,
             noise=self._first_inputs.noise,
         )
+
+    def _gradient(self, layers: LayerState) -> Tensor | None:
+        """The gradient that the coming step takes, a few numbers per neuron on their device; None if not seen."""
+        view = self.view
+        W = view.first.value if layers.W is None else layers.W[0]
+        first, second = view.first.gradient, view.second.gradient
+        if first is None and second is None:
+            return None
+        heads = None if second is None else second[0]
+        table = gradient_table(W, first, heads, self.geometry, self._counter.signs())
+        return table.unsqueeze(0)
 
     def _sample(self, calls: Sequence[LossCall]) -> None:
         """Take inputs of a recorded step for the fixed sample."""

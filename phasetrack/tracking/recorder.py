@@ -136,6 +136,8 @@ class Recorder:
         self._note_failures(measured)
         for name, reason in measured.refused.items():
             self.guard.refuse(name, reason)
+        for key, line in measured.notes.items():
+            self.guard.remark(key, line)
         done = 0
         try:
             for step, row in zip(piece.steps, measured.rows, strict=True):

@@ -35,7 +35,7 @@ CLASS_NAMES = {
 }
 # The saved parts of `LayerState` and of `LossInputs`: neither whole weights nor inputs. The names
 # "seen" and "sound" are those of the format.
-LAYER_PARTS = ("coordinates", "perp", "head", "bias", "head_bias")
+LAYER_PARTS = ("coordinates", "perp", "head", "bias", "head_bias", "gradient")
 LOSS_PARTS = {"outputs": "outputs", "targets": "targets", "traces": "traces", "sound": "finite"}
 
 
@@ -174,7 +174,8 @@ def _snapshot_from(
     Raises:
         ExpectedError: if its tensors do not fit the model.
     """
-    layers = LayerState(**_tensors(state["layers"], LAYER_PARTS))
+    # version 0.1.0 saved no gradient
+    layers = LayerState(**_tensors({"gradient": None, **state["layers"]}, LAYER_PARTS))
     scale = None if state["scale"] is None else float(state["scale"])
     formula = replace(view.formula, scale=scale)
     k = geometry.signal_dim
