@@ -13,54 +13,35 @@ from torch import Tensor
 from phasetrack.measures.mean_field import Law
 from phasetrack.model.geometry import ClusterGeometry, Neurons
 
-# Weight of the records before, per record: about the last twenty count. Chosen here.
+# Weight of the records before, per record: about the last twenty count. A heuristic of ours.
 MEMORY = 0.95
 # The law fails where its projection is further from 1 than this, by so many standard errors, on so many
 # records. Heuristics of ours; on tasks that the law holds for the projection is within 0.03 of 1.
 TOLERANCE = 0.1
 ERRORS = 3.0
 LEAST_RECORDS = 8
-# A factor closer to 1 is rounding, or not worth a note. Chosen here.
+# A factor closer to 1 is rounding, or not worth a note. A heuristic of ours.
 FACTOR_TOLERANCE = 0.02
-# Roundings of the outputs that the mean of dl/df f has to exceed to tell a factor. Chosen here.
+# Roundings of the outputs that the mean of dl/df f has to exceed to tell a factor. A heuristic of ours.
 ROUNDINGS = 100
 # Where rounding hides a factor, it counts as 1 if the step's own projection is within this ratio of it.
 PLAUSIBLE = 2.0
-# Weighted sums over records: of <G, P>, <P, P>, their products, and the number of records.
-_SUMS = 6
 
 
-def gradient_table(
-    W: Tensor,
-    first: Tensor | None,
-    second: Tensor | None,
-    geometry: ClusterGeometry,
-    signs: tuple[float, float] = (1.0, 1.0),
-) -> Tensor:
+def gradient_table(W: Tensor, gradient: Tensor, geometry: ClusterGeometry) -> Tensor:
     """The gradient of a step in a few numbers per neuron.
 
     Args:
         W: first-layer weights, (..., p, d).
-        first: their gradient, (..., p, d); None where it is not known.
-        second: that of the second layer, (..., p); None where it is not known.
+        gradient: by w and by a of each neuron, (..., p, d + 1).
         geometry: the clusters.
-        signs: -1 for a layer that moves along its gradient, not against it.
 
     Returns:
-        (..., p, k + 2): the first layer's gradient in the signal span's basis, its product with each w, and
-        the second layer's gradient; NaN where it is not known.
+        (..., p, k + 2): the gradient by w in the signal span's basis, its product with w, and the gradient by a.
     """
-    sign, second_sign = signs
-    if first is None:
-        columns = [W.new_full((*W.shape[:-1], geometry.signal_dim + 1), torch.nan)]
-    else:
-        columns = [geometry.coordinates(first), torch.linalg.vecdot(W, first).unsqueeze(-1)]
-    columns = [column if sign == 1 else column * sign for column in columns]
-    if second is None:
-        columns.append(W.new_full((*W.shape[:-1], 1), torch.nan))
-    else:
-        columns.append(second.unsqueeze(-1) if second_sign == 1 else -second.unsqueeze(-1))
-    return torch.cat(columns, dim=-1)
+    first = gradient[..., :-1]
+    product = torch.linalg.vecdot(W, first).unsqueeze(-1)
+    return torch.cat([geometry.coordinates(first), product, gradient[..., -1:]], dim=-1)
 
 
 def factors(
@@ -131,18 +112,21 @@ def followed(before: Tensor | None, products: Tensor) -> Tensor:
         products: of K records, (K, 2, 2); NaN in a record that tells nothing.
 
     Returns:
-        (K, 2, 6).
+        (K, 2, 6): of <G, P>, <P, P>, <G, P>^2, <G, P> <P, P>, <P, P>^2, and the number of records.
     """
     step, law = products.unbind(dim=-1)
     known = (step.isfinite() & law.isfinite()).unsqueeze(-1)
     new = torch.stack([step, law, step**2, step * law, law**2, torch.ones_like(law)], dim=-1)
     keep = new.new_tensor([MEMORY, MEMORY, *[MEMORY**2] * 3, 1.0])
-    sums = new.new_zeros(new.shape[1:]) if before is None else before
+    rows, kept = (
+        table.where(known, rest).flatten(1).tolist() for table, rest in ((new, 0.0), (keep, 1.0))
+    )
+    sums = [0.0] * len(rows[0]) if before is None else before.flatten().tolist()
     found = []
-    for row, kept in zip(new.where(known, 0.0), keep.where(known, 1.0), strict=True):
-        sums = torch.addcmul(row, sums, kept)
+    for row, weights in zip(rows, kept, strict=True):
+        sums = [weight * old + value for weight, old, value in zip(weights, sums, row, strict=True)]
         found.append(sums)
-    return torch.stack(found)
+    return new.new_tensor(found).view(new.shape)
 
 
 def ratio(sums: Tensor) -> Tensor:

@@ -134,9 +134,7 @@ def motion(
     )
 
 
-def law(
-    neurons: Neurons, slopes: Tensor, shares: Tensor, squares: Tensor | None = None
-) -> Law:
+def law(neurons: Neurons, slopes: Tensor, shares: Tensor, squares: Tensor | None = None) -> Law:
     """The law of each neuron given the loss slopes (theory.md 6b).
 
     Args:

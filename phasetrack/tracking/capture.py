@@ -454,15 +454,21 @@ class Capture:
         )
 
     def _gradient(self, layers: LayerState) -> Tensor | None:
-        """The gradient that the coming step takes, a few numbers per neuron on their device; None if not seen."""
-        view = self.view
-        W = view.first.value if layers.W is None else layers.W[0]
+        """The gradient that the coming step takes, as `LayerState` has it; None if it is not seen."""
+        view, (sign, second_sign) = self.view, self._counter.signs()
         first, second = view.first.gradient, view.second.gradient
-        if first is None and second is None:
+        W = view.first.value if layers.W is None else layers.W[0]
+        after_step = self._pending is not None and layers.W is None
+        if (first is None and second is None) or after_step:
             return None
-        heads = None if second is None else second[0]
-        table = gradient_table(W, first, heads, self.geometry, self._counter.signs())
-        return table.unsqueeze(0)
+        first = torch.full_like(W, torch.nan) if first is None else first
+        second = torch.full_like(W[:, :1], torch.nan) if second is None else second.T
+        if sign < 0 or second_sign < 0:
+            first, second = sign * first, second_sign * second
+        gradient = torch.cat([first, second], dim=1)
+        if layers.coordinates is not None:
+            gradient = gradient_table(W, gradient, self.geometry)
+        return gradient.unsqueeze(0)
 
     def _sample(self, calls: Sequence[LossCall]) -> None:
         """Take inputs of a recorded step for the fixed sample."""

@@ -71,7 +71,7 @@ class Measured(NamedTuple):
             absent from the rows.
         refused: name of a reading that is absent from the rows, to the reason: it is taken.
         givers: metric to the probe that gave it.
-        notes: sentences about the run, by the key under which each is said once.
+        notes: sentences about the run, one per key.
     """
 
     rows: list[Row]

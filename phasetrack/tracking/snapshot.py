@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from phasetrack.errors import ExpectedError
+from phasetrack.measures.law_check import gradient_table
 from phasetrack.measures.noise import Noise
 from phasetrack.model.batch_invariance import GROUP, UNDIVIDED
 from phasetrack.model.formula import Formula, FrozenLayers
@@ -58,8 +59,8 @@ class LayerState(NamedTuple):
         head_bias: the head's bias as it stands in the model, (K, heads), or None.
         W: the first layer, (K, p, d), where it is still to be read or a probe needs it; else None.
         along_mean: w . mean of the noise, (K, p); None where the noise has none.
-        gradient: the gradient that each step takes (`law_check.gradient_table`), (K, p, k + 2); None where no law
-            predicts it, or it was not seen.
+        gradient: the gradient that each step takes, by w and a of each neuron, (K, p, d + 1); (K, p, k + 2) once W is
+            read (`gradient_table`). None where no law predicts it, or it was not seen.
     """
 
     head: Tensor
@@ -75,7 +76,9 @@ class LayerState(NamedTuple):
         """Return the state with W seen through the geometry; W itself stays if `keep`."""
         if self.coordinates is None and self.W is not None:
             coordinates, perp = geometry.read(self.W)
-            read = self._replace(coordinates=coordinates, perp=perp)
+            seen = self.gradient
+            gradient = None if seen is None else gradient_table(self.W, seen, geometry)
+            read = self._replace(coordinates=coordinates, perp=perp, gradient=gradient)
         else:
             read = self
         return read if keep else read._replace(W=None)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from phasetrack.errors import ExpectedError
 from phasetrack.measures.cluster_moments import cluster_moments
+from phasetrack.measures.law_check import gradient_table
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.losses import LogisticLoss
 from phasetrack.model.network import TwoLayerNet
@@ -299,7 +300,7 @@ def _take_steps(
         state = camera.layers(networks, keep=due) if recorded else None
         gradient = networks.gradient_of_step(step, camera.see if recorded else None)
         if state is not None:
-            camera.record(members, state, step)
+            camera.record(members, camera.with_gradient(state, networks, *gradient), step)
         networks.move(*gradient)
         step += 1
         going = []
@@ -333,6 +334,14 @@ class _Camera:
         coordinates, perp = self._geometry.read(networks.W)
         W = networks.W.to("cpu", copy=True) if keep else None
         return LayerState(head, coordinates.cpu(), perp.cpu(), W=W)
+
+    def with_gradient(
+        self, state: LayerState, networks: Networks, first: Tensor, second: Tensor
+    ) -> LayerState:
+        """Add what the measures take of the step's gradient by W (S, p, d) and a (S, p)."""
+        gradient = torch.cat([first, second.unsqueeze(-1)], dim=-1)
+        table = gradient_table(networks.W, gradient, self._geometry)
+        return state._replace(gradient=table.cpu())
 
     def see(self, x: Tensor, y: Tensor, outputs: Tensor) -> None:
         """Keep what the snapshots need of a part of the batches."""
@@ -371,6 +380,7 @@ class _Camera:
                         state.coordinates[here],
                         state.perp[here],
                         W=None if state.W is None else state.W[here],
+                        gradient=None if state.gradient is None else state.gradient[here],
                     ),
                     LossInputs(
                         outputs[here],

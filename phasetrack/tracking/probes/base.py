@@ -100,7 +100,7 @@ class Note(NamedTuple):
 
 # A metric's values: a `Reading`; a tensor (K,) that is a reading, or (K, n) with a value per neuron,
 # which TensorBoard shows as a histogram; a number that holds for all states. Arrays count as tensors. A `Family` stands for
-# several metrics, whatever its key; a `Note` is no metric.
+# several metrics, whatever its key; a `Note` is not a metric.
 Measurement = Mapping[str, Reading | Family | Note | Tensor | float]
 
 

@@ -62,9 +62,7 @@ class GrowthProbe(Probe):
         }
 
 
-def _rates(
-    snapshot: Snapshot, heavy: Tensor, empty: Sequence[Tensor], sums: Tensor
-) -> Measurement:
+def _rates(snapshot: Snapshot, heavy: Tensor, empty: Sequence[Tensor], sums: Tensor) -> Measurement:
     """Return the rates over each group of neurons.
 
     Args:

@@ -15,9 +15,7 @@ from phasetrack.tracking.snapshot import Snapshot
 # Why the law predicts nothing at a state, or its comparison with the step's gradient says nothing.
 NO_BATCH = "the loss slopes need a batch"
 NO_PULLS = "the loss slopes of the samples in each cluster are not known"
-NO_FACTOR = (
-    "the step's gradient was not seen, or the outputs are so small that rounding hides how it compares with the loss"
-)
+NO_FACTOR = "the step's gradient was not seen, or the outputs are so small that rounding hides how it compares with the loss"
 LAW_FAILS = (
     "the step's gradient is not the one that the mean-field law predicts (growth/law_ratio is not 1): the "
     "samples do not lie about the centres of their clusters as the law assumes"
@@ -100,7 +98,9 @@ def law_sums(snapshot: Snapshot) -> Tensor:
 
 def law_readings(snapshot: Snapshot, sums: Tensor) -> Measurement:
     """Return the factors of the step's gradient, its agreement with the law's, and a note on a factor."""
-    names = [f"growth/{kind}{layer}" for kind in ("gradient_factor", "law_ratio") for layer in LAYERS]
+    names = [
+        f"growth/{kind}{layer}" for kind in ("gradient_factor", "law_ratio") for layer in LAYERS
+    ]
     if reason := snapshot.formula.missing or unpredictable(snapshot):
         return dict.fromkeys(names, Reading.undefined(reason))
     factors, ratios = by_the_law(snapshot).factors, law_check.ratio(sums[1:])
@@ -114,7 +114,7 @@ def law_readings(snapshot: Snapshot, sums: Tensor) -> Measurement:
             name: Reading(column, ((idle[index % 2], NOT_TRAINED), (unseen, _unlawful(snapshot))))
             for index, (name, column) in enumerate(zip(names, columns, strict=True))
         },
-        "growth/gradient_factor is said": Note(off.any(dim=-1), chosen, FACTOR),
+        "note on the gradient": Note(off.any(dim=-1), chosen, FACTOR),
     }
 
 
