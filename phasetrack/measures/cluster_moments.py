@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from phasetrack._precision import widened
 from phasetrack.measures.margins import cluster_sizes
 from phasetrack.model.geometry import ClusterGeometry
 
@@ -27,10 +28,10 @@ def cluster_moments(inputs: Tensor, clusters: Tensor, geometry: ClusterGeometry)
         geometry: the clusters.
 
     Returns:
-        float64 (..., K, d + 3): their number, the sum of x, of |x|^2 and of the squared length of x in
+        float64 (float32 on a device without it), (..., K, d + 3): their number, the sum of x, of |x|^2 and of the squared length of x in
         the signal span.
     """
-    x, count = inputs.double(), len(geometry.labels)
+    x, count = widened(inputs), len(geometry.labels)
     inside, _ = geometry.project(x)
     ones = torch.ones_like(x[..., :1])
     squares = [part.square().sum(dim=-1, keepdim=True) for part in (x, inside)]
@@ -68,7 +69,7 @@ def placement(moments: Tensor, geometry: ClusterGeometry) -> Placement:
         moments: sums of `cluster_moments`, (K, d + 3).
         geometry: the clusters.
     """
-    table = moments.cpu()
+    table = moments.cpu().double()
     known = table[:, 0] >= 2
     table, centres = table[known], geometry.centres[known]
     if not len(table):

@@ -47,7 +47,7 @@ def noise_of(inputs: Tensor, geometry: ClusterGeometry) -> Noise | None:
         None where the sample does not contradict variance 1 per coordinate and a mean of 0 by `CERTAIN` standard
         errors of Gaussian noise, or tells nothing: fewer than two inputs, a span that is everything, no spread.
     """
-    x, basis = inputs.double().cpu(), geometry.basis
+    x, basis = inputs.cpu().double(), geometry.basis
     n, free = len(x), geometry.dim - geometry.signal_dim
     if n < 2 or free < 1 or not x.isfinite().all():
         return None

@@ -61,7 +61,7 @@ class KernelProbe(SampledProbe):
         if not places:
             return {}
         assert start is not None and snapshot.sample is not None
-        inputs, start = snapshot.sample[: self.samples].double().cpu(), _on_host(start)
+        inputs, start = snapshot.sample[: self.samples].cpu().double(), _on_host(start)
         then = first.once(lambda: kernel.preactivations(start, inputs), "kernel values")
         origin = first.once(lambda: kernel.kernel(start, inputs, then), "kernel")
         rows = torch.full((len(snapshot), len(NAMES)), torch.nan, dtype=torch.float64, device="cpu")
@@ -104,7 +104,7 @@ def _on_host(layers: FrozenLayers) -> FrozenLayers:
     """The layers in float64 on the host."""
 
     def moved(part: Tensor | None) -> Tensor | None:
-        return None if part is None else part.double().cpu()
+        return None if part is None else part.cpu().double()
 
-    W, A = layers.W.double().cpu(), layers.A.double().cpu()
+    W, A = layers.W.cpu().double(), layers.A.cpu().double()
     return replace(layers, W=W, A=A, bias=moved(layers.bias), head_bias=moved(layers.head_bias))
