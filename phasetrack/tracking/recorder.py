@@ -41,6 +41,7 @@ class Recorder:
         labels: label each state.
         guard: reports the probes that fail.
         queue: the snapshots that wait.
+        first_samples: collects the first samples.
         forecast: predicted values, for the summary.
 
     Attributes:
@@ -56,12 +57,13 @@ class Recorder:
         labels: RunLabels,
         guard: FailureGuard,
         queue: SnapshotQueue,
+        first_samples: FirstSamples,
         forecast: Forecast | None = None,
     ) -> None:
         self.probes, self.labels, self.guard = list(probes), labels, guard
         self.queue, self.forecast = queue, forecast
         self.history = HistoryBuffer()
-        self.first_samples = FirstSamples()
+        self.first_samples = first_samples
         self.first: Snapshot | None = None
         self.before: Snapshot | None = None
         self._records: deque[Record] = deque()
@@ -159,7 +161,7 @@ class Recorder:
         if self.first_samples.full or piece.batch is None or seen is None:
             return
         moments = None if seen.moments is None else seen.moments[place]
-        self.first_samples.add(piece.batch.row(place), moments, piece.geometry)
+        self.first_samples.add(piece.batch.row(place), moments)
 
     def _remember(self, piece: Snapshot) -> None:
         """Keep what later states are compared with, and no more."""

@@ -75,7 +75,6 @@ class Restored(NamedTuple):
     history: History
     before: Snapshot | None
     first: Snapshot | None
-    sample: list[Tensor]
     undefined: dict[str, str]
     off: list[str]
     first_samples: FirstSamples
@@ -110,10 +109,9 @@ def restored(
         _saved_history(state, sinks),
         before,
         first,
-        list(state["capture"].get("sample", [])),
         {str(name): str(reason) for name, reason in state["undefined"].items()},
         [str(name) for name in state["off"]],
-        FirstSamples.restored(state.get("first_samples")),
+        capture.first_samples.restored(state.get("first_samples")),
     )
 
 

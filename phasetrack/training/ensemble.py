@@ -28,8 +28,7 @@ from phasetrack.tasks.registry import make_task
 from phasetrack.theory.forecast import Forecast
 from phasetrack.theory.settings import RunSettings
 from phasetrack.tracking.findings import Findings
-from phasetrack.tracking.first_inputs import FirstInputs
-from phasetrack.tracking.first_samples import FIRST_SAMPLES
+from phasetrack.tracking.first_samples import FIRST_SAMPLES, FirstSamples
 from phasetrack.tracking.guard import FailureGuard
 from phasetrack.tracking.host_loss import SIGNS, HostLoss
 from phasetrack.tracking.probes.default import default_probes
@@ -244,12 +243,11 @@ class _Member(Findings):
             new_labels(settings.thresholds(), settings.escape_steps, forecast),
             FailureGuard(strict=False),
             SnapshotQueue(patience=math.inf),
+            FirstSamples(make_task(settings.task, settings.d).geometry, KERNEL.samples),
             forecast,
         )
         super().__init__(recorder)
-        self.first_inputs = FirstInputs(
-            KERNEL.samples, make_task(settings.task, settings.d).geometry
-        )
+        self.first_samples = recorder.first_samples
         self.end = End(self, settings)
 
     def record(self, snapshot: Snapshot) -> None:
@@ -366,7 +364,7 @@ class _Camera:
         assert state.coordinates is not None and state.perp is not None
         for place, (member, loss) in enumerate(zip(members, losses, strict=True)):
             here = slice(place, place + 1)
-            member.first_inputs.add([inputs[place]])
+            member.first_samples.add_inputs([inputs[place]])
             member.end.note(loss)
             member.record(
                 Snapshot(
@@ -389,8 +387,8 @@ class _Camera:
                         moments=None if moments is None else moments[here],
                     ),
                     self._loss,
-                    sample=member.first_inputs.sample,
-                    noise=member.first_inputs.noise,
+                    sample=member.first_samples.sample,
+                    noise=member.first_samples.noise,
                 )
             )
 
