@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from phasetrack._precision import widened
 from phasetrack.measures.margins import cluster_sizes
 from phasetrack.model.geometry import ClusterGeometry
 
@@ -27,11 +28,10 @@ def cluster_moments(inputs: Tensor, clusters: Tensor, geometry: ClusterGeometry)
         geometry: the clusters.
 
     Returns:
-        (..., K, d + 3): their number, the sum of x, of |x|^2 and of the squared length of x in
-        the signal span. In float64 on the host, and in float32 on another device, which may have no float64.
+        (..., K, d + 3): their number, the sum of x, of |x|^2 and of the squared length of x in the signal
+        span. In float64, or float32 on a device that has no float64.
     """
-    x = inputs.to(torch.float64 if inputs.device.type == "cpu" else torch.float32)
-    count = len(geometry.labels)
+    x, count = widened(inputs), len(geometry.labels)
     inside, _ = geometry.project(x)
     ones = torch.ones_like(x[..., :1])
     squares = [part.square().sum(dim=-1, keepdim=True) for part in (x, inside)]

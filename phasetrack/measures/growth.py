@@ -87,47 +87,93 @@ def group_sums(values: Tensor, members: Tensor) -> Tensor:
 
 
 def predicted_squares(
-    neurons: Neurons, slopes: Tensor, shares: Tensor, steps: tuple[Time, Time], batch: int
+    neurons: Neurons,
+    slopes: Tensor,
+    shares: Tensor,
+    steps: tuple[Time, Time],
+    batch: int,
+    squares: Tensor | None = None,
 ) -> Squares:
-    """Expected squared sizes one step later, by the mean-field law.
+    """Expected squared sizes one step later, by the mean-field law of bias-free ReLU networks.
 
     Args:
-        neurons: the network now, bias-free and ReLU.
-        slopes: g_c = |dl/df| on each cluster now, (..., K).
+        neurons: the network now.
+        slopes: mean of -label_c dl/df on each cluster now, (..., K), g_c where all labels are the clusters'.
         shares: share of the samples in each cluster, (..., K).
         steps: eta of the first and of the second layer, (...) each; 0 for one that is not trained.
-        batch: samples a step, whose sampling noise adds to each squared size.
+        batch: samples per step, whose sampling noise adds to each squared size.
+        squares: mean of (dl/df)^2 on each cluster, (..., K); None takes the squares of the slopes.
     """
-    motion = law(neurons, slopes, shares)
-    a, geometry = neurons.second_layer, neurons.geometry
+    squares = slopes.square() if squares is None else squares
+    motion = law(neurons, slopes, shares, squares)
+    return _moved(neurons, motion, steps, _kicks(neurons, motion, shares * squares), batch)
+
+
+def squares_after_batch(
+    neurons: Neurons, motion: Law, squares: Tensor, steps: tuple[Time, Time], batch: int
+) -> Squares:
+    """`predicted_squares` by the law of the step's own batch, whose slopes and shares are no longer random.
+
+    Args:
+        neurons: the network now.
+        motion: its law under the batch's slopes and shares.
+        squares: mean of (dl/df)^2 on each cluster times the cluster's share, (..., K).
+        steps: eta of the first and of the second layer, (...) each.
+        batch: samples in it.
+    """
+    kicks = _kicks_within(neurons, motion, squares)
+    return _moved(neurons, motion, steps, kicks, batch)
+
+
+def _moved(
+    neurons: Neurons, motion: Law, steps: tuple[Time, Time], kicks: Squares, batch: int
+) -> Squares:
+    """Squared sizes after one step; `kicks` are the variances that one sample adds per eta^2."""
+    a = neurons.second_layer
     eta, second_eta = (
         torch.as_tensor(step, dtype=a.dtype, device=a.device).unsqueeze(-1) for step in steps
     )
-    kick = eta**2 * a.square() * motion.noise / batch  # variance per coordinate of w
-    moved = Neurons(
-        geometry,
-        neurons.coordinates + eta.unsqueeze(-1) * motion.coordinates,
-        neurons.perp + eta * motion.perp,
-        # the split into sig and opp goes by the sign of a now, as the measured rates do
-        a,
-    )
-    k = geometry.signal_dim
-    own = torch.tensor([span.stop - span.start for span in geometry.spans], device=a.device)
-    sig_dim = own[neurons.votes]
+    # the split into sig and opp goes by the sign of a now, as the measured rates do
+    coordinates = neurons.coordinates + eta.unsqueeze(-1) * motion.coordinates
+    moved = Neurons(neurons.geometry, coordinates, neurons.perp + eta * motion.perp, a)
+    factor, second_factor = eta**2 / batch, second_eta**2 / batch
     return Squares(
-        moved.sig.square() + kick * sig_dim,
-        moved.opp.square() + kick * (k - sig_dim),
-        moved.perp.square() + kick * (geometry.dim - k),
-        (a + second_eta * motion.second_layer).square()
-        + second_eta**2 * _second_layer_noise(neurons, motion, slopes, shares) / batch,
+        moved.sig.square() + factor * kicks.signal,
+        moved.opp.square() + factor * kicks.opposing,
+        moved.perp.square() + factor * kicks.perp,
+        (a + second_eta * motion.second_layer).square() + second_factor * kicks.second_layer,
     )
 
 
-def _second_layer_noise(neurons: Neurons, motion: Law, slopes: Tensor, shares: Tensor) -> Tensor:
-    """Variance of what one sample adds to the drift of a, (..., p)."""
-    second_moment = activity_variance(neurons, motion) + motion.activity.square()
-    weights = (shares * slopes.square()).unsqueeze(-2)
-    return (weights * second_moment).sum(dim=-1) - motion.second_layer.square()
+def _kicks(neurons: Neurons, motion: Law, squares: Tensor) -> Squares:
+    """Variance of what one sample adds to each part, (..., p) each: a^2 q per coordinate of w."""
+    geometry = neurons.geometry
+    kick, k = neurons.second_layer.square() * motion.noise, geometry.signal_dim
+    own = torch.tensor([span.stop - span.start for span in geometry.spans], device=kick.device)
+    sig_dim = own[neurons.votes]
+    moment = activity_variance(neurons, motion) + motion.activity.square()
+    second = (squares.unsqueeze(-2) * moment).sum(dim=-1) - motion.second_layer.square()
+    return Squares(kick * sig_dim, kick * (k - sig_dim), _perp_kick(neurons, kick), second)
+
+
+def _kicks_within(neurons: Neurons, motion: Law, squares: Tensor) -> Squares:
+    """`_kicks` by the noise within clusters alone: which neurons fire, and where samples lie across the span."""
+    geometry, a = neurons.geometry, neurons.second_layer
+    points = (geometry.centres @ geometry.basis).to(a).square()
+    lengths = torch.stack([points[:, span].sum(dim=-1) for span in geometry.spans])  # (classes, K)
+    chances = squares.unsqueeze(-2) * motion.firing * (1 - motion.firing)
+    whole, own = (
+        a.square() * (chances * length).sum(dim=-1)
+        for length in (points.sum(dim=-1), lengths[neurons.votes])
+    )
+    second = (squares.unsqueeze(-2) * activity_variance(neurons, motion)).sum(dim=-1)
+    perp = _perp_kick(neurons, a.square() * motion.noise)
+    return Squares(own, (whole - own).clamp_min(0), perp, second)
+
+
+def _perp_kick(neurons: Neurons, kick: Tensor) -> Tensor:
+    free = neurons.geometry.dim - neurons.geometry.signal_dim
+    return kick * free * neurons.deviation**2
 
 
 def layer_balance(neurons: Neurons, group: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The mean-field law of one neuron on noisy clusters (theory.md 6 and 6b).
 
 On cluster c a neuron's pre-activation is u_c + z with u_c = w . c (+ bias) and z about N(0, s^2),
-s = |perp| (each coordinate of the noise has variance 1). A few numbers per neuron therefore decide how
+s = |perp| times the standard deviation of the noise per coordinate, which is 1 unless it was measured. A few numbers per neuron therefore decide how
 it moves; the forecast integrates this law and the growth readings compare the measured step with it.
 Means over z are closed forms for ReLU, and Gauss-Hermite sums for every other activation.
 """
@@ -127,32 +127,34 @@ def motion(
         firing=seen.firing,
         activity=seen.activity,
         coordinates=a.unsqueeze(-1) * (fired @ points),
-        perp=a * (pull * seen.tilt).sum(dim=-1),
+        perp=a * (pull * seen.tilt).sum(dim=-1) * neurons.deviation,
         second_layer=(pull * seen.activity).sum(dim=-1),
         noise=(seen.firing_square * squares.unsqueeze(-2)).sum(dim=-1),
         bias=a * fired.sum(dim=-1),
     )
 
 
-def law(neurons: Neurons, slopes: Tensor, shares: Tensor) -> Law:
+def law(neurons: Neurons, slopes: Tensor, shares: Tensor, squares: Tensor | None = None) -> Law:
     """The law of each neuron given the loss slopes (theory.md 6b).
 
     Args:
         neurons: the network, with its activation and biases.
         slopes: mean of -label_c dl/df on each cluster, (..., K), positive where its samples have its
-            label; their squares stand for the mean square.
+            label.
         shares: share of the samples that each cluster holds, (..., K); 1/4 each for XOR.
+        squares: mean of (dl/df)^2 on each cluster, (..., K); None takes the squares of the slopes.
     """
     geometry = neurons.geometry
-    seen = expectations(neurons.preactivations, neurons.perp, neurons.activation)
+    seen = expectations(neurons.preactivations, neurons.spread, neurons.activation)
     points = (geometry.centres @ geometry.basis).to(neurons.coordinates)
     pull = shares * slopes * geometry.labels.to(slopes)
-    return motion(neurons, seen, points, pull, shares * slopes.square())
+    squares = slopes.square() if squares is None else squares
+    return motion(neurons, seen, points, pull, shares * squares)
 
 
 def activity_variance(neurons: Neurons, law: Law) -> Tensor:
     """Variance of relu(w . x) within each cluster, (..., p, K)."""
-    centres, width = neurons.preactivations, neurons.perp.unsqueeze(-1)
+    centres, width = neurons.preactivations, neurons.spread.unsqueeze(-1)
     # E[relu^2] = u * E[relu] + s^2 * firing for u + N(0, s^2)
     second_moment = centres * law.activity + width.square() * law.firing
     return (second_moment - law.activity.square()).clamp_min(0)

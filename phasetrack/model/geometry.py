@@ -293,6 +293,10 @@ class ClusterGeometry:
         """Weights (..., d) in the signal span's basis, (..., k), and the length of the rest, (...)."""
         return self._on(W).projection.parts(W)
 
+    def coordinates(self, W: Tensor) -> Tensor:
+        """W in the signal span's basis, (..., d) to (..., k)."""
+        return self._on(W).projection.coordinates(W)
+
     def read(self, W: Tensor) -> tuple[Tensor, Tensor]:
         """As `project`, and W in a random span beside it, the control: (..., 2k) and (...)."""
         return self._on(W).reading.parts(W)

@@ -54,12 +54,23 @@ class Weight:
         spectral norm would otherwise go on with its power iteration, and training would not be the
         same.
         """
-        matrix = self.kept
-        if matrix.ndim == 1:
-            matrix = matrix.unsqueeze(0)
-        elif self.transposed:
-            matrix = matrix.T
+        matrix = self._turned(self.kept)
         return matrix if self.factor == 1.0 else matrix * self.factor
+
+    @property
+    def gradient(self) -> Tensor | None:
+        """The gradient at the stored numbers now, detached, (outputs, inputs); None where there is none of its own."""
+        plain = self.owner._parameters.get(self.attribute)
+        found = None if plain is None else plain.grad
+        if found is None or found.layout is not torch.strided:
+            return None
+        return self._turned(found.detach())
+
+    def _turned(self, matrix: Tensor) -> Tensor:
+        """Turn a matrix as the model keeps it to (outputs, inputs)."""
+        if matrix.ndim == 1:
+            return matrix.unsqueeze(0)
+        return matrix.T if self.transposed else matrix
 
     @cached_property
     def shape(self) -> tuple[int, int]:

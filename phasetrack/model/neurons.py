@@ -177,6 +177,13 @@ class Neurons:
         """Root mean square of the noise's part of w . x, (..., p): `noise`, or perp for unit noise."""
         return self.perp if self.noise is None else self.noise
 
+    @property
+    def deviation(self) -> Tensor | float:
+        """Standard deviation of the noise per coordinate across the span, along each w: (..., p), or 1."""
+        if self.noise is None:
+            return 1.0
+        return torch.where(self.perp > 0, self.noise / self.perp, 0.0)
+
     @cached_property
     def _signal(self) -> Tensor:
         """Length of each neuron's projection on the signal span, (..., p)."""

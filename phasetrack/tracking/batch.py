@@ -12,7 +12,7 @@ from torch import Tensor
 
 from phasetrack.errors import ExpectedError
 from phasetrack.measures.linearization import FirstOrder, first_order
-from phasetrack.measures.margins import cluster_means
+from phasetrack.measures.margins import cluster_means, cluster_sizes
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.losses import Loss
 from phasetrack.tracking.decisions import Decisions, decide
@@ -32,6 +32,24 @@ OF_PROBABILITIES = (
     "the loss takes probabilities, and what the network puts out before them is not known; give the "
     "loss logits, or let a forward pass be seen from the first layer to the loss"
 )
+
+
+class Pulls(NamedTuple):
+    """How the samples' losses pull on the outputs, float64; NaN where that is not known.
+
+    Attributes:
+        shares: share of the samples in each cluster, (K, C).
+        slopes: mean of -label_c dl/df over each cluster's samples, (K, C); 0 without samples.
+        squares: mean of (dl/df)^2 over them, (K, C); 0 without samples.
+        work: mean of dl/df f over the batch, (K,).
+        slope: mean of |dl/df| over the batch, (K,).
+    """
+
+    shares: Tensor
+    slopes: Tensor
+    squares: Tensor
+    work: Tensor
+    slope: Tensor
 
 
 class SampleLosses(NamedTuple):
@@ -177,21 +195,24 @@ class Batch:
         """Whether the loop's loss is the sum of its samples' losses, of more than one sample."""
         return self.value is not None and self.size > 1 and self.host_loss.is_sum
 
-    def slopes(self, geometry: ClusterGeometry) -> Tensor:
-        """Return g_c = mean |dl/df| over each cluster's samples, float64 (K, C); NaN without samples."""
-        count = len(geometry.labels)
-        found = self.sample_losses.first_order
-        if found is None:
-            return torch.full(
-                (*self.clusters.shape[:-1], count), torch.nan, dtype=torch.float64, device="cpu"
-            )
-        slopes = found.slopes
-        if self.many:  # f is the difference of two logits, each of which moves by half
-            slopes = (slopes[..., 1] - slopes[..., 0]) / 2
-        means = cluster_means(slopes.abs(), self.placed, count)
+    def pulls(self, geometry: ClusterGeometry) -> Pulls:
+        """Return how the samples of each cluster pull on a single output."""
+        count, found = len(geometry.labels), self.sample_losses.first_order
+        nothing = torch.full_like(self._all_states(), torch.nan, dtype=torch.float64)
+        if found is None or self.many:
+            table = nothing.unsqueeze(-1).expand(*nothing.shape, count)
+            return Pulls(table, table, table, nothing, nothing)
+        slopes = found.slopes if self.weights is None else found.slopes * self.weights
+        sizes = cluster_sizes(self.placed, count)
+        pulls, squares = (
+            cluster_means(values, self.placed, count).where(sizes > 0, 0.0)
+            for values in (slopes, slopes.square())
+        )
+        pulls = -pulls * geometry.labels
         for mask, _ in self.sample_losses.undefined:
-            means = means.where(~mask.unsqueeze(-1), torch.nan)
-        return means
+            pulls = pulls.where(~mask.unsqueeze(-1), torch.nan)
+        work, slope = (slopes * found.outputs).mean(dim=-1), slopes.abs().mean(dim=-1)
+        return Pulls(sizes / self.size, pulls, squares, work, slope)
 
     def _all_states(self) -> Tensor:
         return torch.ones(self.clusters.shape[:-1], dtype=torch.bool, device="cpu")

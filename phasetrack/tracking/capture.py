@@ -20,6 +20,7 @@ from torch.utils.hooks import RemovableHandle
 
 from phasetrack._precision import unrounded
 from phasetrack.errors import ExpectedError
+from phasetrack.measures.law_check import gradient_table
 from phasetrack.model.formula import Formula
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.layer_search import entries, unwrapped
@@ -27,7 +28,7 @@ from phasetrack.model.losses import Loss
 from phasetrack.model.pass_trace import SeenPass
 from phasetrack.model.two_layer_view import TwoLayerView
 from phasetrack.tracking.batch_collector import NO_LOSS_CALL, BatchCollector
-from phasetrack.tracking.first_inputs import FirstInputs
+from phasetrack.tracking.first_samples import FirstSamples
 from phasetrack.tracking.hooks import PicklableHook, SwitchableHook, do_nothing
 from phasetrack.tracking.host_loss import HostLoss, LossKeeper
 from phasetrack.tracking.loss_call import LossCall, joined
@@ -81,7 +82,7 @@ class Capture:
         say: called with a sentence for the user.
         keep_inputs: hold the inputs of all micro-batches until the step, which costs their memory.
         keep_weights: the steps whose snapshots hold whole copies of the layers.
-        sample_size: how many of the first inputs to keep as a fixed sample.
+        first_samples: is given the first inputs.
         processes: the processes that train the model together (see `BatchExchange`).
 
     Raises:
@@ -103,7 +104,7 @@ class Capture:
         say: Callable[[str], object],
         keep_inputs: bool = False,
         keep_weights: Schedule = lambda _: False,
-        sample_size: int = 0,
+        first_samples: FirstSamples,
         processes: Processes = "auto",
     ) -> None:
         self.exchange = BatchExchange(
@@ -132,8 +133,8 @@ class Capture:
             stuck=self._say_no_steps,
             keep_inputs=keep_inputs,
         )
-        self._first_inputs = FirstInputs(sample_size, geometry)
-        self._batch.sample_left = sample_size
+        self.first_samples = first_samples
+        self._batch.sample_left = first_samples.inputs_left
         self._counter, self._rounds = StepCounter(optimizer, view), StepRounds()
         self._first_step = 0  # where counting began
         self._recorded = -1  # the last step that was recorded
@@ -399,7 +400,7 @@ class Capture:
         view, W = self.view, self.view.first.value
         small = W.numel() <= COPIED
         keep = small or bool(self._keep_weights(self.step))
-        noise = self._first_inputs.noise
+        noise = self.first_samples.noise
         layers = LayerState(
             view.A.clone().unsqueeze(0),
             bias=_copied(view.bias),
@@ -435,24 +436,44 @@ class Capture:
         if reason == NO_LOSS_CALL:  # the loss that is given may not be the one that is called
             self._batch.recognises = True
         self._counter.scale = self.view.scale  # the batch may have settled it
+        sizes = self._counter.sizes()
+        if sizes.plain and formula.is_mean_field:
+            layers = layers._replace(gradient=self._gradient(layers))
         return Snapshot(
             (self._counter.step,),
             (self._counter.time,),
-            (self._counter.sizes(),),
+            (sizes,),
             self.geometry,
             formula,
             layers,
             joined(calls, keep_inputs=self._keep_inputs),
             calls[-1].loss if calls else self._loss.current,
             reason,
-            sample=self._first_inputs.sample,
-            noise=self._first_inputs.noise,
+            sample=self.first_samples.sample,
+            noise=self.first_samples.noise,
         )
+
+    def _gradient(self, layers: LayerState) -> Tensor | None:
+        """The gradient that the coming step takes, as `LayerState` has it; None if it is not seen."""
+        view, (sign, second_sign) = self.view, self._counter.signs()
+        first, second = view.first.gradient, view.second.gradient
+        W = view.first.value if layers.W is None else layers.W[0]
+        after_step = self._pending is not None and layers.W is None
+        if (first is None and second is None) or after_step:
+            return None
+        first = torch.full_like(W, torch.nan) if first is None else first
+        second = torch.full_like(W[:, :1], torch.nan) if second is None else second.T
+        if sign < 0 or second_sign < 0:
+            first, second = sign * first, second_sign * second
+        gradient = torch.cat([first, second], dim=1)
+        if layers.coordinates is not None:
+            gradient = gradient_table(W, gradient, self.geometry)
+        return gradient.unsqueeze(0)
 
     def _sample(self, calls: Sequence[LossCall]) -> None:
         """Take inputs of a recorded step for the fixed sample."""
-        self._first_inputs.add([call.sample for call in calls if call.sample is not None])
-        self._batch.sample_left = self._first_inputs.left
+        self.first_samples.add_inputs([c.sample for c in calls if c.sample is not None])
+        self._batch.sample_left = self.first_samples.inputs_left
 
     # --- what was not seen -------------------------------------------------------------------
 
@@ -480,8 +501,7 @@ class Capture:
     def state_dict(self) -> dict[str, Any]:
         """Return steps and time counted, and what was found out about the layers."""
         counted = {"step": self._counter.step, "time": self._counter.time}
-        sample = self._first_inputs.state_dict()
-        return {**counted, "view": state_of_view(self.view), "sample": sample}
+        return {**counted, "view": state_of_view(self.view)}
 
     def continue_from(
         self,
@@ -490,11 +510,12 @@ class Capture:
         time: float,
         *,
         recorded: int,
-        sample: Sequence[Tensor] = (),
+        first_samples: FirstSamples | None = None,
     ) -> None:
         """Count on from a step and time; steps up to `recorded` were recorded already."""
-        self._first_inputs.load_state_dict(sample)
-        self._batch.sample_left = self._first_inputs.left
+        if first_samples is not None:
+            self.first_samples = first_samples
+        self._batch.sample_left = self.first_samples.inputs_left
         self._batch.view = view
         self._counter.scale = view.scale
         self._counter.step, self._counter.time = step, time

@@ -1,6 +1,6 @@
 """FirstSamples: findings about the data, from the samples of the first recorded steps.
 
-The loss of the best constant output is the yardstick of a loss target (theory.md 8), and the
+The first inputs are a fixed sample for probes, and show the noise across the signal span. The loss of the best constant output is the yardstick of a loss target (theory.md 8), and the
 placement of the samples about the declared clusters says whether zeta* can be trusted.
 """
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from phasetrack.measures.cluster_moments import placement, purity
+from phasetrack.measures.noise import Noise, noise_of
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.tracking.batch import Batch
 from phasetrack.tracking.host_loss import HostLoss
@@ -28,11 +29,22 @@ LEAST_SAMPLES = 32
 class FirstSamples:
     """Collects the first samples of a run.
 
+    Args:
+        geometry: the clusters.
+        size: how many of the first inputs to keep; 0 keeps none.
+
     Attributes:
+        size: as given.
+        sample: the first inputs, (size, d); None until they are complete.
+        noise: that of the sample, where it is not as declared; None until the sample is complete.
         readings: what is known by now, by metric name; brought up to date whenever the samples have doubled.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, geometry: ClusterGeometry, size: int = 0) -> None:
+        self.size, self._geometry = size, geometry
+        self.sample: Tensor | None = None
+        self.noise: Noise | None = None
+        self._inputs: list[Tensor] = []
         self.readings: dict[str, float] = {}
         self._targets: list[Tensor] = []
         self._outputs: tuple[int, ...] = ()  # shape of one sample's outputs
@@ -45,13 +57,27 @@ class FirstSamples:
         """Whether enough samples were seen."""
         return self._count >= FIRST_SAMPLES
 
-    def add(self, batch: Batch, moments: Tensor | None, geometry: ClusterGeometry) -> None:
+    @property
+    def inputs_left(self) -> int:
+        """How many more inputs are wanted."""
+        return 0 if self.sample is not None else self.size - sum(map(len, self._inputs))
+
+    def add_inputs(self, rows: Sequence[Tensor]) -> None:
+        """Take inputs that went into a recorded step, parts of (n, d)."""
+        for part in rows:
+            if self.inputs_left:
+                self._inputs.append(part[: self.inputs_left])
+        if self._inputs and not self.inputs_left:
+            self.sample = torch.cat([part.to(self._inputs[0]) for part in self._inputs])
+            self.noise = noise_of(self.sample, self._geometry)
+            self._inputs.clear()
+
+    def add(self, batch: Batch, moments: Tensor | None) -> None:
         """Take in the batch of one state.
 
         Args:
             batch: without a leading dimension.
             moments: sums of `cluster_moments`, (K, d + 3); None where the inputs were not seen.
-            geometry: the clusters.
         """
         if self.full or not batch.size:
             return
@@ -63,20 +89,20 @@ class FirstSamples:
             self._moments = moments if self._moments is None else self._moments + moments
         classes = classes_of(batch)
         if classes is not None:
-            told, counts = purity(classes, batch.placed, geometry)
+            told, counts = purity(classes, batch.placed, self._geometry)
             self._told += told
             self._classes = counts + (self._classes if len(self._classes) else 0)
         if self._count >= self._next_look or self.full:
             self._next_look = 2 * self._count
-            self.readings = self._look(batch.host_loss, geometry)
+            self.readings = self._look(batch.host_loss)
 
-    def _look(self, loss: HostLoss, geometry: ClusterGeometry) -> dict[str, float]:
+    def _look(self, loss: HostLoss) -> dict[str, float]:
         found = {"loss/constant": best_constant(torch.cat(self._targets), self._outputs, loss)}
-        found["data/separated"] = geometry.separated
+        found["data/separated"] = self._geometry.separated
         if self._count >= LEAST_SAMPLES:
             found |= self._told_labels()
             if self._moments is not None:
-                offset, inside, outside = placement(self._moments, geometry)
+                offset, inside, outside = placement(self._moments, self._geometry)
                 found |= {
                     "data/offset": offset,
                     "data/spread_inside": inside,
@@ -99,7 +125,9 @@ class FirstSamples:
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that later readings depend on."""
+        inputs = self._inputs if self.sample is None else [self.sample]
         return {
+            "inputs": [part.cpu().clone() for part in inputs],
             "readings": dict(self.readings),
             "targets": [] if self.full else list(self._targets),
             "outputs": list(self._outputs),
@@ -110,12 +138,12 @@ class FirstSamples:
             "next_look": self._next_look,
         }
 
-    @classmethod
-    def restored(cls, state: Mapping[str, Any] | None) -> FirstSamples:
-        """Continue from a state; None, of version 0.1.0, begins with the next samples."""
-        first = cls()
+    def restored(self, state: Mapping[str, Any] | None) -> FirstSamples:
+        """Return one that continues from a state; None, of version 0.1.0, begins with the next samples."""
+        first = FirstSamples(self._geometry, self.size)
         if state is None:
             return first
+        first.add_inputs([_tensor(part) for part in state["inputs"]])
         first.readings = {str(name): float(value) for name, value in state["readings"].items()}
         first._targets = [_tensor(part) for part in state["targets"]]
         first._outputs = tuple(int(size) for size in state["outputs"])

@@ -21,7 +21,7 @@ class FailureGuard:
         strict: raise failures into the training instead.
 
     Attributes:
-        reasons: metric, probe or sink to the first reason why it could not be read or written.
+        reasons: metric to the latest reason why it could not be read; probe or sink to the first why it failed.
         off: probes and sinks that failed, as ``probe:NAME`` or ``sink:STATE_KEY``.
         notes: sentences about the run, for people.
     """
@@ -31,6 +31,8 @@ class FailureGuard:
         self.reasons: dict[str, str] = {}
         self.off: list[str] = []
         self.notes: list[str] = []
+        self._remarked: set[str] = set()
+        self._refused: set[str] = set()  # readings
 
     def run(self, action: Callable[[], object], name: str) -> bool:
         """Return whether an action succeeded; report its exception where it did not."""
@@ -66,7 +68,8 @@ class FailureGuard:
 
     def refuse(self, name: str, reason: str) -> None:
         """Keep why a reading was left out though it has a value, and warn the first time."""
-        if self.reasons.get(name) != reason:  # it replaces the reason of an earlier NaN
+        if name not in self._refused:
+            self._refused.add(name)
             self.reasons[name] = reason
             warn(reason)
 
@@ -76,6 +79,12 @@ class FailureGuard:
             self.reasons[key] = reason
             warn(reason if line is None else line)
 
+    def remark(self, key: str, line: str) -> None:
+        """Keep a sentence about a run in which nothing is wrong, one per key, without a warning."""
+        if key not in self._remarked:
+            self._remarked.add(key)
+            self.notes.append(line)
+
     def note(self, line: str) -> None:
         """Keep a sentence about the run, and warn with it the first time."""
         if line not in self.notes:
@@ -83,9 +92,8 @@ class FailureGuard:
             warn(line)
 
     def explain(self, reasons: Mapping[str, str]) -> None:
-        """Keep the first reason of each reading that is missing, without a warning."""
-        for name, reason in reasons.items():
-            self.reasons.setdefault(name, reason)
+        """Keep the latest reason of each reading that is missing, without a warning."""
+        self.reasons |= {name: why for name, why in reasons.items() if name not in self._refused}
 
 
 def _said(error: Exception) -> str:

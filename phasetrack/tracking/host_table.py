@@ -33,6 +33,7 @@ class HostTable:
         control: W in a random span, (K, p, k), float64.
         batch: tables of (K, m, ...); None if no loss call was seen.
         finite: whether no input was NaN or infinite, bool (K,); None where nothing raises doubt.
+        gradient: the gradient that each step takes (see `LayerState`), float64 (K, p, k + 2), or None.
         moments: where the samples of each cluster lie (`cluster_moments`), (K, clusters, d + 3), or None.
     """
 
@@ -40,6 +41,7 @@ class HostTable:
     control: Tensor
     batch: Batch | None
     finite: Tensor | None
+    gradient: Tensor | None
     moments: Tensor | None = None
 
     @classmethod
@@ -65,8 +67,9 @@ class HostTable:
         hosted = type(layers)(*moved[:layer_count])  # type: ignore[arg-type]
         hosted = hosted.read(geometry, keep=False)
         neurons, control = _neurons(geometry, formula, hosted, noise)
+        gradient = None if hosted.gradient is None else hosted.gradient.double()
         if seen is None:
-            return cls(neurons, control, None, None)
+            return cls(neurons, control, None, None, gradient)
         outputs, targets, finite, clusters, value, weights, moments = moved[layer_count:]
         assert outputs is not None and targets is not None and clusters is not None
         batch = Batch(
@@ -79,14 +82,17 @@ class HostTable:
             precision=seen.outputs.dtype,
             reason=seen.reason,
         )
-        return cls(neurons, control, batch, finite, moments)
+        return cls(neurons, control, batch, finite, gradient, moments)
 
     def __getitem__(self, part: slice) -> HostTable:
         """Some of the states."""
         batch = None if self.batch is None else self.batch.row(part)
         finite = None if self.finite is None else self.finite[part]
+        gradient = None if self.gradient is None else self.gradient[part]
         moments = None if self.moments is None else self.moments[part]
-        return HostTable(self.neurons.row(part), self.control[part], batch, finite, moments)
+        return HostTable(
+            self.neurons.row(part), self.control[part], batch, finite, gradient, moments
+        )
 
     def problems(self) -> tuple[ExpectedError | None, ...]:
         """Return for each state why its batch cannot be used; None where it can."""
@@ -121,7 +127,7 @@ def _neurons(
     geometry: ClusterGeometry, formula: Formula, layers: LayerState, noise: Noise | None
 ) -> tuple[Neurons, Tensor]:
     """Return the networks as the measures take them, and W in the random span."""
-    wide = [None if part is None else part.double() for part in layers]
+    wide = [None if part is None else part.double() for part in layers[:-1]]
     head, coordinates, perp, bias, head_bias, _, along_mean = wide
     assert head is not None and coordinates is not None and perp is not None
     readout, many, k = formula.read_out(head.mT), formula.heads > 2, geometry.signal_dim

@@ -16,6 +16,7 @@ from phasetrack.tracking.probes.base import (
     Family,
     Measurement,
     Member,
+    Note,
     Probe,
     Reading,
     as_tensor,
@@ -70,12 +71,14 @@ class Measured(NamedTuple):
             absent from the rows.
         refused: name of a reading that is absent from the rows, to the reason: it is taken.
         givers: metric to the probe that gave it.
+        notes: sentences about the run, one per key.
     """
 
     rows: list[Row]
     failures: list[Failure]
     refused: dict[str, str]
     givers: dict[str, Probe]
+    notes: dict[str, str]
 
 
 def measure(probes: Sequence[Probe], snapshot: Snapshot) -> Measured:
@@ -85,7 +88,7 @@ def measure(probes: Sequence[Probe], snapshot: Snapshot) -> Measured:
         probes: in the order in which their metrics are recorded.
         snapshot: K states, all with a batch that can be used, or one without (`Snapshot.pieces`).
     """
-    measured = Measured([Row({}, {}, {}) for _ in snapshot.steps], [], {}, {})
+    measured = Measured([Row({}, {}, {}) for _ in snapshot.steps], [], {}, {}, {})
     columns: dict[str, Column] = {}
     tables: dict[str, Tensor] = {}
     for probe in probes:
@@ -93,10 +96,12 @@ def measure(probes: Sequence[Probe], snapshot: Snapshot) -> Measured:
             measured.rows[0].reasons.setdefault(probe.name, reason)
             continue
         try:
-            found_columns, found_tables = _checked(probe.measure(snapshot), len(snapshot))
+            found = probe.measure(snapshot)
+            found_columns, found_tables = _checked(found, len(snapshot))
         except Exception as error:
             measured.failures.append(Failure(probe, error))
             continue
+        measured.notes.update(_notes(found))
         columns.update(_untaken(found_columns, probe, measured))
         tables.update(_untaken(found_tables, probe, measured))
     _fill_readings(measured.rows, columns)
@@ -146,6 +151,8 @@ def _checked(values: Measurement, count: int) -> tuple[dict[str, Column], dict[s
         if isinstance(value, Family):
             columns.update(value.members())
             continue
+        if isinstance(value, Note):
+            continue
         if not isinstance(name, str):
             raise ExpectedError(
                 "probes", f"{name!r} is not the name of a reading.", "Name readings by text."
@@ -165,6 +172,16 @@ def _checked(values: Measurement, count: int) -> tuple[dict[str, Column], dict[s
     return columns, tables
 
 
+def _notes(values: Measurement) -> dict[str, str]:
+    """Return the sentences that hold for a state, for the first of them."""
+    notes = {key: note for key, note in values.items() if isinstance(note, Note)}
+    return {
+        key: note.line.format(value=float(note.values[note.holds][0]))
+        for key, note in notes.items()
+        if note.holds.any()
+    }
+
+
 def _fill_readings(rows: Sequence[Row], columns: dict[str, Column]) -> None:
     """Write readings into their rows, with one transfer for all, and the reason of each NaN."""
     if not columns:
@@ -181,9 +198,9 @@ def _fill_readings(rows: Sequence[Row], columns: dict[str, Column]) -> None:
                 row for row, read in zip(rows, source.read.tolist(), strict=True) if not read
             ):
                 del row.readings[names[line]]
-    firsts = undefined.byte().argmax(dim=1).tolist()
+    lasts = (len(rows) - 1 - undefined.flip(1).byte().argmax(dim=1)).tolist()
     for line in undefined.any(dim=1).nonzero().flatten().tolist():
-        rows[firsts[line]].reasons[names[line]] = sources[line].reason(firsts[line])
+        rows[lasts[line]].reasons[names[line]] = sources[line].reason(lasts[line])
 
 
 def _table(column: Column) -> int:

@@ -41,6 +41,7 @@ class Recorder:
         labels: label each state.
         guard: reports the probes that fail.
         queue: the snapshots that wait.
+        first_samples: collects the first samples.
         forecast: predicted values, for the summary.
 
     Attributes:
@@ -56,12 +57,13 @@ class Recorder:
         labels: RunLabels,
         guard: FailureGuard,
         queue: SnapshotQueue,
+        first_samples: FirstSamples,
         forecast: Forecast | None = None,
     ) -> None:
         self.probes, self.labels, self.guard = list(probes), labels, guard
         self.queue, self.forecast = queue, forecast
         self.history = HistoryBuffer()
-        self.first_samples = FirstSamples()
+        self.first_samples = first_samples
         self.first: Snapshot | None = None
         self.before: Snapshot | None = None
         self._records: deque[Record] = deque()
@@ -136,6 +138,8 @@ class Recorder:
         self._note_failures(measured)
         for name, reason in measured.refused.items():
             self.guard.refuse(name, reason)
+        for key, line in measured.notes.items():
+            self.guard.remark(key, line)
         done = 0
         try:
             for step, row in zip(piece.steps, measured.rows, strict=True):
@@ -156,7 +160,7 @@ class Recorder:
         if self.first_samples.full or piece.batch is None:
             return
         moments = None if piece.table.moments is None else piece.table.moments[place]
-        self.first_samples.add(piece.batch.row(place), moments, piece.geometry)
+        self.first_samples.add(piece.batch.row(place), moments)
 
     def _remember(self, piece: Snapshot) -> None:
         """Keep what later states are compared with, and no more."""

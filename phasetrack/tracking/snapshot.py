@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from phasetrack.errors import ExpectedError
+from phasetrack.measures.law_check import gradient_table
 from phasetrack.measures.noise import Noise
 from phasetrack.model.batch_invariance import GROUP, UNDIVIDED
 from phasetrack.model.formula import Formula, FrozenLayers
@@ -23,6 +24,8 @@ from phasetrack.tracking.host_table import HostTable
 # The numbers in the largest tables that measuring a stack makes: such a table fits in a cache, and
 # the snapshots still share Python's cost.
 STACK_NUMBERS = 2**17
+
+T = TypeVar("T")
 
 
 class StepSizes(NamedTuple):
@@ -56,6 +59,8 @@ class LayerState(NamedTuple):
         head_bias: the head's bias as it stands in the model, (K, heads), or None.
         W: the first layer, (K, p, d), where it is still to be read or a probe needs it; else None.
         along_mean: w . mean of the noise, (K, p); None where the noise has none.
+        gradient: the gradient that each step takes, by w and a of each neuron, (K, p, d + 1); (K, p, k + 2) once W is
+            read (`gradient_table`). None where no law predicts it, or it was not seen.
     """
 
     head: Tensor
@@ -65,12 +70,15 @@ class LayerState(NamedTuple):
     head_bias: Tensor | None = None
     W: Tensor | None = None
     along_mean: Tensor | None = None
+    gradient: Tensor | None = None
 
     def read(self, geometry: ClusterGeometry, *, keep: bool = True) -> LayerState:
         """Return the state with W seen through the geometry; W itself stays if `keep`."""
         if self.coordinates is None and self.W is not None:
             coordinates, perp = geometry.read(self.W)
-            read = self._replace(coordinates=coordinates, perp=perp)
+            seen = self.gradient
+            gradient = None if seen is None else gradient_table(self.W, seen, geometry)
+            read = self._replace(coordinates=coordinates, perp=perp, gradient=gradient)
         else:
             read = self
         return read if keep else read._replace(W=None)
@@ -151,7 +159,7 @@ class Snapshot:
     noise: Noise | None = None
     sliced_table: HostTable | None = field(default=None, repr=False)
     carried: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
-    _computed: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
+    _computed: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def stack(cls, snapshots: Sequence[Snapshot]) -> Snapshot:
@@ -186,8 +194,9 @@ class Snapshot:
             [part is None for part in (seen.traces, seen.value, seen.weights, seen.moments)],
             seen.reason,
         )
-        whole = [part is None for part in (self.layers.W, self.layers.along_mean)]
-        return (self.layers.head.shape[1:], whole, kinds, self.no_batch, self.sizes[0].plain)
+        layers = self.layers
+        whole = [part is None for part in (layers.W, layers.along_mean, layers.gradient)]
+        return (layers.head.shape[1:], whole, kinds, self.no_batch, self.sizes[0].plain)
 
     @property
     def max_stack(self) -> int:
@@ -257,6 +266,11 @@ class Snapshot:
         """W in a random span of the signal's dimension, float64 (K, p, k)."""
         return self.table.control
 
+    @property
+    def gradient(self) -> Tensor | None:
+        """The gradient that each step takes, float64 (K, p, k + 2); see `LayerState`."""
+        return self.table.gradient
+
     @cached_property
     def problems(self) -> tuple[ExpectedError | None, ...]:
         """For each state what makes its batch unusable; NaN outputs of finite inputs do not."""
@@ -287,11 +301,12 @@ class Snapshot:
         """Whether the mean-field law applies to this network and its optimizer."""
         return self.formula.is_mean_field and self.sizes[0].plain
 
-    def once(self, compute: Callable[[], Tensor], name: str) -> Tensor:
+    def once(self, compute: Callable[[], T], name: str) -> T:
         """Compute a quantity of these states that several probes read, or the next step reads."""
         if name not in self._computed:
             self._computed[name] = compute()
-        return self._computed[name]
+        found: T = self._computed[name]
+        return found
 
     def shifted(self, read: Callable[[Snapshot], Tensor]) -> Tensor:
         """Apply `read` to the state before each of ours, (K, ...)."""

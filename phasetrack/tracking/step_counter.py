@@ -45,6 +45,12 @@ class StepCounter:
         plain = type(self._optimizer) is torch.optim.SGD and _is_plain(first) and _is_plain(second)
         return StepSizes(self._eta(first), self._eta(second), plain)
 
+    def signs(self) -> tuple[float, float]:
+        """Return for each layer -1 where the optimizer maximizes, and moves it along its gradient; else 1."""
+        groups = (self._group(self._first), self._group(self._second))
+        first, second = (-1.0 if group and group.get("maximize") else 1.0 for group in groups)
+        return first, second
+
     def _eta(self, group: Mapping[str, Any] | None) -> float:
         """How far a step moves a layer that a group trains; NaN where the group has no rate."""
         if group is None:

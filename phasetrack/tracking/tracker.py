@@ -32,6 +32,7 @@ from phasetrack.storage.weight_store import WeightStore
 from phasetrack.tracking.attached_config import attached_config, write_config
 from phasetrack.tracking.capture import Capture
 from phasetrack.tracking.findings import Findings
+from phasetrack.tracking.first_samples import FirstSamples
 from phasetrack.tracking.guard import FailureGuard, warn
 from phasetrack.tracking.guard import TrackingWarning as TrackingWarning  # where users find it
 from phasetrack.tracking.history_buffer import HistoryBuffer
@@ -94,10 +95,11 @@ class Tracker(Findings):
         # someone waits for each step's readings, or reads the layers as they are at that step
         at_once = strict or bool(on_transition or on_alert) or any(map(_reads_one_state, probes))
         queue = SnapshotQueue(1 if at_once else block)
-        super().__init__(Recorder(probes, labels, self._guard, queue, forecast))
+        sampled = [probe for probe in probes if isinstance(probe, SampledProbe)]
+        first_samples = FirstSamples(geometry, max((p.samples for p in sampled), default=0))
+        super().__init__(Recorder(probes, labels, self._guard, queue, first_samples, forecast))
         self._sinks = SinkGroup(sinks, self._guard, before_history_lost=lambda: self.history)
         wants_weights = any("weights" in probe.needs for probe in probes)
-        sampled = [probe for probe in probes if isinstance(probe, SampledProbe)]
         self._capture = Capture(
             model,
             optimizer,
@@ -114,7 +116,7 @@ class Tracker(Findings):
                 or self._sinks.saves_weights_at(step)
                 or any(probe.due(step, self._capture.recorded) for probe in sampled)
             ),
-            sample_size=max((probe.samples for probe in sampled), default=0),
+            first_samples=first_samples,
             processes=processes,
         )
         _trackers.add(self)
@@ -384,7 +386,7 @@ class Tracker(Findings):
         self._noted, self._emitting, self._awaiting_resume = found.view.notes, False, False
         last = found.history.last_step
         self._capture.continue_from(
-            found.view, found.step, found.time, recorded=last, sample=found.sample
+            found.view, found.step, found.time, recorded=last, first_samples=found.first_samples
         )
         self._sinks.release(stopped)
 

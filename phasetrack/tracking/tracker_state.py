@@ -35,7 +35,7 @@ CLASS_NAMES = {
 }
 # The saved parts of `LayerState` and of `LossInputs`: neither whole weights nor inputs. The names
 # "seen" and "sound" are those of the format.
-LAYER_PARTS = ("coordinates", "perp", "head", "bias", "head_bias")
+LAYER_PARTS = ("coordinates", "perp", "head", "bias", "head_bias", "gradient")
 LOSS_PARTS = {"outputs": "outputs", "targets": "targets", "traces": "traces", "sound": "finite"}
 
 
@@ -75,7 +75,6 @@ class Restored(NamedTuple):
     history: History
     before: Snapshot | None
     first: Snapshot | None
-    sample: list[Tensor]
     undefined: dict[str, str]
     off: list[str]
     first_samples: FirstSamples
@@ -110,10 +109,9 @@ def restored(
         _saved_history(state, sinks),
         before,
         first,
-        list(state["capture"].get("sample", [])),
         {str(name): str(reason) for name, reason in state["undefined"].items()},
         [str(name) for name in state["off"]],
-        FirstSamples.restored(state.get("first_samples")),
+        capture.first_samples.restored(state.get("first_samples")),
     )
 
 
@@ -174,7 +172,8 @@ def _snapshot_from(
     Raises:
         ExpectedError: if its tensors do not fit the model.
     """
-    layers = LayerState(**_tensors(state["layers"], LAYER_PARTS))
+    # version 0.1.0 saved no gradient
+    layers = LayerState(**_tensors({"gradient": None, **state["layers"]}, LAYER_PARTS))
     scale = None if state["scale"] is None else float(state["scale"])
     formula = replace(view.formula, scale=scale)
     k = geometry.signal_dim

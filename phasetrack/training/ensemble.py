@@ -18,6 +18,7 @@ from torch import Tensor
 
 from phasetrack.errors import ExpectedError
 from phasetrack.measures.cluster_moments import cluster_moments
+from phasetrack.measures.law_check import gradient_table
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.losses import LogisticLoss
 from phasetrack.model.network import TwoLayerNet
@@ -27,8 +28,7 @@ from phasetrack.tasks.registry import make_task
 from phasetrack.theory.forecast import Forecast
 from phasetrack.theory.settings import RunSettings
 from phasetrack.tracking.findings import Findings
-from phasetrack.tracking.first_inputs import FirstInputs
-from phasetrack.tracking.first_samples import FIRST_SAMPLES
+from phasetrack.tracking.first_samples import FIRST_SAMPLES, FirstSamples
 from phasetrack.tracking.guard import FailureGuard
 from phasetrack.tracking.host_loss import SIGNS, HostLoss
 from phasetrack.tracking.probes.default import default_probes
@@ -243,12 +243,11 @@ class _Member(Findings):
             new_labels(settings.thresholds(), settings.escape_steps, forecast),
             FailureGuard(strict=False),
             SnapshotQueue(patience=math.inf),
+            FirstSamples(make_task(settings.task, settings.d).geometry, KERNEL.samples),
             forecast,
         )
         super().__init__(recorder)
-        self.first_inputs = FirstInputs(
-            KERNEL.samples, make_task(settings.task, settings.d).geometry
-        )
+        self.first_samples = recorder.first_samples
         self.end = End(self, settings)
 
     def record(self, snapshot: Snapshot) -> None:
@@ -299,7 +298,7 @@ def _take_steps(
         state = camera.layers(networks, keep=due) if recorded else None
         gradient = networks.gradient_of_step(step, camera.see if recorded else None)
         if state is not None:
-            camera.record(members, state, step)
+            camera.record(members, camera.with_gradient(state, networks, *gradient), step)
         networks.move(*gradient)
         step += 1
         going = []
@@ -334,6 +333,14 @@ class _Camera:
         W = networks.W.to("cpu", copy=True) if keep else None
         return LayerState(head, coordinates.cpu(), perp.cpu(), W=W)
 
+    def with_gradient(
+        self, state: LayerState, networks: Networks, first: Tensor, second: Tensor
+    ) -> LayerState:
+        """Add what the measures take of the step's gradient by W (S, p, d) and a (S, p)."""
+        gradient = torch.cat([first, second.unsqueeze(-1)], dim=-1)
+        table = gradient_table(networks.W, gradient, self._geometry)
+        return state._replace(gradient=table.cpu())
+
     def see(self, x: Tensor, y: Tensor, outputs: Tensor) -> None:
         """Keep what the snapshots need of a part of the batches."""
         traces = self._geometry.traces(x.flatten(0, 1)).view(*y.shape, -1)
@@ -357,7 +364,7 @@ class _Camera:
         assert state.coordinates is not None and state.perp is not None
         for place, (member, loss) in enumerate(zip(members, losses, strict=True)):
             here = slice(place, place + 1)
-            member.first_inputs.add([inputs[place]])
+            member.first_samples.add_inputs([inputs[place]])
             member.end.note(loss)
             member.record(
                 Snapshot(
@@ -371,6 +378,7 @@ class _Camera:
                         state.coordinates[here],
                         state.perp[here],
                         W=None if state.W is None else state.W[here],
+                        gradient=None if state.gradient is None else state.gradient[here],
                     ),
                     LossInputs(
                         outputs[here],
@@ -379,8 +387,8 @@ class _Camera:
                         moments=None if moments is None else moments[here],
                     ),
                     self._loss,
-                    sample=member.first_inputs.sample,
-                    noise=member.first_inputs.noise,
+                    sample=member.first_samples.sample,
+                    noise=member.first_samples.noise,
                 )
             )
 

@@ -181,7 +181,7 @@ def test_a_state_holds_what_was_read_of_weights_and_neither_them_nor_inputs():
     state = loop.tracker.state_dict()
     for name in ("previous", "first"):
         layers, seen = state[name]["layers"], state[name]["seen"]
-        assert set(layers) == {"coordinates", "perp", "head", "bias", "head_bias"}
+        assert set(layers) == {"coordinates", "perp", "head", "bias", "head_bias", "gradient"}
         assert set(seen) == {"outputs", "targets", "traces", "sound"}
         assert layers["perp"].shape == layers["head"].shape[1:]
 

@@ -84,10 +84,24 @@ class Member(NamedTuple):
         return next(holds, NO_REASON)
 
 
+class Note(NamedTuple):
+    """A sentence about the run, said once.
+
+    Attributes:
+        holds: the states that it holds for, bool (K,).
+        values: (K,), for ``{value}`` in the sentence.
+        line: the sentence.
+    """
+
+    holds: Tensor
+    values: Tensor
+    line: str
+
+
 # A metric's values: a `Reading`; a tensor (K,) that is a reading, or (K, n) with a value per neuron,
 # which TensorBoard shows as a histogram; a number that holds for all states. Arrays count as tensors. A `Family` stands for
-# several metrics, whatever its key.
-Measurement = Mapping[str, Reading | Family | Tensor | float]
+# several metrics, whatever its key; a `Note` is not a metric.
+Measurement = Mapping[str, Reading | Family | Note | Tensor | float]
 
 
 class Probe:

@@ -11,6 +11,14 @@ from torch import Tensor
 from phasetrack.measures import growth, heaviness
 from phasetrack.tracking.probes.base import Measurement, Probe, Reading
 from phasetrack.tracking.probes.heaviness import needed_zeta
+from phasetrack.tracking.probes.law import (
+    by_the_law,
+    law_readings,
+    law_sums,
+    unpredictable,
+    unpredictable_throughout,
+    unpredicted,
+)
 from phasetrack.tracking.snapshot import Snapshot
 
 # Suffixes of the groups of neurons whose growth is read: all, those heavy now, the others.
@@ -25,7 +33,8 @@ class GrowthProbe(Probe):
 
     ``growth/<part>_rate`` is over all neurons, ``..._heavy`` over those heavy now, ``..._rest`` over
     the others; ``..._predicted`` is the law's rate for the same neurons, at the state in which
-    the interval began.
+    the interval began. The law is compared with the gradient of each recorded step (`law_check`): the
+    gradient's factor enters the prediction, and where the law fails nothing is predicted.
 
     Args:
         H: the paper's H in needed_zeta.
@@ -43,29 +52,32 @@ class GrowthProbe(Probe):
         size = torch.stack([neurons.second_layer.square(), neurons.mass], dim=1)
         balance = growth.group_sums(size, heavy)
         balances = (balance[:, 0] / balance[:, 1]).sqrt()
+        sums = law_sums(snapshot)
         return {
-            **_rates(snapshot, heavy, empty),
+            **_rates(snapshot, heavy, empty, sums),
+            **law_readings(snapshot, sums),
             "growth/perp_factor": _perp_factor(snapshot),
             "layers/balance": balances[:, 0],
             "layers/balance_heavy": Reading(balances[:, 1], ((empty[1], "no neuron is heavy"),)),
         }
 
 
-def _rates(snapshot: Snapshot, heavy: Tensor, empty: Sequence[Tensor]) -> Measurement:
+def _rates(snapshot: Snapshot, heavy: Tensor, empty: Sequence[Tensor], sums: Tensor) -> Measurement:
     """Return the rates over each group of neurons.
 
     Args:
         snapshot: K states.
         heavy: the neurons that are heavy, bool (K, p).
         empty: for each of `GROUPS` whether it has no member, bool (K,).
+        sums: of `law_check.followed` up to the state before each, and up to the last, (K + 1, 2, 6).
     """
     names = [f"growth/{part}_rate{group}" for part in growth.PARTS for group in GROUPS]
     if missing := snapshot.formula.missing:  # with it the unit of time
         unknown = Reading.undefined(missing)
         return {f"{name}{kind}": unknown for name in names for kind in ("", "_predicted")}
     if snapshot.before is None:
-        return _no_rates(names, _unpredictable(snapshot))
-    no_law = _unpredictable_throughout(snapshot, snapshot.before)
+        return _no_rates(names, unpredictable(snapshot))
+    no_law = unpredictable_throughout(snapshot, snapshot.before)
     # One side for both ends: a neuron whose a changes sign keeps its old sig and opp.
     votes, start, end = snapshot.shifted(_votes), snapshot.shifted(_squares), _squares(snapshot)
     if not votes.equal(snapshot.neurons.votes):
@@ -74,13 +86,13 @@ def _rates(snapshot: Snapshot, heavy: Tensor, empty: Sequence[Tensor]) -> Measur
     if not no_law:
         ends.append(snapshot.shifted(_predicted))
         times.append(snapshot.shifted(lambda before: torch.maximum(*before.etas)))
-    sums = growth.group_sums(torch.cat([start, *ends], dim=1), heavy)
-    before, *after = torch.split(sums, len(growth.PARTS), dim=1)
+    totals = growth.group_sums(torch.cat([start, *ends], dim=1), heavy)
+    before, *after = torch.split(totals, len(growth.PARTS), dim=1)
     measured, *expected = (
         growth.rate_between(before, then, time.view(-1, 1, 1)).flatten(1).unbind(1)
         for then, time in zip(after, times, strict=True)
     )
-    unpredicted = () if no_law else _unpredicted(snapshot, snapshot.before)
+    lacking = () if no_law else unpredicted(snapshot, snapshot.before, sums)
     readings = {}
     for index, name in enumerate(names):
         nobody = (empty[index % len(GROUPS)], EMPTY_GROUP)
@@ -88,15 +100,15 @@ def _rates(snapshot: Snapshot, heavy: Tensor, empty: Sequence[Tensor]) -> Measur
         readings[f"{name}_predicted"] = (
             Reading.undefined(no_law)
             if no_law
-            else Reading(expected[0][index], (*unpredicted, nobody))
+            else Reading(expected[0][index], (*lacking, nobody)).hidden()
         )
     return readings
 
 
-def _no_rates(names: Sequence[str], unpredictable: str) -> Measurement:
+def _no_rates(names: Sequence[str], no_law: str) -> Measurement:
     """Return undefined rates, of the first recorded state."""
     nothing = Reading.undefined(NO_EARLIER_STEP)
-    unpredicted = Reading.undefined(unpredictable or NO_EARLIER_STEP)
+    unpredicted = Reading.undefined(no_law or NO_EARLIER_STEP)
     return {
         key: value
         for name in names
@@ -132,67 +144,6 @@ def _squares(snapshot: Snapshot) -> Tensor:
     return snapshot.once(lambda: torch.stack(growth.squares(snapshot.neurons), dim=1), "squares")
 
 
-def _slopes(snapshot: Snapshot) -> Tensor:
-    """Mean |dl/df| on each cluster, float64 (K, C); NaN where the law does not apply."""
-    return snapshot.once(lambda: _loss_slopes(snapshot), "slopes")
-
-
-def _loss_slopes(snapshot: Snapshot) -> Tensor:
-    seen = snapshot.loss_inputs
-    placed = seen is not None and seen.traces is not None
-    if snapshot.batch is None or not placed or not snapshot.is_mean_field:
-        shape = (len(snapshot), len(snapshot.geometry.labels))
-        return torch.full(shape, torch.nan, dtype=torch.float64, device="cpu")
-    return snapshot.batch.slopes(snapshot.geometry)
-
-
 def _predicted(snapshot: Snapshot) -> Tensor:
     """`_squares` as the mean-field law predicts them one step later; NaN where it does not apply."""
-    return snapshot.once(lambda: _predicted_squares(snapshot), "predicted squares")
-
-
-def _predicted_squares(snapshot: Snapshot) -> Tensor:
-    slopes = _slopes(snapshot)
-    if snapshot.batch is None or slopes.isnan().all():
-        return torch.full_like(_squares(snapshot), torch.nan)
-    shares = torch.full_like(slopes, 1 / slopes.shape[-1])
-    parts = growth.predicted_squares(
-        snapshot.neurons, slopes, shares, snapshot.etas, snapshot.batch.size
-    )
-    return torch.stack(parts, dim=1)
-
-
-# --- why the law predicts nothing ---------------------------------------------------------------
-
-
-def _unpredictable(snapshot: Snapshot) -> str:
-    """Return why the law does not apply to this training; empty if it does."""
-    if not snapshot.sizes[-1].plain:
-        return "rates are predicted for SGD without momentum or weight decay"
-    if not snapshot.formula.is_mean_field:
-        return "rates are predicted for ReLU networks with one output and no biases"
-    return ""
-
-
-def _unpredictable_throughout(snapshot: Snapshot, before: Snapshot) -> str:
-    """Return why the law applies to no state, from the one before ours on; empty if it may apply."""
-    then, now = _unpredictable(before), _unpredictable(snapshot)
-    return now if then == now else ""
-
-
-def _unlawful(snapshot: Snapshot) -> str:
-    """Return why the law predicts nothing where a state's slopes are NaN."""
-    if reason := _unpredictable(snapshot):
-        return reason
-    return "the loss slopes need a batch" if snapshot.batch is None else "a cluster had no samples"
-
-
-def _unpredicted(snapshot: Snapshot, before: Snapshot) -> tuple[tuple[Tensor, str], ...]:
-    """Return why the law predicted nothing at the state before each of ours: masks and reasons."""
-    # stacked states are alike: a reason that holds for one holds for all
-    reasons = [_unlawful(before), *[_unlawful(snapshot)] * (len(snapshot) - 1)]
-    lacking = snapshot.shifted(lambda state: _slopes(state).isnan().any(dim=-1))
-    return tuple(
-        (torch.tensor([reason == each for each in reasons], device="cpu") & lacking, reason)
-        for reason in dict.fromkeys(reasons)
-    )
+    return by_the_law(snapshot).squares

@@ -56,7 +56,8 @@ class KernelProbe(SampledProbe):
             return dict.fromkeys(names, Reading.undefined(reason))
         carried = previous.carried if previous else {}
         places = self._due_places(snapshot)
-        snapshot.carried = dict(carried)
+        kept = {name: carried[name] for name in ("kernel", "time") if "kernel" in carried}
+        snapshot.carried.update(kept)
         if not places:
             return {}
         assert start is not None and snapshot.sample is not None
@@ -75,15 +76,15 @@ class KernelProbe(SampledProbe):
                 [
                     kernel.drift(found, origin),
                     kernel.alignment(found, origin),
-                    kernel.velocity(found, carried["kernel"], now - carried["time"])
-                    if carried
+                    kernel.velocity(found, kept["kernel"], now - kept["time"])
+                    if kept
                     else origin.new_tensor(torch.nan),
                     kernel.linearisation_error(layers, start, inputs, values, then),
                     kernel.distance(layers, start),
                 ]
             )
-            read[place], carried = True, {"kernel": found, "time": now}
-        snapshot.carried = dict(carried)
+            read[place], kept = True, {"kernel": found, "time": now}
+        snapshot.carried.update(kept)
         columns = dict(zip(names, rows.unbind(dim=1), strict=True))
         reasons = ((columns["kernel/velocity"].isnan(), NO_EARLIER),)
         return {

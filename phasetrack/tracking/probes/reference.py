@@ -75,6 +75,20 @@ METRICS: tuple[Metric, ...] = (
         for kind, how in (("", ""), ("_predicted", ", by the mean-field law"))
     ),
     Metric("growth/perp_factor", _NONE, "8", "growth of |perp| since the start, growing neurons"),
+    Metric(
+        "growth/gradient_factor",
+        _NONE,
+        "6",
+        "the first layer's gradient of the step divided by that of the mean loss",
+    ),
+    Metric("growth/gradient_factor_second_layer", _NONE, "6", "the same of the second layer"),
+    Metric(
+        "growth/law_ratio",
+        _NONE,
+        "6",
+        "the first layer's gradient projected on that of the mean-field law, recent records; 1 where it holds",
+    ),
+    Metric("growth/law_ratio_second_layer", _NONE, "6", "the same of the second layer"),
     Metric("data/offset", "half-distances", "8", "distance of samples' means from their centres"),
     Metric("data/spread_inside", "half-distances", "8", "spread within clusters, in the span"),
     Metric("data/spread_outside", "length", "8", "the same per coordinate outside the span"),
