@@ -325,7 +325,9 @@ def test_compare(made, tmp_path):
     summary = json.loads((out / "mine" / "summary.json").read_text())
     shutil.copytree(out / "mine", tmp_path / "flat")
     (tmp_path / "flat" / "summary.json").write_text(json.dumps(summary | {"boundaries": []}))
-    done = call_here("compare", out / "mine", tmp_path / "flat", "--file", tmp_path / "c.svg", "--align")
+    done = call_here(
+        "compare", out / "mine", tmp_path / "flat", "--file", tmp_path / "c.svg", "--align"
+    )
     assert done.returncode == 0
     said = f"left out of the figure: {tmp_path / 'flat'}, which has no onset"
     assert " ".join(done.stderr.split()) == said

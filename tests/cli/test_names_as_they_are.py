@@ -20,7 +20,9 @@ def wide(monkeypatch):
 @pytest.mark.parametrize("out", FOLDERS)
 def test_runs_are_printed_under_their_names(out, tmp_path):
     name = "[bold]one :smile:"
-    assert call_here("run", "xor", *SMALL, "--out", out, "--name", name, cwd=tmp_path).returncode == 0
+    assert (
+        call_here("run", "xor", *SMALL, "--out", out, "--name", name, cwd=tmp_path).returncode == 0
+    )
     run = f"{out}/{name}"
     for words in (["list", "--out", out], ["show", run], ["compare", run, run]):
         done = call_here(*words, cwd=tmp_path)
