@@ -41,7 +41,7 @@ def test_a_run_tells_its_phases_off_a_terminal(made):
 
 def test_show_prints_the_summary(made):
     _, out = made
-    plain, as_json = call("show", out / "mine"), call("show", out / "mine", "--json")
+    plain, as_json = call_here("show", out / "mine"), call_here("show", out / "mine", "--json")
     assert "phase     FITTED" in plain.stdout
     shown, kept = json.loads(as_json.stdout), phasetrack.read_run(out / "mine").summary
     assert shown["boundaries"] == kept["boundaries"] and set(shown) == set(kept)
@@ -61,7 +61,7 @@ def test_show_labels_again(made):
         "zeta_records=1000",
         "--json",
     ]
-    shown = json.loads(call("show", out / "mine", *options).stdout)
+    shown = json.loads(call_here("show", out / "mine", *options).stdout)
     found = {b["name"]: b for b in shown["boundaries"]}
     assert found["signal_heavy"]["detected"] == next(i for i, z in enumerate(zeta) if z <= 0.2)
     before = {b["name"]: b for b in phasetrack.read_run(out / "mine").summary["boundaries"]}
@@ -72,23 +72,22 @@ def test_show_labels_again(made):
 
 def test_forecast_prints_the_same_keys(made):
     _, out = made
-    done = call("forecast", "xor", "--d", 32, "--width", 64, "--json")
+    done = call_here("forecast", "xor", "--d", 32, "--width", 64, "--json")
     predicted, kept = json.loads(done.stdout), phasetrack.read_run(out / "mine").summary
     assert set(predicted) <= set(kept)
     assert predicted["forecast"] == kept["forecast"]  # the one that the run showed
     assert math.isfinite(predicted["forecast"]["signal_heavy_onset"]["value"])
 
 
-def test_list_and_plot(made, tmp_path):
+def test_list_and_plot(made, tmp_path, monkeypatch):
     _, out = made
-    assert re.search(
-        r"mine +FITTED +\d+", call("list", "--out", out, env=os.environ | {"COLUMNS": "200"}).stdout
-    )
-    assert json.loads(call("list", "--out", out, "--json").stdout)[str(out / "mine")]
+    monkeypatch.setenv("COLUMNS", "200")
+    assert re.search(r"mine +FITTED +\d+", call_here("list", "--out", out).stdout)
+    assert json.loads(call_here("list", "--out", out, "--json").stdout)[str(out / "mine")]
     assert "make one with" in call_here("list", "--out", tmp_path).stdout
     for ending in ("png", "pdf"):
         file = tmp_path / f"figure.{ending}"
-        assert call("plot", out / "mine", "--file", file).stdout.strip() == str(file)
+        assert call_here("plot", out / "mine", "--file", file).stdout.strip() == str(file)
         assert file.stat().st_size > 10_000
 
 
@@ -170,7 +169,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 
 
 def test_a_diverging_run_says_when_and_why(tmp_path):
-    done = call(*RUN, "--eta", "50", "--out", tmp_path, "--name", "far")
+    done = call_here(*RUN, "--eta", "50", "--out", tmp_path, "--name", "far")
     assert done.returncode == 1
     assert re.match(r"run: diverged at step \d+: loss [\d.e+]+, 1.3\d+ at the first", done.stderr)
     run = phasetrack.read_run(tmp_path / "far")
@@ -242,14 +241,14 @@ ready, wrong = good(), 3
 @pytest.mark.parametrize("name", ["good", "ready"])
 def test_inspect_shows_the_two_layers(name, tmp_path):
     (tmp_path / "mine.py").write_text(MODELS)
-    shown = call("inspect", f"mine:{name}", cwd=tmp_path).stdout
+    shown = call_here("inspect", f"mine:{name}", cwd=tmp_path).stdout
     for line in ("0: 6 -> 4 neurons, bias bias", "Tanh", "2: 4 -> logits of 3 classes, no bias"):
         assert line in shown
 
 
 def test_inspect_takes_names_of_layers(tmp_path):
     (tmp_path / "mine.py").write_text(MODELS)
-    done = call("inspect", "mine:deep", "--first", "2", "--second", "4", cwd=tmp_path)
+    done = call_here("inspect", "mine:deep", "--first", "2", "--second", "4", cwd=tmp_path)
     assert "2: 4 -> 4 neurons" in done.stdout and done.returncode == 0
 
 
@@ -295,15 +294,15 @@ def test_inspect_explains_what_it_cannot_find(target, complaint, tmp_path):
 
 def test_report_and_paper_figure(made, tmp_path):
     _, out = made
-    done = call("report", out / "mine", "--file", tmp_path / "r.html")
+    done = call_here("report", out / "mine", "--file", tmp_path / "r.html")
     assert done.returncode == 0 and done.stdout == f"{tmp_path / 'r.html'}\n"
     assert (tmp_path / "r.html").read_text(encoding="utf-8").startswith("<!doctype html>")
-    done = call("plot", out / "mine", "--size", "paper", "--file", tmp_path / "p.pdf")
+    done = call_here("plot", out / "mine", "--size", "paper", "--file", tmp_path / "p.pdf")
     assert done.returncode == 0
     # TrueType fonts embedded whole, no Type 3
     content = (tmp_path / "p.pdf").read_bytes()
     assert b"/Type3" not in content and b"/FontFile2" in content
-    done = call("plot", out / "mine", "--size", "huge")
+    done = call_here("plot", out / "mine", "--size", "huge")
     assert (done.returncode, done.stderr) == (
         2,
         "--size: 'huge' is not one of screen, paper.\n",
@@ -314,11 +313,11 @@ def test_compare(made, tmp_path):
     _, out = made
     phasetrack.train(phasetrack.RunSettings(d=32, width=64, seed=1), out=out, name="other")
     runs = [out / "mine", out / "other"]
-    done = call("compare", *runs, "--file", tmp_path / "both.svg", "--align")
+    done = call_here("compare", *runs, "--file", tmp_path / "both.svg", "--align")
     assert done.returncode == 0 and (tmp_path / "both.svg").read_text().startswith("<?xml")
     assert re.search(r"seed +0 +1", done.stdout) and "width" not in done.stdout
     assert re.search(r"phase +FITTED +FITTED", done.stdout)
-    rows = json.loads(call("compare", *runs, "--json").stdout)
+    rows = json.loads(call_here("compare", *runs, "--json").stdout)
     onsets = [phasetrack.read_run(run).summary["boundaries"][0]["onset"] for run in runs]
     assert list(rows["onset of signal-heaviness"].values()) == onsets
     assert call_here("compare", out / "none").returncode == 2
@@ -326,7 +325,9 @@ def test_compare(made, tmp_path):
     summary = json.loads((out / "mine" / "summary.json").read_text())
     shutil.copytree(out / "mine", tmp_path / "flat")
     (tmp_path / "flat" / "summary.json").write_text(json.dumps(summary | {"boundaries": []}))
-    done = call("compare", out / "mine", tmp_path / "flat", "--file", tmp_path / "c.svg", "--align")
+    done = call_here(
+        "compare", out / "mine", tmp_path / "flat", "--file", tmp_path / "c.svg", "--align"
+    )
     assert done.returncode == 0
     said = f"left out of the figure: {tmp_path / 'flat'}, which has no onset"
     assert " ".join(done.stderr.split()) == said
@@ -358,10 +359,10 @@ def test_a_name_that_is_no_utf_8_is_shown(made, tmp_path):
 def test_replay_looks_back_at_saved_weights(made, tmp_path):
     settings = phasetrack.RunSettings(d=32, width=64, snapshots=4)
     phasetrack.train(settings, out=tmp_path, name="saved")
-    seen = call("replay", tmp_path / "saved")
+    seen = call_here("replay", tmp_path / "saved")
     assert re.search(r"boundary +signal_heavy: onset [\d.]+", seen.stdout)
     assert re.search(r"span +2 dimensions, trustworthy: gap", seen.stdout)
-    assert json.loads(call("replay", tmp_path / "saved", "--json").stdout)["boundaries"]
+    assert json.loads(call_here("replay", tmp_path / "saved", "--json").stdout)["boundaries"]
     refused = call_here("replay", made[1] / "mine")
     assert refused.returncode == 2
     assert refused.stderr.startswith(f"RUN: {str(made[1] / 'mine')!r} holds no saved weights.")

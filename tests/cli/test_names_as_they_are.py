@@ -5,7 +5,7 @@ from pathlib import Path
 
 import phasetrack_cli
 import pytest
-from helpers.command_line import call
+from helpers.command_line import call_here
 
 SMALL = ["--d", "8", "--width", "8", "--steps", "4"]
 FOLDERS = ["[old] runs", "[/x]", "[link=a]b", ":bug: [red]"]
@@ -20,19 +20,21 @@ def wide(monkeypatch):
 @pytest.mark.parametrize("out", FOLDERS)
 def test_runs_are_printed_under_their_names(out, tmp_path):
     name = "[bold]one :smile:"
-    assert call("run", "xor", *SMALL, "--out", out, "--name", name, cwd=tmp_path).returncode == 0
+    assert (
+        call_here("run", "xor", *SMALL, "--out", out, "--name", name, cwd=tmp_path).returncode == 0
+    )
     run = f"{out}/{name}"
     for words in (["list", "--out", out], ["show", run], ["compare", run, run]):
-        done = call(*words, cwd=tmp_path)
+        done = call_here(*words, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert run in done.stdout, words
 
 
 @pytest.mark.usefixtures("wide")
-@pytest.mark.parametrize("out", ["[/s]", "[green] :cat:"])
-def test_a_sweep_is_printed_under_its_name(out, tmp_path):
-    grid = ["--grid", "theta=0.03,0.1", "--seeds", "1", "--jobs", "1"]
-    done = call("sweep", "xor", *SMALL, *grid, "--out", out, cwd=tmp_path)
+def test_a_sweep_is_printed_under_its_name(tmp_path):
+    out = "[/s] [green] :cat:"
+    grid = ["--grid", "theta=0.03", "--seeds", "1", "--jobs", "1"]
+    done = call_here("sweep", "xor", *SMALL, *grid, "--out", out, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"{out}/points.csv" in done.stdout
 

@@ -5,14 +5,13 @@ import shutil
 import warnings
 
 import pytest
-from helpers.fixtures import no_picture  # noqa: F401 a fixture
-from phasetrack_cli import main as command
 
 from phasetrack import ExpectedError, RunSettings, read_run, train
 from phasetrack.display.html_report import report, write_report
 from phasetrack.errors import encodable, printable
 from phasetrack.storage.directory import find_runs, read_results
 from phasetrack.storage.weight_store import read_weights
+from phasetrack_cli import main as command
 
 SETTINGS = RunSettings(task="and", d=6, width=6, batch=16, steps=8, snapshots=2)
 PRECIOUS = "alias ls=ls # precious\n"
@@ -21,11 +20,7 @@ PRECIOUS = "alias ls=ls # precious\n"
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     out = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "phasetrack.display.tensorboard.sink.TensorBoardSink._write_figure", lambda *_: None
-        )
-        train(SETTINGS, out=out, name="run", checkpoint_steps=4)
+    train(SETTINGS, out=out, name="run", checkpoint_steps=4)
     return out / "run"
 
 

@@ -17,7 +17,7 @@ def call(*arguments, **options):
 
 
 def call_here(*arguments, cwd="."):
-    """The same in a fraction of the time: for mistakes, which end the command before it does anything."""
+    """The same in a fraction of the time: for all but signals, streams and the start of the process."""
     from phasetrack_cli.main import main
 
     typed = ["phasetrack", *map(str, arguments)]

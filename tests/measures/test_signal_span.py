@@ -21,6 +21,12 @@ def data():
 
 
 @pytest.fixture(scope="module")
+def found_in_data(data):
+    """The span found from the sample alone."""
+    return discover(*data)
+
+
+@pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """The last weights of a run that learned, and of one on labels without signal."""
     nets = {}
@@ -49,8 +55,8 @@ def test_moments_by_definition():
     )
 
 
-def test_from_data_alone(data):
-    found = discover(*data)
+def test_from_data_alone(found_in_data):
+    found = found_in_data
     assert found.trustworthy and found.dim == 2
     assert found.angles_to(SPAN).max() < 10
     assert found.stability > 10 * found.chance == pytest.approx(20 / D)
@@ -174,13 +180,14 @@ def test_a_network_is_given_inputs_in_its_own_dtype(dtype, outputs, data, traine
     ],
     ids=["numpy", "column", "bool", "one-hot", "float64 and bytes", "gradient"],
 )
-def test_every_spelling_of_a_sample_gives_one_span(turn, data, trained):
+def test_every_spelling_of_a_sample_gives_one_span(turn, data, found_in_data, trained):
     net = trained[False].float()
     given = turn(data[0].clone(), data[1])
-    torch.testing.assert_close(discover(*given).basis, discover(*data).basis)
+    found = discover(*given)
+    torch.testing.assert_close(found.basis, found_in_data.basis)
     assert discover(*given, net).angles_to(SPAN).max() < 5
-    centres = discover(*data).geometry(*data).centres
-    torch.testing.assert_close(discover(*given).geometry(*given).centres, centres)
+    centres = found_in_data.geometry(*data).centres
+    torch.testing.assert_close(found.geometry(*given).centres, centres)
 
 
 @pytest.mark.parametrize(

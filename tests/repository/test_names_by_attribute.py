@@ -26,8 +26,11 @@ EXTRAS = {
 }
 # each name in a child of its own, so that no name finds what an earlier one imported
 RESOLVE = """
-import json, os, sys
+import contextlib, importlib, json, os, sys
 import matplotlib.figure, numpy, rich.console, torch
+for library in ("lightning.pytorch", "transformers"):  # seconds each, and no names of ours
+    with contextlib.suppress(ImportError):
+        importlib.import_module(library)
 failures = {}
 for name in json.load(sys.stdin):
     reads, writes = os.pipe()
