@@ -3,7 +3,6 @@
 import pytest
 import roofline
 import torch
-from helpers.fixtures import no_picture  # noqa: F401 a fixture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from roofline import Roof, Work
@@ -51,7 +50,6 @@ def test_the_roof_is_the_faster_product_and_both_ways_of_a_copy():
     assert roofline.roof(work, seconds, rows=2, floats=100) == Roof(120.0, 200.0)
 
 
-@pytest.mark.usefixtures("no_picture")
 def test_it_runs(tmp_path, monkeypatch):
     monkeypatch.setitem(roofline.SQUARE, "cpu", 8)
     monkeypatch.setitem(roofline.COPIED, "cpu", 8)

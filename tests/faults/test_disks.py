@@ -25,16 +25,6 @@ FILES = ["history.jsonl", "clock.jsonl", "events.out.tfevents", "neurons", "weig
 FAILURES = {"full": errno.ENOSPC, "read-only": errno.EROFS, "broken": errno.EIO}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def no_picture():
-    """Drawing the picture at a run's end takes longer than such a run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "phasetrack.display.tensorboard.sink.TensorBoardSink._write_figure", lambda *_: None
-        )
-        yield
-
-
 def run(out, name="run", **options):
     chosen = {"predicted": PREDICTED, "checkpoint_steps": 5, "threads": 1} | options
     return train(SETTINGS, out=out, name=name, **chosen)

@@ -33,12 +33,8 @@ SETTINGS = RunSettings(d=6, width=6, batch=16, steps=8, snapshots=2)
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     out = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "phasetrack.display.tensorboard.sink.TensorBoardSink._write_figure", lambda *_: None
-        )
-        predicted = predict(XOR(SETTINGS.d).geometry, SETTINGS)
-        train(SETTINGS, out=out, name="run", predicted=predicted, checkpoint_steps=4)
+    predicted = predict(XOR(SETTINGS.d).geometry, SETTINGS)
+    train(SETTINGS, out=out, name="run", predicted=predicted, checkpoint_steps=4)
     return out / "run"
 
 

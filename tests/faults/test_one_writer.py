@@ -8,7 +8,6 @@ import warnings
 import pytest
 import torch
 from helpers.breaking import Fault, struck
-from helpers.fixtures import no_picture  # noqa: F401 a fixture
 
 from phasetrack import ExpectedError, LogisticLoss, RunSettings, TwoLayerNet, attach, train
 from phasetrack.storage import summary_sink
@@ -19,8 +18,6 @@ from phasetrack.training import run_directory
 
 SETTINGS = RunSettings(task="and", d=6, width=4, batch=8, steps=4)  # without a forecast
 TASK = XOR(6)
-
-pytestmark = pytest.mark.usefixtures("no_picture")
 
 
 def everything(folder):

@@ -16,7 +16,6 @@ import pytest
 import torch
 from faults.test_disks import assert_equal, attached, loop, warned
 from helpers.breaking import Victims
-from helpers.fixtures import no_picture  # noqa: F401 a fixture
 
 from phasetrack import ExpectedError, LogisticLoss, RunSettings, TwoLayerNet, attach, read_run
 from phasetrack.storage.lock import LOCK, RunLock
@@ -47,9 +46,6 @@ class Asking:
 
     def close(self, summary, history):
         pass
-
-
-pytestmark = pytest.mark.usefixtures("no_picture")
 
 
 @pytest.mark.parametrize(

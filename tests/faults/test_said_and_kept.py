@@ -16,7 +16,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 from helpers.breaking import Fault, struck
-from helpers.fixtures import no_picture  # noqa: F401 a fixture
 from phasetrack_cli import main as command
 from phasetrack_cli import server
 from phasetrack_cli.output import LastingStream, lasting_streams
@@ -31,8 +30,6 @@ from phasetrack.training.stop_signals import StopSignals
 
 SETTINGS = RunSettings(task="and", d=6, width=4, batch=8, steps=4)
 TASK = XOR(6)
-
-pytestmark = pytest.mark.usefixtures("no_picture")
 
 
 def test_each_resumption_is_written_down_and_differences_are_said(tmp_path):

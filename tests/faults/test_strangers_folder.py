@@ -5,7 +5,6 @@ import shutil
 import warnings
 
 import pytest
-from helpers.fixtures import no_picture  # noqa: F401 a fixture
 from phasetrack_cli import main as command
 
 from phasetrack import ExpectedError, RunSettings, read_run, train
@@ -21,11 +20,7 @@ PRECIOUS = "alias ls=ls # precious\n"
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     out = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "phasetrack.display.tensorboard.sink.TensorBoardSink._write_figure", lambda *_: None
-        )
-        train(SETTINGS, out=out, name="run", checkpoint_steps=4)
+    train(SETTINGS, out=out, name="run", checkpoint_steps=4)
     return out / "run"
 
 

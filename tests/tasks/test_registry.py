@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from helpers.fixtures import no_picture  # noqa: F401 a fixture
 
 from phasetrack import ExpectedError, RunSettings, read_run, train
 from phasetrack.phases.boundaries import MILESTONES
@@ -157,7 +156,6 @@ def test_names_are_those_of_the_settings():
     assert set(TASK_NAMES) == set(TASKS)
 
 
-@pytest.mark.usefixtures("no_picture")
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_can_be_run(name, tmp_path):
     settings = RunSettings(task=name, d=8, width=8, steps=2)
@@ -171,7 +169,6 @@ def test_every_task_can_be_run(name, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-@pytest.mark.usefixtures("no_picture")
 @pytest.mark.parametrize("name", ["and", "majority", "two-xors", "quadratic", "staircase"])
 def test_the_forecast_holds_for_corners_of_any_function(name, tmp_path):
     settings = RunSettings(

@@ -62,9 +62,6 @@ def follow(objects, **options):
 def unhurried(monkeypatch):
     """Blocks end where they are full, not with the clock."""
     monkeypatch.setattr(snapshot_queue, "LATEST", 1e9)
-    monkeypatch.setattr(
-        "phasetrack.display.tensorboard.sink.TensorBoardSink._write_figure", lambda *_: 0
-    )
 
 
 class Counting:

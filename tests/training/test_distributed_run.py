@@ -15,7 +15,6 @@ import pytest
 import torch
 from helpers import distributed_workers as workers
 from helpers.distributed_workers import SETTINGS
-from helpers.fixtures import no_picture  # noqa: F401 a fixture
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,7 +56,6 @@ def assert_same(run, other):
         assert torch.equal(weights, states[1][name])
 
 
-@pytest.mark.usefixtures("no_picture")
 def test_two_processes_train_as_one(tmp_path, predicted):
     in_two(workers.train_stop_and_go_on, tmp_path, predicted)
     options = {"out": tmp_path, "predicted": predicted, "threads": 1}

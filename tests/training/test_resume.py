@@ -6,7 +6,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from helpers.fixtures import no_picture  # noqa: F401 a fixture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -294,9 +293,6 @@ SETTINGS = RunSettings(d=8, width=8, batch=16, steps=20)
 PREDICTED = predict(XOR(8).geometry, SETTINGS)
 
 
-pytestmark = pytest.mark.usefixtures("no_picture")
-
-
 class StopAt:
     def __init__(self, step):
         self._step = step
@@ -312,14 +308,10 @@ class StopAt:
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
     """Killed, as it were, in step 13; checkpoints lie before steps 8 and 12."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "phasetrack.display.tensorboard.sink.TensorBoardSink._write_figure", lambda *_: None
-        )
-        out = tmp_path_factory.mktemp("stopped")
-        options = {"predicted": PREDICTED, "checkpoint_steps": 4, "threads": 1}
-        train(SETTINGS, out=out, name="whole", **options)
-        train(SETTINGS, out=out, name="run", sinks=[StopAt(13)], **options)
+    out = tmp_path_factory.mktemp("stopped")
+    options = {"predicted": PREDICTED, "checkpoint_steps": 4, "threads": 1}
+    train(SETTINGS, out=out, name="whole", **options)
+    train(SETTINGS, out=out, name="run", sinks=[StopAt(13)], **options)
     return out
 
 

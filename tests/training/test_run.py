@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers.fixtures import no_picture  # noqa: F401 a fixture
 
 import phasetrack
 from phasetrack import (
@@ -183,7 +182,6 @@ def test_every_records_less(tmp_path):
     assert phasetrack.read_run(tmp_path / "run").history.steps.tolist() == [0, 4, 8]
 
 
-@pytest.mark.usefixtures("no_picture")
 @pytest.mark.parametrize(
     "options, alert",
     [

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from helpers.fixtures import no_picture  # noqa: F401 a fixture
 
 from phasetrack import RunSettings, train
 from phasetrack.phases.classifier import Alert, Phase, Thresholds
@@ -86,7 +85,6 @@ def test_reasons(phase, alerts, steps, reason):
     assert End(Tracker(phase, alerts), settings, suspect=True).reason() == reason
 
 
-@pytest.mark.usefixtures("no_picture")
 @pytest.mark.parametrize(
     "settings, stopped",
     [
