@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -57,7 +58,7 @@ def _check_processes(
         )
 
 
-EXAMPLES = {
+EXAMPLES: dict[Callable[..., None], str] = {
     run: "Examples: phasetrack run xor --d 512; phasetrack run xor --theta 10 --name lazy; "
     "phasetrack run xor --resume lazy.",
     sweep: "Example: phasetrack sweep xor --grid d=64,128 --grid theta=0.03,0.1 --seeds 5 --plot.",
