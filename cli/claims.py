@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,7 +28,8 @@ STYLES = {"supported": "bold green", "contradicted": "bold red"}
 
 def claims(
     quick: Annotated[
-        bool, typer.Option("--quick", help="Small sizes, few seeds: minutes in place of an hour.")
+        bool,
+        typer.Option("--quick", help="Small sizes, few seeds: minutes in place of half an hour."),
     ] = False,
     only: Annotated[
         list[int] | None,
@@ -50,10 +52,17 @@ def claims(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the first run of each setting.")] = 0,
     as_json: opt.Json = False,
+    listed: Annotated[
+        bool, typer.Option("--list", help="List the statements and their numbers, and test none.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Start the full sizes without a question.")
+    ] = False,
 ) -> None:
     """Put the statements of arXiv 2309.15111 on trial here, with numbers, intervals and verdicts.
 
-    The same seed gives the same numbers. Exit code 0 whatever the verdicts are.
+    The same seed gives the same numbers. Exit code 0 whatever the verdicts are. On a terminal all full
+    sizes, which take about half an hour on two cores, start after a question.
     """
     from phasetrack._cores import available_cores
     from phasetrack._threads import one_thread
@@ -65,11 +74,22 @@ def claims(
         available_cores() if jobs is None else check_int("jobs", jobs, minimum=1, maximum=MOST_JOBS)
     )
     trials = chosen(only or [])
+    if listed:
+        for claim in trials:
+            typer.echo(f"{claim.number:>2}  {claim.statement}")
+        return
     if report is not None and not report.parent.is_dir():
         from phasetrack.errors import ExpectedError
 
         raise ExpectedError(
             "report", f"The folder of {str(report)!r} does not exist.", "Make the folder first."
+        )
+    if not (quick or only or yes) and sys.stdin.isatty():
+        typer.confirm(
+            "All statements at full size take about half an hour on two cores; --quick takes minutes. Start?",
+            default=False,
+            abort=True,
+            err=True,
         )
     from phasetrack.studies.claims.lab import Lab
 
@@ -125,7 +145,7 @@ def _print(
             Text(finding.required_range, "dim", no_wrap=True),
             Text(own.word, STYLES.get(own.value, "yellow")) if own else "",
         )
-    screen.print(Padding(table, (0, 0, 0, 4)), highlight=False)
+    screen.print(Padding(table, (0, 0, 0, 4), expand=False), highlight=False)
     screen.print(Text(f"    {result.setting}\n", "dim"), highlight=False)
 
 

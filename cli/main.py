@@ -6,7 +6,8 @@ import errno
 import os
 import sys
 import warnings
-from typing import Any
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -28,13 +29,26 @@ app = typer.Typer(
     help="Phase diagnostics for two-layer neural networks (arXiv 2309.15111).",
     epilog="First: phasetrack run xor --d 512. Then: phasetrack list, phasetrack tensorboard.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"phasetrack {version('phasetrack')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _check_processes(context: typer.Context) -> None:
+def _check_processes(
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001 - its callback prints it
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version)
+    ] = False,
+) -> None:
     command = context.invoked_subcommand
     if command != "run" and place().count > 1:
         raise ExpectedError(
@@ -44,8 +58,14 @@ def _check_processes(context: typer.Context) -> None:
         )
 
 
+EXAMPLES: dict[Callable[..., None], str] = {
+    run: "Examples: phasetrack run xor --d 512; phasetrack run xor --theta 10 --name lazy; "
+    "phasetrack run xor --resume lazy.",
+    sweep: "Example: phasetrack sweep xor --grid d=64,128 --grid theta=0.03,0.1 --seeds 5 --plot.",
+    claims: "Examples: phasetrack claims --list; phasetrack claims --quick --only 8.",
+}
 for command in (run, forecast, plan, sweep, claims, show):
-    app.command()(command)
+    app.command(epilog=EXAMPLES.get(command))(command)
 app.command("list")(list_runs)
 for command in (plot, compare, report, replay, tensorboard, inspect):
     app.command()(command)

@@ -105,20 +105,40 @@ SETTINGS: dict[str, Any] = {
         ),
     ],
 }
+# The panels of the help text.
+PANELS = {
+    "Experiment": ("d", "width", "batch", "theta", "seed", "shuffle_labels"),
+    "Optimisation": ("eta", "steps", "target", "train"),
+    "Recording": ("every", "gradient_error", "snapshots"),
+    "Machine": ("micro_batch",),
+}
+for _panel, _names in PANELS.items():
+    for _name in _names:
+        SETTINGS[_name].__metadata__[0].rich_help_panel = _panel
 FORECAST = ("d", "width", "batch", "eta", "theta", "steps", "seed", "train", "target")
 PLAN = (*(name for name in FORECAST if name != "train"), "micro_batch")  # both layers move
 SWEEP = (*FORECAST, "every")
-Device = Annotated[str, typer.Option(help="cpu or cuda[:index]; samples do not depend on it.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="cpu or cuda[:index]; samples do not depend on it.", rich_help_panel="Machine"
+    ),
+]
 Threads = Annotated[
     int | None,
-    typer.Option(help="Threads of torch (default: torch's choice).", show_default=False),
+    typer.Option(
+        help="Threads of torch (default: torch's choice).",
+        show_default=False,
+        rich_help_panel="Machine",
+    ),
 ]
 Matmul = Annotated[
     str,
     typer.Option(
         help="How the processor multiplies matrices: default, onednn, digits (8-bit integers, for "
         "inputs that are signs), or auto: the fastest with the error of float32. config.json "
-        "records the choice."
+        "records the choice.",
+        rich_help_panel="Machine",
     ),
 ]
 Out = Annotated[Path, typer.Option(help="Folder of runs.")]
@@ -170,11 +190,18 @@ RunNames = Annotated[
         show_default=False,
     ),
 ]
+
 Size = Annotated[str, typer.Option(help="screen, or paper: 7 inches wide, 300 dots per inch.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SummaryJson = Annotated[
     bool, typer.Option("--json", help="Print JSON, with the keys of summary.json.")
 ]
+
+
+def given(context: typer.Context, name: str) -> bool:
+    """Whether an option was typed, not left at its default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def settings_options(*names: str) -> Callable[[Command], Command]:

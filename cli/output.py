@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # Seconds by which the process that prints may come after the others: all start together.
 LAGGING = 5.0
+# Columns of what is not a terminal: a line of a table is a line of the file, however long.
+UNWRAPPED = 10_000
 
 
 class LastingStream:
@@ -91,7 +93,10 @@ def console(*, stderr: bool = False) -> Console:
     """Return the terminal, which prints names as they are: no markup, no emoji codes."""
     from rich.console import Console
 
-    return Console(stderr=stderr, markup=False, emoji=False)
+    screen = Console(stderr=stderr, markup=False, emoji=False)
+    if not screen.is_terminal:
+        screen.width = UNWRAPPED
+    return screen
 
 
 def show_summary(summary: dict[str, Any], as_json: bool, title: str) -> None:

@@ -151,14 +151,17 @@ def _print_lines(console: Console, summary: Mapping[str, Any]) -> None:
     """Phase, boundaries, forecast and alerts, a line each."""
     lines = [f"run       {summary['directory']}"] if "directory" in summary else []
     lines.append(f"phase     {summary.get('phase')}  {summary.get('reason', '')}".rstrip())
-    for boundary in summary.get("boundaries", ()):
+    measured = "directory" in summary  # a forecast has the same steps in its bands
+    for boundary in summary.get("boundaries", ()) if measured else ():
         onset = f"onset {_step(boundary['onset'])}"
         lines.append(
             f"boundary  {boundary['name']}: {onset}, detected at step {boundary['detected']}"
         )
-    if "loss_halving_step" in summary:
+    if measured and not math.isnan(summary.get("loss_halving_step", math.nan)):
         lines.append(f"loss      halved at step {_step(summary['loss_halving_step'])}")
     for name, band in summary.get("forecast", {}).items():
+        if math.isnan(band["value"]):
+            continue
         low, value, high = (_step(band[key]) for key in ("low", "value", "high"))
         lines.append(f"forecast  {name} {value} [{low}..{high}, 10 to 90 %]")
     if reason := _unforecast(summary):
@@ -166,7 +169,7 @@ def _print_lines(console: Console, summary: Mapping[str, Any]) -> None:
     for phase, rates in summary.get("growth", {}).items():
         pair = f"measured {rates['measured']:.3f}, predicted {rates['predicted']:.3f}"
         lines.append(f"growth    {phase}: {pair}")
-    if "directory" in summary:
+    if measured:
         lines += [f"{name:<10}{text}" for name, text in _named(story(summary)) if text]
     for alert in summary.get("alerts", ()):
         sentence = alert_sentence(alert["name"], alert["step"], alert["evidence"])

@@ -75,9 +75,9 @@ def run(
         else:
             summary = training.resume(
                 resume,
-                device=device if _given(context, "device") else None,
+                device=device if opt.given(context, "device") else None,
                 threads=threads,
-                matmul=matmul if _given(context, "matmul") else None,
+                matmul=matmul if opt.given(context, "matmul") else None,
                 sinks=sinks,
                 **saving,
             )
@@ -108,12 +108,6 @@ def forecast(*, task: opt.Task, options: dict[str, Any], as_json: opt.SummaryJso
     show_summary(summary, as_json, f"forecast of {task}, d = {settings.d}")
 
 
-def _given(context: typer.Context, name: str) -> bool:
-    """Whether an option was given, not left at its default."""
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
-
-
 def _repeated(
     context: typer.Context, run: Path, options: dict[str, Any], place: Path
 ) -> RunSettings:
@@ -123,14 +117,14 @@ def _repeated(
     settings = recorded_settings(read_config(run), run)
     for name, value in options.items():
         recorded = getattr(settings, name)
-        if _given(context, name) and value != recorded:
+        if opt.given(context, name) and value != recorded:
             raise ExpectedError(
                 name,
                 f"{value!r} differs from the run's own value, {recorded!r}.",
                 "Leave the option out when you resume.",
             )
     for name in ("out", "name"):
-        if _given(context, name) and place.resolve() != run.resolve():
+        if opt.given(context, name) and place.resolve() != run.resolve():
             raise ExpectedError(
                 name,
                 f"{str(place)!r} is not the run that is resumed, {str(run)!r}.",

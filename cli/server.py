@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,13 +11,11 @@ from typing import Annotated
 
 import typer
 
-from phasetrack.errors import ExpectedError, check_int
-
-from . import options as opt
+from phasetrack.errors import ExpectedError, check_int, printable
 
 
 def tensorboard(
-    out: opt.Out = Path("runs"),
+    out: Annotated[Path, typer.Option("--out", "--logdir", help="Folder of runs.")] = Path("runs"),
     port: Annotated[
         int, typer.Option(help="Port on localhost, 0 for any free one (6006: TensorBoard's own).")
     ] = 6006,
@@ -27,6 +26,23 @@ def tensorboard(
         raise ExpectedError(
             "out", f"{str(out)!r} is not a folder.", "Make a run first: phasetrack run xor."
         )
+    from phasetrack.storage.directory import find_runs
+
+    if not find_runs(out):
+        typer.echo(
+            f"tensorboard: {printable(out)} holds no runs yet; they appear as they begin", err=True
+        )
+    if port:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("localhost", port))
+            except OSError:
+                problem = f"Port {port} of localhost is in use."
+                raise ExpectedError(
+                    "port", problem, "Choose another, or 0 for any free one."
+                ) from None
+        typer.echo(f"the phases: http://localhost:{port}/#phases", err=True)
     # -P: packages are not imported from the current folder
     command = [sys.executable, "-P", "-m", "tensorboard.main", "--logdir", str(out)]
     command += ["--host", "localhost", "--port", str(port)]

@@ -36,6 +36,7 @@ PACE_SECONDS = 600.0
 @opt.settings_options(*opt.SWEEP)
 def sweep(
     *,
+    context: typer.Context,
     task: opt.Task,
     grid: Annotated[
         list[str],
@@ -73,10 +74,16 @@ def sweep(
     called again. Exit code 1: some runs failed (they are listed); 130: interrupted.
     """
     base = RunSettings(task=task, **options)
+    from phasetrack.errors import ExpectedError
     from phasetrack.studies.sweeps.grid import Grid, parse_axes
     from phasetrack.studies.sweeps.sweep import Sweep
 
-    made = Sweep(Grid(base, parse_axes(grid), seeds), out)
+    axes = parse_axes(grid)
+    for name in axes:
+        if opt.given(context, name):
+            problem = f"{options[name]!r} is fixed, and --grid {name}=... varies it."
+            raise ExpectedError(name, problem, "Leave one of the two out.")
+    made = Sweep(Grid(base, axes, seeds), out)
     if plot:
         _check_drawable(made)
     screen = console()
@@ -144,7 +151,7 @@ def _cost(settings: RunSettings) -> float:
 def _tell(made: Sweep, screen: Console, failed: list[PointOutcome]) -> None:
     """Each combination with its means over the seeds, and what failed."""
     from phasetrack.studies.sweeps.summary import COLUMNS, by_combination
-    from phasetrack.studies.sweeps.table import TABLE
+    from phasetrack.studies.sweeps.table import TABLE, recorded_points
 
     # means and intervals go below each other where there is no room beside
     gap = 2 if screen.width >= ROOMY or not screen.is_terminal else 1
@@ -156,7 +163,13 @@ def _tell(made: Sweep, screen: Console, failed: list[PointOutcome]) -> None:
     screen.print(table, highlight=False, soft_wrap=not screen.is_terminal)
     for outcome in failed:
         screen.print(Text(f"failed: {outcome.point.name}: {outcome.reason}", "red"))
-    screen.print(f"table     {made.folder / TABLE}", highlight=False, soft_wrap=True)
+    others = len(recorded_points(made.folder, made.points)) - len(made.points)
+    more = f" (with {others} runs of other sweeps)" if others else ""
+    screen.print(f"table     {made.folder / TABLE}{more}", highlight=False, soft_wrap=True)
+    for file in made.removed:
+        screen.print(
+            f"removed   {file}, which showed another sweep", highlight=False, soft_wrap=True
+        )
 
 
 def _check_drawable(made: Sweep) -> None:
@@ -171,13 +184,12 @@ def _check_drawable(made: Sweep) -> None:
 def _draw(made: Sweep) -> None:
     from phasetrack.display.plots import save_figure
     from phasetrack.studies.sweeps.figures import curves, phase_diagrams, varying
+    from phasetrack.studies.sweeps.sweep import PICTURES
     from phasetrack.studies.sweeps.table import tabulate
 
     rows = tabulate(made.folder, made.points, {})
-    drawn = {"curves.png": curves}
-    if len(varying(made.grid.axes)) > 1:
-        drawn["phases.png"] = phase_diagrams
-    for name, draw in drawn.items():
+    pictures = (curves, phase_diagrams) if len(varying(made.grid.axes)) > 1 else (curves,)
+    for name, draw in zip(PICTURES, pictures, strict=False):
         save_figure(draw(rows, made.grid.axes, title=made.grid.base.task), made.folder / name)
         typer.echo(str(made.folder / name))
 

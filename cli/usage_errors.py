@@ -39,6 +39,19 @@ OPTION_OF = {
     "workers": "--jobs",
 }
 
+# Names that other tools have for the options of `run`, `forecast`, `plan` and `sweep`.
+OTHER_NAMES = {
+    "--lr": "the step size is --eta, and the optimizer's learning rate is eta * width",
+    "--learning-rate": "the step size is --eta, and the optimizer's learning rate is eta * width",
+    "--hidden": "the number of neurons is --width",
+    "--neurons": "the number of neurons is --width",
+    "--epochs": "samples are always fresh, so count --steps",
+    "--iterations": "the number of steps is --steps",
+    "--batch-size": "the number of samples per step is --batch",
+    "--init-scale": "the initial |w| and |a| of each neuron are --theta",
+    "--logdir": "the folder of runs is --out",
+}
+
 
 def complain_of_value(error: ExpectedError) -> int:
     """Print what the library says of an argument, under the name of its option."""
@@ -59,7 +72,11 @@ def complain_of_usage(error: Any) -> int:
         error.show()
         return 2
     command = error.ctx.command_path if error.ctx else "phasetrack"
-    return complain(command, f"{error.format_message().rstrip('.')}; see {command} --help")
+    advice = OTHER_NAMES.get(getattr(error, "option_name", ""), "")
+    message = (
+        f"No such option: {error.option_name} ({advice})" if advice else error.format_message()
+    )
+    return complain(command, f"{message.rstrip('.')}; see {command} --help")
 
 
 def _typed(names: list[str]) -> str | None:

@@ -1,5 +1,7 @@
 """`phasetrack claims` as it is typed."""
 
+import io
+
 import pytest
 from helpers.command_line import call_here
 
@@ -18,3 +20,23 @@ def test_wrong_usage_is_one_line(typed, complaint, tmp_path):
     done = call_here("claims", "--quick", *typed, cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.startswith(complaint), done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_statements_can_be_listed(tmp_path):
+    done = call_here("claims", "--list", cwd=tmp_path)
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0 and [line.split()[0] for line in lines] == [
+        str(number) for number in range(1, 17)
+    ]
+    assert all(len(line) > 20 for line in lines)
+    assert call_here("claims", "--list", "--only", "8", cwd=tmp_path).stdout == lines[7] + "\n"
+
+
+def test_half_an_hour_of_work_is_asked_about(tmp_path, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr("sys.stdin", Terminal("n\n"))
+    done = call_here("claims", cwd=tmp_path)
+    assert done.returncode == 130 and "half an hour" in done.stderr and done.stdout.strip() == ""

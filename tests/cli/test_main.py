@@ -366,3 +366,37 @@ def test_replay_looks_back_at_saved_weights(made, tmp_path):
     refused = call_here("replay", made[1] / "mine")
     assert refused.returncode == 2
     assert refused.stderr.startswith(f"RUN: {str(made[1] / 'mine')!r} holds no saved weights.")
+
+
+@pytest.mark.parametrize(
+    "typed, advice",
+    [
+        (["run", "xor", "--lr", "0.1"], "the step size is --eta"),
+        (["forecast", "xor", "--hidden", "8"], "the number of neurons is --width"),
+        (["sweep", "xor", "--epochs", "3"], "count --steps"),
+        (["run", "XOR"], "Did you mean 'xor'?"),
+        (["run", "two_xors"], "Did you mean 'two-xors'?"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_names_of_other_tools_lead_to_ours(typed, advice, tmp_path):
+    done = call_here(*typed, cwd=tmp_path)
+    assert done.returncode == 2 and advice in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_the_version_and_short_help(tmp_path):
+    assert call_here("--version", cwd=tmp_path).stdout == f"phasetrack {phasetrack.__version__}\n"
+    assert call_here("run", "-h", cwd=tmp_path).stdout.count("Experiment") == 1
+
+
+def test_piped_tables_keep_a_run_on_one_line(tmp_path):
+    settings = phasetrack.RunSettings(d=8, width=8, batch=8, steps=2)
+    name = "a-name-that-is-longer-than-a-narrow-terminal-" * 2
+    phasetrack.train(settings, out=tmp_path, name=name)
+    (line,) = [li for li in call_here("list", "--out", tmp_path).stdout.splitlines() if name in li]
+    assert "UNDETERMINED" in line or "SIGNAL" in line
+
+
+def test_a_forecast_prints_each_boundary_once(tmp_path):
+    lines = call_here("forecast", "xor", "--d", "32", cwd=tmp_path).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["phase", *["forecast"] * 4]

@@ -83,3 +83,10 @@ def test_wrong_usage_is_one_line(typed, complaint, tmp_path):
     done = call_here("sweep", "xor", "--steps", "1", *typed, "--out", tmp_path / "s")
     assert done.returncode == 2 and done.stderr.startswith(complaint), done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_setting_that_is_fixed_and_varied_is_refused(tmp_path):
+    done = call_here(*SWEEP, "--grid", "theta=0.1,0.2", "--grid", "d=8,16", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "--d: 8 is fixed, and --grid d=... varies it. Leave one of the two out.\n"
+    assert list(tmp_path.iterdir()) == []

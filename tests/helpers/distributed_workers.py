@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from phasetrack import ExpectedError, RunSettings, train
-from phasetrack.display.tensorboard.sink import TensorBoardSink
 from phasetrack.training.distributed import joined
 from phasetrack.training.launcher_env import ProcessError
 from phasetrack.training.run import resume
@@ -26,8 +25,6 @@ def start(rank, count, port, work, *arguments):
     os.environ["MASTER_ADDR"] = "127.0.0.1"
     torch.set_num_threads(1)
     warnings.simplefilter("error")
-    # drawing the picture at a run's end takes longer than such a run
-    TensorBoardSink._write_figure = lambda *_: None
     work(rank, *arguments)
     os._exit(0)  # as the command does: gloo's threads may abort the process while it is taken down
 

@@ -6,7 +6,6 @@ import torch
 from helpers.breaking import Fault, struck
 
 from phasetrack import RunSettings
-from phasetrack.display.tensorboard.sink import TensorBoardSink
 from phasetrack.training.run import resume, train
 
 SETTINGS = RunSettings(d=8, width=8, batch=16, steps=40, snapshots=9)
@@ -15,8 +14,6 @@ SAVED_EVERY = 7
 
 def _prepare():
     torch.set_num_threads(1)
-    # drawing the picture at a run's end takes longer than such a run
-    TensorBoardSink._write_figure = lambda *_: None
 
 
 def train_or_resume(out, name, settings, predicted, fault=None):

@@ -8,7 +8,6 @@ finite cannot be drawn and are left out; the history file is the lossless record
 
 from __future__ import annotations
 
-import io
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,11 +26,10 @@ from phasetrack.errors import ExpectedError, check_int, printable
 from phasetrack.phases.boundaries import BOUNDARIES
 from phasetrack.phases.history import History, Record
 
-TIMELINE, FIGURE = "timeline", "run"
+TIMELINE = "timeline"
 # Recorded steps from one histogram to the next; the last step always has one. Histograms are the
 # largest part of the file, and TensorBoard keeps 500 of them.
 HISTOGRAM_EVERY = 10
-FIGURE_DPI = 100
 # Lines of the timeline. Every change rewrites the timeline: without a limit, a flickering label would
 # make the file grow with the square of its changes.
 TIMELINE_LINES = 100
@@ -109,15 +107,13 @@ class TensorBoardSink:
             self._write_histograms()
         self._records += 1
 
-    def close(self, summary: Mapping[str, Any], history: History) -> None:
-        """Write the last histograms and a figure of the whole run, and close the file."""
+    def close(self, summary: Mapping[str, Any], history: History) -> None:  # noqa: ARG002
+        """Write the last histograms and close the file."""
         if self._closed:
             return
         try:
             if self._placed:
                 self._write_histograms()
-            if self._placed and len(history.steps):
-                self._write_figure(summary, history)
         finally:
             self._closed = True
             if self._file is not None:
@@ -196,17 +192,6 @@ class TensorBoardSink:
             for tag, values in distributions.items():
                 self._write(step, summaries.histogram(tag, values))
         self._pending = None
-
-    def _write_figure(self, summary: Mapping[str, Any], history: History) -> None:
-        # matplotlib takes a second to import
-        from phasetrack.display.drawing import write_figure
-        from phasetrack.display.plots import run_figure
-
-        figure, png = run_figure(history, summary, title=self._name), io.BytesIO()
-        write_figure(figure, png, format="png", dpi=FIGURE_DPI)
-        width, height = (round(inches * FIGURE_DPI) for inches in figure.get_size_inches())
-        step = int(history.steps[-1])
-        self._write(step, summaries.image(FIGURE, png.getvalue(), width, height))
 
     def _write(self, step: int, summary: Summary) -> None:
         if self._closed:

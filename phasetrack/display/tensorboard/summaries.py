@@ -12,7 +12,6 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import metadata as layout_metadata
 from tensorboard.plugins.histogram import metadata as histogram_metadata
 from tensorboard.plugins.hparams import summary_v2 as hparams_summary
-from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.text import metadata as text_metadata
 from tensorboard.util import tensor_util
 
@@ -50,14 +49,6 @@ def histogram(tag: str, values: NDArray[np.float64]) -> Summary:
     bins = np.stack([edges[:-1], edges[1:], counts], axis=1)  # (bins, [left, right, count])
     metadata = histogram_metadata.create_summary_metadata(display_name=tag, description="")
     return _tensor(tag, metadata, bins)
-
-
-def image(tag: str, png: bytes, width: int, height: int) -> Summary:
-    """Build a picture from an encoded PNG."""
-    metadata = image_metadata.create_summary_metadata(
-        display_name=tag, description="", converted_to_tensor=False
-    )
-    return _tensor(tag, metadata, [str(width).encode(), str(height).encode(), png])
 
 
 def hyperparameters(

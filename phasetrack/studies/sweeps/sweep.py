@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from phasetrack._cores import available_cores
 from phasetrack.errors import ExpectedError, check_int
 from phasetrack.storage.directory import write_json
+from phasetrack.storage.json_schema import read_object
 from phasetrack.storage.lock import RunLock
 from phasetrack.studies.sweeps.grid import Grid
 from phasetrack.studies.sweeps.job import Job, clear
@@ -17,6 +18,8 @@ from phasetrack.studies.sweeps.process_backend import run_locally
 from phasetrack.studies.sweeps.table import write_table
 
 SWEEP = "sweep.json"
+# The pictures of `phasetrack sweep --plot`: they show one sweep.
+PICTURES = ("curves.png", "phases.png")
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,13 @@ class Sweep:
 
     Attributes:
         grid: the points.
-        folder: holds a run directory per point; sweeps with points in common may share it.
+        folder: holds a run directory per point; sweeps may share it, and the table lists the points of all.
+        removed: pictures of another sweep that `run` found in the folder and removed.
     """
 
     grid: Grid
     folder: Path
+    removed: list[Path] = field(default_factory=list, init=False, compare=False)
 
     @property
     def points(self) -> list[Point]:
@@ -101,14 +106,7 @@ class Sweep:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = RunLock(self.folder, "folder")
-            write_json(
-                self.folder / SWEEP,
-                {
-                    "base": asdict(self.grid.base),
-                    "axes": {name: list(values) for name, values in self.grid.axes.items()},
-                    "seeds": self.grid.seeds,
-                },
-            )
+            self._describe()
         except OSError as error:
             raise ExpectedError(
                 "folder",
@@ -116,3 +114,18 @@ class Sweep:
                 "Choose another folder.",
             ) from None
         return lock
+
+    def _describe(self) -> None:
+        """Write the sweep's description; remove the pictures if it differs from the one before."""
+        description = {
+            "base": asdict(self.grid.base),
+            "axes": {name: list(values) for name, values in self.grid.axes.items()},
+            "seeds": self.grid.seeds,
+        }
+        file = self.folder / SWEEP
+        if file.is_file() and read_object(file) != description:
+            stale = [self.folder / name for name in PICTURES if (self.folder / name).is_file()]
+            for picture in stale:
+                picture.unlink()
+            self.removed.extend(stale)
+        write_json(file, description)

@@ -6,14 +6,22 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from phasetrack.errors import ExpectedError
 from phasetrack.phases.boundaries import FITTED, LINEAR_EXIT, LOSS_HALVED, SIGNAL_HEAVY, onset
 from phasetrack.phases.classifier import first_crossing
 from phasetrack.storage.atomic_files import replace_file
-from phasetrack.storage.directory import Run, read_run
+from phasetrack.storage.directory import (
+    Run,
+    find_runs,
+    read_config,
+    read_run,
+    recorded_settings,
+)
 from phasetrack.studies.sweeps.point import Point, is_finished
 
 TABLE, PARQUET = "points.csv", "points.parquet"
@@ -52,8 +60,12 @@ def tabulate(
 def write_table(
     folder: Path, points: Sequence[Point], failed: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """Write the table as CSV, and as Parquet if pyarrow is installed; return its rows."""
-    rows = tabulate(folder, points, failed)
+    """Write the table of all points in the folder as CSV, and as Parquet if pyarrow is installed.
+
+    Returns:
+        The rows: those of `points` first, then those of other sweeps into the same folder.
+    """
+    rows = tabulate(folder, recorded_points(folder, points), failed)
     if not rows:
         return rows
     text = io.StringIO()
@@ -69,6 +81,16 @@ def write_table(
         parquet.write_table(pyarrow.Table.from_pylist(rows), packed)
         replace_file(folder / PARQUET, packed.getvalue().to_pybytes())
     return rows
+
+
+def recorded_points(folder: Path, points: Sequence[Point]) -> list[Point]:
+    """Return `points`, then every other point that has a run in the folder, oldest first."""
+    found = {point.name: point for point in points}
+    for run in find_runs(folder):
+        if run.name not in found:
+            with suppress(ExpectedError):  # a run of another kind, or damaged: not of a sweep
+                found[run.name] = Point(run.name, recorded_settings(read_config(run), run))
+    return list(found.values())
 
 
 def _row(folder: Path, point: Point, reason: str) -> dict[str, Any]:

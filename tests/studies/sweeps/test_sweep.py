@@ -233,3 +233,22 @@ def test_a_sweep_runs_from_standard_input(tmp_path):
     )
     assert done.stdout.splitlines() == ["outcome done"] * 2, done.stderr
     assert len(list(tmp_path.glob("out/*/summary.json"))) == 2
+
+
+def test_a_folder_of_two_sweeps_tabulates_both(tmp_path):
+    base = RunSettings(d=8, width=8, batch=8, steps=2)
+    first = Sweep(Grid(base, {"theta": (0.1, 0.2)}), tmp_path)
+    list(first.run(workers=1))
+    (tmp_path / "curves.png").write_bytes(b"of the first")
+    list(first.run(workers=1))
+    assert (tmp_path / "curves.png").exists() and first.removed == []
+    second = Sweep(Grid(base, {"eta": (0.1,)}), tmp_path)
+    list(second.run(workers=1))
+    with (tmp_path / "points.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["theta"], row["eta"], row["state"]) for row in rows] == [
+        ("0.1", "0.1", "finished"),
+        ("0.1", "0.2", "finished"),
+        ("0.2", "0.2", "finished"),
+    ]
+    assert second.removed == [tmp_path / "curves.png"] and not second.removed[0].exists()
