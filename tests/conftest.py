@@ -8,7 +8,6 @@ import hypothesis
 import pytest
 
 HERE = Path(__file__).parent
-SINK = "phasetrack.display.tensorboard.sink.TensorBoardSink"
 # Files whose tests start processes, interpreters or notebooks.
 PROCESSES = {
     "acceptance/test_canonical_run.py",
@@ -64,15 +63,6 @@ def warnings_of_the_tracking_are_errors(monkeypatch):
             raise warning
 
         monkeypatch.setattr(guard, "print_refused", raised)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def no_picture():
-    """Draw no picture at a run's end, which takes longer than most runs here; a module may override this."""
-    with pytest.MonkeyPatch.context() as patch:
-        if "torch" in sys.modules:
-            patch.setattr(f"{SINK}._write_figure", lambda *_: None)
-        yield
 
 
 @pytest.fixture(autouse=True)

@@ -53,11 +53,6 @@ def records():
 
 
 @pytest.fixture(scope="module")
-def no_picture():
-    """The picture of a run is drawn here."""
-
-
-@pytest.fixture(scope="module")
 def logdir(tmp_path_factory):
     path = tmp_path_factory.mktemp("logs")
     sink = TensorBoardSink(path / "run", clusters=["mu1", "mu2"], hparams=HPARAMS)
