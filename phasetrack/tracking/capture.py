@@ -412,13 +412,11 @@ class Capture:
 
     def _snapshot(self) -> Snapshot:
         calls, reason = self._batch.collected()
-        self._sample(calls)
         return self._snapshot_with(self._layers(), self.view.current_formula(), calls, reason)
 
     def _snapshot_of_closure(self, before: _Before) -> Snapshot:
         """The state before the step, and the evaluation that its weights made: the closure's first."""
         calls, reason = self._batch.collected(before.version)
-        self._sample(calls)
         # the closure's pass may have shown what was not known before
         formula = self.view.current_formula() if before.formula.missing else before.formula
         return self._snapshot_with(before.layers, formula, calls, reason)
@@ -430,6 +428,7 @@ class Capture:
         if parts is not None:
             loss = self._loss.current
             calls = [LossCall.unpacked(values, loss) for part in parts for values in part]
+        self._sample(calls)  # of all processes together
         self._counts["recorded"] += 1
         self._counts["batches"] += bool(calls)
         self._no_batch = reason

@@ -106,6 +106,7 @@ _PACKED = (
     "version",
     "reason",
     "moments",
+    "sample",
     "weight",
 )
 
