@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Seconds by which the process that prints may come after the others: all start together.
 LAGGING = 5.0
-# Columns of what is not a terminal: a line of a table is a line of the file, however long.
+# Columns of what is not a terminal, unless the environment has COLUMNS: a row is a line, however long.
 UNWRAPPED = 10_000
 
 
@@ -94,7 +94,7 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     screen = Console(stderr=stderr, markup=False, emoji=False)
-    if not screen.is_terminal:
+    if not screen.is_terminal and "COLUMNS" not in os.environ:
         screen.width = UNWRAPPED
     return screen
 

@@ -151,7 +151,8 @@ def _print_lines(console: Console, summary: Mapping[str, Any]) -> None:
     """Phase, boundaries, forecast and alerts, a line each."""
     lines = [f"run       {summary['directory']}"] if "directory" in summary else []
     lines.append(f"phase     {summary.get('phase')}  {summary.get('reason', '')}".rstrip())
-    measured = "directory" in summary  # a forecast has the same steps in its bands
+    # a forecast alone has the same steps in its bands
+    measured = "directory" in summary or not summary.get("forecast")
     for boundary in summary.get("boundaries", ()) if measured else ():
         onset = f"onset {_step(boundary['onset'])}"
         lines.append(
@@ -169,7 +170,7 @@ def _print_lines(console: Console, summary: Mapping[str, Any]) -> None:
     for phase, rates in summary.get("growth", {}).items():
         pair = f"measured {rates['measured']:.3f}, predicted {rates['predicted']:.3f}"
         lines.append(f"growth    {phase}: {pair}")
-    if measured:
+    if "directory" in summary:
         lines += [f"{name:<10}{text}" for name, text in _named(story(summary)) if text]
     for alert in summary.get("alerts", ()):
         sentence = alert_sentence(alert["name"], alert["step"], alert["evidence"])

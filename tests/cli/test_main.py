@@ -219,7 +219,7 @@ def test_help_names_the_origin_of_every_default():
         "every",
         "target",
     ):
-        (line,) = re.findall(rf"--{option}[\s,].*", shown)
+        (line,) = re.findall(rf"^\W*--{option}[\s,].*", shown, re.MULTILINE)
         assert re.search(
             r"processor|paper|predicted|history|repeats|as many as|test error", line
         ), line
@@ -389,7 +389,8 @@ def test_the_version_and_short_help(tmp_path):
     assert call_here("run", "-h", cwd=tmp_path).stdout.count("Experiment") == 1
 
 
-def test_piped_tables_keep_a_run_on_one_line(tmp_path):
+def test_piped_tables_keep_a_run_on_one_line(tmp_path, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
     settings = phasetrack.RunSettings(d=8, width=8, batch=8, steps=2)
     name = "a-name-that-is-longer-than-a-narrow-terminal-" * 2
     phasetrack.train(settings, out=tmp_path, name=name)
