@@ -8,15 +8,13 @@ from pathlib import Path
 
 import matplotlib
 import pytest
-from helpers.tracked_training import followed
 
-from phasetrack import History, TwoLayerNet
+from phasetrack import History
 from phasetrack.display import drawing
 from phasetrack.display.plots import comparison_figure, run_figure, save_figure
 from phasetrack.studies.claims.figures import svg
 from phasetrack.studies.claims.findings import ClaimChart, Series
 from phasetrack.studies.sweeps.figures import curves, phase_diagrams
-from phasetrack.tasks import XOR
 
 PACKAGE = Path(drawing.__file__).parents[1]
 OWN = {
@@ -69,15 +67,6 @@ def test_a_figure_is_the_same_under_any_settings(figure, suffix, tmp_path, reque
 @pytest.mark.usefixtures("own_settings")
 def test_a_claim_is_drawn_under_any_settings():
     assert "measured" in svg([ClaimChart("t", "x", "y", [SERIES, SERIES])])
-
-
-@pytest.mark.usefixtures("own_settings")
-@pytest.mark.filterwarnings("error")
-def test_the_end_of_a_run_writes_its_figure_under_any_settings(tmp_path):
-    task = XOR(8)
-    followed(TwoLayerNet(8, 8), task, lr=1.0, batch=16, steps=3, logdir=tmp_path / "run")
-    (events,) = (tmp_path / "run").glob("events*")
-    assert b"PNG" in events.read_bytes()
 
 
 DRAW = """
