@@ -21,6 +21,7 @@ from phasetrack.model.two_layer_view import ACTIVATIONS
 from phasetrack.phases.classifier import Thresholds
 from phasetrack.phases.history import History
 from phasetrack.phases.run_labels import RunLabels
+from phasetrack.phases.vocabularies import chosen
 from phasetrack.storage.weight_store import SavedWeights, read_weights
 from phasetrack.tracking.guard import FailureGuard, warn
 from phasetrack.tracking.host_loss import HostLoss
@@ -106,7 +107,11 @@ def replay(
         geometry = span.geometry(inputs, targets)
     guard = FailureGuard(strict=True)
     recorder = Recorder(
-        _PROBES, RunLabels(thresholds or Thresholds()), guard, SnapshotQueue(patience=math.inf)
+        _PROBES,
+        RunLabels(thresholds or Thresholds()),
+        guard,
+        SnapshotQueue(patience=math.inf),
+        vocabularies=chosen(),
     )
     for snapshot in _snapshots(
         saved, formula, geometry, loss or LogisticLoss(), inputs, targets, eta

@@ -23,6 +23,7 @@ from phasetrack.model.losses import LogisticLoss
 from phasetrack.model.network import TwoLayerNet
 from phasetrack.model.two_layer_view import TwoLayerView
 from phasetrack.phases.history import History
+from phasetrack.phases.vocabularies import chosen
 from phasetrack.tasks.registry import make_task
 from phasetrack.theory.forecast import Forecast
 from phasetrack.theory.settings import RunSettings
@@ -244,6 +245,7 @@ class _Member(Findings):
             FailureGuard(strict=False),
             SnapshotQueue(patience=math.inf),
             forecast,
+            chosen(),
         )
         super().__init__(recorder)
         self.first_inputs = FirstInputs(
