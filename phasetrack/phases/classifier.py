@@ -130,7 +130,7 @@ class PhaseClassifier:
             else:  # of version 0.1.0
                 watch.load_older_state(state)
         self._diverged = str(state["diverged"])
-        self._run.heavy, self._run.fitted = self._heavy.heavy, self._loss.fitted
+        self._run.heavy, self._run.fitted = self._heavy.holds, self._loss.fitted
         self._run.first = _floats(state["first"])
         self._run.kernel = _floats(state.get("kernel", {}))
         self._raised = {str(n) for n in state["raised"]}
@@ -163,12 +163,12 @@ class PhaseClassifier:
     ) -> tuple[tuple[Boundary, ...], tuple[str, ...]]:
         """Return the boundaries that are met at this step, and the names of those that are left."""
         run, loss, heavy, first_order = self._run, self._loss, self._heavy, self._first_order
-        before = (heavy.heavy, first_order.exited, loss.fitted)
+        before = (heavy.holds, first_order.exited, loss.fitted)
         zeta = reading(readings, "heaviness/zeta_star")
         heavy.update(step, math.nan if self._misfit else zeta, known=not self._misfit)
         first_order.update(step, readings)
         has_loss = loss.update(step, readings)
-        run.heavy, run.fitted = heavy.heavy, loss.fitted
+        run.heavy, run.fitted = heavy.holds, loss.fitted
         run.divergence = loss.evidence if has_loss and loss.diverged else {}
         if has_loss:
             was = self._diverged

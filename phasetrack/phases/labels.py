@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from phasetrack.phases.words import alert_advice, alert_sentence
+from phasetrack.phases.words import AlertWords, alert_advice, alert_sentence
+
+# The name of the paper's vocabulary, which speaks first of every run.
+PAPERS = "finds-then-tunes"
 
 
 class Phase(Enum):
@@ -22,11 +25,16 @@ class Phase(Enum):
 
 @dataclass(frozen=True)
 class Transition:
-    """A change of label: `step` is the first one with the new label."""
+    """A change of label: `step` is the first one with the new label.
+
+    `before` and `after` are members of `Phase`, or of the enumeration that another vocabulary has
+    (`Vocabulary.phases`); `vocabulary` names the one that speaks.
+    """
 
     step: int
-    before: Phase
-    after: Phase
+    before: Enum
+    after: Enum
+    vocabulary: str = PAPERS
 
 
 @dataclass(frozen=True, repr=False)
@@ -63,16 +71,22 @@ class Alert:
     name: str
     step: int
     evidence: Mapping[str, float]
+    vocabulary: str = PAPERS
+    words: AlertWords | None = field(default=None, compare=False)
 
     @property
     def sentence(self) -> str:
         """What the alert says, with its numbers."""
-        return alert_sentence(self.name, self.step, self.evidence)
+        return alert_sentence(self.name, self.step, self.evidence, self.words)
 
     @property
     def advice(self) -> str:
         """Usual causes and remedy."""
-        return alert_advice(self.name)
+        return alert_advice(self.name, self.words)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return name, step and evidence, as ``summary.json`` has them."""
+        return {"name": self.name, "step": self.step, "evidence": dict(self.evidence)}
 
     def __repr__(self) -> str:
         """The sentence and the advice."""
@@ -91,3 +105,18 @@ class Verdict(NamedTuple):
     boundaries: tuple[Boundary, ...] = ()
     alerts: tuple[Alert, ...] = ()
     left: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The label's name."""
+        return self.phase.name
+
+
+class Judgement(NamedTuple):
+    """The result of labelling one step by a vocabulary that is not the paper's; fields as in `Verdict`."""
+
+    label: str
+    reason: str
+    boundaries: tuple[Boundary, ...]
+    alerts: tuple[Alert, ...]
+    left: tuple[str, ...]

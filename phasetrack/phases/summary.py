@@ -13,12 +13,15 @@ from phasetrack.phases.classifier import METRICS, Phase, Thresholds, first_cross
 from phasetrack.phases.history import History
 from phasetrack.phases.run_labels import RunLabels
 from phasetrack.phases.timeline import timeline
+from phasetrack.phases.vocabulary import Vocabulary
+from phasetrack.phases.vocabulary_set import VocabularySet, label_again
 
 
 def summarise(
     history: History,
     labels: RunLabels,
     *,
+    vocabularies: VocabularySet | None = None,
     undefined: Mapping[str, str],
     steps: int,
     forecast: Mapping[str, Any] | None = None,
@@ -31,6 +34,7 @@ def summarise(
     Args:
         history: every recorded step, including ``phase/id``.
         labels: of all its steps.
+        vocabularies: the labels of every vocabulary; None is the paper's alone.
         undefined: metric or probe name to the reason why it could not be read.
         steps: the number of optimizer steps.
         forecast: predicted boundaries, each with `value`, `low` and `high`.
@@ -50,6 +54,7 @@ def summarise(
         "forecast": dict(forecast or {}),
         "undefined": dict(undefined),
         "notes": list(notes),
+        "vocabularies": (vocabularies or VocabularySet(labels)).summary(),
         "thresholds": asdict(labels.thresholds),
     }
 
@@ -63,15 +68,18 @@ def summarise_again(
     steps: int | None = None,
     forecast: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
+    vocabularies: Sequence[Vocabulary] = (),
 ) -> dict[str, Any]:
-    """Label a history under `thresholds`, and summarise it."""
+    """Label a history under `thresholds` and by further vocabularies, and summarise it."""
     labels = RunLabels(thresholds, escape_steps)
-    ids = [float(labels.update(*row).phase.value) for row in history.rows(names=METRICS)]
+    names = METRICS.union(*(one.metrics for one in vocabularies))
+    spoken, columns = label_again(vocabularies, history.rows(names=names), labels)
     labelled = History()
-    labelled.extend(history.steps, {**history, "phase/id": np.array(ids)})
+    labelled.extend(history.steps, {**history, **columns})
     return summarise(
         labelled,
         labels,
+        vocabularies=spoken,
         undefined=undefined or {},
         steps=history.last_step + 1 if steps is None else steps,
         forecast=forecast,

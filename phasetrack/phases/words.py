@@ -97,29 +97,31 @@ def alert_title(name: str) -> str:
     return ALERTS[name].title if name in ALERTS else ""
 
 
-def alert_sentence(name: str, step: float, evidence: Mapping[str, Any]) -> str:
-    """Return what an alert says, with its numbers.
+def alert_sentence(
+    name: str, step: float, evidence: Mapping[str, Any], words: AlertWords | None = None
+) -> str:
+    """Return what an alert says, with its numbers; `words` are those of its vocabulary, or of `ALERTS`.
 
     >>> alert_sentence("LAZY", 41, {"loss/train": 0.0487, "heaviness/zeta_star": 3.02})
     'LAZY at step 41: the data were fitted without signal-heavy features; the loss met its target (0.0487) while zeta* was 3.02, and features count as found under 1.'
     """
     numbers = {key: _short(value) for key, value in evidence.items()}
-    if name not in ALERTS:
+    words = words or ALERTS.get(name)
+    if words is None:
         known = ", ".join(f"{key} {value}" for key, value in numbers.items())
         return f"{name} at step {step:.10g}" + (f": {known}." if known else ".")
-    words = ALERTS[name]
     return f"{name} at step {step:.10g}: {words.title}; {_filled(words.numbers, numbers)}."
 
 
-def alert_advice(name: str) -> str:
+def alert_advice(name: str, words: AlertWords | None = None) -> str:
     """Return usual causes and remedy of an alert; empty for an unknown one.
 
     >>> alert_advice("DIVERGED")
     'Usual causes: a learning rate that is too large, or inputs that are not scaled. Remedy: lower the learning rate, or clip the gradient.'
     """
-    if name not in ALERTS:
+    words = words or ALERTS.get(name)
+    if words is None:
         return ""
-    words = ALERTS[name]
     return f"Usual causes: {words.causes}. Remedy: {words.remedy}."
 
 

@@ -22,7 +22,11 @@ from phasetrack.errors import ExpectedError, printable
 from phasetrack.phases.card import as_html, as_text
 from phasetrack.phases.classifier import METRICS, Thresholds, Verdict, relabel
 from phasetrack.phases.history import History
+from phasetrack.phases.run_labels import RunLabels
 from phasetrack.phases.summary import summarise_again
+from phasetrack.phases.vocabularies import of_config
+from phasetrack.phases.vocabulary import UNDETERMINED, Vocabulary
+from phasetrack.phases.vocabulary_set import VocabularySet, label_again
 from phasetrack.storage.atomic_files import check_plain, replace_file
 from phasetrack.storage.history_reader import HistoryFile
 from phasetrack.storage.history_sink import HISTORY
@@ -98,19 +102,53 @@ class Run:
             relabel(self.history.rows(names=METRICS), thresholds or self.thresholds, escape)
         )
 
+    @property
+    def phases(self) -> VocabularySet:
+        """Each vocabulary's labels of the recorded steps, by name, under the run's own levels."""
+        return self.label_by(*of_config(self.config)[0])
+
+    def label_by(self, *vocabularies: Vocabulary) -> VocabularySet:
+        """Label every recorded step by vocabularies of yours, or by others' with other levels.
+
+        Returns:
+            Their labels by name; the paper's is among them.
+        """
+        first = RunLabels(self.thresholds, self.config.get("escape_steps"))
+        names = METRICS.union(*(one.metrics for one in vocabularies))
+        return label_again(vocabularies, self.history.rows(names=names), first)[0]
+
     def summarise(self, thresholds: Thresholds | None = None) -> dict[str, Any]:
         """Label the history again and return the content of a ``summary.json``.
 
         For a run that lasts or was killed, and for thresholds that are not its own.
         """
-        return summarise_again(
+        vocabularies, unknown = of_config(self.config)
+        summary = summarise_again(
             self.history,
             thresholds or self.thresholds,
             escape_steps=self.config.get("escape_steps"),
             undefined=self.summary.get("undefined"),
             steps=self.summary.get("steps"),
             forecast=self.config.get("forecast"),
+            vocabularies=vocabularies,
         )
+        for name in unknown:
+            summary["vocabularies"][name] = _undefined(name)
+        return summary
+
+
+def _undefined(name: str) -> dict[str, Any]:
+    """Return the entry of a vocabulary whose definition only the run's own script has."""
+    reason = (
+        f"phasetrack has no definition of {name!r} with these levels: pass it to Run.label_by()"
+    )
+    return {
+        "applies": False,
+        "reason": reason,
+        "phase": UNDETERMINED,
+        "boundaries": [],
+        "alerts": [],
+    }
 
 
 def absolute(path: str | os.PathLike[str], argument: str = "logdir") -> Path:

@@ -47,6 +47,7 @@ class Config(Struct):
     hparams: dict[str, int | float | str | bool | None] | UnsetType = UNSET
     command: str | UnsetType = UNSET
     thresholds: dict[str, int | float] | UnsetType = UNSET
+    vocabularies: dict[str, _Chosen] | UnsetType = UNSET
     escape_steps: float | UnsetType | None = UNSET
     forecast: dict[str, _Band] | UnsetType = UNSET
     checkpoints: dict[str, int | float | None] | UnsetType = UNSET
@@ -78,6 +79,19 @@ class _Alert(Struct):
         self.evidence = _flat(self.evidence)
 
 
+class _Vocabulary(Struct):
+    applies: bool
+    reason: str
+    phase: str
+    boundaries: list[_Boundary]
+    alerts: list[dict[str, Any]]
+
+
+class _Chosen(Struct):
+    source: str = ""
+    levels: dict[str, int | float | str | bool | None] = {}
+
+
 class _Rates(Struct):
     measured: float
     predicted: float
@@ -105,6 +119,7 @@ class Summary(Struct):
     forecast: dict[str, _Band] | UnsetType = UNSET
     undefined: dict[str, str] | UnsetType = UNSET
     notes: list[str] | UnsetType = UNSET
+    vocabularies: dict[str, _Vocabulary] | UnsetType = UNSET
     thresholds: dict[str, Any] | UnsetType = UNSET
     seconds: Number | UnsetType = UNSET
     directory: str | UnsetType = UNSET

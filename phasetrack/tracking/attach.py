@@ -15,6 +15,8 @@ from phasetrack.model.geometry import Activation, ClusterGeometry
 from phasetrack.model.losses import Loss
 from phasetrack.model.two_layer_view import TwoLayerView
 from phasetrack.phases.classifier import Alert, Thresholds, Transition
+from phasetrack.phases.vocabularies import AUTO, chosen
+from phasetrack.phases.vocabulary import Vocabulary
 from phasetrack.storage.directory import absolute
 from phasetrack.storage.sink import Sink
 from phasetrack.tracking.optimizers import innermost_optimizer
@@ -41,6 +43,7 @@ def attach(
     geometry: ClusterGeometry,
     logdir: str | Path | None = None,
     every: int | Schedule = 1,
+    phases: str | Vocabulary | Sequence[str | Vocabulary] = AUTO,
     probes: Sequence[Probe | Callable[[State], Mapping[str, object]]] | None = None,
     sinks: Sequence[Sink] = (),
     thresholds: Thresholds | None = None,
@@ -75,9 +78,12 @@ def attach(
         logdir: the run's directory: ``config.json`` from the start, ``history.jsonl`` and TensorBoard's
             event file as training goes, ``summary.json`` at `detach`; None writes no file.
         every: record every n-th step, or the steps for which a function of the step is true.
+        phases: the definitions of phases that speak about the run, beside the paper's, which stands first:
+            ``"auto"`` takes all whose readings are recorded, at no cost for the rest; or a name, a
+            `Vocabulary` with levels of your own, or several of both. See `Tracker.phases`.
         probes: in place of the default probes; functions from a `State` to readings are fine.
         sinks: further sinks.
-        thresholds: of the phase classifier.
+        thresholds: the levels of the paper's vocabulary.
         forecast: a predicted run, whose values are recorded beside the measured ones.
         escape_steps: predicted steps until the loss halves, which the SADDLE alert needs; by default
             the forecast's.
@@ -161,6 +167,7 @@ def attach(
         probes=_probes(probes, forecast),
         sinks=sinks,
         labels=new_labels(thresholds, escape_steps, forecast),
+        vocabularies=chosen(phases),
         forecast=forecast,
         on_transition=on_transition,
         on_alert=on_alert,

@@ -18,7 +18,8 @@ from phasetrack.errors import ExpectedError, printable
 from phasetrack.model.activations import known_activation
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.model.layer_view import LayerView
-from phasetrack.phases.run_labels import RunLabels
+from phasetrack.phases.vocabulary import Vocabulary
+from phasetrack.phases.vocabulary_set import VocabularySet
 from phasetrack.storage.directory import CONFIG, read_config, write_json
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def versions() -> dict[str, str]:
 def attached_config(
     view: LayerView,
     geometry: ClusterGeometry,
-    labels: RunLabels,
+    vocabularies: VocabularySet,
     *,
     optimizer: torch.optim.Optimizer,
     loss: object,
@@ -54,12 +55,13 @@ def attached_config(
     Args:
         view: the two layers as they are known before the first pass.
         geometry: the clusters; centres of more than `MOST_CENTRES` numbers are left out.
-        labels: of the run.
+        vocabularies: of the run.
         optimizer: the optimizer, of which the kind and the first rate are kept.
         loss: the loss given to `attach`, or None.
         forecast: the predicted run, or None.
         hparams: hyperparameters; everything but numbers and booleans becomes text.
     """
+    labels = vocabularies.first
     few = geometry.centres.numel() <= MOST_CENTRES
     return {
         "command": command(),
@@ -81,6 +83,10 @@ def attached_config(
         "loss": None if loss is None else _plain(getattr(loss, "__name__", type(loss).__name__)),
         "optimizer": type(optimizer).__name__,
         "thresholds": asdict(labels.thresholds),
+        "vocabularies": {
+            name: {"source": one.vocabulary.source, "levels": _levels(one.vocabulary)}
+            for name, one in vocabularies.further.items()
+        },
         "escape_steps": labels.escape_steps,
         "forecast": forecast.bands() if forecast else {},
         "hparams": {_plain(name): _value(value) for name, value in (hparams or {}).items()},
@@ -113,6 +119,10 @@ def command() -> str:
     if hasattr(sys, "ps1"):
         return "a notebook" if "ipykernel" in sys.modules else "a prompt"
     return _plain(shlex.join(["python", *sys.argv]))
+
+
+def _levels(vocabulary: Vocabulary) -> dict[str, Any]:
+    return {_plain(name): _value(value) for name, value in vocabulary.levels.items()}
 
 
 def _value(value: object) -> int | float | str | bool | None:

@@ -8,6 +8,7 @@ from phasetrack.errors import ExpectedError
 from phasetrack.phases.classifier import Alert, Boundary, Phase, Thresholds, Transition
 from phasetrack.phases.history import History
 from phasetrack.phases.run_labels import RunLabels
+from phasetrack.phases.vocabulary_set import VocabularySet
 from phasetrack.tracking.recorder import Recorder
 
 
@@ -54,6 +55,12 @@ class Findings:
     def phase(self) -> Phase:
         """The label of the last recorded step."""
         return self.labels.phase
+
+    @property
+    def phases(self) -> VocabularySet:
+        """Each vocabulary's labels by name: `label`, `reason`, `boundaries`, `alerts`, `applies`."""
+        self._measure()
+        return self._recorder.vocabularies
 
     @property
     def reason(self) -> str:

@@ -42,6 +42,9 @@ RESERVED = frozenset(
     }
 )
 
+# The labels of each vocabulary.
+RESERVED_FAMILY = "phase/"
+
 Column = Reading | Member
 
 T = TypeVar("T")
@@ -128,7 +131,11 @@ def missing(probe: Probe, snapshot: Snapshot) -> str:
 
 def _untaken(found: dict[str, T], probe: Probe, measured: Measured) -> dict[str, T]:
     """Return a probe's readings without those whose names are taken, and note both."""
-    taken = [name for name in found if name in measured.givers or name in RESERVED]
+    taken = [
+        name
+        for name in found
+        if name in measured.givers or name in RESERVED or name.startswith(RESERVED_FAMILY)
+    ]
     for name in taken:
         giver = measured.givers.get(name)
         by = "the tracker itself gives" if giver is None else f"the probe {giver.name!r} gives"

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 from phasetrack.errors import ExpectedError
 from phasetrack.phases.classifier import Thresholds
 from phasetrack.phases.history import History, Record
+from phasetrack.phases.labels import PAPERS
 from phasetrack.phases.run_labels import RunLabels
 from phasetrack.phases.summary import summarise
+from phasetrack.phases.vocabulary import Vocabulary
+from phasetrack.phases.vocabulary_set import VocabularySet, column
 from phasetrack.theory.forecast import Forecast
 from phasetrack.tracking import pipeline
 from phasetrack.tracking.batch_collector import MISTAKES
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 # Recorded states in a row on which a probe fails before it is switched off: one bad step costs one step,
 # and a probe that always fails costs its time a few times. Chosen here.
 FAILURES_IN_A_ROW = 3
+PAPERS_COLUMN = column(PAPERS)
 
 
 class Recorder:
@@ -43,8 +47,10 @@ class Recorder:
         queue: the snapshots that wait.
         first_samples: collects the first samples.
         forecast: predicted values, for the summary.
+        vocabularies: further definitions of phases, beside the paper's.
 
     Attributes:
+        vocabularies: every vocabulary's labels, by name.
         forecast: predicted values, or None.
         history: every record so far; `HistoryBuffer` says where they are.
         first: the first state recorded.
@@ -59,9 +65,11 @@ class Recorder:
         queue: SnapshotQueue,
         first_samples: FirstSamples,
         forecast: Forecast | None = None,
+        vocabularies: Sequence[Vocabulary] = (),
     ) -> None:
         self.probes, self.labels, self.guard = list(probes), labels, guard
         self.queue, self.forecast = queue, forecast
+        self.vocabularies = VocabularySet(labels, vocabularies)
         self.history = HistoryBuffer()
         self.first_samples = first_samples
         self.first: Snapshot | None = None
@@ -101,6 +109,7 @@ class Recorder:
         self.queue.restart(any_measured=found.first is not None)
         self._records.clear()
         self.history, self.labels = history, found.labels
+        self.vocabularies = self.vocabularies.restored(found.labels, found.vocabularies)
         self.before, self.first = found.before, found.first
         self.first_samples = found.first_samples
         self.guard.off, self.guard.reasons = found.off, found.undefined
@@ -172,7 +181,13 @@ class Recorder:
         """Label one state, and add it to the history."""
         self.guard.explain(row.reasons)
         verdict = self.labels.update(step, row.readings)
-        readings = {**row.readings, "phase/id": float(verdict.phase.value)}
+        number = float(verdict.phase.value)
+        readings = {
+            **row.readings,
+            "phase/id": number,
+            PAPERS_COLUMN: number,
+            **self.vocabularies.update(step, row.readings, self._vocabulary_failed),
+        }
         self.history.append(step, readings)
         record = Record(
             step,
@@ -186,6 +201,9 @@ class Recorder:
             verdict.left,
         )
         self._records.append(record)
+
+    def _vocabulary_failed(self, name: str, error: Exception) -> None:
+        self.guard.switched_off(f"the vocabulary {name!r}", error)
 
     def _report_problem(self, piece: Snapshot) -> None:
         """Warn once of a batch that cannot be used; the readings that it costs are NaN."""
@@ -223,6 +241,7 @@ class Recorder:
         return summarise(
             history,
             self.labels,
+            vocabularies=self.vocabularies,
             undefined=self.guard.reasons,
             notes=self.guard.notes,
             steps=steps,

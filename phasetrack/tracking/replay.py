@@ -21,6 +21,7 @@ from phasetrack.model.two_layer_view import ACTIVATIONS
 from phasetrack.phases.classifier import Thresholds
 from phasetrack.phases.history import History
 from phasetrack.phases.run_labels import RunLabels
+from phasetrack.phases.vocabularies import chosen
 from phasetrack.storage.weight_store import SavedWeights, read_weights
 from phasetrack.tracking.first_samples import FirstSamples
 from phasetrack.tracking.guard import FailureGuard, warn
@@ -112,6 +113,7 @@ def replay(
         guard,
         SnapshotQueue(patience=math.inf),
         FirstSamples(geometry),
+        vocabularies=chosen(),
     )
     for snapshot in _snapshots(
         saved, formula, geometry, loss or LogisticLoss(), inputs, targets, eta

@@ -24,6 +24,7 @@ from phasetrack.phases.card import as_html, as_text
 from phasetrack.phases.classifier import Alert, Transition
 from phasetrack.phases.history import History
 from phasetrack.phases.run_labels import RunLabels
+from phasetrack.phases.vocabulary import Vocabulary
 from phasetrack.storage.directory import CONFIG, absolute
 from phasetrack.storage.history_sink import HISTORY
 from phasetrack.storage.lock import RunLock
@@ -74,6 +75,7 @@ class Tracker(Findings):
         probes: Sequence[Probe],
         sinks: Sequence[Sink],
         labels: RunLabels,
+        vocabularies: Sequence[Vocabulary] = (),
         forecast: Forecast | None = None,
         on_transition: Callable[[Tracker, Transition], object] | None = None,
         on_alert: Callable[[Tracker, Alert], object] | None = None,
@@ -97,7 +99,9 @@ class Tracker(Findings):
         queue = SnapshotQueue(1 if at_once else block)
         sampled = [probe for probe in probes if isinstance(probe, SampledProbe)]
         first_samples = FirstSamples(geometry, max((p.samples for p in sampled), default=0))
-        super().__init__(Recorder(probes, labels, self._guard, queue, first_samples, forecast))
+        super().__init__(
+            Recorder(probes, labels, self._guard, queue, first_samples, forecast, vocabularies)
+        )
         self._sinks = SinkGroup(sinks, self._guard, before_history_lost=lambda: self.history)
         wants_weights = any("weights" in probe.needs for probe in probes)
         self._capture = Capture(
@@ -241,18 +245,19 @@ class Tracker(Findings):
 
     def _measure_and_write(self) -> None:
         """Measure everything in the queue, and give its records to sinks and callbacks."""
-        labels = self._recorder.labels
+        spoken = self._recorder.vocabularies.values()
         with self._lock:
-            transitions, alerts = len(labels.transitions), len(labels.alerts)
+            known = [(one, len(one.transitions), len(one.alerts)) for one in spoken]
             self._measure()
             self._write()
         # outside the guard: callbacks are the user's own code, and may end the training
-        if self._on_transition is not None:
-            for transition in labels.transitions[transitions:]:
-                self._on_transition(self, transition)
-        if self._on_alert is not None:
-            for alert in labels.alerts[alerts:]:
-                self._on_alert(self, alert)
+        for labels, transitions, alerts in known:
+            if self._on_transition is not None:
+                for transition in labels.transitions[transitions:]:
+                    self._on_transition(self, transition)
+            if self._on_alert is not None:
+                for alert in labels.alerts[alerts:]:
+                    self._on_alert(self, alert)
 
     def _write(self) -> None:
         """Give the sinks every record that they do not have yet."""
@@ -297,7 +302,7 @@ class Tracker(Findings):
         config = attached_config(
             self.view,
             self._capture.geometry,
-            self._recorder.labels,
+            self._recorder.vocabularies,
             optimizer=self._capture.optimizer,
             loss=self._loss,
             forecast=self._recorder.forecast,

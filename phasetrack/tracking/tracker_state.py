@@ -52,6 +52,7 @@ def state_of(capture: Capture, recorder: Recorder, sinks: Mapping[str, Any]) -> 
         "format": STATE_FORMAT,
         "capture": capture.state_dict(),
         **recorder.labels.state_dict(),
+        "vocabularies": recorder.vocabularies.state_dict(),
         "undefined": dict(recorder.guard.reasons),
         "off": list(recorder.guard.off),
         "previous": recorder.before and _snapshot_state(recorder.before[-1:]),
@@ -78,6 +79,7 @@ class Restored(NamedTuple):
     undefined: dict[str, str]
     off: list[str]
     first_samples: FirstSamples
+    vocabularies: dict[str, Any]
 
 
 def restored(
@@ -112,6 +114,7 @@ def restored(
         {str(name): str(reason) for name, reason in state["undefined"].items()},
         [str(name) for name in state["off"]],
         capture.first_samples.restored(state.get("first_samples")),
+        dict(state.get("vocabularies", {})),  # version 0.1.0 had none
     )
 
 

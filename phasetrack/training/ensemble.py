@@ -24,6 +24,7 @@ from phasetrack.model.losses import LogisticLoss
 from phasetrack.model.network import TwoLayerNet
 from phasetrack.model.two_layer_view import TwoLayerView
 from phasetrack.phases.history import History
+from phasetrack.phases.vocabularies import chosen
 from phasetrack.tasks.registry import make_task
 from phasetrack.theory.forecast import Forecast
 from phasetrack.theory.settings import RunSettings
@@ -245,6 +246,7 @@ class _Member(Findings):
             SnapshotQueue(patience=math.inf),
             FirstSamples(make_task(settings.task, settings.d).geometry, KERNEL.samples),
             forecast,
+            chosen(),
         )
         super().__init__(recorder)
         self.first_samples = recorder.first_samples

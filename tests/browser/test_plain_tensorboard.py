@@ -26,7 +26,6 @@ return [texts.join(' ').toLowerCase(), curves];
         ("custom_scalars", ["signal-heaviness", "clean margin of each cluster"], 14),
         ("text", ["timeline", "signal_heavy, onset"], 0),
         ("hparams", ["eta", "onset of signal-heaviness"], 0),
-        ("images", ["run"], 0),
     ],
 )
 def test_dashboards_show_the_run(page, server, tab, texts, curves):

@@ -125,7 +125,13 @@ METRICS: tuple[Metric, ...] = (
     Metric("forecast/zeta_star", _NONE, "6b", "zeta* that the forecast predicts for the step"),
     Metric("forecast/loss", _LOSS, "6b", "loss that the forecast predicts for the step"),
     Metric("forecast/margin_min", "output", "6b", "smallest margin that the forecast predicts"),
-    Metric("phase/id", "label", "8", "0 UNDETERMINED, 1 SIGNAL_FINDING, 2 SIGNAL_HEAVY, 3 FITTED"),
+    Metric(
+        "phase/<vocabulary>",
+        "label",
+        "8",
+        "number of a vocabulary's label, 0 is UNDETERMINED (docs/vocabularies.md); `phase/id` is that of "
+        "finds-then-tunes: 1 SIGNAL_FINDING, 2 SIGNAL_HEAVY, 3 FITTED",
+    ),
     Metric("held_out/loss", _LOSS, "1", "`HeldOutProbe`: mean loss of a sample of its own"),
     Metric("held_out/standard_error", _LOSS, "8", "`HeldOutProbe`: standard error of that mean"),
     Metric("held_out/error", _SHARE, "4", "`HeldOutProbe`: share of it on the wrong side"),
