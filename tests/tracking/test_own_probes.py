@@ -473,6 +473,7 @@ def test_summary():
         "forecast",
         "undefined",
         "notes",
+        "vocabularies",
         "thresholds",
     ]
     assert summary["steps"] == 60 and summary["phase"] == tracker.phase.name

@@ -468,6 +468,8 @@ def test_callbacks_see_each_event_and_may_end_the_training():
     seen = []
 
     def stop(tracker, transition):
+        if transition.vocabulary != "finds-then-tunes":  # callbacks hear of every vocabulary
+            return
         seen.append(
             (
                 transition.after.name,
