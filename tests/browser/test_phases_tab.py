@@ -251,13 +251,13 @@ def test_changed_threshold_relabels_as_show_does(tab, server):
     run = read_run(server.logdir / "first")
     before = shapes(tab, "detected:")
     tab.run(
-        "const s = document.getElementById('threshold-zeta_enter'); s.value = 0.2;"
+        "const s = document.getElementById('threshold-zeta_exit'); s.value = 0.6;"
         "s.dispatchEvent(new Event('input', {bubbles: true}))"
     )
     value = tab.run(
-        "return document.getElementById('threshold-zeta_enter').parentElement.querySelector('[type=number]').valueAsNumber"
+        "return document.getElementById('threshold-zeta_exit').parentElement.querySelector('[type=number]').valueAsNumber"
     )
-    expected = run.summarise(Thresholds(zeta_enter=value))["boundaries"]
+    expected = run.summarise(Thresholds(zeta_exit=value))["boundaries"]
     detected = {b["name"]: b["detected"] for b in expected}
     tab.until(
         f"{FIGURE}.layout.shapes.some(s => s.name === 'detected:signal_heavy' && s.x0 === {detected['signal_heavy']})"

@@ -353,7 +353,8 @@ def test_a_name_that_is_no_utf_8_is_shown(made, tmp_path):
     for command in ("report", "plot", "show", "compare"):
         done = call(command, folder)
         assert done.returncode == 0 and done.stderr == ""
-    assert r"caf\udce9" in call("list", "--out", tmp_path).stdout
+    wide = os.environ | {"COLUMNS": "200"}
+    assert r"caf\udce9" in call("list", "--out", tmp_path, env=wide).stdout
 
 
 def test_replay_looks_back_at_saved_weights(made, tmp_path):

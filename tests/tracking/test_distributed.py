@@ -71,7 +71,7 @@ def test_two_processes_read_as_one(tmp_path):
     shared = read_run(tmp_path / "shared").history
     assert shared.steps.tolist() == list(range(STEPS)) and set(shared) == set(whole)
     for name in whole:
-        if "predicted" in name or name.startswith("kernel/"):
+        if "predicted" in name or name.startswith(("kernel/", "phase/lazy-rich")):
             # the sample of the tangent kernel is the first inputs that the writing process saw;
             continue  # the noise of a batch goes by its size, which is the same: checked below
         np.testing.assert_allclose(shared[name], whole[name], rtol=1e-6, atol=1e-9, err_msg=name)

@@ -26,6 +26,8 @@ from phasetrack.training.distributed import Processes
 from phasetrack.training.launcher_env import Place, place
 from phasetrack.training.run import resume
 
+# the tangent kernel, and the labels that are read off it
+OF_THE_KERNEL = ("kernel/", "phase/lazy-rich")
 TORCHRUN = str(Path(sys.executable).with_name("torchrun"))
 
 
@@ -45,7 +47,7 @@ def assert_close(one, other):
     one, other = read_run(one).history, read_run(other).history
     assert one.steps.tolist() == other.steps.tolist() and list(one) == list(other)
     # the sample of the tangent kernel is the first inputs that the writing process saw
-    for name in (name for name in other if not name.startswith("kernel/")):
+    for name in (name for name in other if not name.startswith(OF_THE_KERNEL)):
         np.testing.assert_allclose(one[name], other[name], rtol=1e-4, atol=1e-7, err_msg=name)
 
 
@@ -53,7 +55,10 @@ def assert_same(run, other):
     """Bit for bit, but for the tangent kernel: its sample is of inputs that the writing process saw."""
     histories = [read_run(path).history for path in (run, other)]
     for one, two in zip(*(history.rows() for history in histories), strict=True):
-        rows = [{n: v for n, v in row.items() if "kernel/" not in n} for _, row in (one, two)]
+        rows = [
+            {name: value for name, value in row.items() if not name.startswith(OF_THE_KERNEL)}
+            for _, row in (one, two)
+        ]
         assert one[0] == two[0]
         np.testing.assert_equal(*rows)
     states = [load_checkpoint(path / "checkpoint.pt")["model"] for path in (run, other)]
