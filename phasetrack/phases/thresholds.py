@@ -74,7 +74,7 @@ class Thresholds:
     least_samples: float = 1000.0
     standard_errors: float = 2.0
     linear_return: float = 0.5
-    most_offset: float = 0.5
+    most_offset: float = 1.0
     least_told: float = 0.1
     least_separated: float = 0.5
     imbalance_mass: float = 0.5
