@@ -52,12 +52,19 @@ class HalfLoss(Vocabulary):
     boundaries: ClassVar = {"late": "the loss came under 0.6 of its first value on its way to half"}
     alerts: ClassVar = {
         "WORSE": AlertWords(
-            "the loss has doubled", "it is {loss}", "a large learning rate", "lower the learning rate"
+            "the loss has doubled",
+            "it is {loss}",
+            "a large learning rate",
+            "lower the learning rate",
         )
     }
 
     def watches(self) -> Mapping[str, Watch]:
-        return {"late": Watch(lambda seen: seen.of_start("loss/train"), self.half, self.back, rising=False)}
+        return {
+            "late": Watch(
+                lambda seen: seen.of_start("loss/train"), self.half, self.back, rising=False
+            )
+        }
 
     def label(self, seen: Seen) -> tuple[str, str]:
         return ("LATE" if seen.holds["late"] else "EARLY"), ""

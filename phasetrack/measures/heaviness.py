@@ -206,7 +206,7 @@ def certificate_bounds(
         >>> net = TwoLayerNet(64, 128, seed=3)
         >>> low, high = certificate_bounds(net.first.weight, net.second.weight[0], XOR(64).geometry)
         >>> f"{low:.0f} to {high:.0f}"
-        '42 to 42'
+        '42 to 44'
     """
     return certificate_bounds_of(Neurons.of(W, a, geometry), H, mass)
 
@@ -217,8 +217,8 @@ def certificate_bounds_of(
     """`certificate_bounds` of a table of neurons."""
     needed, size = needed_zeta_of(neurons, H), _mass(neurons, mass)
     (found,) = certificates_of(neurons, H, needed, (mass,))
-    low, high = found.zeta.double().flatten(), found.zeta.double().flatten()
-    low = low.clone()
+    high = found.zeta.detach().double().flatten()
+    low = high.clone()
     gains, offset = _margin_rows(neurons)
     tables = [_rows(needed, 1), _rows(size, 1), _rows(gains, 2), _rows(offset, 1)]
     for row in found.is_bound.flatten().nonzero().flatten().tolist():
