@@ -37,12 +37,6 @@ class Network(NamedTuple):
     bias: Table
     classes: NDArray[np.int64]
 
-    def of(self, neurons: NDArray[np.int64]) -> Network:
-        """The tables of some neurons, beside the logits of all."""
-        return self._replace(
-            needed=self.needed[neurons], active=self.active[neurons], head=self.head[neurons]
-        )
-
 
 def settled(network: Network, masses: Sequence[Table], most: int) -> list[tuple[float, bool]]:
     """Return zeta* of one network by each mass, and whether it is an upper bound.
@@ -55,23 +49,24 @@ def settled(network: Network, masses: Sequence[Table], most: int) -> list[tuple[
     if not np.isfinite(network.logits).all():
         return [(math.nan, False)] * len(masses)
     thresholds = Search(network, np.zeros(len(network.needed), dtype=np.bool_))
-    return [_settled(network, thresholds, mass, most) for mass in masses]
+    harm = -least_gains(network)
+    return [_settled(network, thresholds, harm, mass, most) for mass in masses]
 
 
-def _settled(network: Network, thresholds: Search, mass: Table, most: int) -> tuple[float, bool]:
+def _settled(
+    network: Network, thresholds: Search, harm: Table, mass: Table, most: int
+) -> tuple[float, bool]:
     if not np.isfinite(mass.sum()):
         return math.nan, False
-    contested = np.zeros(len(mass), dtype=np.bool_)
     zeta = thresholds.smallest(mass)
-    (allowed,) = ((network.needed <= zeta) & np.isfinite(network.needed)).nonzero()
-    # the first of many tell soon that too many are contested
-    for some in np.split(allowed, [2 * (most + 1)]):
-        harm = -least_gains(network.of(some))
-        # where zeta is infinite, any harm counts
-        contested[some] = [h > 0 and h * zeta > m for h, m in zip(harm, mass[some], strict=True)]
-        if contested.sum() > most:
-            return zeta, bool(contested.any())
-    return (Search(network, contested).smallest(mass) if contested.any() else zeta), False
+    with np.errstate(invalid="ignore"):  # no harm times an infinite zeta outweighs nothing
+        outweighs = (harm > 0) & (harm * zeta > mass)
+    contested = outweighs & (network.needed <= zeta) & np.isfinite(network.needed)
+    if not contested.any():
+        return zeta, False
+    if contested.sum() > most:
+        return zeta, True
+    return Search(network, contested).smallest(mass), False
 
 
 class Search:

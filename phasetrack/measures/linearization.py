@@ -6,6 +6,7 @@ since no output means no deviation.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -61,37 +62,43 @@ def first_order(outputs: Tensor, targets: Tensor, loss: Loss, rank: int = 1) -> 
     """
     count = outputs.shape[rank - 1]
     at, aim = (filled(values, rank - 1) for values in (outputs, targets))
-    evaluate = partial(_evaluated, loss, rank=rank)
-    evaluated = undivided(evaluate, at, aim) if rank > 1 else evaluate(at, aim)
+    if at.ndim > aim.ndim and not aim.is_floating_point():
+        evaluated = _of_classes(loss, at, aim, rank)
+    else:
+        evaluated = _rowwise(partial(_beside_start, loss, rank=rank), rank, at, aim)
     return FirstOrder(outputs, *(values.narrow(rank - 1, 0, count) for values in evaluated))
 
 
-def _evaluated(loss: Loss, at: Tensor, aim: Tensor, rank: int) -> tuple[Tensor, ...]:
+def _rowwise(
+    evaluate: Callable[..., tuple[Tensor, ...]], rank: int, *tables: Tensor
+) -> tuple[Tensor, ...]:
+    return undivided(evaluate, *tables) if rank > 1 else evaluate(*tables)
+
+
+def _of_classes(loss: Loss, at: Tensor, aim: Tensor, rank: int) -> tuple[Tensor, ...]:
+    """`_beside_start` where a class index stands for many samples, which share one loss at output 0."""
+    classes, places = torch.unique(aim, return_inverse=True)
+    zeros = torch.zeros((len(classes), at.shape[-1]), dtype=at.dtype, device=at.device)
+    starts = value_and_slope(loss, zeros, classes)
+    values, slopes = _rowwise(partial(_evaluated, loss, rank=rank), rank, at, aim)
+    start_values, start_slopes = (start.index_select(0, places.flatten()) for start in starts)
+    return values, slopes, start_values.view_as(values), start_slopes.view_as(slopes)
+
+
+def _beside_start(loss: Loss, at: Tensor, aim: Tensor, rank: int) -> tuple[Tensor, ...]:
     """Losses and slopes at some outputs, then those at 0; all in the outputs' rows."""
-    rows = at.shape[:rank]
-    at, aim = at.flatten(0, rank - 1), aim.flatten(0, rank - 1)
-    start_aim, inverse = _distinct(at, aim)
-    zeros = torch.zeros((len(start_aim), *at.shape[1:]), dtype=at.dtype, device=at.device)
     # both in one go: on small batches most of a loss call is Python's own
-    both = value_and_slope(loss, torch.cat([at, zeros]), torch.cat([aim, start_aim]))
-    (values, start_values), (slopes, start_slopes) = (
-        table.tensor_split([len(at)]) for table in both
-    )
-    if inverse is not None:
-        start_values, start_slopes = start_values[inverse], start_slopes[inverse]
-    tables = (values, slopes, start_values, start_slopes)
-    return tuple(table.view(*rows, *table.shape[1:]) for table in tables)
+    both = torch.cat([at, torch.zeros_like(at)], dim=rank - 1), torch.cat([aim, aim], dim=rank - 1)
+    tables = (table.chunk(2, dim=rank - 1) for table in _evaluated(loss, *both, rank=rank))
+    (values, start_values), (slopes, start_slopes) = tables
+    return values, slopes, start_values, start_slopes
 
 
-def _distinct(at: Tensor, aim: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Return the targets to evaluate at output 0, and the place of each sample's among them.
-
-    A class index stands for many samples, which share one loss at output 0.
-    """
-    if at.ndim == aim.ndim or aim.is_floating_point():
-        return aim, None
-    classes, inverse = torch.unique(aim, return_inverse=True)
-    return classes, inverse
+def _evaluated(loss: Loss, at: Tensor, aim: Tensor, rank: int) -> tuple[Tensor, ...]:
+    """Losses and slopes at some outputs, in their rows."""
+    rows = at.shape[:rank]
+    found = value_and_slope(loss, at.flatten(0, rank - 1), aim.flatten(0, rank - 1))
+    return tuple(table.view(*rows, *table.shape[1:]) for table in found)
 
 
 def errors_of(batch: FirstOrder, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
