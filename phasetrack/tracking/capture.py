@@ -1,4 +1,4 @@
-"""Capture: registers the hooks on model, loss and optimizer, and makes one Snapshot per recorded step.
+"""Capture: follows an optimizer step by step, and hands over one Snapshot per recorded step.
 
 The hooks return None, draw no random numbers, and keep references to or copies of detached tensors.
 Steps that the schedule leaves out cost a few look-ups and no tensor operation.
@@ -6,43 +6,35 @@ Steps that the schedule leaves out cost a few look-ups and no tensor operation.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from enum import Enum
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
-from weakref import WeakKeyDictionary, WeakMethod, ref
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from phasetrack._precision import unrounded
 from phasetrack.errors import ExpectedError
-from phasetrack.measures.law_check import gradient_table
-from phasetrack.model.formula import Formula
 from phasetrack.model.geometry import ClusterGeometry
-from phasetrack.model.layer_search import entries, unwrapped
 from phasetrack.model.losses import Loss
 from phasetrack.model.pass_trace import SeenPass
 from phasetrack.model.two_layer_view import TwoLayerView
-from phasetrack.tracking.batch_collector import NO_LOSS_CALL, BatchCollector
+from phasetrack.tracking.batch_collector import BatchCollector
 from phasetrack.tracking.first_samples import FirstSamples
-from phasetrack.tracking.hooks import PicklableHook, SwitchableHook, do_nothing
+from phasetrack.tracking.hooks import PicklableHook
 from phasetrack.tracking.host_loss import HostLoss, LossKeeper
-from phasetrack.tracking.loss_call import LossCall, joined
 from phasetrack.tracking.process_group import BatchExchange, Processes
 from phasetrack.tracking.schedules import Schedule, following, schedule_name
-from phasetrack.tracking.snapshot import LayerState, Snapshot, StepSizes
+from phasetrack.tracking.snapshot import Snapshot, StepSizes
+from phasetrack.tracking.snapshot_maker import Before, SnapshotMaker
 from phasetrack.tracking.step_counter import StepCounter
 from phasetrack.tracking.step_rounds import StepRounds, has_closure, is_skipped
 from phasetrack.tracking.unseen import PATIENCE, Seen, no_steps, unseen
 from phasetrack.tracking.view_state import state_of_view
-
-# A first layer of at most so many numbers is copied at its step and read with others of its stack,
-# which is quicker; larger ones are read at their step. A stack of such copies fits in a cache.
-COPIED = 2**15
+from phasetrack.tracking.watch_hooks import Watchers, WatchHooks
 
 T = TypeVar("T")
 # What follows an optimizer; a second tracker on one is refused.
@@ -56,14 +48,6 @@ class CaptureState(Enum):
     WATCHING = "the coming step is recorded: forward passes and loss calls are collected"
     RECORDING = "a hook of the optimizer is making a snapshot"
     CLOSED = "detached"
-
-
-class _Before(NamedTuple):
-    """The layers before a step whose closure makes the batch, their version and their formula."""
-
-    layers: LayerState
-    version: int
-    formula: Formula
 
 
 class Capture:
@@ -117,14 +101,9 @@ class Capture:
         )
         _check(optimizer, view, shared_inputs=self.exchange.shared and keep_inputs)
         self.geometry, self.optimizer = geometry, optimizer
-        self._schedule, self._keep_weights = schedule, keep_weights
-        self._switched: object = None  # what `_set_watching` was asked for last
-        self._receive, self._failed, self._say = receive, failed, say
-        self._counts = Counter[str]()
-        self._no_batch = ""
-        self._entry = _entry(model, view)
+        self._schedule, self._receive = schedule, receive
+        self._failed, self._say = failed, say
         self._loss = LossKeeper(loss)  # copied before our own hook is on it
-        self._keep_inputs = keep_inputs
         self._batch = BatchCollector(
             view,
             geometry,
@@ -133,22 +112,34 @@ class Capture:
             stuck=self._say_no_steps,
             keep_inputs=keep_inputs,
         )
-        self.first_samples = first_samples
-        self._batch.sample_left = first_samples.inputs_left
         self._counter, self._rounds = StepCounter(optimizer, view), StepRounds()
+        self._maker = SnapshotMaker(
+            geometry,
+            self._batch,
+            self._loss,
+            self._counter,
+            self.exchange,
+            first_samples,
+            keep_weights=keep_weights,
+            keep_inputs=keep_inputs,
+        )
         self._first_step = 0  # where counting began
         self._recorded = -1  # the last step that was recorded
-        self._pending: _Before | None = None
+        self._pending: Before | None = None
         self._next_look = 1  # the step before which the schedule is asked again
         self._state = CaptureState.WATCHING if schedule(0) else CaptureState.IDLE
-        self._hooks: list[SwitchableHook] = []
         self._counting: list[RemovableHandle] = []
         with ExitStack() as attaching:
-            for hook in self._register(loss):
-                self._hooks.append(hook)
-                attaching.callback(hook.remove)
-            if not self._batch.recognises:
-                self._output_hook.remove()
+            calls = Watchers(
+                self._on_forward,
+                self._on_submodule,
+                self._on_output,
+                self._on_loss,
+                self._on_accumulated,
+                self._fail,
+            )
+            self._hooks = WatchHooks(model, view, loss, calls, output=self._batch.recognises)
+            attaching.callback(self._hooks.remove)
             for register, function in (
                 (optimizer.register_step_pre_hook, self._on_step_begin),
                 (optimizer.register_step_post_hook, self._on_step_end),
@@ -162,49 +153,13 @@ class Capture:
             attaching.pop_all()
         _CAPTURES[optimizer] = ref(self)
 
-    def _register(self, loss: Loss | None) -> Iterator[SwitchableHook]:
-        """Register the hooks of recorded steps, that of the inputs first."""
-        view, failed = self.view, self._failed
-        yield self._input_hook(view.site)
-        # bare and tied weights have no module whose output is the block's
-        first, second = view.first.owner, view.second.owner
-        if view.directions is not None and isinstance(second, nn.Linear) and second is not first:
-            yield SwitchableHook(second.register_forward_hook, self._on_submodule, failed)
-        self._output_hook = SwitchableHook(
-            self._entry.register_forward_hook, self._on_output, failed
-        )
-        yield self._output_hook
-        if isinstance(loss, nn.Module):
-            register = partial(loss.register_forward_hook, with_kwargs=True)
-            yield SwitchableHook(register, self._on_loss, failed)
-        layers = (*view.first.parameters[:1], *view.second.parameters[:1])
-        self._frozen = list(layers)
-        self._watch_trained()
-
-    def _input_hook(self, site: nn.Module) -> SwitchableHook:
-        register = partial(site.register_forward_hook, with_kwargs=True)
-        return SwitchableHook(register, self._on_forward, self._failed)
-
-    def _trained(self) -> tuple[bool, ...]:
-        """Return which of the parameters without a hook are trained."""
-        return tuple(parameter.requires_grad for parameter in self._frozen)
-
-    def _watch_trained(self) -> None:
-        """Put a hook on the first parameter that is trained, which every backward pass reaches."""
-        for place, parameter in enumerate(self._frozen):
-            if parameter.requires_grad:
-                del self._frozen[place:]
-                self._hooks.append(self._gradient_hook(parameter))
-                return
-
-    def _gradient_hook(self, parameter: nn.Parameter) -> SwitchableHook:
-        # a parameter's hooks are not seen by the garbage collector: they must hold nothing
-        here, failed = WeakMethod(self._on_accumulated), WeakMethod(self._fail)
-        register = parameter.register_post_accumulate_grad_hook
-        return SwitchableHook(register, partial(_call, here), partial(_call, failed))
-
     def _fail(self, error: Exception) -> None:
         self._failed(error)
+
+    @property
+    def first_samples(self) -> FirstSamples:
+        """The run's first samples so far."""
+        return self._maker.first_samples
 
     @property
     def host_loss(self) -> HostLoss:
@@ -247,21 +202,17 @@ class Capture:
         are removed at the next forward pass.
         """
         recording, self._state = self._state is CaptureState.RECORDING, CaptureState.CLOSED
-        for hook in self._hooks:
-            hook.function = do_nothing
+        self._hooks.silence()
         self.exchange.leave()
         if recording:
-            inputs, *_ = self._hooks
-            inputs.function = lambda *_: self._remove_hooks()
-            inputs.switch(on=True)
+            self._hooks.at_next_pass(self._remove_hooks)
         else:
             self._remove_hooks()
         self._batch.reset()
 
     def _remove_hooks(self) -> None:
         self._watch.remove()
-        for hook in self._hooks:
-            hook.remove()
+        self._hooks.remove()
         for handle in self._counting:
             handle.remove()
 
@@ -276,10 +227,7 @@ class Capture:
         site = self.view.site
         self._tried(partial(self._batch.see, seen))
         if self.view.site is not site and not self.closed:
-            old, self._hooks[0] = self._hooks[0], self._input_hook(self.view.site)
-            old.function = do_nothing
-            old.remove()
-            self._hooks[0].switch(self._collecting)
+            self._hooks.move(self.view.site, on=self._collecting)
 
     def _on_forward(
         self, _: nn.Module, args: tuple[Any, ...], named: dict[str, Any], output: object
@@ -319,10 +267,10 @@ class Capture:
         self._state = CaptureState.RECORDING
         try:
             if (args or kwargs) and has_closure((*args, *kwargs.values())):
-                self._pending = self._tried(self._layers_before)
+                self._pending = self._tried(self._maker.before)
                 self._batch.arrivals.kept_version = self._batch.weights_version()
                 return
-            self._hand_over(self._tried(self._snapshot))
+            self._hand_over(self._tried(self._maker.now))
             self._batch.reset()
         except BaseException:  # Ctrl-C, for example: the optimizer will not take this step
             self._batch.reset()
@@ -344,7 +292,7 @@ class Capture:
         self._state = CaptureState.RECORDING
         try:
             if self._pending is not None:
-                self._hand_over(self._tried(partial(self._snapshot_of_closure, self._pending)))
+                self._hand_over(self._tried(partial(self._maker.of_closure, self._pending)))
         finally:
             self._pending = None
             # losses that the optimizer evaluated in its step belong to no batch
@@ -367,13 +315,7 @@ class Capture:
 
     def _set_watching(self, watching: bool) -> None:
         self._state = CaptureState.WATCHING if watching else CaptureState.IDLE
-        wanted = (watching, self._batch.recognises, self._frozen and self._trained())
-        if wanted == self._switched and watching:
-            return
-        self._switched = wanted
-        self._watch_trained()
-        for hook in self._hooks:
-            hook.switch(watching and (hook is not self._output_hook or self._batch.recognises))
+        self._hooks.switch(watching, output=self._batch.recognises)
 
     def _hand_over(self, snapshot: Snapshot | None) -> None:
         # a step that an exception ended is taken again, and was recorded before
@@ -390,90 +332,6 @@ class Capture:
             self._failed(error)
             return None
 
-    # --- the snapshot ------------------------------------------------------------------------
-
-    def _layers_before(self) -> _Before:
-        return _Before(self._layers(), self._batch.weights_version(), self.view.current_formula())
-
-    def _layers(self) -> LayerState:
-        """Copy the weights before the step, still on their device; read large ones at once."""
-        view, W = self.view, self.view.first.value
-        small = W.numel() <= COPIED
-        keep = small or bool(self._keep_weights(self.step))
-        noise = self.first_samples.noise
-        layers = LayerState(
-            view.A.clone().unsqueeze(0),
-            bias=_copied(view.bias),
-            head_bias=_copied(view.head_bias),
-            W=(W.clone() if keep else W).unsqueeze(0),
-            along_mean=None if noise is None or noise.mean is None else _along(W, noise.mean),
-        )
-        return layers if small else layers.read(self.geometry, keep=keep)
-
-    def _snapshot(self) -> Snapshot:
-        calls, reason = self._batch.collected()
-        return self._snapshot_with(self._layers(), self.view.current_formula(), calls, reason)
-
-    def _snapshot_of_closure(self, before: _Before) -> Snapshot:
-        """The state before the step, and the evaluation that its weights made: the closure's first."""
-        calls, reason = self._batch.collected(before.version)
-        # the closure's pass may have shown what was not known before
-        formula = self.view.current_formula() if before.formula.missing else before.formula
-        return self._snapshot_with(before.layers, formula, calls, reason)
-
-    def _snapshot_with(
-        self, layers: LayerState, formula: Formula, calls: list[LossCall], reason: str
-    ) -> Snapshot:
-        parts = self.exchange.gather(self._counter.step, lambda: [c.packed() for c in calls])
-        if parts is not None:
-            loss = self._loss.current
-            calls = [LossCall.unpacked(values, loss) for part in parts for values in part]
-        self._sample(calls)  # of all processes together
-        self._counts["recorded"] += 1
-        self._counts["batches"] += bool(calls)
-        self._no_batch = reason
-        if reason == NO_LOSS_CALL:  # the loss that is given may not be the one that is called
-            self._batch.recognises = True
-        self._counter.scale = self.view.scale  # the batch may have settled it
-        sizes = self._counter.sizes()
-        if sizes.plain and formula.is_mean_field:
-            layers = layers._replace(gradient=self._gradient(layers))
-        return Snapshot(
-            (self._counter.step,),
-            (self._counter.time,),
-            (sizes,),
-            self.geometry,
-            formula,
-            layers,
-            joined(calls, keep_inputs=self._keep_inputs),
-            calls[-1].loss if calls else self._loss.current,
-            reason,
-            sample=self.first_samples.sample,
-            noise=self.first_samples.noise,
-        )
-
-    def _gradient(self, layers: LayerState) -> Tensor | None:
-        """The gradient that the coming step takes, as `LayerState` has it; None if it is not seen."""
-        view, (sign, second_sign) = self.view, self._counter.signs()
-        first, second = view.first.gradient, view.second.gradient
-        W = view.first.value if layers.W is None else layers.W[0]
-        after_step = self._pending is not None and layers.W is None
-        if (first is None and second is None) or after_step:
-            return None
-        first = torch.full_like(W, torch.nan) if first is None else first
-        second = torch.full_like(W[:, :1], torch.nan) if second is None else second.T
-        if sign < 0 or second_sign < 0:
-            first, second = sign * first, second_sign * second
-        gradient = torch.cat([first, second], dim=1)
-        if layers.coordinates is not None:
-            gradient = gradient_table(W, gradient, self.geometry)
-        return gradient.unsqueeze(0)
-
-    def _sample(self, calls: Sequence[LossCall]) -> None:
-        """Take inputs of a recorded step for the fixed sample."""
-        self.first_samples.add_inputs([c.sample for c in calls if c.sample is not None])
-        self._batch.sample_left = self.first_samples.inputs_left
-
     # --- what was not seen -------------------------------------------------------------------
 
     def say_unseen(self) -> None:
@@ -481,12 +339,12 @@ class Capture:
         batch = self._batch
         seen = Seen(
             self.step - self._first_step,
-            self._counts["recorded"],
-            self._counts["batches"],
+            self._maker.made,
+            self._maker.batches,
             batch.total_passes,
             batch.arrivals.other_writes,
             type(self.optimizer).__name__,
-            self._no_batch,
+            self._maker.no_batch,
         )
         for line in unseen(seen, self.view):
             self._say(line)
@@ -512,9 +370,7 @@ class Capture:
         first_samples: FirstSamples | None = None,
     ) -> None:
         """Count on from a step and time; steps up to `recorded` were recorded already."""
-        if first_samples is not None:
-            self.first_samples = first_samples
-        self._batch.sample_left = self.first_samples.inputs_left
+        self._maker.take_samples_into(first_samples or self.first_samples)
         self._batch.view = view
         self._counter.scale = view.scale
         self._counter.step, self._counter.time = step, time
@@ -522,31 +378,6 @@ class Capture:
         self._batch.reset()
         if not self.closed:
             self._set_watching(step > recorded and bool(self._schedule(step)))
-
-
-def _call(method: WeakMethod[Any], argument: object) -> None:
-    """Call a method of an object that is still there."""
-    function = method()
-    if function is not None:
-        function(argument)
-
-
-def _entry(model: nn.Module, view: TwoLayerView) -> nn.Module:
-    """Return the smallest module that holds both layers; the whole model around a block."""
-    if view.directions is not None or hasattr(model, "_orig_mod"):
-        return model
-    inner = unwrapped(model)
-    called = entries(inner, view.first, view.second, block=True)
-    return model if not called or called[0] is inner else called[0]
-
-
-def _along(W: Tensor, direction: Tensor) -> Tensor:
-    with unrounded(W):
-        return (W @ direction.to(W)).unsqueeze(0)
-
-
-def _copied(values: Tensor | None) -> Tensor | None:
-    return None if values is None else values.clone().unsqueeze(0)
 
 
 def _check(optimizer: torch.optim.Optimizer, view: TwoLayerView, *, shared_inputs: bool) -> None:

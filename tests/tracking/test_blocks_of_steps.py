@@ -15,7 +15,7 @@ from torch import nn
 
 from phasetrack import ExpectedError, LogisticLoss, TwoLayerNet, attach
 from phasetrack.tasks import XOR
-from phasetrack.tracking import capture, snapshot_queue
+from phasetrack.tracking import snapshot_maker, snapshot_queue
 from phasetrack.tracking.probes.default import Probe, default_probes
 from phasetrack.tracking.tracker import TrackingWarning
 
@@ -116,7 +116,7 @@ def test_large_batches_are_read_to_the_bit_on_several_threads(make):
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS.keys())
 def test_weights_read_in_their_block_are_those_of_their_step(make, tmp_path, monkeypatch):
     run(make, tmp_path / "copied", 8)
-    monkeypatch.setattr(capture, "COPIED", 0)  # as large weights are read: at once
+    monkeypatch.setattr(snapshot_maker, "COPIED", 0)  # as large weights are read: at once
     run(make, tmp_path / "read", 8)
     copied, read = (tmp_path / name / "history.jsonl" for name in ("copied", "read"))
     assert copied.read_bytes() == read.read_bytes()
