@@ -22,13 +22,14 @@ from phasetrack._precision import unrounded
 from phasetrack.errors import ExpectedError
 from phasetrack.measures.law_check import gradient_table
 from phasetrack.model.formula import Formula
-from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.model.geometry import Geometry
 from phasetrack.model.layer_search import entries, unwrapped
 from phasetrack.model.losses import Loss
 from phasetrack.model.pass_trace import SeenPass
 from phasetrack.model.two_layer_view import TwoLayerView
 from phasetrack.tracking.batch_collector import NO_LOSS_CALL, BatchCollector
 from phasetrack.tracking.first_samples import FirstSamples
+from phasetrack.tracking.geometry_search import GeometrySearch
 from phasetrack.tracking.hooks import PicklableHook, SwitchableHook, do_nothing
 from phasetrack.tracking.host_loss import HostLoss, LossKeeper
 from phasetrack.tracking.loss_call import LossCall, joined
@@ -43,6 +44,9 @@ from phasetrack.tracking.view_state import state_of_view
 # A first layer of at most so many numbers is copied at its step and read with others of its stack,
 # which is quicker; larger ones are read at their step. A stack of such copies fits in a cache.
 COPIED = 2**15
+
+# Why samples are in no cluster at the step at which the clusters were found.
+FOUND_SINCE = "the clusters were found at this step, after its samples had passed"
 
 T = TypeVar("T")
 # What follows an optimizer; a second tracker on one is refused.
@@ -83,6 +87,7 @@ class Capture:
         keep_inputs: hold the inputs of all micro-batches until the step, which costs their memory.
         keep_weights: the steps whose snapshots hold whole copies of the layers.
         first_samples: is given the first inputs.
+        search: finds clusters where none were declared.
         processes: the processes that train the model together (see `BatchExchange`).
 
     Raises:
@@ -96,7 +101,7 @@ class Capture:
         optimizer: torch.optim.Optimizer,
         loss: Loss | None,
         view: TwoLayerView,
-        geometry: ClusterGeometry,
+        geometry: Geometry,
         schedule: Schedule,
         receive: Callable[[Snapshot], None],
         *,
@@ -105,6 +110,7 @@ class Capture:
         keep_inputs: bool = False,
         keep_weights: Schedule = lambda _: False,
         first_samples: FirstSamples,
+        search: GeometrySearch,
         processes: Processes = "auto",
     ) -> None:
         self.exchange = BatchExchange(
@@ -133,8 +139,8 @@ class Capture:
             stuck=self._say_no_steps,
             keep_inputs=keep_inputs,
         )
-        self.first_samples = first_samples
-        self._batch.sample_left = first_samples.inputs_left
+        self.first_samples, self.search = first_samples, search
+        self._want_samples()
         self._counter, self._rounds = StepCounter(optimizer, view), StepRounds()
         self._first_step = 0  # where counting began
         self._recorded = -1  # the last step that was recorded
@@ -399,16 +405,23 @@ class Capture:
         """Copy the weights before the step, still on their device; read large ones at once."""
         view, W = self.view, self.view.first.value
         small = W.numel() <= COPIED
-        keep = small or bool(self._keep_weights(self.step))
-        noise = self.first_samples.noise
+        keep = small or self.search.is_open or bool(self._keep_weights(self.step))
         layers = LayerState(
             view.A.clone().unsqueeze(0),
             bias=_copied(view.bias),
             head_bias=_copied(view.head_bias),
             W=(W.clone() if keep else W).unsqueeze(0),
-            along_mean=None if noise is None or noise.mean is None else _along(W, noise.mean),
+            along_mean=self._along_mean(W),
         )
         return layers if small else layers.read(self.geometry, keep=keep)
+
+    def _along_mean(self, W: Tensor) -> Tensor | None:
+        """Each neuron's product with the noise's mean, (1, p); None where it has none."""
+        noise = self.first_samples.noise
+        if noise is None or noise.mean is None:
+            return None
+        with unrounded(W):
+            return (W @ noise.mean.to(W)).unsqueeze(0)
 
     def _snapshot(self) -> Snapshot:
         calls, reason = self._batch.collected()
@@ -428,15 +441,20 @@ class Capture:
         if parts is not None:
             loss = self._loss.current
             calls = [LossCall.unpacked(values, loss) for part in parts for values in part]
-        self._sample(calls)  # of all processes together
         self._counts["recorded"] += 1
+        self._sample(calls)  # of all processes together
+        if (found := self.search.look()) is not None:
+            self._use(found, calls)
+            layers = layers.unread()
+        if layers.along_mean is None and layers.W is not None:  # the samples may have shown a mean
+            layers = layers._replace(along_mean=self._along_mean(layers.W[0]))
         self._counts["batches"] += bool(calls)
         self._no_batch = reason
         if reason == NO_LOSS_CALL:  # the loss that is given may not be the one that is called
             self._batch.recognises = True
         self._counter.scale = self.view.scale  # the batch may have settled it
         sizes = self._counter.sizes()
-        if sizes.plain and formula.is_mean_field:
+        if sizes.plain and formula.is_mean_field and not self.geometry.no_clusters:
             layers = layers._replace(gradient=self._gradient(layers))
         return Snapshot(
             (self._counter.step,),
@@ -470,9 +488,28 @@ class Capture:
         return gradient.unsqueeze(0)
 
     def _sample(self, calls: Sequence[LossCall]) -> None:
-        """Take inputs of a recorded step for the fixed sample."""
-        self.first_samples.add_inputs([c.sample for c in calls if c.sample is not None])
-        self._batch.sample_left = self.first_samples.inputs_left
+        """Take inputs of a recorded step for the fixed sample, and for the reservoir with their targets."""
+        seen = [(c.sample, c.targets[: len(c.sample)]) for c in calls if c.sample is not None]
+        self.first_samples.add_inputs([rows for rows, _ in seen])
+        if self.search.reservoir.size:
+            for rows, targets in seen:
+                self.search.reservoir.offer(rows, targets)
+        self._want_samples()
+
+    def _want_samples(self) -> None:
+        wanted = self.search.wanted(self._counts["recorded"])
+        self._batch.sample_left = max(self.first_samples.inputs_left, wanted)
+
+    def _use(self, geometry: Geometry, calls: Sequence[LossCall]) -> None:
+        """Read the weights through clusters that were found, from this state on."""
+        self.geometry = self._batch.geometry = geometry
+        self.first_samples.use(geometry)
+        for call in calls:
+            whole = call.sample is not None and len(call.sample) == len(call.outputs)
+            call.traces = (
+                geometry.traces(call.sample) if whole and call.sample is not None else None
+            )
+            call.reason = "" if whole else FOUND_SINCE
 
     # --- what was not seen -------------------------------------------------------------------
 
@@ -510,11 +547,16 @@ class Capture:
         *,
         recorded: int,
         first_samples: FirstSamples | None = None,
+        search: GeometrySearch | None = None,
     ) -> None:
         """Count on from a step and time; steps up to `recorded` were recorded already."""
         if first_samples is not None:
             self.first_samples = first_samples
-        self._batch.sample_left = self.first_samples.inputs_left
+        if search is not None:
+            self.search = search
+        if self.search.found is not None:
+            self._use(self.search.found, ())
+        self._want_samples()
         self._batch.view = view
         self._counter.scale = view.scale
         self._counter.step, self._counter.time = step, time
@@ -538,11 +580,6 @@ def _entry(model: nn.Module, view: TwoLayerView) -> nn.Module:
     inner = unwrapped(model)
     called = entries(inner, view.first, view.second, block=True)
     return model if not called or called[0] is inner else called[0]
-
-
-def _along(W: Tensor, direction: Tensor) -> Tensor:
-    with unrounded(W):
-        return (W @ direction.to(W)).unsqueeze(0)
 
 
 def _copied(values: Tensor | None) -> Tensor | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -114,8 +115,9 @@ class Probe:
         name: for messages.
         needs: parts of the snapshot that the probe cannot do without, of ``"batch"`` (outputs and
             targets of the step), ``"inputs"`` (and its inputs, which stay in memory until the step),
-            ``"previous"`` (an earlier recorded step), ``"weights"`` (whole copies of the layers) and
-            ``"sample"`` (a fixed sample of inputs, see `SampledProbe`).
+            ``"previous"`` (an earlier recorded step), ``"weights"`` (whole copies of the layers),
+            ``"sample"`` (a fixed sample of inputs, see `SampledProbe`), ``"clusters"`` and ``"span"``
+            (a geometry that has them).
     """
 
     name: str
@@ -126,7 +128,22 @@ class Probe:
         raise NotImplementedError
 
 
-class SampledProbe(Probe):
+class SparseProbe(Probe):
+    """A probe that reads whole weights at some of the recorded steps."""
+
+    def due(self, step: int, before: int) -> bool:
+        """Whether the weights of a recorded step are read, given the step recorded before (-1: none)."""
+        raise NotImplementedError
+
+    def due_places(self, snapshot: Snapshot) -> list[int]:
+        """Return the states of a snapshot that are due and have their weights."""
+        if snapshot.layers.W is None:  # large layers are kept at the steps that are due
+            return []
+        befores = (snapshot.before.steps[-1] if snapshot.before else -1, *snapshot.steps)
+        return [place for place, (then, now) in enumerate(pairwise(befores)) if self.due(now, then)]
+
+
+class SampledProbe(SparseProbe):
     """A probe of a fixed sample of inputs, at some of the recorded steps.
 
     Attributes:
@@ -135,10 +152,6 @@ class SampledProbe(Probe):
 
     samples: int
     needs: frozenset[str] = frozenset({"sample"})
-
-    def due(self, step: int, before: int) -> bool:
-        """Whether the weights of a recorded step are read, given the step recorded before (-1: none)."""
-        raise NotImplementedError
 
 
 class StackProbe(Probe):

@@ -42,7 +42,7 @@ class GrowthProbe(Probe):
 
     H: float = 0.0
     name: str = "growth"
-    needs: frozenset[str] = frozenset()
+    needs: frozenset[str] = frozenset({"span"})
 
     def measure(self, snapshot: Snapshot) -> Measurement:
         """Return the readings of each state."""
