@@ -89,14 +89,19 @@ def _told_without(summary: Mapping[str, Any]) -> Story:
         told = story({**back, "undefined": {}})
         spoken = told.verdict if _knows_features(back) else _share(back)
         return Story(_ending(summary, " ".join([*said, spoken])), f"{back['sentence']} {loss}", "")
-    verdict = " ".join(said) or "Whether features are found cannot be said without clusters or directions."
+    verdict = (
+        " ".join(said)
+        or "Whether features are found cannot be said without clusters or directions."
+    )
     return Story(_ending(summary, verdict), f"{loss} {back.get('sentence', '')}".strip(), "")
 
 
 def _share(back: Mapping[str, Any]) -> str:
     """Return how much of the weights lies along the directions of a look back."""
     final = back.get("final", {})
-    share, chance = (final.get(f"heaviness/{name}", math.nan) for name in ("signal_share", "chance"))
+    share, chance = (
+        final.get(f"heaviness/{name}", math.nan) for name in ("signal_share", "chance")
+    )
     if not (_known(share) and _known(chance)):
         return ""
     return f"In the end {share:.0%} of the first layer lies along them, where chance gives {chance:.0%}."
@@ -212,7 +217,9 @@ def _advice(summary: Mapping[str, Any], worst: str) -> str:
 def _missing(summary: Mapping[str, Any]) -> str:
     """Return why the loss could not be read; empty if no reason is known."""
     undefined = summary.get("undefined", {})
-    return next((str(undefined[key]) for key in ("loss/train", "batch") if key in undefined), "")
+    return next(
+        (str(undefined[key]) for key in ("loss/train", "loss", "batch") if key in undefined), ""
+    )
 
 
 def _known(value: object) -> bool:

@@ -38,7 +38,7 @@ from phasetrack.tracking.first_samples import FirstSamples
 from phasetrack.tracking.guard import FailureGuard, warn
 from phasetrack.tracking.guard import TrackingWarning as TrackingWarning  # where users find it
 from phasetrack.tracking.history_buffer import HistoryBuffer
-from phasetrack.tracking.probes.base import FunctionProbe, Probe, SampledProbe, SparseProbe
+from phasetrack.tracking.probes.base import FunctionProbe, Probe, SampledProbe
 from phasetrack.tracking.process_group import Processes
 from phasetrack.tracking.recorder import Recorder
 from phasetrack.tracking.schedules import Schedule
@@ -101,7 +101,6 @@ class Tracker(Findings):
         at_once = strict or bool(on_transition or on_alert) or any(map(_reads_one_state, probes))
         queue = SnapshotQueue(1 if at_once else block)
         sampled = [probe for probe in probes if isinstance(probe, SampledProbe)]
-        sparse = [probe for probe in probes if isinstance(probe, SparseProbe)]
         first_samples = FirstSamples(geometry, max((p.samples for p in sampled), default=0))
         first_samples.take(undeclared.search.reservoir)
         self._undeclared = undeclared
@@ -124,7 +123,7 @@ class Tracker(Findings):
             keep_weights=lambda step: (
                 wants_weights
                 or self._sinks.saves_weights_at(step)
-                or any(probe.due(step, self._capture.recorded) for probe in sparse)
+                or any(probe.due(step, self._capture.recorded) for probe in sampled)
                 or self._undeclared.keeps_weights_at(step)
             ),
             first_samples=first_samples,

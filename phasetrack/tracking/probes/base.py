@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -128,22 +127,7 @@ class Probe:
         raise NotImplementedError
 
 
-class SparseProbe(Probe):
-    """A probe that reads whole weights at some of the recorded steps."""
-
-    def due(self, step: int, before: int) -> bool:
-        """Whether the weights of a recorded step are read, given the step recorded before (-1: none)."""
-        raise NotImplementedError
-
-    def due_places(self, snapshot: Snapshot) -> list[int]:
-        """Return the states of a snapshot that are due and have their weights."""
-        if snapshot.layers.W is None:  # large layers are kept at the steps that are due
-            return []
-        befores = (snapshot.before.steps[-1] if snapshot.before else -1, *snapshot.steps)
-        return [place for place, (then, now) in enumerate(pairwise(befores)) if self.due(now, then)]
-
-
-class SampledProbe(SparseProbe):
+class SampledProbe(Probe):
     """A probe of a fixed sample of inputs, at some of the recorded steps.
 
     Attributes:
@@ -152,6 +136,10 @@ class SampledProbe(SparseProbe):
 
     samples: int
     needs: frozenset[str] = frozenset({"sample"})
+
+    def due(self, step: int, before: int) -> bool:
+        """Whether the weights of a recorded step are read, given the step recorded before (-1: none)."""
+        raise NotImplementedError
 
 
 class StackProbe(Probe):

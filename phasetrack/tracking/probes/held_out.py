@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -14,13 +15,13 @@ from phasetrack.measures.linearization import errors_of
 from phasetrack.model.losses import Loss
 from phasetrack.tracking.batch import Batch, standard_deviation
 from phasetrack.tracking.host_loss import HostLoss
-from phasetrack.tracking.probes.base import Measurement, Reading, SparseProbe
+from phasetrack.tracking.probes.base import Measurement, Reading, SampledProbe
 from phasetrack.tracking.schedules import begins_stretch
 from phasetrack.tracking.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
-class HeldOutProbe(SparseProbe):
+class HeldOutProbe(SampledProbe):
     """Loss, error and first-order errors on a sample of its own, at each recorded step or at some.
 
     Beside ``loss/train`` and ``error/train`` they show the gap of a training set that is used more
@@ -37,6 +38,7 @@ class HeldOutProbe(SparseProbe):
         name: prefix of the metrics.
         per_decade: read the first recorded step of each of so many stretches per factor of ten in the steps;
             None reads every recorded step.
+        samples: inputs of the run's own sample that are kept for the probe: none.
     """
 
     inputs: Tensor
@@ -44,6 +46,7 @@ class HeldOutProbe(SparseProbe):
     loss: Loss | None
     name: str = "held_out"
     per_decade: int | None = None
+    samples: int = 0
     needs: frozenset[str] = frozenset()
 
     def due(self, step: int, before: int) -> bool:
@@ -52,7 +55,7 @@ class HeldOutProbe(SparseProbe):
 
     def measure(self, snapshot: Snapshot) -> Measurement:
         """Return the readings of the states that are due."""
-        places = self.due_places(snapshot)
+        places = self._due_places(snapshot)
         if not places:
             return {}
         read = torch.zeros(len(snapshot), dtype=torch.bool, device="cpu")
@@ -60,6 +63,13 @@ class HeldOutProbe(SparseProbe):
         return {
             name: _placed(each, read) for name, each in self._readings(snapshot, places).items()
         }
+
+    def _due_places(self, snapshot: Snapshot) -> list[int]:
+        """Return the states that are due."""
+        if snapshot.layers.W is None:  # large layers are kept at the steps that are due
+            return []
+        befores = (snapshot.before.steps[-1] if snapshot.before else -1, *snapshot.steps)
+        return [place for place, (then, now) in enumerate(pairwise(befores)) if self.due(now, then)]
 
     def _readings(self, snapshot: Snapshot, places: Sequence[int]) -> dict[str, Reading]:
         """Return the readings of some states, (places,) each."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -10,7 +12,6 @@ from torch import Tensor
 from phasetrack.measures import kernel
 from phasetrack.model.formula import FrozenLayers
 from phasetrack.tracking.probes.base import Measurement, Reading, SampledProbe
-from phasetrack.tracking.schedules import begins_stretch
 from phasetrack.tracking.snapshot import Snapshot
 
 NAMES = ("drift", "alignment", "velocity", "linearisation_error", "distance")
@@ -39,7 +40,11 @@ class KernelProbe(SampledProbe):
 
     def due(self, step: int, before: int) -> bool:
         """Whether a recorded step is read, given the one recorded before (-1: none)."""
-        return begins_stretch(step, before, self.per_decade)
+        return before < 0 or self._stretch(step) != self._stretch(before)
+
+    def _stretch(self, step: int) -> int:
+        # the small offset keeps exact powers of ten in their own stretch despite rounding
+        return math.floor(self.per_decade * math.log10(step) + 1e-9) if step else -1
 
     def measure(self, snapshot: Snapshot) -> Measurement:
         """Return the readings of the states that are due."""
@@ -50,7 +55,7 @@ class KernelProbe(SampledProbe):
         if reason:
             return dict.fromkeys(names, Reading.undefined(reason))
         carried = previous.carried if previous else {}
-        places = self.due_places(snapshot)
+        places = self._due_places(snapshot)
         kept = {name: carried[name] for name in ("kernel", "time") if "kernel" in carried}
         snapshot.carried.update(kept)
         if not places:
@@ -86,6 +91,13 @@ class KernelProbe(SampledProbe):
             name: Reading(values, reasons if name == "kernel/velocity" else (), read)
             for name, values in columns.items()
         }
+
+    def _due_places(self, snapshot: Snapshot) -> list[int]:
+        """Return the states that are due."""
+        if snapshot.layers.W is None:  # large layers are kept at the steps that are due
+            return []
+        befores = (snapshot.before.steps[-1] if snapshot.before else -1, *snapshot.steps)
+        return [place for place, (then, now) in enumerate(pairwise(befores)) if self.due(now, then)]
 
 
 def _on_host(layers: FrozenLayers) -> FrozenLayers:
