@@ -14,26 +14,20 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from phasetrack.display.style import PHASE_MARKS, PHASE_STYLES, PHASE_TERMINAL_COLOURS
+from phasetrack.display.style import PHASE_STYLES
 from phasetrack.errors import printable
 from phasetrack.phases.classifier import Phase
+from phasetrack.phases.labels import PAPERS
 from phasetrack.phases.verdict import ENDINGS, Story, commands, story
 from phasetrack.phases.words import ONSET_AND_DETECTION, alert_advice, alert_sentence, alert_title
 
+from .lanes import drawn, in_words, lanes
 from .tables import open_table
 
 if TYPE_CHECKING:
     from phasetrack.display.run_comparison import Row
     from phasetrack.storage.directory import Run
 
-TIMELINE_WIDTH = 60
-# For terminals whose encoding lacks the marks of the style.
-PLAIN_MARKS = {
-    Phase.UNDETERMINED: ".",
-    Phase.SIGNAL_FINDING: "-",
-    Phase.SIGNAL_HEAVY: "=",
-    Phase.FITTED: "#",
-}
 DEFAULT = "default"  # torch's own matrix products
 # Boundary (or reading) for people, its name in `boundaries`, its name in `forecast`.
 STEPS = (
@@ -57,9 +51,8 @@ def print_summary(console: Console, summary: Mapping[str, Any], title: str) -> N
     predicted_only = "directory" not in summary  # a forecast
     following = _commands(summary)
     parts: list[RenderableType] = [_phase(summary)]
-    if summary.get("timeline"):
-        width, plain = min(TIMELINE_WIDTH, console.width - 8), console.options.ascii_only
-        parts.append(_timeline(summary["timeline"], width, plain=plain))
+    if found := lanes(summary):
+        parts.append(drawn(found, console.width - 8, plain=console.options.ascii_only))
     parts += [Text(), _steps(summary)]
     if reason := _unforecast(summary):
         parts.append(Text(f"no forecast: {reason}", "dim"))
@@ -90,6 +83,7 @@ def run_table(runs: Sequence[Run]) -> Table:
     table.add_column("run", overflow="fold")
     for header in ("phase", "steps", "onset", "linear exit", "fitted", "state"):
         table.add_column(header, justify="left" if header in ("phase", "state") else "right")
+    table.add_column("other vocabularies")
     table.add_column("alerts", style="red")
     for run in runs:
         summary = run.labelled
@@ -103,9 +97,19 @@ def run_table(runs: Sequence[Run]) -> Table:
                 for name in ("signal_heavy", "linear_exit", "fitted")
             ),
             _state(run, summary),
+            ", ".join(_other_labels(summary)),
             ", ".join(alert["name"] for alert in summary.get("alerts", ())),
         )
     return table
+
+
+def _other_labels(summary: Mapping[str, Any]) -> list[str]:
+    """Return the last labels of the vocabularies beside the paper's, each with its name."""
+    return [
+        f"{name} {told['phase']}"
+        for name, told in summary.get("vocabularies", {}).items()
+        if name != PAPERS and told["applies"]
+    ]
 
 
 def _state(run: Run, summary: Mapping[str, Any]) -> str:
@@ -151,6 +155,8 @@ def _print_lines(console: Console, summary: Mapping[str, Any]) -> None:
     """Phase, boundaries, forecast and alerts, a line each."""
     lines = [f"run       {summary['directory']}"] if "directory" in summary else []
     lines.append(f"phase     {summary.get('phase')}  {summary.get('reason', '')}".rstrip())
+    if "directory" in summary:
+        lines += [f"lane      {in_words(lane)}" for lane in lanes(summary)]
     # a forecast alone has the same steps in its bands
     measured = "directory" in summary or not summary.get("forecast")
     for boundary in summary.get("boundaries", ()) if measured else ():
@@ -240,23 +246,6 @@ def _phase(summary: Mapping[str, Any]) -> Text:
     if summary.get("reason"):
         line.append(f"\n{summary['reason']}", "dim")
     return line
-
-
-def _timeline(stretches: Sequence[Mapping[str, Any]], width: int, *, plain: bool) -> RenderableType:
-    """A bar with one coloured stretch a label, and their steps under it."""
-    last = max(stretches[-1]["end"] + 1, 1)
-    bar, legend = Text(), Text()
-    drawn = 0
-    for stretch, following in zip(stretches, [*stretches[1:], {"start": last}], strict=True):
-        phase = Phase[stretch["phase"]]
-        edge = max(drawn + 1, round(width * min(max(following["start"], 0), last) / last))
-        mark, colour = PHASE_MARKS[phase], PHASE_TERMINAL_COLOURS[phase]
-        mark = PLAIN_MARKS[phase] if plain else mark
-        bar.append(mark * (edge - drawn), colour)
-        drawn = edge
-        span = f"{stretch['start']}-{stretch['end']}"
-        legend.append(mark, colour).append(f" {phase.name} {span}  ", "dim")
-    return Group(Text(), bar, legend)
 
 
 def _steps(summary: Mapping[str, Any]) -> Table:

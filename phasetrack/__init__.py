@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from phasetrack.model.geometry import ClusterGeometry
     from phasetrack.model.losses import LogisticLoss
     from phasetrack.model.network import TwoLayerNet
+    from phasetrack.model.span import SpanGeometry
     from phasetrack.model.two_layer_view import TwoLayerView
     from phasetrack.phases.classifier import Alert, Boundary, Phase, PhaseClassifier, Thresholds
     from phasetrack.phases.history import History
@@ -49,6 +50,7 @@ __all__ = [
     "tasks",
     # clusters and measures
     "ClusterGeometry",
+    "SpanGeometry",
     "discover",
     "DiscoveredSpan",
     "measures",
@@ -80,6 +82,7 @@ _HOMES = {
     "training.ensemble": ("train_together",),
     "theory.forecast": ("Forecast", "predict"),
     "model.geometry": ("ClusterGeometry",),
+    "model.span": ("SpanGeometry",),
     "model.losses": ("LogisticLoss",),
     "model.network": ("TwoLayerNet",),
     "phases.classifier": ("Alert", "Boundary", "Phase", "PhaseClassifier", "Thresholds"),

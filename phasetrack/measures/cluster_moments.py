@@ -10,7 +10,7 @@ from torch import Tensor
 
 from phasetrack._precision import widened
 from phasetrack.measures.margins import cluster_sizes
-from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.model.geometry import Geometry
 
 # Standard errors of a squared distance that are taken off it: noise alone then passes for a distance in
 # one of forty clusters at most, however its coordinates hang together.
@@ -19,7 +19,7 @@ ERRORS_OFF = 2.0
 ROUNDING = 1e-6
 
 
-def cluster_moments(inputs: Tensor, clusters: Tensor, geometry: ClusterGeometry) -> Tensor:
+def cluster_moments(inputs: Tensor, clusters: Tensor, geometry: Geometry) -> Tensor:
     """Return sums over the samples of each cluster, which add up over batches.
 
     Args:
@@ -58,7 +58,7 @@ class Placement(NamedTuple):
     outside: float
 
 
-def placement(moments: Tensor, geometry: ClusterGeometry) -> Placement:
+def placement(moments: Tensor, geometry: Geometry) -> Placement:
     """Compare the samples of each cluster with its centre.
 
     A mean of n samples lies off its centre by sampling alone. Its squared distance is therefore lowered by
@@ -97,14 +97,14 @@ def placement(moments: Tensor, geometry: ClusterGeometry) -> Placement:
     )
 
 
-def half_distance(geometry: ClusterGeometry) -> float:
+def half_distance(geometry: Geometry) -> float:
     """Return half of the least distance between the centres of two classes."""
     distances = torch.cdist(geometry.centres, geometry.centres)
     differ = geometry.classes.unsqueeze(0) != geometry.classes.unsqueeze(1)
     return float(distances[differ].min()) / 2
 
 
-def purity(classes: Tensor, clusters: Tensor, geometry: ClusterGeometry) -> tuple[int, Tensor]:
+def purity(classes: Tensor, clusters: Tensor, geometry: Geometry) -> tuple[int, Tensor]:
     """Count the samples whose class is that of their cluster, and the samples of each class.
 
     Args:

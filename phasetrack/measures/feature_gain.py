@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from phasetrack.errors import ExpectedError
-from phasetrack.model.geometry import ORTHOGONALITY_TOLERANCE, Neurons
+from phasetrack.model.geometry import Neurons
+from phasetrack.model.span import ORTHOGONALITY_TOLERANCE
 
 # The neurons that hold a feature are the fewest that make this share of what is for it.
 HOLDING = 0.9

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from phasetrack.measures.mean_field import Law
-from phasetrack.model.geometry import ClusterGeometry, Neurons
+from phasetrack.model.geometry import Geometry, Neurons
 
 # Weight of the records before, per record: about the last twenty count. A heuristic of ours.
 MEMORY = 0.95
@@ -28,7 +28,7 @@ ROUNDINGS = 100
 PLAUSIBLE = 2.0
 
 
-def gradient_table(W: Tensor, gradient: Tensor, geometry: ClusterGeometry) -> Tensor:
+def gradient_table(W: Tensor, gradient: Tensor, geometry: Geometry) -> Tensor:
     """The gradient of a step in a few numbers per neuron.
 
     Args:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.model.geometry import Geometry
 
 # Noise counts as declared, with variance 1 and without a mean, unless a sample is this many standard errors away.
 CERTAIN = 5.0
@@ -36,7 +36,7 @@ class Noise(NamedTuple):
         return scaled if along_mean is None else torch.hypot(scaled, along_mean)
 
 
-def noise_of(inputs: Tensor, geometry: ClusterGeometry) -> Noise | None:
+def noise_of(inputs: Tensor, geometry: Geometry) -> Noise | None:
     """Measure the noise on a sample.
 
     Args:

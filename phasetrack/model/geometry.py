@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -18,45 +16,11 @@ from phasetrack.model.neurons import Activation as Activation  # where others im
 from phasetrack.model.neurons import Neurons as Neurons
 from phasetrack.model.neurons import checked_weights, largest
 from phasetrack.model.neurons import head_length as head_length
-from phasetrack.model.projection import Projection, with_control
 from phasetrack.model.samples import Table, column, shortened, table
-
-# Two unit vectors whose inner product stays under this count as orthogonal (far above
-# float64 rounding, far below any angle that a person would declare).
-ORTHOGONALITY_TOLERANCE = 1e-9
-
-
-@dataclass(frozen=True, eq=False)
-class _Placed:
-    """A geometry's tables on one device, in one dtype.
-
-    Attributes:
-        basis: of the signal span, (d, k).
-        centres: (K, d).
-        offsets: -|centre|^2 / 2, (K,): a score is x . centre plus its offset.
-        projection: on the signal span.
-        few: whether that span lies in few of the d coordinates.
-        inside: the centres in those, (., K).
-    """
-
-    basis: Tensor
-    centres: Tensor
-    offsets: Tensor
-    projection: Projection
-    few: bool
-    inside: Tensor
-
-    @cached_property
-    def reading(self) -> Projection:
-        """On the signal span, and beside it the control; made where weights are read."""
-        return with_control(self.basis)
-
-    @classmethod
-    def of(cls, basis: Tensor, centres: Tensor) -> _Placed:
-        projection = Projection(basis)
-        inside = projection.inside(centres).T.contiguous()
-        offsets = centres.square().sum(dim=1) / -2
-        return cls(basis, centres, offsets, projection, len(inside) < len(basis), inside)
+from phasetrack.model.span import ORTHOGONALITY_TOLERANCE, orthonormal
+from phasetrack.model.span import Geometry as Geometry  # where others import them from
+from phasetrack.model.span import NoGeometry as NoGeometry
+from phasetrack.model.span import SpanGeometry as SpanGeometry
 
 
 class Decomposition(NamedTuple):
@@ -67,7 +31,7 @@ class Decomposition(NamedTuple):
     perp: Tensor
 
 
-class ClusterGeometry:
+class ClusterGeometry(Geometry):
     """Where the data's clusters lie and which label each has (arXiv 2309.15111; theory.md 2).
 
     Each sample is taken as its cluster's centre plus noise that is orthogonal to all centres.
@@ -105,28 +69,23 @@ class ClusterGeometry:
         labels: Table,
         names: Sequence[str] | None = None,
     ) -> None:
-        self.centres = _checked_centres(centres)
-        self.labels, self.classes = _checked_labels(labels, len(self.centres))
-        self.names = tuple(names) if names else tuple(f"c{i}" for i in range(len(self.centres)))
-        if len(set(self.names)) != len(self.centres):
+        rows = _checked_centres(centres)
+        self.labels, self.classes = _checked_labels(labels, len(rows))
+        called = tuple(names) if names else tuple(f"c{i}" for i in range(len(rows)))
+        if len(set(called)) != len(rows):
             raise ExpectedError(
                 "names",
-                f"{self.names!r} are not {len(self.centres)} distinct names.",
+                f"{called!r} are not {len(rows)} distinct names.",
                 "Pass one name per centre.",
             )
-        parts = [_orthonormal(self.centres[self.classes == c]) for c in range(self.class_count)]
+        parts = [orthonormal(rows[self.classes == c]) for c in range(self.class_count)]
         overlaps = (one.T @ other for one, other in itertools.combinations(parts, 2))
         self.splits = all(bool((o.abs() <= ORTHOGONALITY_TOLERANCE).all()) for o in overlaps)
         # of two classes the positive one comes first
         order = (1, 0) if self.class_count == 2 else range(self.class_count)
-        self.basis = (
-            torch.cat([parts[c] for c in order], dim=1)
-            if self.splits
-            else _orthonormal(self.centres)
-        )
+        basis = torch.cat([parts[c] for c in order], dim=1) if self.splits else orthonormal(rows)
+        super().__init__(basis, called, rows)
         self.spans = self._spans([parts[c].shape[1] for c in order], order)
-        self.separated = 1.0
-        self._placed: dict[tuple[torch.device, torch.dtype], _Placed] = {}
 
     @classmethod
     def from_directions(
@@ -197,26 +156,6 @@ class ClusterGeometry:
         ends = list(itertools.accumulate(sizes))
         columns = {c: slice(end - n, end) for c, n, end in zip(order, sizes, ends, strict=True)}
         return tuple(columns[c] for c in range(self.class_count))
-
-    @property
-    def class_count(self) -> int:
-        """Number of classes."""
-        return int(self.classes.max()) + 1
-
-    @property
-    def dim(self) -> int:
-        """Dimension d of the input."""
-        return self.centres.shape[1]
-
-    @property
-    def signal_dim(self) -> int:
-        """Dimension k of the signal span."""
-        return self.basis.shape[1]
-
-    @property
-    def chance(self) -> float:
-        """Share of a random direction's squared length that falls in the signal span: k/d."""
-        return self.signal_dim / self.dim
 
     def decompose(self, W: Tensor, A: Tensor) -> Decomposition:
         """Split first-layer weights into signal, opposing and perpendicular parts.
@@ -289,25 +228,6 @@ class ClusterGeometry:
             scores = scores + values * weights.view(shape)
         return scores.max(dim=0).indices
 
-    def project(self, W: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights (..., d) in the signal span's basis, (..., k), and the length of the rest, (...)."""
-        return self._on(W).projection.parts(W)
-
-    def coordinates(self, W: Tensor) -> Tensor:
-        """W in the signal span's basis, (..., d) to (..., k)."""
-        return self._on(W).projection.coordinates(W)
-
-    def read(self, W: Tensor) -> tuple[Tensor, Tensor]:
-        """As `project`, and W in a random span beside it, the control: (..., 2k) and (...)."""
-        return self._on(W).reading.parts(W)
-
-    def _on(self, like: Tensor) -> _Placed:
-        """Basis and centres in the dtype and on the device of `like`."""
-        key = (like.device, like.dtype)
-        if key not in self._placed:
-            self._placed[key] = _Placed.of(self.basis.to(like), self.centres.to(like))
-        return self._placed[key]
-
     def __repr__(self) -> str:
         sizes = f"clusters={len(self.centres)}, classes={self.class_count}"
         doubt = "" if self.separated == 1 else f", means told apart={self.separated:.0%}"
@@ -349,12 +269,3 @@ def _checked_labels(labels: Table, count: int) -> tuple[Tensor, Tensor]:
             "Pass both classes, as {-1, +1} or {0, 1}, or all of 0, 1, ..., n - 1.",
         )
     return given, given.long()
-
-
-def _orthonormal(vectors: Tensor) -> Tensor:
-    """Orthonormal basis (d, rank) of the span of the rows of `vectors`."""
-    _, sizes, rows = torch.linalg.svd(vectors, full_matrices=False)
-    rank = int((sizes > ORTHOGONALITY_TOLERANCE * sizes.max()).sum())
-    basis: Tensor = rows[:rank].T.contiguous()
-    basis[(vectors == 0).all(dim=0)] = 0.0  # exactly, so that few coordinates are seen as few
-    return basis

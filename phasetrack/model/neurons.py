@@ -15,7 +15,7 @@ from phasetrack.errors import ExpectedError
 from phasetrack.model.batch_invariance import filled, undivided
 
 if TYPE_CHECKING:
-    from phasetrack.model.geometry import ClusterGeometry
+    from phasetrack.model.span import Geometry
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -45,7 +45,7 @@ class Neurons:
             per coordinate and no mean, so that it is perp.
     """
 
-    geometry: ClusterGeometry
+    geometry: Geometry
     coordinates: Tensor
     perp: Tensor
     second_layer: Tensor
@@ -57,7 +57,7 @@ class Neurons:
     noise: Tensor | None = None
 
     @classmethod
-    def of(cls, W: Tensor, a: Tensor, geometry: ClusterGeometry) -> Neurons:
+    def of(cls, W: Tensor, a: Tensor, geometry: Geometry) -> Neurons:
         """Neurons of weights W (..., p, d) and a (..., p), in W's dtype."""
         a = checked_weights(W, a, geometry)
         coordinates, perp = geometry.project(W)
@@ -228,7 +228,7 @@ def _length(values: Tensor) -> Tensor:
     return length
 
 
-def checked_weights(W: Tensor, a: Tensor, geometry: ClusterGeometry) -> Tensor:
+def checked_weights(W: Tensor, a: Tensor, geometry: Geometry) -> Tensor:
     """Return the second layer as (..., p), or (..., n, p) for n > 2 classes, once both layers fit."""
     if W.ndim < 2 or W.shape[-1] != geometry.dim:
         raise ExpectedError(

@@ -115,6 +115,7 @@ class Labels:
             "applies": self.applies,
             "reason": self.missing or self.reason,
             "phase": self.label,
+            "meaning": self.vocabulary.labels.get(self.label, ""),
             **events,
         }
 

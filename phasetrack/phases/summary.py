@@ -14,7 +14,7 @@ from phasetrack.phases.history import History
 from phasetrack.phases.run_labels import RunLabels
 from phasetrack.phases.timeline import timeline
 from phasetrack.phases.vocabulary import Vocabulary
-from phasetrack.phases.vocabulary_set import VocabularySet, label_again
+from phasetrack.phases.vocabulary_set import VocabularySet, column, label_again
 
 
 def summarise(
@@ -40,6 +40,7 @@ def summarise(
         forecast: predicted boundaries, each with `value`, `low` and `high`.
         notes: sentences about the run, for people.
     """
+    spoken = vocabularies or VocabularySet(labels)
     final = {name: float(history[name][-1]) for name in history} if len(history.steps) else {}
     return {
         "phase": labels.phase.name,
@@ -54,9 +55,16 @@ def summarise(
         "forecast": dict(forecast or {}),
         "undefined": dict(undefined),
         "notes": list(notes),
-        "vocabularies": (vocabularies or VocabularySet(labels)).summary(),
+        "vocabularies": _with_timelines(spoken, history),
         "thresholds": asdict(labels.thresholds),
     }
+
+
+def _with_timelines(spoken: VocabularySet, history: History) -> dict[str, dict[str, Any]]:
+    told = spoken.summary()
+    for name, labels in spoken.items():
+        told[name]["timeline"] = timeline(history, column(name), labels.vocabulary.phases)
+    return told
 
 
 def summarise_again(

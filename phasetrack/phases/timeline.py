@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -10,19 +11,27 @@ from phasetrack.phases.history import History
 from phasetrack.phases.labels import Phase
 
 
-def timeline(history: History) -> list[dict[str, Any]]:
+def timeline(
+    history: History, column: str = "phase/id", labels: type[Enum] = Phase
+) -> list[dict[str, Any]]:
     """Return the stretches of a labelled history: phase name, first and last recorded step.
+
+    Args:
+        history: the labelled records.
+        column: the metric that holds the labels' numbers; records without one are left out.
+        labels: the labels by number.
 
     >>> timeline(History([(0, {"phase/id": 1.0}), (2, {"phase/id": 1.0}), (4, {"phase/id": 3.0})]))
     [{'phase': 'SIGNAL_FINDING', 'start': 0, 'end': 2}, {'phase': 'FITTED', 'start': 4, 'end': 4}]
     """
-    if "phase/id" not in history or not history.count:
+    if column not in history or not history.count:
         return []
-    ids, steps = history["phase/id"], history.steps
+    known = ~np.isnan(history[column])
+    ids, steps = history[column][known], history.steps[known]
     starts = np.flatnonzero(np.diff(ids, prepend=np.nan) != 0)
-    ends = np.append(starts[1:] - 1, history.count - 1)
+    ends = np.append(starts[1:] - 1, len(ids) - 1)
     return [
-        {"phase": Phase(ids[start]).name, "start": int(steps[start]), "end": int(steps[end])}
+        {"phase": labels(int(ids[start])).name, "start": int(steps[start]), "end": int(steps[end])}
         for start, end in zip(starts, ends, strict=True)
     ]
 

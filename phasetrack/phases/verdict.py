@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from phasetrack.phases.boundaries import FITTED, LINEAR_EXIT, LOSS_HALVED, SIGNAL_HEAVY, onset
+from phasetrack.phases.labels import PAPERS
 from phasetrack.phases.words import ALERTS
 
 # Share of its first value above which the loss counts as hardly moved. A heuristic of ours.
@@ -58,10 +59,52 @@ def story(summary: Mapping[str, Any]) -> Story:
     raised = [alert["name"] for alert in summary.get("alerts", ())]
     worst = next((name for name in GRAVEST if name in raised), raised[0] if raised else "")
     found, fitted = onset(summary, SIGNAL_HEAVY.key), onset(summary, FITTED.key)
+    if not _knows_features(summary) and worst not in ("DIVERGED", "SADDLE"):
+        return _told_without(summary)
     sentence = _verdict(summary, worst, found, fitted)
-    if ending := ENDINGS.get(summary.get("stopped", "")):
-        sentence = f"{ending} {sentence[0].lower()}{sentence[1:]}"
-    return Story(sentence, _why(summary, worst, found, fitted), _advice(summary, worst))
+    return Story(
+        _ending(summary, sentence), _why(summary, worst, found, fitted), _advice(summary, worst)
+    )
+
+
+def _ending(summary: Mapping[str, Any], sentence: str) -> str:
+    """Return a verdict behind how the run ended."""
+    ending = ENDINGS.get(summary.get("stopped", ""))
+    return f"{ending} {sentence[0].lower()}{sentence[1:]}" if ending else sentence
+
+
+def _knows_features(summary: Mapping[str, Any]) -> bool:
+    """Whether the paper's vocabulary speaks about a run; of versions without vocabularies it always does."""
+    told = summary.get("vocabularies", {}).get(PAPERS, {})
+    return bool(told.get("applies", True)) or not summary.get("steps")
+
+
+def _told_without(summary: Mapping[str, Any]) -> Story:
+    """Return the story of a run without zeta*: the look back on it, or what other vocabularies say."""
+    back = summary.get("hindsight", {})
+    others = {n: one for n, one in summary.get("vocabularies", {}).items() if n != PAPERS}
+    said = [one["meaning"] for one in others.values() if one["applies"] and one.get("meaning")]
+    loss = _why(summary, "", math.nan, onset(summary, FITTED.key))
+    if back.get("trustworthy"):
+        told = story({**back, "undefined": {}})
+        spoken = told.verdict if _knows_features(back) else _share(back)
+        return Story(_ending(summary, " ".join([*said, spoken])), f"{back['sentence']} {loss}", "")
+    verdict = (
+        " ".join(said)
+        or "Whether features are found cannot be said without clusters or directions."
+    )
+    return Story(_ending(summary, verdict), f"{loss} {back.get('sentence', '')}".strip(), "")
+
+
+def _share(back: Mapping[str, Any]) -> str:
+    """Return how much of the weights lies along the directions of a look back."""
+    final = back.get("final", {})
+    share, chance = (
+        final.get(f"heaviness/{name}", math.nan) for name in ("signal_share", "chance")
+    )
+    if not (_known(share) and _known(chance)):
+        return ""
+    return f"In the end {share:.0%} of the first layer lies along them, where chance gives {chance:.0%}."
 
 
 def commands(run: str, folder: str) -> list[str]:
@@ -174,7 +217,9 @@ def _advice(summary: Mapping[str, Any], worst: str) -> str:
 def _missing(summary: Mapping[str, Any]) -> str:
     """Return why the loss could not be read; empty if no reason is known."""
     undefined = summary.get("undefined", {})
-    return next((str(undefined[key]) for key in ("loss/train", "batch") if key in undefined), "")
+    return next(
+        (str(undefined[key]) for key in ("loss/train", "loss", "batch") if key in undefined), ""
+    )
 
 
 def _known(value: object) -> bool:

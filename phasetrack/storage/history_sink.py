@@ -13,6 +13,7 @@ from phasetrack.storage.atomic_files import AppendFile
 from phasetrack.storage.history_reader import HistoryFile
 
 HISTORY = "history.jsonl"
+HINDSIGHT = "hindsight.jsonl"  # the states that were read again at the end, written by the tracker
 
 
 class HistorySink:

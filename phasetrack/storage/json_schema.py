@@ -79,12 +79,20 @@ class _Alert(Struct):
         self.evidence = _flat(self.evidence)
 
 
+class _Lane(Struct):
+    phase: str
+    start: Number
+    end: Number
+
+
 class _Vocabulary(Struct):
     applies: bool
     reason: str
     phase: str
     boundaries: list[_Boundary]
     alerts: list[dict[str, Any]]
+    meaning: str = ""
+    timeline: list[_Lane] = []
 
 
 class _Chosen(Struct):
@@ -125,6 +133,7 @@ class Summary(Struct):
     directory: str | UnsetType = UNSET
     stopped: str | UnsetType = UNSET
     matmul: _Matmul | UnsetType = UNSET
+    hindsight: _Hindsight | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         if self.final is not UNSET:
@@ -134,6 +143,22 @@ class Summary(Struct):
                 Thresholds(**self.thresholds)
             except (TypeError, ValueError) as error:
                 raise ValueError(f"`$.thresholds`: {error}") from None
+
+
+class _Span(Struct):
+    dimension: Number
+    chance: float
+    accuracy: float
+    majority: float
+    stability: float
+
+
+class _Hindsight(Summary, kw_only=True):
+    trustworthy: bool
+    untrusted: str = ""
+    sentence: str = ""
+    samples: Number = 0
+    span: _Span | None = None
 
 
 def read_object(path: Path, opener: Callable[[str, int], int] | None = None) -> dict[str, Any]:

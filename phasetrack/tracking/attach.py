@@ -11,8 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from phasetrack.errors import ExpectedError, check_int
-from phasetrack.model.geometry import Activation, ClusterGeometry
+from phasetrack.model.geometry import (
+    Activation,
+    ClusterGeometry,
+    Geometry,
+    NoGeometry,
+    SpanGeometry,
+)
 from phasetrack.model.losses import Loss
+from phasetrack.model.samples import Table
 from phasetrack.model.two_layer_view import TwoLayerView
 from phasetrack.phases.classifier import Alert, Thresholds, Transition
 from phasetrack.phases.vocabularies import AUTO, chosen
@@ -23,6 +30,7 @@ from phasetrack.tracking.optimizers import innermost_optimizer
 from phasetrack.tracking.probes.base import Probe, as_probe
 from phasetrack.tracking.probes.default import default_probes
 from phasetrack.tracking.probes.forecast import ForecastProbe
+from phasetrack.tracking.probes.held_out import HeldOutProbe
 from phasetrack.tracking.process_group import Processes
 from phasetrack.tracking.recorder import new_labels
 from phasetrack.tracking.run_folder import free_folder, in_cells
@@ -30,9 +38,14 @@ from phasetrack.tracking.schedules import Schedule, as_schedule
 from phasetrack.tracking.snapshot import State
 from phasetrack.tracking.snapshot_queue import MAX_STACK
 from phasetrack.tracking.tracker import Tracker, end_earlier
+from phasetrack.tracking.undeclared import check_width, given_set, undeclared_of
 
 if TYPE_CHECKING:
     from phasetrack.theory.forecast import Forecast
+
+
+# Readings of `held_out` per factor of ten in the steps.
+HELD_OUT_PER_DECADE = 20
 
 
 def attach(
@@ -40,10 +53,12 @@ def attach(
     optimizer: torch.optim.Optimizer,
     *,
     loss: Loss | None = None,
-    geometry: ClusterGeometry,
+    geometry: ClusterGeometry | SpanGeometry | None = None,
     logdir: str | Path | None = None,
     every: int | Schedule = 1,
     phases: str | Vocabulary | Sequence[str | Vocabulary] = AUTO,
+    sample: tuple[Table, Table] | None = None,
+    held_out: tuple[Table, Table] | None = None,
     probes: Sequence[Probe | Callable[[State], Mapping[str, object]]] | None = None,
     sinks: Sequence[Sink] = (),
     thresholds: Thresholds | None = None,
@@ -74,13 +89,20 @@ def attach(
             observed by a hook; for a plain function call `tracker.loss` in its place. A loss that is
             not seen, or None, is recognised by its gradient at the outputs, where it is a usual one
             of classes.
-        geometry: the data's clusters.
+        geometry: the data's clusters, or a `SpanGeometry` of directions alone. None records all that needs neither,
+            takes the means of the classes as clusters where they differ beyond their errors, and otherwise
+            looks back at `detach` for the span that the network came to use (docs/attach.md).
         logdir: the run's directory: ``config.json`` from the start, ``history.jsonl`` and TensorBoard's
             event file as training goes, ``summary.json`` at `detach`; None writes no file.
         every: record every n-th step, or the steps for which a function of the step is true.
         phases: the definitions of phases that speak about the run, beside the paper's, which stands first:
             ``"auto"`` takes all whose readings are recorded, at no cost for the rest; or a name, a
             `Vocabulary` with levels of your own, or several of both. See `Tracker.phases`.
+        sample: a fixed set on which kernels and clusters are read, inputs (m, d) and targets as the loss takes
+            them; by default the run's own first samples, at most 4096 and 16 MB.
+        held_out: likewise, a set that is not trained on: ``held_out/loss`` and ``held_out/error`` are read at 20
+            recorded steps per factor of ten, at the cost of a forward pass over the set each; a look back
+            tests its span on it.
         probes: in place of the default probes; functions from a `State` to readings are fine.
         sinks: further sinks.
         thresholds: the levels of the paper's vocabulary.
@@ -150,10 +172,17 @@ def attach(
     schedule = None if snapshots is None else as_schedule(snapshots, "snapshots")
     _check_kinds(model, loss, geometry)
     optimizer = innermost_optimizer(optimizer)
+    fixed, tested = given_set("sample", sample), given_set("held_out", held_out)
+    width = None if geometry is None else geometry.dim
     view = TwoLayerView.of(
-        model, layers, scale=scale, activation=activation, readout=readout, inputs=geometry.dim
+        model, layers, scale=scale, activation=activation, readout=readout, inputs=width
     )
-    _check_geometry(view, geometry)
+    for name, pair in (("sample", fixed), ("held_out", tested)):
+        check_width(name, pair, view)
+    if geometry is not None:
+        _check_geometry(view, geometry)
+    undeclared = undeclared_of(view, fixed, tested, active=geometry is None)
+    used: Geometry = geometry or undeclared.search.look() or NoGeometry()
     number = not (resume or overwrite) and (in_cells() if number is None else number)
     folder = None if logdir is None else free_folder(logdir, number=number)
     earlier = end_earlier(optimizer, folder) if overwrite or number else []
@@ -162,9 +191,10 @@ def attach(
         optimizer,
         loss,
         view,
-        geometry,
+        used,
+        undeclared=undeclared,
         schedule=as_schedule(every),
-        probes=_probes(probes, forecast),
+        probes=_probes(probes, forecast, geometry or NoGeometry(), tested),
         sinks=sinks,
         labels=new_labels(thresholds, escape_steps, forecast),
         vocabularies=chosen(phases),
@@ -200,18 +230,19 @@ def _check_kinds(model: object, loss: object, geometry: object) -> None:
         raise ExpectedError("loss", f"{loss!r} cannot be called.", fix)
     if isinstance(geometry, Sequence | Tensor | np.ndarray | Mapping):
         problem = f"A value of type {type(geometry).__name__} is not a geometry: it has no labels."
-        raise ExpectedError("geometry", problem, "Pass ClusterGeometry(centres, labels).")
+        fix = "Pass ClusterGeometry(centres, labels), SpanGeometry(directions) or None."
+        raise ExpectedError("geometry", problem, fix)
 
 
-def _check_geometry(view: TwoLayerView, geometry: ClusterGeometry) -> None:
+def _check_geometry(view: TwoLayerView, geometry: Geometry) -> None:
     inputs, classes = view.W.shape[1], max(view.heads, 2)
     if inputs != geometry.dim:
         raise ExpectedError(
             "geometry",
-            f"{geometry} has centres in R^{geometry.dim}, and {view.names[0]} takes {inputs} inputs.",
-            f"Pass centres in R^{inputs}.",
+            f"{geometry} lies in R^{geometry.dim}, and {view.names[0]} takes {inputs} inputs.",
+            f"Pass a geometry in R^{inputs}.",
         )
-    if classes != geometry.class_count:
+    if not geometry.no_clusters and classes != geometry.class_count:
         raise ExpectedError(
             "geometry",
             f"The geometry has labels of {geometry.class_count} classes, and {view.names[1]} "
@@ -225,6 +256,10 @@ def _check_geometry(view: TwoLayerView, geometry: ClusterGeometry) -> None:
 def _probes(
     given: Sequence[Probe | Callable[[State], Mapping[str, object]]] | None,
     forecast: Forecast | None,
+    geometry: Geometry,
+    held_out: tuple[Tensor, Tensor] | None,
 ) -> list[Probe]:
-    chosen = [as_probe(probe) for probe in (default_probes() if given is None else given)]
+    chosen = [as_probe(probe) for probe in (default_probes(geometry) if given is None else given)]
+    if held_out is not None:
+        chosen.append(HeldOutProbe(*held_out, None, per_decade=HELD_OUT_PER_DECADE))
     return chosen if forecast is None else [*chosen, ForecastProbe(forecast)]

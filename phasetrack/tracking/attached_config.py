@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from phasetrack._version import __version__
 from phasetrack.errors import ExpectedError, printable
 from phasetrack.model.activations import known_activation
-from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.model.geometry import Geometry, SpanGeometry
 from phasetrack.model.layer_view import LayerView
 from phasetrack.phases.vocabulary import Vocabulary
 from phasetrack.phases.vocabulary_set import VocabularySet
@@ -42,27 +43,28 @@ def versions() -> dict[str, str]:
 
 def attached_config(
     view: LayerView,
-    geometry: ClusterGeometry,
+    geometry: Geometry,
     vocabularies: VocabularySet,
     *,
     optimizer: torch.optim.Optimizer,
     loss: object,
     forecast: Forecast | None,
     hparams: Mapping[str, object] | None,
+    hindsight: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Return what ``config.json`` holds of a run of a model of the user's own, as JSON values.
 
     Args:
         view: the two layers as they are known before the first pass.
-        geometry: the clusters; centres of more than `MOST_CENTRES` numbers are left out.
+        geometry: the clusters or the span; tables of more than `MOST_CENTRES` numbers are left out.
         vocabularies: of the run.
         optimizer: the optimizer, of which the kind and the first rate are kept.
         loss: the loss given to `attach`, or None.
         forecast: the predicted run, or None.
         hparams: hyperparameters; everything but numbers and booleans becomes text.
+        hindsight: the networks that are kept for a look back, or None.
     """
     labels = vocabularies.first
-    few = geometry.centres.numel() <= MOST_CENTRES
     return {
         "command": command(),
         "layers": {
@@ -73,13 +75,8 @@ def attached_config(
             "outputs": view.heads,
             "activation": known_activation(view.activation) or "unnamed",
         },
-        "geometry": {
-            "clusters": [_plain(name) for name in geometry.names],
-            "labels": geometry.labels.tolist(),
-            "dimension": geometry.dim,
-            "signal_dimension": geometry.signal_dim,
-            "centres": geometry.centres.tolist() if few else None,
-        },
+        "geometry": None if geometry.no_span else _geometry(geometry),
+        "hindsight": hindsight,
         "loss": None if loss is None else _plain(getattr(loss, "__name__", type(loss).__name__)),
         "optimizer": type(optimizer).__name__,
         "thresholds": asdict(labels.thresholds),
@@ -92,6 +89,19 @@ def attached_config(
         "hparams": {_plain(name): _value(value) for name, value in (hparams or {}).items()},
         "versions": versions(),
     }
+
+
+def _geometry(geometry: Geometry) -> dict[str, Any]:
+    names = [_plain(name) for name in geometry.names]
+    sizes = {"dimension": geometry.dim, "signal_dimension": geometry.signal_dim}
+    if isinstance(geometry, SpanGeometry):
+        return {"directions": names, **sizes, "vectors": _few(geometry.directions)}
+    labels = {"clusters": names, "labels": geometry.labels.tolist()}
+    return {**labels, **sizes, "centres": _few(geometry.centres)}
+
+
+def _few(table: Tensor) -> list[list[float]] | None:
+    return table.tolist() if table.numel() <= MOST_CENTRES else None
 
 
 def write_config(folder: Path, config: Mapping[str, Any], say: Callable[[str], object]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from phasetrack.errors import ExpectedError
 from phasetrack.measures.linearization import FirstOrder, first_order
 from phasetrack.measures.margins import cluster_means, cluster_sizes
-from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.model.geometry import Geometry
 from phasetrack.model.losses import Loss
 from phasetrack.tracking.decisions import Decisions, decide
 from phasetrack.tracking.host_loss import HostLoss
@@ -195,7 +195,7 @@ class Batch:
         """Whether the loop's loss is the sum of its samples' losses, of more than one sample."""
         return self.value is not None and self.size > 1 and self.host_loss.is_sum
 
-    def pulls(self, geometry: ClusterGeometry) -> Pulls:
+    def pulls(self, geometry: Geometry) -> Pulls:
         """Return how the samples of each cluster pull on a single output."""
         count, found = len(geometry.labels), self.sample_losses.first_order
         nothing = torch.full_like(self._all_states(), torch.nan, dtype=torch.float64)

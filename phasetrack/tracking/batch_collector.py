@@ -15,7 +15,7 @@ from phasetrack._precision import is_away, unrounded
 from phasetrack.errors import ExpectedError
 from phasetrack.measures.cluster_moments import cluster_moments
 from phasetrack.model.formula import UNKNOWN_LINK
-from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.model.geometry import Geometry
 from phasetrack.model.pass_trace import SeenPass
 from phasetrack.model.two_layer_view import TwoLayerView
 from phasetrack.tracking.arrivals import Arrivals
@@ -86,6 +86,7 @@ class BatchCollector:
 
     Attributes:
         view: the layers, with all that is known of them so far.
+        geometry: the clusters.
         sample_left: how many inputs of each call to copy, for a fixed sample.
         calls: loss calls of these layers seen since the last step.
         total_passes: forward passes seen so far.
@@ -95,14 +96,14 @@ class BatchCollector:
     def __init__(
         self,
         view: TwoLayerView,
-        geometry: ClusterGeometry,
+        geometry: Geometry,
         loss: LossKeeper,
         *,
         failed: Callable[[Exception], object],
         stuck: Callable[[], object],
         keep_inputs: bool,
     ) -> None:
-        self.view, self._geometry, self._keep_inputs = view, geometry, keep_inputs
+        self.view, self.geometry, self._keep_inputs = view, geometry, keep_inputs
         self._loss, self._failed = loss, failed
         self.calls = self.total_passes = self.sample_left = 0
         self._detached = self._transformed = False
@@ -327,12 +328,12 @@ class BatchCollector:
             call.reason = INPUTS_OVERWRITTEN
         else:
             self._compare(call, rows, seen.precision)
-            call.traces = self._geometry.traces(rows)
+            call.traces = self.geometry.traces(rows)
             call.finite = _finite(call.outputs, rows)
-            if self._samples_left > 0:
+            if self._samples_left > 0 and not self.geometry.no_clusters:
                 self._samples_placed += len(rows)
-                clusters = self._geometry.nearest(call.traces)
-                call.moments = cluster_moments(rows, clusters, self._geometry)
+                clusters = self.geometry.nearest(call.traces)
+                call.moments = cluster_moments(rows, clusters, self.geometry)
             if self.sample_left:
                 call.sample = rows[: self.sample_left].detach().clone()
             if self._keep_inputs:
@@ -366,12 +367,12 @@ class BatchCollector:
             ExpectedError: if the first layer's inputs have another size than the geometry's centres.
         """
         view = self.view.resolved(seen)
-        width, dim = view.first.shape[1], self._geometry.dim
-        if width != dim:
+        width = view.first.shape[1]
+        if not self.geometry.takes(width):
             raise ExpectedError(
                 "geometry",
-                f"The centres lie in R^{dim}, and the pass gave {view.names[0]} {width} inputs.",
-                f"Pass centres in R^{width}.",
+                f"The geometry lies in R^{self.geometry.dim}, and the pass gave {view.names[0]} {width} inputs.",
+                f"Pass a geometry in R^{width}.",
             )
         if view.site is not self.view.site:  # its hook comes too late for this pass
             inputs = view.inputs_of((), seen.given)

@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from phasetrack.errors import ExpectedError
-from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.model.geometry import Geometry
 from phasetrack.model.losses import Loss
 from phasetrack.model.pass_trace import SeenPass
 from phasetrack.model.two_layer_view import TwoLayerView
 from phasetrack.tracking.batch_collector import BatchCollector
 from phasetrack.tracking.first_samples import FirstSamples
+from phasetrack.tracking.geometry_search import GeometrySearch
 from phasetrack.tracking.hooks import PicklableHook
 from phasetrack.tracking.host_loss import HostLoss, LossKeeper
 from phasetrack.tracking.process_group import BatchExchange, Processes
@@ -67,6 +68,7 @@ class Capture:
         keep_inputs: hold the inputs of all micro-batches until the step, which costs their memory.
         keep_weights: the steps whose snapshots hold whole copies of the layers.
         first_samples: is given the first inputs.
+        search: finds clusters where none were declared.
         processes: the processes that train the model together (see `BatchExchange`).
 
     Raises:
@@ -80,7 +82,7 @@ class Capture:
         optimizer: torch.optim.Optimizer,
         loss: Loss | None,
         view: TwoLayerView,
-        geometry: ClusterGeometry,
+        geometry: Geometry,
         schedule: Schedule,
         receive: Callable[[Snapshot], None],
         *,
@@ -89,6 +91,7 @@ class Capture:
         keep_inputs: bool = False,
         keep_weights: Schedule = lambda _: False,
         first_samples: FirstSamples,
+        search: GeometrySearch,
         processes: Processes = "auto",
     ) -> None:
         self.exchange = BatchExchange(
@@ -100,7 +103,7 @@ class Capture:
             say=say,
         )
         _check(optimizer, view, shared_inputs=self.exchange.shared and keep_inputs)
-        self.geometry, self.optimizer = geometry, optimizer
+        self.optimizer = optimizer
         self._schedule, self._receive = schedule, receive
         self._failed, self._say = failed, say
         self._loss = LossKeeper(loss)  # copied before our own hook is on it
@@ -120,6 +123,7 @@ class Capture:
             self._counter,
             self.exchange,
             first_samples,
+            search,
             keep_weights=keep_weights,
             keep_inputs=keep_inputs,
         )
@@ -155,6 +159,16 @@ class Capture:
 
     def _fail(self, error: Exception) -> None:
         self._failed(error)
+
+    @property
+    def geometry(self) -> Geometry:
+        """The clusters: those declared, or those found so far."""
+        return self._maker.geometry
+
+    @property
+    def search(self) -> GeometrySearch:
+        """The search for clusters where none were declared."""
+        return self._maker.search
 
     @property
     def first_samples(self) -> FirstSamples:
@@ -368,9 +382,10 @@ class Capture:
         *,
         recorded: int,
         first_samples: FirstSamples | None = None,
+        search: GeometrySearch | None = None,
     ) -> None:
         """Count on from a step and time; steps up to `recorded` were recorded already."""
-        self._maker.take_samples_into(first_samples or self.first_samples)
+        self._maker.restore(first_samples, search)
         self._batch.view = view
         self._counter.scale = view.scale
         self._counter.step, self._counter.time = step, time

@@ -107,6 +107,7 @@ class Findings:
             "reason": labels.reason,
             "steps": steps,
             **labels.events(),
+            "vocabularies": self._recorder.vocabularies.summary(),
             "undefined": self.undefined,
             "forecast": {} if forecast is None else forecast.bands(),
             "thresholds": {"loss_target": labels.thresholds.loss_target},

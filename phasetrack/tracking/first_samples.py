@@ -15,9 +15,10 @@ from torch import Tensor
 
 from phasetrack.measures.cluster_moments import placement, purity
 from phasetrack.measures.noise import Noise, noise_of
-from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.model.geometry import Geometry
 from phasetrack.tracking.batch import Batch
 from phasetrack.tracking.host_loss import HostLoss
+from phasetrack.tracking.reservoir import Reservoir
 
 # Samples that are looked at: enough to tell chance from a tenth of the labels, at one to three batches
 # of the paper's.
@@ -40,7 +41,7 @@ class FirstSamples:
         readings: what is known by now, by metric name; brought up to date whenever the samples have doubled.
     """
 
-    def __init__(self, geometry: ClusterGeometry, size: int = 0) -> None:
+    def __init__(self, geometry: Geometry, size: int = 0) -> None:
         self.size, self._geometry = size, geometry
         self.sample: Tensor | None = None
         self.noise: Noise | None = None
@@ -61,6 +62,18 @@ class FirstSamples:
     def inputs_left(self) -> int:
         """How many more inputs are wanted."""
         return 0 if self.sample is not None else self.size - sum(map(len, self._inputs))
+
+    def use(self, geometry: Geometry) -> None:
+        """Take the samples from now on as those of clusters that were found since."""
+        self._geometry = geometry
+        if self.sample is not None:
+            self.noise = noise_of(self.sample, geometry)
+
+    def take(self, given: Reservoir) -> None:
+        """Take the fixed sample from one that is given whole; an empty or unfinished one is left."""
+        if given.size and not given.left and self.size:
+            self.size = min(self.size, given.kept)
+            self.add_inputs([given.inputs])
 
     def add_inputs(self, rows: Sequence[Tensor]) -> None:
         """Take inputs that went into a recorded step, parts of (n, d)."""
@@ -87,7 +100,7 @@ class FirstSamples:
         if moments is not None:
             moments = moments.double()
             self._moments = moments if self._moments is None else self._moments + moments
-        classes = classes_of(batch)
+        classes = None if self._geometry.no_clusters else classes_of(batch)
         if classes is not None:
             told, counts = purity(classes, batch.placed, self._geometry)
             self._told += told
@@ -98,6 +111,8 @@ class FirstSamples:
 
     def _look(self, loss: HostLoss) -> dict[str, float]:
         found = {"loss/constant": best_constant(torch.cat(self._targets), self._outputs, loss)}
+        if self._geometry.no_clusters:
+            return {name: value for name, value in found.items() if not math.isnan(value)}
         found["data/separated"] = self._geometry.separated
         if self._count >= LEAST_SAMPLES:
             found |= self._told_labels()

@@ -91,6 +91,10 @@ class FailureGuard:
             self.notes.append(line)
             warn(line)
 
+    def forget(self, reason: str) -> None:
+        """Drop a reason that holds no more, from every reading that has it."""
+        self.reasons = {name: why for name, why in self.reasons.items() if why != reason}
+
     def explain(self, reasons: Mapping[str, str]) -> None:
         """Keep the latest reason of each reading that is missing, without a warning."""
         self.reasons |= {name: why for name, why in reasons.items() if name not in self._refused}

@@ -13,7 +13,7 @@ from phasetrack._precision import is_away
 from phasetrack.errors import ExpectedError
 from phasetrack.measures.noise import Noise
 from phasetrack.model.formula import Formula
-from phasetrack.model.geometry import ClusterGeometry, Neurons, head_length
+from phasetrack.model.geometry import Geometry, Neurons, head_length
 from phasetrack.tracking.batch import Batch
 from phasetrack.tracking.host_loss import HostLoss
 
@@ -47,7 +47,7 @@ class HostTable:
     @classmethod
     def from_device(
         cls,
-        geometry: ClusterGeometry,
+        geometry: Geometry,
         formula: Formula,
         layers: LayerState,
         seen: LossInputs | None,
@@ -124,7 +124,7 @@ def _not_finite() -> ExpectedError:
 
 
 def _neurons(
-    geometry: ClusterGeometry, formula: Formula, layers: LayerState, noise: Noise | None
+    geometry: Geometry, formula: Formula, layers: LayerState, noise: Noise | None
 ) -> tuple[Neurons, Tensor]:
     """Return the networks as the measures take them, and W in the random span."""
     wide = [None if part is None else part.double() for part in layers[:-1]]
@@ -148,7 +148,7 @@ def _neurons(
     return neurons, coordinates[..., k:]
 
 
-def _clusters(geometry: ClusterGeometry, seen: LossInputs) -> Tensor:
+def _clusters(geometry: Geometry, seen: LossInputs) -> Tensor:
     """Return the cluster of each sample, (K, m); -1 where samples belong to none."""
     if seen.traces is not None:
         return geometry.nearest(seen.traces)

@@ -116,6 +116,10 @@ def measure(probes: Sequence[Probe], snapshot: Snapshot) -> Measured:
 
 def missing(probe: Probe, snapshot: Snapshot) -> str:
     """Return why a probe cannot read a snapshot; empty if it can."""
+    if "clusters" in probe.needs and snapshot.geometry.no_clusters:
+        return snapshot.geometry.no_clusters
+    if "span" in probe.needs and snapshot.geometry.no_span:
+        return snapshot.geometry.no_span
     if probe.needs & {"batch", "inputs"} and snapshot.batch is None:
         problem = snapshot.problems[0]
         return snapshot.no_batch if problem is None else str(problem)

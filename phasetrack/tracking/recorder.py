@@ -139,7 +139,14 @@ class Recorder:
 
     def _measure_piece(self, piece: Snapshot) -> bool:
         """Record the states of a piece; return False, with none recorded, where a probe fails on several."""
-        piece.before, piece.first = self.before, self.first
+        piece.before, piece.first = (
+            self._earlier(self.before, piece),
+            self._earlier(self.first, piece),
+        )
+        if piece.first is not None and piece.first is not self.first:
+            # clusters were found since: what was missing without them is not missing any more
+            self.guard.forget(self.first.geometry.no_clusters if self.first else "")
+            self.first = piece.first
         self._report_problem(piece)
         measured = pipeline.measure(self.probes, piece)
         if measured.failures and len(piece) > 1:
@@ -163,6 +170,10 @@ class Recorder:
         finally:  # interrupted in between, the other states are measured another time
             self._remember(piece if done == len(piece) else piece[:done])
         return True
+
+    def _earlier(self, earlier: Snapshot | None, piece: Snapshot) -> Snapshot | None:
+        """Return an earlier state as later ones are compared with it: through their clusters, found since."""
+        return None if earlier is None else earlier.seen_through(piece.geometry)
 
     def _look_at_samples(self, piece: Snapshot, place: int) -> None:
         """Take the samples of a state among the run's first ones."""

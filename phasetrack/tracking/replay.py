@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from phasetrack.errors import ExpectedError
 from phasetrack.measures.noise import noise_of
 from phasetrack.measures.signal_span import DiscoveredSpan, discover
 from phasetrack.model.formula import Formula, FrozenLayers
-from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.model.geometry import Geometry
 from phasetrack.model.losses import LogisticLoss, Loss
 from phasetrack.model.two_layer_view import ACTIVATIONS
 from phasetrack.phases.classifier import Thresholds
@@ -26,13 +26,8 @@ from phasetrack.storage.weight_store import SavedWeights, read_weights
 from phasetrack.tracking.first_samples import FirstSamples
 from phasetrack.tracking.guard import FailureGuard, warn
 from phasetrack.tracking.host_loss import HostLoss
-from phasetrack.tracking.probes.base import StackProbe
-from phasetrack.tracking.probes.growth import GrowthProbe
-from phasetrack.tracking.probes.heaviness import HeavinessProbe
+from phasetrack.tracking.probes.default import default_probes
 from phasetrack.tracking.probes.kernel import KernelProbe
-from phasetrack.tracking.probes.linearization import linearization
-from phasetrack.tracking.probes.loss import loss as loss_probe
-from phasetrack.tracking.probes.margins import clean_margins, empirical_margins
 from phasetrack.tracking.recorder import Recorder
 from phasetrack.tracking.snapshot import LayerState, LossInputs, Snapshot, StepSizes
 from phasetrack.tracking.snapshot_queue import SnapshotQueue
@@ -54,7 +49,7 @@ class Replay:
 
     history: History
     summary: dict[str, Any]
-    geometry: ClusterGeometry
+    geometry: Geometry
     span: DiscoveredSpan | None
 
 
@@ -63,7 +58,7 @@ def replay(
     inputs: Tensor,
     targets: Tensor,
     *,
-    geometry: ClusterGeometry | None = None,
+    geometry: Geometry | None = None,
     loss: Loss | None = None,
     thresholds: Thresholds | None = None,
     eta: float = 1.0,
@@ -98,62 +93,96 @@ def replay(
             "Pass a sample of the data that the run was trained on.",
         )
     formula, span = _formula(saved), None
+    networks = {step: _layers(state, formula) for step, state in saved.states.items()}
     if geometry is None:
-        earlier = [step for step in saved.states if step <= EARLIER * max(saved.states)]
-        networks = [
-            _layers({name: part.double() for name, part in state.items()}, formula).outputs
-            for state in (last, *(saved.states[max(earlier)] for _ in earlier[:1]))
-        ]
-        span = discover(inputs, targets, networks[0], other=(*networks[1:], None)[0])
+        span = span_of(networks, inputs, targets)
         geometry = span.geometry(inputs, targets)
-    guard = FailureGuard(strict=True)
+    history, summary = read_again(
+        networks, inputs, targets, geometry, loss or LogisticLoss(), thresholds=thresholds, eta=eta
+    )
+    return Replay(history, summary, geometry, span)
+
+
+def span_of(networks: Mapping[int, FrozenLayers], inputs: Tensor, labels: Tensor) -> DiscoveredSpan:
+    """Find the signal span of the last network, which has to agree with that of an earlier one.
+
+    Args:
+        networks: the layers at saved steps.
+        inputs: (m, d).
+        labels: (m,), as `discover` takes them.
+    """
+    last = max(networks)
+    earlier = [step for step in networks if step <= EARLIER * last]
+    tried = [_function(networks[step]) for step in (last, *([max(earlier)] if earlier else []))]
+    return discover(inputs, labels, tried[0], other=tried[1] if len(tried) > 1 else None)
+
+
+def _function(layers: FrozenLayers) -> Callable[[Tensor], Tensor]:
+    """Return a network as a function in float64; of two logits their difference."""
+    wide = [None if p is None else p.cpu().double() for p in (layers.bias, layers.head_bias)]
+    twin = FrozenLayers(layers.formula, layers.W.cpu().double(), layers.A.cpu().double(), *wide)
+
+    def outputs(x: Tensor) -> Tensor:
+        return twin.outputs(x.to(twin.W))
+
+    return outputs
+
+
+def read_again(
+    networks: Mapping[int, FrozenLayers],
+    inputs: Tensor,
+    targets: Tensor,
+    geometry: Geometry,
+    loss: Loss | HostLoss,
+    *,
+    thresholds: Thresholds | None = None,
+    eta: float = 1.0,
+) -> tuple[History, dict[str, Any]]:
+    """Measure networks of one run on one sample, as if each were a recorded step.
+
+    Args:
+        networks: the layers at saved steps, ascending, all of one formula.
+        inputs: (m, d).
+        targets: as the loss takes them.
+        geometry: the clusters or the span.
+        loss: of outputs and targets.
+        thresholds: of the labels; None takes the defaults.
+        eta: time that one step took.
+
+    Returns:
+        The readings, and labels, boundaries and alerts under the keys of ``summary.json``.
+    """
     recorder = Recorder(
-        _PROBES,
+        default_probes(geometry),
         RunLabels(thresholds or Thresholds()),
-        guard,
+        FailureGuard(strict=True),
         SnapshotQueue(patience=math.inf),
         FirstSamples(geometry),
         vocabularies=chosen(),
     )
-    for snapshot in _snapshots(
-        saved, formula, geometry, loss or LogisticLoss(), inputs, targets, eta
-    ):
+    for snapshot in _snapshots(networks, geometry, loss, inputs, targets, eta):
         recorder.queue.append(snapshot)
     recorder.measure()
     history = recorder.history.load_all()
-    summary = recorder.summary(history, max(saved.states) + 1)
-    return Replay(history, summary, geometry, span)
-
-
-_BATCH = frozenset({"batch"})
-_PROBES = (
-    StackProbe(loss_probe, _BATCH),
-    StackProbe(empirical_margins, _BATCH),
-    StackProbe(linearization, _BATCH),
-    HeavinessProbe(),
-    StackProbe(clean_margins),
-    GrowthProbe(),
-    KernelProbe(),
-)
+    return history, recorder.summary(history, max(networks) + 1)
 
 
 def _snapshots(
-    saved: SavedWeights,
-    formula: Formula,
-    geometry: ClusterGeometry,
-    loss: Loss,
+    networks: Mapping[int, FrozenLayers],
+    geometry: Geometry,
+    loss: Loss | HostLoss,
     inputs: Tensor,
     targets: Tensor,
     eta: float,
 ) -> Iterator[Snapshot]:
     """Yield every saved step as a snapshot on one sample."""
-    steps = list(saved.states)
-    x = inputs.to(saved.states[steps[-1]]["W"].dtype)
+    steps = list(networks)
+    x = inputs.to(networks[steps[-1]].W)
     y = targets.to(x) if targets.is_floating_point() else targets
     host_loss = HostLoss.of(loss).with_targets(y)
     sample, noise = x[: KernelProbe.samples], noise_of(x, geometry)
     for step, after in zip(steps, [*steps[1:], steps[-1] + 1], strict=True):
-        layers = _layers(saved.states[step], formula)
+        layers = networks[step]
         with torch.no_grad():
             outputs = layers.outputs(x)
         time, length = eta * (step - steps[0]), eta * (after - step)
@@ -163,7 +192,7 @@ def _snapshots(
             # the law is not integrated over several steps: predicted rates are left out
             (StepSizes(length, length, plain=False),),
             geometry,
-            formula,
+            layers.formula,
             LayerState(
                 layers.A.unsqueeze(0),
                 bias=None if layers.bias is None else layers.bias.unsqueeze(0),

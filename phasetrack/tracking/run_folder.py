@@ -13,7 +13,7 @@ from phasetrack.storage.checkpoint import CHECKPOINT, PREVIOUS
 from phasetrack.storage.clock_sink import CLOCK
 from phasetrack.storage.directory import CONFIG, SUMMARY, absolute
 from phasetrack.storage.found_runs import numbered
-from phasetrack.storage.history_sink import HISTORY
+from phasetrack.storage.history_sink import HINDSIGHT, HISTORY
 from phasetrack.storage.neuron_sink import FOLDER as NEURONS
 from phasetrack.storage.weight_store import FOLDER as WEIGHTS
 
@@ -58,7 +58,7 @@ def clear(folder: Path) -> None:
     """
     if taken_by(folder) is None:
         return
-    for name in (*RECORDS, CONFIG, CHECKPOINT, PREVIOUS):
+    for name in (*RECORDS, CONFIG, CHECKPOINT, PREVIOUS, HINDSIGHT):
         (folder / name).unlink(missing_ok=True)
     for path in event_files(folder):
         path.unlink()

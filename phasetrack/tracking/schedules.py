@@ -54,6 +54,28 @@ def log_spaced(per_decade: int = 20, base: float = 10.0) -> Schedule:
     return lambda step: step <= 1 or bucket(step) != bucket(step - 1)
 
 
+def begins_stretch(step: int, before: int, per_decade: int) -> bool:
+    """Whether a recorded step is the first in its stretch, of `per_decade` stretches per factor of ten.
+
+    Unlike `log_spaced` it depends on the steps that are recorded, and so picks some under every ``every=``.
+
+    Args:
+        step: the recorded step.
+        before: the step recorded before it; -1: none.
+        per_decade: stretches per factor of ten.
+
+    >>> recorded = range(0, 200, 16)
+    >>> [s for s in recorded if begins_stretch(s, s - 16 if s else -1, per_decade=5)]
+    [0, 16, 32, 48, 64, 112, 160]
+    """
+    return before < 0 or _stretch(step, per_decade) != _stretch(before, per_decade)
+
+
+def _stretch(step: int, per_decade: int) -> int:
+    # the small offset keeps exact powers of ten in their own stretch despite rounding
+    return math.floor(per_decade * math.log10(step) + 1e-9) if step else -1
+
+
 def as_schedule(schedule: int | Schedule, name: str = "every") -> Schedule:
     """An integer n means every(n); a callable is taken as it is; an error speaks of `name`."""
     return schedule if callable(schedule) else every(schedule, name)

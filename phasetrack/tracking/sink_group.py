@@ -10,7 +10,7 @@ from typing import Any
 
 from phasetrack.display.tensorboard.sink import TensorBoardSink
 from phasetrack.errors import ExpectedError
-from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.model.geometry import Geometry
 from phasetrack.phases.history import History, Record
 from phasetrack.storage.clock_sink import CLOCK, ClockSink
 from phasetrack.storage.directory import SUMMARY
@@ -52,7 +52,7 @@ class SinkGroup:
     def open(
         self,
         logdir: Path,
-        geometry: ClusterGeometry,
+        geometry: Geometry,
         hparams: Mapping[str, object] | None,
         resume: bool,
         lock: RunLock | None = None,
@@ -260,17 +260,18 @@ def _taken_back(logdir: Path) -> Iterator[None]:
 
 def _file_sinks(
     logdir: Path,
-    geometry: ClusterGeometry,
+    geometry: Geometry,
     hparams: Mapping[str, object] | None,
     resume: bool,
 ) -> list[Any]:
     made: list[Any] = []
+    clusters = () if geometry.no_clusters else geometry.names
     try:
         made.append(HistorySink(logdir / HISTORY, resume=resume))
         made.append(SummarySink(logdir, warn))
         made.append(ClockSink(logdir / CLOCK, resume=resume))
         events = TensorBoardSink(
-            logdir, clusters=geometry.names, hparams=hparams, describe=description, resume=resume
+            logdir, clusters=clusters, hparams=hparams, describe=description, resume=resume
         )
         made += [events, NeuronSink(logdir)]
     except BaseException:

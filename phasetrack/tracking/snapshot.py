@@ -16,7 +16,7 @@ from phasetrack.measures.law_check import gradient_table
 from phasetrack.measures.noise import Noise
 from phasetrack.model.batch_invariance import GROUP, UNDIVIDED
 from phasetrack.model.formula import Formula, FrozenLayers
-from phasetrack.model.geometry import ClusterGeometry, Neurons
+from phasetrack.model.geometry import Geometry, Neurons
 from phasetrack.tracking.batch import Batch
 from phasetrack.tracking.host_loss import HostLoss
 from phasetrack.tracking.host_table import HostTable
@@ -72,7 +72,7 @@ class LayerState(NamedTuple):
     along_mean: Tensor | None = None
     gradient: Tensor | None = None
 
-    def read(self, geometry: ClusterGeometry, *, keep: bool = True) -> LayerState:
+    def read(self, geometry: Geometry, *, keep: bool = True) -> LayerState:
         """Return the state with W seen through the geometry; W itself stays if `keep`."""
         if self.coordinates is None and self.W is not None:
             coordinates, perp = geometry.read(self.W)
@@ -82,6 +82,12 @@ class LayerState(NamedTuple):
         else:
             read = self
         return read if keep else read._replace(W=None)
+
+    def unread(self) -> LayerState:
+        """Return the state as before `read`, where W is at hand; what belongs to a geometry is dropped."""
+        if self.W is None:
+            return self
+        return self._replace(coordinates=None, perp=None, along_mean=None, gradient=None)
 
 
 class LossInputs(NamedTuple):
@@ -147,7 +153,7 @@ class Snapshot:
     steps: tuple[int, ...]
     times: tuple[float, ...]
     sizes: tuple[StepSizes, ...]
-    geometry: ClusterGeometry
+    geometry: Geometry
     formula: Formula
     layers: LayerState
     loss_inputs: LossInputs | None
@@ -182,6 +188,7 @@ class Snapshot:
         """Whether both have one formula, one loss, and tensors of one shape."""
         alike = self.formula == other.formula and self.loss is other.loss
         alike = alike and self.sample is other.sample and self.noise is other.noise
+        alike = alike and self.geometry is other.geometry
         return alike and self._shapes == other._shapes
 
     @cached_property
@@ -228,6 +235,24 @@ class Snapshot:
             loss_inputs=None if seen is None else seen.row(part),
             sliced_table=self.table[part],
         )
+
+    def seen_through(self, geometry: Geometry) -> Snapshot | None:
+        """Return the last state read through another geometry, without its batch; None where W was not kept."""
+        if geometry is self.geometry:
+            return self
+        if self.layers.W is None:
+            return None
+        last = self[-1:]
+        state = replace(
+            last,
+            geometry=geometry,
+            layers=last.layers.unread(),
+            loss_inputs=None,
+            noise=None,
+            sliced_table=None,
+        )
+        state.carried.update(self.carried)
+        return state
 
     def pieces(self) -> list[Snapshot]:
         """Cut the states into runs whose batch can be used, and single states whose batch cannot."""
@@ -298,8 +323,9 @@ class Snapshot:
 
     @property
     def is_mean_field(self) -> bool:
-        """Whether the mean-field law applies to this network and its optimizer."""
-        return self.formula.is_mean_field and self.sizes[0].plain
+        """Whether the mean-field law applies to this network, its optimizer and its data."""
+        lawful = self.formula.is_mean_field and self.sizes[0].plain
+        return lawful and not self.geometry.no_clusters
 
     def once(self, compute: Callable[[], T], name: str) -> T:
         """Compute a quantity of these states that several probes read, or the next step reads."""
@@ -369,7 +395,7 @@ class State:
     step: int
     time: float
     sizes: StepSizes
-    geometry: ClusterGeometry
+    geometry: Geometry
     formula: Formula
     neurons: Neurons
     control: Tensor

@@ -11,10 +11,11 @@ from torch import Tensor
 from phasetrack._precision import unrounded
 from phasetrack.measures.law_check import gradient_table
 from phasetrack.model.formula import Formula
-from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.model.geometry import Geometry
 from phasetrack.model.two_layer_view import TwoLayerView
 from phasetrack.tracking.batch_collector import NO_LOSS_CALL, BatchCollector
 from phasetrack.tracking.first_samples import FirstSamples
+from phasetrack.tracking.geometry_search import GeometrySearch
 from phasetrack.tracking.host_loss import LossKeeper
 from phasetrack.tracking.loss_call import LossCall, joined
 from phasetrack.tracking.process_group import BatchExchange
@@ -25,6 +26,9 @@ from phasetrack.tracking.step_counter import StepCounter
 # A first layer of at most so many numbers is copied at its step and read with others of its stack,
 # which is quicker; larger ones are read at their step. A stack of such copies fits in a cache.
 COPIED = 2**15
+
+# Why samples are in no cluster at the step at which the clusters were found.
+FOUND_SINCE = "the clusters were found at this step, after its samples had passed"
 
 
 class Before(NamedTuple):
@@ -45,10 +49,14 @@ class SnapshotMaker:
         counter: counts the optimizer's steps, and knows their sizes.
         exchange: gathers the batch of all processes.
         first_samples: is given the first inputs.
+        search: finds clusters where none were declared.
         keep_weights: the steps whose snapshots hold whole copies of the layers.
         keep_inputs: whether snapshots hold the inputs of the batch.
 
     Attributes:
+        geometry: the clusters that weights are read through now.
+        first_samples: the run's first samples.
+        search: the search for clusters.
         made: snapshots made so far.
         batches: those of them that hold a batch.
         no_batch: why the last one holds none; empty if it does.
@@ -56,31 +64,36 @@ class SnapshotMaker:
 
     def __init__(
         self,
-        geometry: ClusterGeometry,
+        geometry: Geometry,
         batch: BatchCollector,
         loss: LossKeeper,
         counter: StepCounter,
         exchange: BatchExchange,
         first_samples: FirstSamples,
+        search: GeometrySearch,
         *,
         keep_weights: Schedule,
         keep_inputs: bool,
     ) -> None:
-        self._geometry, self._batch, self._loss = geometry, batch, loss
+        self.geometry, self._batch, self._loss = geometry, batch, loss
         self._counter, self._exchange = counter, exchange
         self._keep_weights, self._keep_inputs = keep_weights, keep_inputs
-        self.take_samples_into(first_samples)
+        self.first_samples, self.search = first_samples, search
         self.made = self.batches = 0
         self.no_batch = ""
+        self._want_samples()
 
     @property
     def _view(self) -> TwoLayerView:
         return self._batch.view
 
-    def take_samples_into(self, first_samples: FirstSamples) -> None:
-        """Collect the first inputs there from now on."""
-        self.first_samples = first_samples
-        self._batch.sample_left = first_samples.inputs_left
+    def restore(self, first_samples: FirstSamples | None, search: GeometrySearch | None) -> None:
+        """Continue with samples and a search that were saved; None leaves those at hand."""
+        self.first_samples = first_samples or self.first_samples
+        self.search = search or self.search
+        if self.search.found is not None:
+            self._use(self.search.found, ())
+        self._want_samples()
 
     def now(self) -> Snapshot:
         """Return the state before a step whose batch is there."""
@@ -113,8 +126,13 @@ class SnapshotMaker:
         if parts is not None:
             loss = self._loss.current
             calls = [LossCall.unpacked(values, loss) for part in parts for values in part]
-        self._sample(calls)  # of all processes together
         self.made += 1
+        self._sample(calls)  # of all processes together
+        if (found := self.search.look()) is not None:
+            self._use(found, calls)
+            layers = layers.unread()
+        if layers.along_mean is None and layers.W is not None:  # the samples may have shown a mean
+            layers = layers._replace(along_mean=self._along_mean(layers.W[0]))
         self.batches += bool(calls)
         self.no_batch = reason
         if reason == NO_LOSS_CALL:  # the loss that is given may not be the one that is called
@@ -122,13 +140,14 @@ class SnapshotMaker:
         self._counter.scale = self._view.scale  # the batch may have settled it
         sizes = self._counter.sizes()
         # large layers were read before the step, and the gradient at hand may be a later one
-        if sizes.plain and formula.is_mean_field and not (after_step and layers.W is None):
+        seen = not (after_step and layers.W is None)
+        if seen and sizes.plain and formula.is_mean_field and not self.geometry.no_clusters:
             layers = layers._replace(gradient=self._gradient(layers))
         return Snapshot(
             (step,),
             (self._counter.time,),
             (sizes,),
-            self._geometry,
+            self.geometry,
             formula,
             layers,
             joined(calls, keep_inputs=self._keep_inputs),
@@ -143,16 +162,23 @@ class SnapshotMaker:
         view = self._view
         W = view.first.value
         small = W.numel() <= COPIED
-        keep = small or bool(self._keep_weights(self._counter.step))
-        noise = self.first_samples.noise
+        keep = small or self.search.is_open or bool(self._keep_weights(self._counter.step))
         layers = LayerState(
             view.A.clone().unsqueeze(0),
             bias=_copied(view.bias),
             head_bias=_copied(view.head_bias),
             W=(W.clone() if keep else W).unsqueeze(0),
-            along_mean=None if noise is None or noise.mean is None else _along(W, noise.mean),
+            along_mean=self._along_mean(W),
         )
-        return layers if small else layers.read(self._geometry, keep=keep)
+        return layers if small else layers.read(self.geometry, keep=keep)
+
+    def _along_mean(self, W: Tensor) -> Tensor | None:
+        """Each neuron's product with the noise's mean, (1, p); None where it has none."""
+        noise = self.first_samples.noise
+        if noise is None or noise.mean is None:
+            return None
+        with unrounded(W):
+            return (W @ noise.mean.to(W)).unsqueeze(0)
 
     def _gradient(self, layers: LayerState) -> Tensor | None:
         """The gradient that the coming step takes, as `LayerState` has it; None if it is not seen."""
@@ -167,18 +193,32 @@ class SnapshotMaker:
             first, second = sign * first, second_sign * second
         gradient = torch.cat([first, second], dim=1)
         if layers.coordinates is not None:
-            gradient = gradient_table(W, gradient, self._geometry)
+            gradient = gradient_table(W, gradient, self.geometry)
         return gradient.unsqueeze(0)
 
     def _sample(self, calls: Sequence[LossCall]) -> None:
-        """Take inputs of a recorded step for the fixed sample."""
-        self.first_samples.add_inputs([c.sample for c in calls if c.sample is not None])
-        self._batch.sample_left = self.first_samples.inputs_left
+        """Take inputs of a recorded step for the fixed sample, and for the reservoir with their targets."""
+        seen = [(c.sample, c.targets[: len(c.sample)]) for c in calls if c.sample is not None]
+        self.first_samples.add_inputs([rows for rows, _ in seen])
+        if self.search.reservoir.size:
+            for rows, targets in seen:
+                self.search.reservoir.offer(rows, targets)
+        self._want_samples()
 
+    def _want_samples(self) -> None:
+        wanted = self.search.wanted(self.made)
+        self._batch.sample_left = max(self.first_samples.inputs_left, wanted)
 
-def _along(W: Tensor, direction: Tensor) -> Tensor:
-    with unrounded(W):
-        return (W @ direction.to(W)).unsqueeze(0)
+    def _use(self, geometry: Geometry, calls: Sequence[LossCall]) -> None:
+        """Read the weights through clusters that were found, from this state on."""
+        self.geometry = self._batch.geometry = geometry
+        self.first_samples.use(geometry)
+        for call in calls:
+            whole = call.sample is not None and len(call.sample) == len(call.outputs)
+            call.traces = (
+                geometry.traces(call.sample) if whole and call.sample is not None else None
+            )
+            call.reason = "" if whole else FOUND_SINCE
 
 
 def _copied(values: Tensor | None) -> Tensor | None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.compiler import is_dynamo_compiling
 
 from phasetrack.errors import ExpectedError, check_int
-from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.model.geometry import Geometry
 from phasetrack.model.losses import Loss
 from phasetrack.model.two_layer_view import TwoLayerView
 from phasetrack.phases.card import as_html, as_text
@@ -25,8 +25,9 @@ from phasetrack.phases.classifier import Alert, Transition
 from phasetrack.phases.history import History
 from phasetrack.phases.run_labels import RunLabels
 from phasetrack.phases.vocabulary import Vocabulary
+from phasetrack.storage.atomic_files import replace_file
 from phasetrack.storage.directory import CONFIG, absolute
-from phasetrack.storage.history_sink import HISTORY
+from phasetrack.storage.history_sink import HINDSIGHT, HISTORY
 from phasetrack.storage.lock import RunLock
 from phasetrack.storage.sink import Sink
 from phasetrack.storage.weight_store import WeightStore
@@ -45,6 +46,7 @@ from phasetrack.tracking.sink_group import SinkGroup
 from phasetrack.tracking.snapshot import Snapshot
 from phasetrack.tracking.snapshot_queue import MAX_STACK, SnapshotQueue
 from phasetrack.tracking.tracker_state import current_format, restored, state_of
+from phasetrack.tracking.undeclared import Undeclared
 from phasetrack.tracking.unseen import PATIENCE
 
 if TYPE_CHECKING:
@@ -69,8 +71,9 @@ class Tracker(Findings):
         optimizer: torch.optim.Optimizer,
         loss: Loss | None,
         view: TwoLayerView,
-        geometry: ClusterGeometry,
+        geometry: Geometry,
         *,
+        undeclared: Undeclared,
         schedule: Schedule,
         probes: Sequence[Probe],
         sinks: Sequence[Sink],
@@ -99,6 +102,8 @@ class Tracker(Findings):
         queue = SnapshotQueue(1 if at_once else block)
         sampled = [probe for probe in probes if isinstance(probe, SampledProbe)]
         first_samples = FirstSamples(geometry, max((p.samples for p in sampled), default=0))
+        first_samples.take(undeclared.search.reservoir)
+        self._undeclared = undeclared
         super().__init__(
             Recorder(probes, labels, self._guard, queue, first_samples, forecast, vocabularies)
         )
@@ -119,8 +124,10 @@ class Tracker(Findings):
                 wants_weights
                 or self._sinks.saves_weights_at(step)
                 or any(probe.due(step, self._capture.recorded) for probe in sampled)
+                or self._undeclared.keeps_weights_at(step)
             ),
             first_samples=first_samples,
+            search=undeclared.search,
             processes=processes,
         )
         _trackers.add(self)
@@ -189,7 +196,8 @@ class Tracker(Findings):
         return as_html(f"tracker of {first} and {second}", self._state_told(self.summary()))
 
     def _state_told(self, summary: dict[str, Any]) -> dict[str, Any]:
-        return summary if self._closed else {**summary, "stopped": "running"}
+        told = {**summary, **self._undeclared.summary()}
+        return told if self._closed else {**told, "stopped": "running"}
 
     def plot(self, *, size: str = "screen", title: str | None = None) -> Figure:
         """Draw the run so far on one page, as `phasetrack plot` does; a notebook shows the figure.
@@ -231,6 +239,7 @@ class Tracker(Findings):
             if not self._said_unseen and self.step >= PATIENCE:
                 self._say_unseen()
             self._sinks.save(snapshot)
+            self._undeclared.receive(snapshot, self._guard)
             due = self._recorder.queue.append(snapshot)
         if due:
             self._measure_and_write()
@@ -307,6 +316,7 @@ class Tracker(Findings):
             loss=self._loss,
             forecast=self._recorder.forecast,
             hparams=hparams,
+            hindsight=self._undeclared.config(),
         )
         self._guard.run(partial(write_config, folder, config, self._guard.note), CONFIG)
         if snapshots is not None:
@@ -358,7 +368,8 @@ class Tracker(Findings):
                     "Call state_dict() between two optimizer steps.",
                 )
             self._measure_and_write()
-            return state_of(self._capture, self._recorder, self._sinks.state_dicts())
+            state = state_of(self._capture, self._recorder, self._sinks.state_dicts())
+            return {**state, "undeclared": self._undeclared.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Resume from a state: later records, in memory and in files, are taken back.
@@ -376,7 +387,9 @@ class Tracker(Findings):
             state = current_format(state)
             kept = self._sinks.check_states(state["sinks"], state["off"])
             stopped = [w for key, w in self._sinks.resumable().items() if key not in kept]
-            found = restored(state, self._capture, self._recorder.labels, kept)
+            undeclared = self._undeclared.restored(state.get("undeclared"))
+            geometry = undeclared.search.found or self._capture.geometry
+            found = restored(state, self._capture, geometry, self._recorder.labels, kept)
         except ExpectedError:
             raise
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
@@ -387,11 +400,17 @@ class Tracker(Findings):
             ) from None
         for key, sink in kept.items():
             sink.load_state_dict(state["sinks"][key])
+        self._undeclared = undeclared
         self._recorder.resume(found, HistoryBuffer(found.history, self._sinks.history_sink))
         self._noted, self._emitting, self._awaiting_resume = found.view.notes, False, False
         last = found.history.last_step
         self._capture.continue_from(
-            found.view, found.step, found.time, recorded=last, first_samples=found.first_samples
+            found.view,
+            found.step,
+            found.time,
+            recorded=last,
+            first_samples=found.first_samples,
+            search=undeclared.search,
         )
         self._sinks.release(stopped)
 
@@ -461,8 +480,30 @@ class Tracker(Findings):
             return
         with self._lock:  # a step that another thread is recording comes first
             self._measure_and_write()
-            summary = {**self.summary(), **(extra or {})}
+            found = {} if extra and "stopped" in extra else self._hindsight()
+            summary = {**self.summary(), **found, **(extra or {})}
             self._sinks.close(summary, self.history)
+
+    def _hindsight(self) -> dict[str, Any]:
+        """Look back on a run without clusters; return what a summary says of it."""
+        last = self._recorder.before
+        loss = self._capture.host_loss if last is None else last.loss
+        time = self._capture.state_dict()["time"]
+
+        def look() -> None:
+            self._undeclared.look_back(
+                (self.step, self.view.frozen()),
+                loss,
+                self._recorder.labels.thresholds,
+                eta=time / self.step if time > 0 else 1.0,
+                guard=self._guard,
+            )
+            rows, write = self._undeclared.rows(), self._sinks.write_whole
+            if rows and self.logdir is not None and self.complete:
+                write(partial(replace_file, self.logdir / HINDSIGHT, rows))
+
+        self._guard.run(look, "the look back")
+        return self._undeclared.summary()
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """Copy and pickle as None: a copied model is not tracked, and loads without phasetrack."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from phasetrack.errors import ExpectedError
-from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.model.geometry import Geometry
 from phasetrack.model.two_layer_view import TwoLayerView
 from phasetrack.phases.history import History
 from phasetrack.phases.run_labels import RunLabels
@@ -83,9 +83,13 @@ class Restored(NamedTuple):
 
 
 def restored(
-    state: Mapping[str, Any], capture: Capture, labels: RunLabels, sinks: Mapping[str, Resumable]
+    state: Mapping[str, Any],
+    capture: Capture,
+    geometry: Geometry,
+    labels: RunLabels,
+    sinks: Mapping[str, Resumable],
 ) -> Restored:
-    """Read a state for a model and its sinks.
+    """Read a state for a model, through a geometry, and for its sinks.
 
     Raises:
         ExpectedError: if the state does not fit them.
@@ -95,7 +99,7 @@ def restored(
     before, first = (
         None
         if state[name] is None
-        else _snapshot_from(state[name], view, capture.geometry, capture.host_loss)
+        else _snapshot_from(state[name], view, geometry, capture.host_loss)
         for name in ("previous", "first")
     )
     if before is not None:
@@ -168,7 +172,7 @@ def _snapshot_state(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _snapshot_from(
-    state: Mapping[str, Any], view: TwoLayerView, geometry: ClusterGeometry, loss: HostLoss
+    state: Mapping[str, Any], view: TwoLayerView, geometry: Geometry, loss: HostLoss
 ) -> Snapshot:
     """Read a snapshot of one state; the formula, the geometry and the loss are the model's own.
 

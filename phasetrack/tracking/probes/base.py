@@ -114,8 +114,9 @@ class Probe:
         name: for messages.
         needs: parts of the snapshot that the probe cannot do without, of ``"batch"`` (outputs and
             targets of the step), ``"inputs"`` (and its inputs, which stay in memory until the step),
-            ``"previous"`` (an earlier recorded step), ``"weights"`` (whole copies of the layers) and
-            ``"sample"`` (a fixed sample of inputs, see `SampledProbe`).
+            ``"previous"`` (an earlier recorded step), ``"weights"`` (whole copies of the layers),
+            ``"sample"`` (a fixed sample of inputs, see `SampledProbe`), ``"clusters"`` and ``"span"``
+            (a geometry that has them).
     """
 
     name: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from phasetrack.model.geometry import Geometry, SpanGeometry
 from phasetrack.tracking.probes.base import (
     FunctionProbe,
     Measurement,
@@ -18,6 +19,8 @@ from phasetrack.tracking.probes.kernel import KernelProbe
 from phasetrack.tracking.probes.linearization import gradient_errors, linearization
 from phasetrack.tracking.probes.loss import loss
 from phasetrack.tracking.probes.margins import clean_margins, empirical_margins
+from phasetrack.tracking.probes.norms import norms
+from phasetrack.tracking.probes.overlaps import overlaps
 from phasetrack.tracking.probes.span import SpanProbe
 
 __all__ = [
@@ -41,27 +44,38 @@ __all__ = [
     "empirical_margins",
     "linearization",
     "gradient_errors",
+    "norms",
+    "overlaps",
 ]
 
 BATCH = frozenset({"batch"})
+CLUSTERS = frozenset({"clusters"})
 
 
-def default_probes(*, H: float = 0.0, gradients: bool = False) -> tuple[Probe, ...]:
+def default_probes(
+    geometry: Geometry | None = None, *, H: float = 0.0, gradients: bool = False
+) -> tuple[Probe, ...]:
     """Return the probes that `attach` uses.
 
     Args:
+        geometry: of the run. Without clusters the sizes of both layers are read too, and with directions
+            the overlaps with each; None stands for clusters.
         H: the paper's H in needed_zeta (theory.md 3).
         gradients: also read the gradient error, which costs two backward passes per recorded step.
     """
     probes: tuple[Probe, ...] = (
         StackProbe(loss, BATCH),
         HeavinessProbe(H),
-        StackProbe(clean_margins),
-        StackProbe(empirical_margins, BATCH),
+        StackProbe(clean_margins, CLUSTERS),
+        StackProbe(empirical_margins, BATCH | CLUSTERS),
         StackProbe(linearization, BATCH),
         GrowthProbe(H),
         KernelProbe(),
     )
+    if geometry is not None and geometry.no_clusters:
+        probes += (StackProbe(norms),)
+    if isinstance(geometry, SpanGeometry):
+        probes += (StackProbe(overlaps),)
     if not gradients:
         return probes
     return (*probes, StackProbe(gradient_errors, BATCH | {"inputs", "weights"}))

@@ -31,7 +31,7 @@ class AcquisitionProbe(Probe):
 
     features: Features
     name: str = "acquisition"
-    needs: frozenset[str] = frozenset()
+    needs: frozenset[str] = frozenset({"span"})
 
     def measure(self, snapshot: Snapshot) -> Measurement:
         """Return the readings of each state."""

@@ -24,6 +24,7 @@ from phasetrack.tracking.snapshot import Snapshot
 # Suffixes of the groups of neurons whose growth is read: all, those heavy now, the others.
 GROUPS = ("", "_heavy", "_rest")
 EMPTY_GROUP = "no neuron in this group"
+NOTHING_OPPOSES = "the classes share one span, so that no part of the weights opposes"
 NO_EARLIER_STEP = "growth needs an earlier recorded step"
 
 
@@ -42,7 +43,7 @@ class GrowthProbe(Probe):
 
     H: float = 0.0
     name: str = "growth"
-    needs: frozenset[str] = frozenset()
+    needs: frozenset[str] = frozenset({"span"})
 
     def measure(self, snapshot: Snapshot) -> Measurement:
         """Return the readings of each state."""
@@ -96,6 +97,8 @@ def _rates(snapshot: Snapshot, heavy: Tensor, empty: Sequence[Tensor], sums: Ten
     readings = {}
     for index, name in enumerate(names):
         nobody = (empty[index % len(GROUPS)], EMPTY_GROUP)
+        if name.startswith("growth/opposing") and not snapshot.geometry.splits:
+            nobody = (torch.ones_like(empty[0]), NOTHING_OPPOSES)
         readings[name] = Reading(measured[index], (nobody,))
         readings[f"{name}_predicted"] = (
             Reading.undefined(no_law)

@@ -21,8 +21,8 @@ class HeavinessProbe(Probe):
     zeta* weighs the neurons outside its set by |a| |w|, a property of the function; ``zeta_star_paper`` weighs
     them by |w|^2, and ``zeta_star_is_bound`` is 1 where zeta* is an upper bound (`measures.heaviness.certificate`).
 
-    Only zeta* rests on what the layers compute, and is undefined where they do not reproduce the
-    model; everything else is read off the weights.
+    Only zeta* rests on what the layers compute, and on clusters: it is undefined where the layers do not
+    reproduce the model, and of a `SpanGeometry`. Everything else is read off the weights.
 
     Args:
         H: the paper's H in needed_zeta.
@@ -30,13 +30,13 @@ class HeavinessProbe(Probe):
 
     H: float = 0.0
     name: str = "heaviness"
-    needs: frozenset[str] = frozenset()
+    needs: frozenset[str] = frozenset({"span"})
 
     def measure(self, snapshot: Snapshot) -> Measurement:
         """Return the readings of each state."""
         neurons = snapshot.neurons
         needed = needed_zeta(snapshot, self.H)
-        missing = snapshot.formula.missing
+        missing = snapshot.formula.missing or snapshot.geometry.no_clusters
         control = snapshot.control.square().sum(dim=(-2, -1)) / neurons.mass.sum(dim=-1)
         return {
             **(

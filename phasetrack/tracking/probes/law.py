@@ -123,6 +123,8 @@ def law_readings(snapshot: Snapshot, sums: Tensor) -> Measurement:
 
 def unpredictable(snapshot: Snapshot) -> str:
     """Return why the law does not apply to this training; empty if it does."""
+    if snapshot.geometry.no_clusters:
+        return snapshot.geometry.no_clusters
     if not snapshot.sizes[-1].plain:
         return "rates are predicted for SGD without momentum or weight decay"
     if not snapshot.formula.is_mean_field:

@@ -29,7 +29,7 @@ class GatheringProbe(Probe):
     """
 
     name: str = "gathering"
-    needs: frozenset[str] = frozenset()
+    needs: frozenset[str] = frozenset({"clusters"})
 
     def measure(self, snapshot: Snapshot) -> Measurement:
         """Return the readings of each state."""

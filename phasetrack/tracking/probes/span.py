@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -37,7 +38,7 @@ class SpanProbe(Probe):
         """Return dimension, gap, agreement with `other` and its chance level, accuracy and verdict.
 
         ``span/trustworthy`` is 1 or 0; ``span/angle`` is the largest principal angle, in degrees, to
-        the declared span.
+        the declared span, undefined where none is declared.
         """
         if missing := snapshot.formula.missing:
             return {"span/trustworthy": Reading.undefined(missing)}
@@ -52,7 +53,11 @@ class SpanProbe(Probe):
         }
         alone = "there is no second network to compare the span with"
         stability = columns["span/stability"]
-        return {**columns, "span/stability": Reading(stability, ((stability.isnan(), alone),))}
+        readings: dict[str, Reading | Tensor] = dict(columns)
+        readings["span/stability"] = Reading(stability, ((stability.isnan(), alone),))
+        if nothing := snapshot.geometry.no_span:
+            readings["span/angle"] = Reading.undefined(nothing)
+        return readings
 
     def _row(self, snapshot: Snapshot, view: FrozenLayers | None) -> dict[str, float]:
         assert view is not None
@@ -72,5 +77,7 @@ class SpanProbe(Probe):
             "span/accuracy": found.accuracy,
             "span/majority": found.majority,
             "span/trustworthy": float(found.trustworthy),
-            "span/angle": float(found.angles_to(snapshot.geometry.basis).amax()),
+            "span/angle": math.nan
+            if snapshot.geometry.no_span
+            else float(found.angles_to(snapshot.geometry.basis).amax()),
         }
