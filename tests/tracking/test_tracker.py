@@ -333,7 +333,7 @@ def test_only_own_hooks_are_removed():
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"geometry": naive.xor(5)}, r"centres in R\^5, and first takes 12 inputs"),
+        ({"geometry": naive.xor(5)}, r"lies in R\^5, and first takes 12 inputs"),
         ({"every": 0}, "every: 0 is not an integer >= 1."),
         (
             {"layers": ("first", "third")},
