@@ -2,43 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from phasetrack.errors import ExpectedError
 
-if TYPE_CHECKING:
-    from phasetrack.phases.history import History
+Columns = Mapping[str, NDArray[np.float64]]
+Steps = NDArray[np.int64]
 
 
-def pandas_frame(history: History) -> Any:
+def pandas_frame(steps: Steps, columns: Columns) -> Any:
     """Return a `pandas.DataFrame`: a row per recorded step, indexed by it, and a column per metric.
 
     Raises:
         ExpectedError: if pandas is not installed.
     """
     pandas = _imported("pandas")
-    index = pandas.Index(history.steps, name="step")
-    return pandas.DataFrame({name: history[name] for name in history}, index=index)
+    return pandas.DataFrame(dict(columns), index=pandas.Index(steps, name="step"))
 
 
-def arrow_table(history: History) -> Any:
+def arrow_table(steps: Steps, columns: Columns) -> Any:
     """Return a `pyarrow.Table` with the columns ``step``, int64, and each metric, float64.
 
     Raises:
         ExpectedError: if pyarrow is not installed.
     """
-    columns = {"step": history.steps} | {name: history[name] for name in history}
-    return _imported("pyarrow").table(columns)
+    return _imported("pyarrow").table({"step": steps, **columns})
 
 
-def write_parquet(history: History, path: str) -> None:
+def write_parquet(steps: Steps, columns: Columns, path: str) -> None:
     """Write the columns of `arrow_table` into a Parquet file.
 
     Raises:
         ExpectedError: if pyarrow is not installed, or the file cannot be written.
     """
-    table = arrow_table(history)
+    table = arrow_table(steps, columns)
     try:
         _imported("pyarrow.parquet").write_table(table, path)
     except OSError as error:

@@ -206,7 +206,7 @@ class History(Mapping[str, NDArray[np.float64]]):
         Raises:
             ExpectedError: if pandas is not installed.
         """
-        return pandas_frame(self)
+        return pandas_frame(self.steps, self)
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
         """Write a Parquet file with the columns ``step`` and each metric, by pyarrow.
@@ -214,7 +214,7 @@ class History(Mapping[str, NDArray[np.float64]]):
         Raises:
             ExpectedError: if pyarrow is not installed, or the file cannot be written.
         """
-        write_parquet(self, os.fspath(path))
+        write_parquet(self.steps, self, os.fspath(path))
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """Return an Arrow stream, by which polars, duckdb and pandas read the history, by pyarrow.
@@ -222,7 +222,7 @@ class History(Mapping[str, NDArray[np.float64]]):
         Raises:
             ExpectedError: if pyarrow is not installed.
         """
-        return arrow_table(self).__arrow_c_stream__(requested_schema)
+        return arrow_table(self.steps, self).__arrow_c_stream__(requested_schema)
 
     @property
     def last_step(self) -> int:

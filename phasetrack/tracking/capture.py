@@ -29,8 +29,9 @@ from phasetrack.tracking.hooks import PicklableHook
 from phasetrack.tracking.host_loss import HostLoss, LossKeeper
 from phasetrack.tracking.process_group import BatchExchange, Processes
 from phasetrack.tracking.schedules import Schedule, following, schedule_name
-from phasetrack.tracking.snapshot import Snapshot, StepSizes
+from phasetrack.tracking.snapshot import Snapshot
 from phasetrack.tracking.snapshot_maker import Before, SnapshotMaker
+from phasetrack.tracking.step_copies import StepSizes
 from phasetrack.tracking.step_counter import StepCounter
 from phasetrack.tracking.step_rounds import StepRounds, has_closure, is_skipped
 from phasetrack.tracking.unseen import PATIENCE, Seen, no_steps, unseen

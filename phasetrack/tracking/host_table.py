@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,9 +15,7 @@ from phasetrack.model.formula import Formula
 from phasetrack.model.geometry import Geometry, Neurons, head_length
 from phasetrack.tracking.batch import Batch
 from phasetrack.tracking.host_loss import HostLoss
-
-if TYPE_CHECKING:
-    from phasetrack.tracking.snapshot import LayerState, LossInputs
+from phasetrack.tracking.step_copies import LayerState, LossInputs
 
 # Weights that differ by no more, relative to their mean, are alike (rounding of float32 gradients).
 ALIKE = 1e-6

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from phasetrack._precision import widened
 from phasetrack.tracking.host_loss import HostLoss
-from phasetrack.tracking.snapshot import LossInputs
+from phasetrack.tracking.step_copies import LossInputs
 
 # The reasons of a call whose samples are in no cluster.
 PASS_NOT_SEEN = "the forward pass of the loss's outputs was not seen"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from phasetrack.errors import ExpectedError
 from phasetrack.phases.classifier import Thresholds
@@ -22,11 +22,9 @@ from phasetrack.tracking.first_samples import FirstSamples
 from phasetrack.tracking.guard import FailureGuard
 from phasetrack.tracking.history_buffer import HistoryBuffer
 from phasetrack.tracking.probes.base import Probe
+from phasetrack.tracking.restored import Restored
 from phasetrack.tracking.snapshot import Snapshot
 from phasetrack.tracking.snapshot_queue import SnapshotQueue
-
-if TYPE_CHECKING:
-    from phasetrack.tracking.tracker_state import Restored
 
 # Recorded states in a row on which a probe fails before it is switched off: one bad step costs one step,
 # and a probe that always fails costs its time a few times. Chosen here.

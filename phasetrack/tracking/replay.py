@@ -29,8 +29,9 @@ from phasetrack.tracking.host_loss import HostLoss
 from phasetrack.tracking.probes.default import default_probes
 from phasetrack.tracking.probes.kernel import KernelProbe
 from phasetrack.tracking.recorder import Recorder
-from phasetrack.tracking.snapshot import LayerState, LossInputs, Snapshot, StepSizes
+from phasetrack.tracking.snapshot import Snapshot
 from phasetrack.tracking.snapshot_queue import SnapshotQueue
+from phasetrack.tracking.step_copies import LayerState, LossInputs, StepSizes
 
 # The last span has to agree with that of the checkpoint at this share of the run.
 EARLIER = 0.75

@@ -20,7 +20,8 @@ from phasetrack.tracking.host_loss import LossKeeper
 from phasetrack.tracking.loss_call import LossCall, joined
 from phasetrack.tracking.process_group import BatchExchange
 from phasetrack.tracking.schedules import Schedule
-from phasetrack.tracking.snapshot import LayerState, Snapshot
+from phasetrack.tracking.snapshot import Snapshot
+from phasetrack.tracking.step_copies import LayerState
 from phasetrack.tracking.step_counter import StepCounter
 
 # A first layer of at most so many numbers is copied at its step and read with others of its stack,

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from phasetrack.model.two_layer_view import TwoLayerView
-from phasetrack.tracking.snapshot import StepSizes
+from phasetrack.tracking.step_copies import StepSizes
 
 
 class StepCounter:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,10 +17,11 @@ from phasetrack.phases.run_labels import RunLabels
 from phasetrack.storage.history_sink import HistorySink
 from phasetrack.storage.sink import Resumable
 from phasetrack.tracking.capture import Capture
-from phasetrack.tracking.first_samples import FirstSamples
 from phasetrack.tracking.host_loss import HostLoss
 from phasetrack.tracking.recorder import Recorder
-from phasetrack.tracking.snapshot import LayerState, LossInputs, Snapshot, StepSizes
+from phasetrack.tracking.restored import Restored
+from phasetrack.tracking.snapshot import Snapshot
+from phasetrack.tracking.step_copies import LayerState, LossInputs, StepSizes
 from phasetrack.tracking.view_state import view_from_state
 
 # The format of `Tracker.state_dict`; a state of another format is refused, except for format 2.
@@ -64,22 +65,6 @@ def state_of(capture: Capture, recorder: Recorder, sinks: Mapping[str, Any]) -> 
         "history": None if kept else _columns(recorder.history.load_all()),
         "sinks": dict(sinks),
     }
-
-
-class Restored(NamedTuple):
-    """A state, read and checked: nothing that follows can fail but the disk."""
-
-    view: TwoLayerView
-    step: int
-    time: float
-    labels: RunLabels
-    history: History
-    before: Snapshot | None
-    first: Snapshot | None
-    undefined: dict[str, str]
-    off: list[str]
-    first_samples: FirstSamples
-    vocabularies: dict[str, Any]
 
 
 def restored(

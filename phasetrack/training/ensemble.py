@@ -36,8 +36,9 @@ from phasetrack.tracking.probes.default import default_probes
 from phasetrack.tracking.probes.forecast import ForecastProbe
 from phasetrack.tracking.probes.kernel import KernelProbe
 from phasetrack.tracking.recorder import Recorder, new_labels
-from phasetrack.tracking.snapshot import LayerState, LossInputs, Snapshot, StepSizes
+from phasetrack.tracking.snapshot import Snapshot
 from phasetrack.tracking.snapshot_queue import SnapshotQueue
+from phasetrack.tracking.step_copies import LayerState, LossInputs, StepSizes
 from phasetrack.training.matmul import AUTO, chosen_matmul
 from phasetrack.training.memory import (
     PIECE_BYTES,

@@ -7,7 +7,7 @@ import torch
 
 from phasetrack import TwoLayerNet
 from phasetrack.model.two_layer_view import TwoLayerView
-from phasetrack.tracking.snapshot import StepSizes
+from phasetrack.tracking.step_copies import StepSizes
 from phasetrack.tracking.step_counter import StepCounter
 
 NET = TwoLayerNet(4, 3)
