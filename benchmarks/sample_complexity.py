@@ -19,7 +19,7 @@ from _timing import publish
 
 from phasetrack import RunSettings
 from phasetrack.tasks import XOR
-from phasetrack.training.ensemble import Networks
+from phasetrack.training.networks import Networks
 from phasetrack.training.run import FRESH_STEP
 
 WIDTH, ETA, THETA, ERROR = 256, 0.2, 0.1, 0.02

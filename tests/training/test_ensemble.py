@@ -11,7 +11,8 @@ from phasetrack.model.losses import LogisticLoss
 from phasetrack.model.network import TwoLayerNet
 from phasetrack.tasks import XOR
 from phasetrack.training import ensemble as ensembles
-from phasetrack.training.ensemble import Networks, draw, train_together
+from phasetrack.training.ensemble import train_together
+from phasetrack.training.networks import Networks, draw
 from phasetrack.training.placement import task_of
 
 SMALL = RunSettings(d=16, width=32, batch=64, steps=12)
