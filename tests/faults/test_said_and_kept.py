@@ -67,9 +67,13 @@ def test_a_run_without_its_history_or_summary_has_its_own_exit_code(
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no such signal")
 def test_a_closed_terminal_ends_a_run_like_a_termination():
-    with StopSignals() as signals:
-        os.kill(os.getpid(), signal.SIGHUP)
-        assert signals.received == "terminated"
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests run by nohup
+    try:
+        with StopSignals() as signals:
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert signals.received == "terminated"
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with StopSignals() as signals:  # under nohup
