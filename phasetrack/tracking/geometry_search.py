@@ -43,13 +43,15 @@ class GeometrySearch:
         """Return how many samples of the coming recorded step are wanted, given the number of those before it."""
         if not self.reservoir.size:
             return 0
-        checked = not self.reservoir.repeats and recorded % CHECK_EVERY == 0
+        checked = recorded % CHECK_EVERY == 0
         return max(self.reservoir.left, CHECKED if checked else 0)
 
     def look(self) -> ClusterGeometry | None:
         """Return clusters if they are found now."""
+        if not self._active or self.found is not None:
+            return None
         count = self.reservoir.kept
-        if not self._active or self.found is not None or count < self._next_look:
+        if count < self._next_look:
             return None
         # while there is room the next look waits for twice as many samples
         self._next_look = max(2 * self._next_look, count + 1)

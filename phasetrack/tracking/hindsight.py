@@ -35,7 +35,12 @@ LEAST_NETWORKS, LEAST_SAMPLES, MOST_INPUTS = 4, 256, 2048
 SUMMARISED = (
     "phase", "reason", "steps", "boundaries", "alerts", "timeline", "loss_at", "final", "thresholds", "vocabularies",
 )  # fmt: skip
-REPEATED = "training reuses its samples, so that none of them can test a span; pass held_out=(inputs, targets) to attach()"
+# Samples per weight of the network from which on it cannot learn them by heart. A heuristic of ours.
+ENOUGH_SAMPLES = 4
+REPEATED = (
+    "training goes over about {population:.0f} samples again, which {weights} weights may learn by heart, so "
+    "that they cannot test a span; pass held_out=(inputs, targets) to attach()"
+)
 
 
 @dataclass(frozen=True)
@@ -211,8 +216,8 @@ def _impossible(
         return f"only {len(inputs)} distinct samples are known, and {LEAST_SAMPLES} are needed"
     if not all(bool(p.isfinite().all()) for p in (layers.W, layers.A)):
         return "the last weights hold NaN or infinity"
-    if reservoir.repeats and not has_held_out:
-        return REPEATED
+    if not has_held_out and reservoir.population < ENOUGH_SAMPLES * kept.numbers:
+        return REPEATED.format(population=reservoir.population, weights=kept.numbers)
     return ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -13,9 +14,8 @@ from torch import Tensor
 MOST_SAMPLES = 4096
 MOST_NUMBERS = 2**22
 KEY_SEED = 20230915
-# Training counts as reusing its samples once this share of so many recent ones is known: those of a set of at most
-# 50 reservoirs. Fresh samples of few bits coincide less often. Heuristics of ours.
-KNOWN_SHARE, RECENT = 0.02, 512
+# Recent samples among which the known ones are counted. A heuristic of ours.
+RECENT = 512
 
 
 def reservoir_size(width: int) -> int:
@@ -31,11 +31,11 @@ class Reservoir:
 
     Attributes:
         offered: samples looked at so far, up to `size`.
-        repeats: whether training reuses its samples: many of the recent ones were seen before.
+        known: largest share of known samples among `RECENT` in a row so far.
     """
 
     def __init__(self, size: int) -> None:
-        self.size, self.offered, self.repeats = size, 0, False
+        self.size, self.offered, self.known = size, 0, 0.0
         self._inputs: list[Tensor] = []
         self._targets: list[Tensor] = []
         self._keys = torch.zeros(0, dtype=torch.float64, device="cpu")
@@ -93,14 +93,19 @@ class Reservoir:
         while sum(each for _, each in self._recent) - self._recent[0][1] >= RECENT:
             self._recent.popleft()
         knowns, counts = (sum(column) for column in zip(*self._recent, strict=True))
-        self.repeats = self.repeats or knowns >= KNOWN_SHARE * max(counts, RECENT)
+        self.known = max(self.known, knowns / max(counts, RECENT))
+
+    @property
+    def population(self) -> float:
+        """About how many samples training draws from, by the share that comes again; infinity if none does."""
+        return self.kept / self.known if self.known else math.inf
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that later readings depend on."""
         return {
             "size": self.size,
             "offered": self.offered,
-            "repeats": self.repeats,
+            "known": self.known,
             "inputs": self.inputs.clone(),
             "targets": self.targets.clone(),
         }
@@ -113,7 +118,7 @@ class Reservoir:
         inputs, targets = (_tensor(state[name]) for name in ("inputs", "targets"))
         if len(inputs):
             found._inputs, found._targets, found._keys = [inputs], [targets], _keys(inputs)
-        found.offered, found.repeats = int(state["offered"]), bool(state["repeats"])
+        found.offered, found.known = int(state["offered"]), float(state["known"])
         return found
 
 

@@ -172,7 +172,7 @@ class Tracker(Findings):
     def summary(self) -> dict[str, Any]:
         """Return the contents of ``summary.json``: phase, boundaries, alerts, final readings, forecast."""
         with self._lock:
-            return self.summary_at(self.step)
+            return {**self.summary_at(self.step), **self._undeclared.summary()}
 
     @property
     def history(self) -> History:
@@ -480,12 +480,13 @@ class Tracker(Findings):
             return
         with self._lock:  # a step that another thread is recording comes first
             self._measure_and_write()
-            found = {} if extra and "stopped" in extra else self._hindsight()
-            summary = {**self.summary(), **found, **(extra or {})}
+            if not (extra and "stopped" in extra):
+                self._look_back()
+            summary = {**self.summary(), **(extra or {})}
             self._sinks.close(summary, self.history)
 
-    def _hindsight(self) -> dict[str, Any]:
-        """Look back on a run without clusters; return what a summary says of it."""
+    def _look_back(self) -> None:
+        """Look back on a run without clusters, and write the states that were read again."""
         last = self._recorder.before
         loss = self._capture.host_loss if last is None else last.loss
         time = self._capture.state_dict()["time"]
@@ -503,7 +504,6 @@ class Tracker(Findings):
                 write(partial(replace_file, self.logdir / HINDSIGHT, rows))
 
         self._guard.run(look, "the look back")
-        return self._undeclared.summary()
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """Copy and pickle as None: a copied model is not tracked, and loads without phasetrack."""
