@@ -50,7 +50,13 @@ def recorded():
         optimizer.zero_grad()
         summed(net(x), y).backward()
         optimizer.step()
-    return {*tracker.history, *of_sum.history}
+    with phasetrack.attach(
+        net, optimizer, loss=loss, geometry=phasetrack.SpanGeometry(torch.eye(16)[:1])
+    ) as of_span:
+        optimizer.zero_grad()
+        loss(net(x), y).backward()
+        optimizer.step()
+    return {*tracker.history, *of_sum.history, *of_span.history}
 
 
 def test_every_recorded_metric_is_in_the_reference(recorded):
