@@ -248,8 +248,8 @@ def test_directions_are_read_without_clusters():
     W, history = network(scale=0.3)[0].weight.detach().double().numpy(), tracker.history
     u = U.double().numpy()
     cosines = np.abs(W @ u.T) / np.outer(np.linalg.norm(W, axis=1), np.linalg.norm(u, axis=1))
-    assert history["direction/one"][0] == pytest.approx(cosines[:, 0].max(), rel=1e-6)
-    assert history["direction/other"][0] == pytest.approx(cosines[:, 1].max(), rel=1e-6)
+    assert history["direction/overlap/one"][0] == pytest.approx(cosines[:, 0].max(), rel=1e-6)
+    assert history["direction/overlap/other"][0] == pytest.approx(cosines[:, 1].max(), rel=1e-6)
     basis = torch.linalg.qr(U.double().T).Q.numpy()
     share = np.square(W @ basis).sum() / np.square(W).sum()
     assert history["heaviness/signal_share"][0] == pytest.approx(share, rel=1e-6)

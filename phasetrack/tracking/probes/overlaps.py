@@ -25,7 +25,7 @@ def overlaps(snapshot: Snapshot) -> Measurement:
     lengths = neurons.mass.sqrt().unsqueeze(-1)
     cosines = (neurons.coordinates @ units.T / lengths).abs()
     silent = lengths == 0
-    names = tuple(f"direction/{name}" for name in geometry.names)
+    names = tuple(f"direction/overlap/{name}" for name in geometry.names)
     return {
         "directions": Family(names, cosines.where(~silent, 0.0).amax(dim=-2)),
         "direction/chance": chance(snapshot.formula.width, geometry.dim, len(names)),

@@ -56,7 +56,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("norm/second", "length", "2", "root mean square of |a|; without declared clusters"),
     Metric("norm/first_rate", _RATE, "6", "growth of norm/first"),
     Metric("norm/second_rate", _RATE, "6", "growth of norm/second"),
-    Metric("direction/<direction>", "cosine", "10", "largest |cosine| of a neuron with it"),
+    Metric("direction/overlap/<direction>", "cosine", "10", "largest |cosine| of a neuron with it"),
     Metric("direction/chance", "cosine", "10", "the same, passed by random neurons once in 100"),
     Metric("margin/min", "output", "4", "smallest clean cluster margin"),
     Metric("margin/mean", "output", "4", "mean clean cluster margin"),
