@@ -13,6 +13,7 @@ from phasetrack.phases.classifier import Phase
 from phasetrack.phases.labels import PAPERS
 from phasetrack.phases.vocabulary import UNDETERMINED
 
+HINDSIGHT = "in hindsight"
 LONGEST = 60  # characters of a lane
 # Marks and colours of a vocabulary's labels in the order in which they come; for terminals whose encoding
 # lacks the marks, plain ones.
@@ -32,18 +33,21 @@ class Lane(NamedTuple):
     @property
     def places(self) -> dict[str, int]:
         """The place of each label among marks and colours."""
-        if self.name == PAPERS:
+        if self.name in (PAPERS, HINDSIGHT):
             return PLACES
         labels = dict.fromkeys(s["phase"] for s in self.stretches if s["phase"] != UNDETERMINED)
         return {UNDETERMINED: 0, **{label: place for place, label in enumerate(labels, start=1)}}
 
 
 def lanes(summary: Mapping[str, Any]) -> list[Lane]:
-    """Return the lanes of a run: the paper's, and those of the vocabularies that apply."""
+    """Return the lanes of a run: the paper's, those of the vocabularies that apply, and the paper's in hindsight."""
     found = [Lane(PAPERS, summary["timeline"])] if summary.get("timeline") else []
     for name, told in summary.get("vocabularies", {}).items():
         if name != PAPERS and told["applies"] and told.get("timeline"):
             found.append(Lane(name, told["timeline"]))
+    back = summary.get("hindsight", {})
+    if back.get("trustworthy") and back.get("timeline"):
+        found.append(Lane(HINDSIGHT, back["timeline"]))
     return found
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from phasetrack.display.run_comparison import Row
     from phasetrack.storage.directory import Run
 
+WIDTH = 78  # of the panel at most
 DEFAULT = "default"  # torch's own matrix products
 # Boundary (or reading) for people, its name in `boundaries`, its name in `forecast`.
 STEPS = (
@@ -52,7 +53,7 @@ def print_summary(console: Console, summary: Mapping[str, Any], title: str) -> N
     following = _commands(summary)
     parts: list[RenderableType] = [_phase(summary)]
     if found := lanes(summary):
-        parts.append(drawn(found, console.width - 8, plain=console.options.ascii_only))
+        parts.append(drawn(found, min(WIDTH, console.width) - 4, plain=console.options.ascii_only))
     parts += [Text(), _steps(summary)]
     if reason := _unforecast(summary):
         parts.append(Text(f"no forecast: {reason}", "dim"))
@@ -73,7 +74,7 @@ def print_summary(console: Console, summary: Mapping[str, Any], title: str) -> N
     if not console.is_terminal:
         _print_lines(console, summary)
         return
-    width = min(78, console.width)
+    width = min(WIDTH, console.width)
     console.print(Panel(Group(*parts), title=Text(title), width=width), highlight=False)
 
 
@@ -164,6 +165,9 @@ def _print_lines(console: Console, summary: Mapping[str, Any]) -> None:
         lines.append(
             f"boundary  {boundary['name']}: {onset}, detected at step {boundary['detected']}"
         )
+    for boundary in _in_hindsight(summary):
+        onset = f"onset {_step(boundary['onset'])} in hindsight"
+        lines.append(f"boundary  {boundary['name']}: {onset}")
     if measured and not math.isnan(summary.get("loss_halving_step", math.nan)):
         lines.append(f"loss      halved at step {_step(summary['loss_halving_step'])}")
     for name, band in summary.get("forecast", {}).items():
@@ -264,7 +268,18 @@ def _steps(summary: Mapping[str, Any]) -> Table:
             _step(band["value"]),
             _range(band),
         )
+    titles = {name: label for label, name, _ in STEPS}
+    for boundary in _in_hindsight(summary):
+        title = f"{titles.get(boundary['name'], boundary['name'])}, in hindsight"
+        table.add_row(title, _step(boundary["onset"]), "", "", "")
     return table
+
+
+def _in_hindsight(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the boundaries that only the look back on a run has met."""
+    known = {b["name"] for b in summary.get("boundaries", ())}
+    back = summary.get("hindsight", {}).get("boundaries", ())
+    return [boundary for boundary in back if boundary["name"] not in known]
 
 
 def _unforecast(summary: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from phasetrack.errors import ExpectedError
-from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.model.geometry import ClusterGeometry, SpanGeometry
 from phasetrack.model.losses import LogisticLoss, Loss
 from phasetrack.storage.directory import absolute
 from phasetrack.storage.history_sink import HISTORY
@@ -29,7 +29,7 @@ class FollowedRun:
     """The part that all callbacks share.
 
     Args:
-        geometry: the data's clusters.
+        geometry: the data's clusters, directions, or None, as `phasetrack.attach` takes them.
         loss: the loss, the name of its module within the model, or None.
         options: further arguments of `phasetrack.attach`.
 
@@ -38,7 +38,10 @@ class FollowedRun:
     """
 
     def __init__(
-        self, geometry: ClusterGeometry, loss: Loss | str | None, options: Mapping[str, Any]
+        self,
+        geometry: ClusterGeometry | SpanGeometry | None,
+        loss: Loss | str | None,
+        options: Mapping[str, Any],
     ) -> None:
         self.tracker: Tracker | None = None
         self._geometry, self._loss, self._options = geometry, loss, dict(options)

@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from phasetrack.errors import ExpectedError
 from phasetrack.integrations.followed_run import FollowedRun
-from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.model.geometry import ClusterGeometry, SpanGeometry
 from phasetrack.model.losses import Loss
 
 
@@ -44,7 +44,7 @@ class PhasetrackCallback(FollowedRun, lightning.Callback):
 
     def __init__(
         self,
-        geometry: ClusterGeometry,
+        geometry: ClusterGeometry | SpanGeometry | None = None,
         *,
         loss: Loss | str | None = None,
         optimizer: int = 0,

@@ -15,7 +15,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.training_args import ParallelMode
 
 from phasetrack.integrations.followed_run import FollowedRun
-from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.model.geometry import ClusterGeometry, SpanGeometry
 from phasetrack.model.losses import Loss
 from phasetrack.storage.atomic_files import replace_file
 from phasetrack.tracking.guard import warn
@@ -49,7 +49,11 @@ class PhasetrackCallback(FollowedRun, TrainerCallback):
     """
 
     def __init__(
-        self, geometry: ClusterGeometry, *, loss: Loss | str | None = None, **options: Any
+        self,
+        geometry: ClusterGeometry | SpanGeometry | None = None,
+        *,
+        loss: Loss | str | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(geometry, loss, options)
         self._training = False  # from on_train_begin to on_train_end

@@ -29,7 +29,7 @@ from phasetrack.phases.vocabulary import UNDETERMINED, Vocabulary
 from phasetrack.phases.vocabulary_set import VocabularySet, label_again
 from phasetrack.storage.atomic_files import check_plain, replace_file
 from phasetrack.storage.history_reader import HistoryFile
-from phasetrack.storage.history_sink import HISTORY
+from phasetrack.storage.history_sink import HINDSIGHT, HISTORY
 from phasetrack.storage.json_schema import check_config, check_summary, check_text, read_object
 from phasetrack.storage.lock import LOCK
 from phasetrack.storage.run_state import State, run_state
@@ -73,6 +73,11 @@ class Run:
     def told(self) -> dict[str, Any]:
         """What `labelled` holds, with the state of a run without a summary under ``stopped``."""
         return self.labelled if self.finished else {**self.labelled, "stopped": self.state}
+
+    @property
+    def hindsight(self) -> History:
+        """The states that were read again along the span found at the end; empty where none could be trusted."""
+        return _read_history(self.path / HINDSIGHT)
 
     def __repr__(self) -> str:
         """The run in a few lines: label, verdict, alerts."""

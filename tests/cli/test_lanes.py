@@ -39,6 +39,14 @@ def test_each_vocabulary_that_applies_has_a_lane_of_its_own():
     assert in_words(found[1]) == "lazy-rich: LAZY 0-24, UNDETERMINED 25-49, RICH 50-99"
 
 
+def test_a_run_read_again_has_a_lane_in_hindsight():
+    back = {"trustworthy": True, "timeline": PHASES}
+    found = lanes({**summary(), "hindsight": back})
+    assert in_words(found[-1]) == "in hindsight: SIGNAL_FINDING 0-49, FITTED 50-99"
+    untrusted = lanes({**summary(), "hindsight": {"trustworthy": False}})
+    assert [lane.name for lane in untrusted] == [PAPERS, "lazy-rich"]
+
+
 def test_lanes_are_aligned_at_the_same_steps():
     _, paper, _, other, legend = printed(lanes(summary()))
     start = len(PAPERS) + 1
