@@ -104,7 +104,7 @@ def _share(back: Mapping[str, Any]) -> str:
     )
     if not (_known(share) and _known(chance)):
         return ""
-    return f"In the end {share:.0%} of the first layer lies along them, where chance gives {chance:.0%}."
+    return f"In the end {share:.0%} of the first layer lies along the directions found, where chance gives {chance:.0%}."
 
 
 def commands(run: str, folder: str) -> list[str]:

@@ -184,6 +184,11 @@ class Tracker(Findings):
         with self._lock:
             return super().history
 
+    @property
+    def hindsight(self) -> History:
+        """The states that `detach` read again along the span that it found; empty where it trusted none."""
+        return self._undeclared.history
+
     def __repr__(self) -> str:
         """The run so far in a few lines: label, verdict, alerts."""
         first, second = self.view.names

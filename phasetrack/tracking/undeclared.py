@@ -13,6 +13,7 @@ from phasetrack.errors import ExpectedError
 from phasetrack.model.formula import FrozenLayers
 from phasetrack.model.samples import Table, table
 from phasetrack.model.two_layer_view import TwoLayerView
+from phasetrack.phases.history import History
 from phasetrack.phases.thresholds import Thresholds
 from phasetrack.tracking.geometry_search import GeometrySearch
 from phasetrack.tracking.guard import FailureGuard
@@ -96,6 +97,12 @@ class Undeclared:
         self.found: LookBack | None = None
         self._is_open = kept is not None  # whether clusters may still be announced
 
+    @property
+    def history(self) -> History:
+        """The states that were read again; empty where none were."""
+        found = None if self.found is None else self.found.history
+        return History() if found is None else found
+
     def keeps_weights_at(self, step: int) -> bool:
         """Whether the weights of a recorded step are kept."""
         return self._kept is not None and self._kept.due(step)
@@ -142,10 +149,8 @@ class Undeclared:
 
     def rows(self) -> bytes:
         """Return the content of ``hindsight.jsonl``: an object per state that was read again; or nothing."""
-        if self.found is None or self.found.history is None:
-            return b""
         lines = []
-        for step, readings in self.found.history.rows():
+        for step, readings in self.history.rows():
             known = {name: value for name, value in readings.items() if not math.isnan(value)}
             lines.append(json.dumps({"step": int(step), **known}))
         return "".join(f"{line}\n" for line in lines).encode()
