@@ -84,7 +84,7 @@ def _told_without(summary: Mapping[str, Any]) -> Story:
     back = summary.get("hindsight", {})
     others = {n: one for n, one in summary.get("vocabularies", {}).items() if n != PAPERS}
     said = [one["meaning"] for one in others.values() if one["applies"] and one.get("meaning")]
-    loss = _why(summary, "", math.nan, onset(summary, FITTED.key))
+    loss = _why({**summary, "reason": ""}, "", math.nan, onset(summary, FITTED.key))
     if back.get("trustworthy"):
         told = story({**back, "undefined": {}})
         spoken = told.verdict if _knows_features(back) else _share(back)

@@ -173,7 +173,8 @@ def attach(
     _check_kinds(model, loss, geometry)
     optimizer = innermost_optimizer(optimizer)
     fixed, tested = given_set("sample", sample), given_set("held_out", held_out)
-    width = None if geometry is None else geometry.dim
+    sets = [pair[0].shape[1] for pair in (fixed, tested) if pair is not None]
+    width = next(iter(sets), None) if geometry is None else geometry.dim
     view = TwoLayerView.of(
         model, layers, scale=scale, activation=activation, readout=readout, inputs=width
     )
@@ -182,7 +183,7 @@ def attach(
     if geometry is not None:
         _check_geometry(view, geometry)
     undeclared = undeclared_of(view, fixed, tested, active=geometry is None)
-    used: Geometry = geometry or undeclared.search.look() or NoGeometry()
+    used: Geometry = geometry or undeclared.search.look(max(view.heads, 2)) or NoGeometry()
     number = not (resume or overwrite) and (in_cells() if number is None else number)
     folder = None if logdir is None else free_folder(logdir, number=number)
     earlier = end_earlier(optimizer, folder) if overwrite or number else []

@@ -18,7 +18,6 @@ class GeometrySearch:
 
     Args:
         reservoir: the samples.
-        classes: number of classes that the network distinguishes.
         active: whether clusters are wanted; without, the reservoir alone is kept.
 
     Attributes:
@@ -27,8 +26,8 @@ class GeometrySearch:
         sentence: the last outcome, in words.
     """
 
-    def __init__(self, reservoir: Reservoir, classes: int, *, active: bool = True) -> None:
-        self.reservoir, self._classes, self._active = reservoir, classes, active
+    def __init__(self, reservoir: Reservoir, *, active: bool = True) -> None:
+        self.reservoir, self._active = reservoir, active
         self.found: ClusterGeometry | None = None
         self.sentence = ""
         self._next_look = LEAST_SAMPLES
@@ -46,8 +45,8 @@ class GeometrySearch:
         checked = recorded % CHECK_EVERY == 0
         return max(self.reservoir.left, CHECKED if checked else 0)
 
-    def look(self) -> ClusterGeometry | None:
-        """Return clusters if they are found now."""
+    def look(self, classes: int) -> ClusterGeometry | None:
+        """Return clusters if they are found now, given the number of classes that the network distinguishes."""
         if not self._active or self.found is not None:
             return None
         count = self.reservoir.kept
@@ -56,7 +55,7 @@ class GeometrySearch:
         # while there is room the next look waits for twice as many samples
         self._next_look = max(2 * self._next_look, count + 1)
         self.found, self.sentence = class_clusters(
-            self.reservoir.inputs, self.reservoir.targets, self._classes
+            self.reservoir.inputs, self.reservoir.targets, classes
         )
         return self.found
 
@@ -75,7 +74,7 @@ class GeometrySearch:
     def restored(self, state: Mapping[str, Any] | None) -> GeometrySearch:
         """Return one that continues from a state; None, of version 0.1.0, begins with the next samples."""
         reservoir = self.reservoir.restored(None if state is None else state["reservoir"])
-        search = GeometrySearch(reservoir, self._classes, active=self._active)
+        search = GeometrySearch(reservoir, active=self._active)
         if state is None:
             return search
         search.sentence, search._next_look = str(state["sentence"]), int(state["next_look"])

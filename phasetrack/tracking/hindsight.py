@@ -29,8 +29,9 @@ from phasetrack.tracking.snapshot import Snapshot
 
 # Kept networks per factor of ten in the steps, and bytes that all of them may take up to `DECADES` such factors.
 PER_DECADE, MOST_BYTES, DECADES = 8, 2**25, 7
-# Kept networks and samples below which nothing is looked for, and inputs from which on it would take minutes.
-LEAST_NETWORKS, LEAST_SAMPLES, MOST_INPUTS = 4, 256, 2048
+# Kept networks and samples below which nothing is looked for, and inputs beyond which it takes too long;
+# numbers in the table of gradients, 128 MB.
+LEAST_NETWORKS, LEAST_SAMPLES, MOST_INPUTS, MOST_GRADIENTS = 4, 256, 2048, 2**24
 # Entries of a summary that are kept of the run read again.
 SUMMARISED = (
     "phase", "reason", "steps", "boundaries", "alerts", "timeline", "loss_at", "final", "thresholds", "vocabularies",
@@ -175,7 +176,8 @@ def look_back(
     step, layers = last
     networks = {**kept.networks(layers.formula), step: _hosted(layers)}
     inputs, targets = (reservoir.inputs, reservoir.targets) if held_out is None else held_out
-    inputs, targets = inputs[:MOST_SAMPLES], targets[:MOST_SAMPLES]
+    most = max(MOST_GRADIENTS // (layers.W.shape[1] * len(layers.A)), LEAST_SAMPLES)
+    inputs, targets = (part[: min(most, MOST_SAMPLES)] for part in (inputs, targets))
     if reason := _impossible(kept, networks, layers, inputs, reservoir, held_out is not None):
         return LookBack(reason)
     try:
@@ -207,9 +209,7 @@ def _impossible(
     if not kept.per_decade:
         return f"one network of {kept.numbers} weights is too large to be kept at {DECADES} steps"
     if width > MOST_INPUTS:
-        return (
-            f"{width} inputs are more than {MOST_INPUTS}, with which the search would take minutes"
-        )
+        return f"{width} inputs are more than {MOST_INPUTS}, beyond which the search takes too long"
     if len(networks) < LEAST_NETWORKS:
         return f"only {len(networks)} recorded steps were seen"
     if len(inputs) < LEAST_SAMPLES:

@@ -129,7 +129,7 @@ class SnapshotMaker:
             calls = [LossCall.unpacked(values, loss) for part in parts for values in part]
         self.made += 1
         self._sample(calls)  # of all processes together
-        if (found := self.search.look()) is not None:
+        if (found := self.search.look(max(self._view.heads, 2))) is not None:
             self._use(found, calls)
             layers = layers.unread()
         if layers.along_mean is None and layers.W is not None:  # the samples may have shown a mean

@@ -485,7 +485,7 @@ class Tracker(Findings):
             return
         with self._lock:  # a step that another thread is recording comes first
             self._measure_and_write()
-            if not (extra and "stopped" in extra):
+            if self._recorder.before is not None and not (extra and "stopped" in extra):
                 self._look_back()
             summary = {**self.summary(), **(extra or {})}
             self._sinks.close(summary, self.history)

@@ -73,7 +73,7 @@ def undeclared_of(
         reservoir = Reservoir.of(*sample)
     else:
         reservoir = Reservoir(reservoir_size(inputs) if active else 0)
-    search = GeometrySearch(reservoir, max(view.heads, 2), active=active)
+    search = GeometrySearch(reservoir, active=active)
     numbers = width * (inputs + view.heads + 1) + view.heads
     return Undeclared(search, KeptWeights(numbers) if active else None, held_out)
 

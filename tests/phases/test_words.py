@@ -105,3 +105,50 @@ def test_divergence_has_its_losses():
     told = story(HEALTHY | {"alerts": [alert]})
     assert told.verdict == "Training diverged."
     assert told.why == "The loss was 99 at step 6, after 1.4 at the start."
+
+
+def without_zeta(**changes):
+    paper = {"applies": False, "reason": "it needs zeta*", "phase": "UNDETERMINED"}
+    other = {"applies": True, "phase": "RICH", "meaning": "The tangent kernel has moved."}
+    return {
+        "phase": "FITTED",
+        "reason": "",
+        "steps": 100,
+        "boundaries": [{"name": "fitted", "onset": 50.0, "detected": 51}],
+        "alerts": [],
+        "vocabularies": {"finds-then-tunes": paper, "lazy-rich": other},
+        "thresholds": {"loss_target": 0.05},
+        **changes,
+    }
+
+
+def test_a_run_without_zeta_is_not_said_to_lack_features():
+    told = story(without_zeta())
+    assert told.verdict == "The tangent kernel has moved."
+    assert told.why == "The loss met its target of 0.05 at step 50."
+    assert "signal-heavy" not in told.text
+    silent = story(without_zeta(vocabularies={"finds-then-tunes": {"applies": False}}))
+    assert "cannot be said without clusters" in silent.verdict
+
+
+def test_a_look_back_that_is_trusted_tells_the_story():
+    back = {
+        "trustworthy": True,
+        "sentence": "In hindsight two directions.",
+        "phase": "FITTED",
+        "steps": 101,
+        "boundaries": [
+            {"name": "signal_heavy", "onset": 30.0, "detected": 32},
+            {"name": "fitted", "onset": 50.0, "detected": 51},
+        ],
+        "vocabularies": {"finds-then-tunes": {"applies": True}},
+    }
+    told = story(without_zeta(hindsight=back))
+    assert "The features were found first" in told.verdict
+    assert told.why.startswith("In hindsight two directions.")
+    span = {**back, "vocabularies": {"finds-then-tunes": {"applies": False}}}
+    span["final"] = {"heaviness/signal_share": 0.43, "heaviness/chance": 0.05}
+    told = story(without_zeta(hindsight=span))
+    assert "43% of the first layer" in told.verdict and "features were found" not in told.text
+    untrusted = {"trustworthy": False, "sentence": "No span could be trusted."}
+    assert story(without_zeta(hindsight=untrusted)).why.endswith("No span could be trusted.")

@@ -144,7 +144,7 @@ def test_a_geometry_of_another_width_than_the_pass_is_reported():
     clusters = ClusterGeometry(torch.eye(3), [0, 1, 2])
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with (
-        pytest.warns(UserWarning, match=r"lie in R\^3, and the pass gave U 6 inputs"),
+        pytest.warns(UserWarning, match=r"lies in R\^3, and the pass gave U 6 inputs"),
         attach(model, optimizer, loss=LOSS, geometry=clusters),
     ):
         model(randn(9, D)).sum().backward()

@@ -306,3 +306,36 @@ def test_zeta_of_found_clusters_is_the_measures_own():
     # a full batch shows the clusters at once: the first record has them
     assert not np.isnan(tracker.history["heaviness/zeta_star"][0])
     assert tracker.history["heaviness/heavy_mass"][0] == pytest.approx(float(share), abs=0.05)
+
+
+class Bare(nn.Module):
+    """Two matrices that fit each other either way round."""
+
+    def __init__(self):
+        super().__init__()
+        self.U, self.V = nn.Parameter(normal(1, D, 3) / 4), nn.Parameter(normal(2, 3, D))
+
+    def forward(self, x):
+        return torch.relu(x @ self.U) @ self.V
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_matrices_either_way_round_are_settled_by_the_pass_or_by_the_sample(given):
+    net = Bare()  # D to 3 to D, or 3 to D to 3
+    sgd, loss = torch.optim.SGD(net.parameters(), lr=0.1), nn.CrossEntropyLoss()
+    options = {"held_out": (normal(3, 9, D), torch.arange(9))} if given else {}
+    with phasetrack.attach(net, sgd, loss=loss, **options) as tracker:
+        for step in range(3):
+            sgd.zero_grad()
+            loss(net(normal(step, 32, D)), torch.arange(32) % D).backward()
+            sgd.step()
+    assert tracker.view.first.shape == (3, D) and tracker.view.heads == D
+    assert np.isfinite(tracker.history["loss/train"]).all()
+
+
+def test_nothing_is_looked_for_where_nothing_was_recorded():
+    net = network()
+    tracker = phasetrack.attach(net, torch.optim.SGD(net.parameters(), lr=0.1))
+    tracker.detach()
+    assert tracker.notes == [] and "hindsight" not in tracker.summary()
+    assert tracker.hindsight.count == 0
