@@ -3,7 +3,7 @@
     python benchmarks/attach.py [--sizes 64,128,256 512,512,8192] [--rounds 5] [--processes 3] [--device cpu|cuda]
 
 Taking turns in one process: the same `nn.Sequential` and loop without a tracker, with one, and with one
-that writes history and TensorBoard (`files`). Data are drawn as users draw them, by torch.randint. Turns
+that writes history and TensorBoard (`files`), or is given no geometry (`nothing declared`). Data are drawn as users draw them, by torch.randint. Turns
 are a tenth of a second, or one step: over seconds a shared machine drifts by more than a tracker costs. A round is
 many turns, summed, so that what comes once a block is in it. `bare again` is the bare loop once more: how
 far it is from 1 is how far the others may be off. Where steps are quick, a process is a fast or a slow one
@@ -55,6 +55,8 @@ def loop(
     logdir: Path | None,
     until: ExitStack,
     device: torch.device = CPU,
+    *,
+    declared: bool = True,
 ) -> Callable[[], None]:
     """One step of a user's loop; `every` None leaves it alone. Tracked until the stack is left."""
     torch.manual_seed(0)
@@ -62,7 +64,7 @@ def loop(
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-6)  # stays where it starts
     criterion = nn.BCEWithLogitsLoss()
     if every is not None:
-        geometry = XOR(d).geometry
+        geometry = XOR(d).geometry if declared else None
         options = {"loss": criterion, "geometry": geometry, "every": every, "logdir": logdir}
         until.enter_context(attach(net, optimizer, **options))
 
@@ -94,6 +96,9 @@ def measure(
             logdir = folder / str(every)
             cases[f"every {every}"] = loop(d, width, batch, every, None, until, device)
             cases[f"every {every}, files"] = loop(d, width, batch, every, logdir, until, device)
+            cases[f"every {every}, nothing declared"] = loop(
+                d, width, batch, every, None, until, device, declared=False
+            )
         # snapshots wait so many seconds at most, in which a loop by itself takes more steps than one of many
         until.enter_context(
             patch.object(snapshot_queue, "LATEST", snapshot_queue.LATEST * len(cases))
