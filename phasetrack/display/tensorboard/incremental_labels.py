@@ -46,6 +46,7 @@ class Labels:
         return {
             "phase": labels.phase.name,
             "reason": labels.reason if self._seen else "",
+            "applies": labels.applies,
             "timeline": self._timeline,
             **labels.events(),
             "thresholds": asdict(labels.thresholds),
