@@ -6,8 +6,10 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_BUILD_CONSTRAINT := $(PIP_CONSTRAINT)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 CHECKED := phasetrack cli tests benchmarks docs
+# rooms whose tests need no optional library
+MINIMUM := $(addprefix tests/,storage phases display cli measures model tasks theory tracking)
 
-.PHONY: help run test test-fast test-long test-claims fuzz bench pictures lint format hooks clean
+.PHONY: help run test test-fast test-minimum test-pythons test-long test-claims fuzz bench pictures lint format hooks clean
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
@@ -26,6 +28,15 @@ test-long: $(VENV)/.test ## whole experiments over seeds, and an install from a 
 
 test-claims: $(VENV)/.test ## the paper on trial at quick sizes, against what was seen before (minutes)
 	$(VENV)/bin/python -m pytest -m claims
+
+test-minimum: export PIP_CONSTRAINT := $(CURDIR)/constraints-minimum.txt
+test-minimum: $(VENV)-minimum/.test ## the lowest versions that are declared, in an environment of their own (minutes)
+	OMP_NUM_THREADS=1 $(VENV)-minimum/bin/python -m pytest -n auto -p no:cacheprovider \
+	  -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning \
+	  -m "not long and not claims and not browser and not process" $(MINIMUM)
+
+test-pythons: ## all that needs no torch, on every other Python that is found here (minutes)
+	$(PYTHON) tests/pythons.py
 
 fuzz: $(VENV)/.test ## every reader and option against what no run wrote (minutes; FUZZ_EXAMPLES=1000)
 	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),1000) OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest \
@@ -63,6 +74,12 @@ $(VENV)/.test: $(VENV)/.installed
 	$(VENV)/bin/pip install -q -e '.[test]'
 	touch $@
 
+# old versions warn of what is to come in new ones, which is no fault of ours
+$(VENV)-minimum/.test: pyproject.toml constraints-minimum.txt
+	$(PYTHON) -m venv $(VENV)-minimum
+	$(VENV)-minimum/bin/pip install -q -e '.[test-core]'
+	touch $@
+
 $(VENV)/.bench: $(VENV)/.installed
 	$(VENV)/bin/pip install -q -e '.[bench]'
 	touch $@
@@ -73,4 +90,4 @@ $(VENV)/.lint: $(VENV)/.installed
 	touch $@
 
 clean: ## remove everything that these commands made, runs excepted
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-minimum build dist *.egg-info

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import hypothesis
@@ -39,6 +40,28 @@ PROCESSES = {
 hypothesis.settings.register_profile("default", max_examples=40, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("nightly", max_examples=400, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+# Runs are listed, shown and drawn without torch, on Pythons that it is not installed on (tests/pythons.py).
+NO_TORCH = "No module named 'torch'" if find_spec("torch") is None else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """Skip the files that need torch where there is none."""
+    report = yield
+    if NO_TORCH and report.failed and NO_TORCH in str(report.longrepr):
+        report.outcome, report.longrepr = "skipped", (str(collector.path), 0, NO_TORCH)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(call):
+    """Skip the tests that need torch where there is none."""
+    report = yield
+    if NO_TORCH and call.excinfo and NO_TORCH in str(call.excinfo.value):
+        report.outcome, report.longrepr = "skipped", (report.nodeid, 0, NO_TORCH)
+    return report
 
 
 def pytest_collection_modifyitems(items):
