@@ -79,7 +79,7 @@ def test_tab_opens_in_plain_tensorboard_with_the_newest_run(tab, server):
     )
     assert chosen == ["second"]
     titles = tab.run(f"return {FIGURE}.layout.annotations.map(a => a.text)")
-    for title in ("Loss and error", "Signal-heaviness ζ*", "Clean margins"):
+    for title in ("Loss and error", "Signal-heaviness", "Clean margins"):
         assert f"<b>{title}</b>" in titles
     tab.driver.switch_to.default_content()
     names = tab.run(

@@ -309,6 +309,27 @@ def test_report_and_paper_figure(made, tmp_path):
     )
 
 
+def test_plot_draws_the_chosen_panels(made, tmp_path):
+    _, out = made
+    options = (
+        "--panels",
+        "zeta, loss",
+        "--width",
+        "3.25",
+        "--no-forecast",
+        "--serif",
+        "--title",
+        "two of six",
+    )
+    file = tmp_path / "p.svg"
+    assert call_here("plot", out / "mine", *options, "--file", file).returncode == 0
+    drawn = file.read_text()
+    assert "two of six" in drawn and "(b) Loss and error" in drawn and "(c)" not in drawn
+    assert "forecast" not in drawn and "STIXGeneral" in drawn
+    wrong = call_here("plot", out / "mine", "--panels", "heaviness")
+    assert wrong.returncode == 2 and "'heaviness' is not one of zeta, shares" in wrong.stderr
+
+
 def test_compare(made, tmp_path):
     _, out = made
     phasetrack.train(phasetrack.RunSettings(d=32, width=64, seed=1), out=out, name="other")
