@@ -207,15 +207,16 @@ def report(
     file: Annotated[
         Path | None,
         typer.Option(
-            help="File to write (default: RUN/report.html of the first).", show_default=False
+            help="File to write (default: report-RUN.html in the current folder).",
+            show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Write the Phases tab of some runs as one HTML file, which opens without a network."""
-    from phasetrack.display.html_report import write_report
+    """Write runs as one HTML file, in words and charts, which opens without a network."""
+    from phasetrack.display.html_report import default_file, write_report
 
     paths = named_runs(runs, out, least=1)
-    path = file or paths[0] / "report.html"
+    path = file or Path(default_file([run.resolve().name for run in paths]))
     for problem in write_report(paths, path):
         complain("damaged", problem)
     typer.echo(printable(path))

@@ -297,6 +297,9 @@ def test_report_and_paper_figure(made, tmp_path):
     done = call_here("report", out / "mine", "--file", tmp_path / "r.html")
     assert done.returncode == 0 and done.stdout == f"{tmp_path / 'r.html'}\n"
     assert (tmp_path / "r.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    done = call_here("report", out / "mine", cwd=tmp_path)
+    assert done.stdout == "report-mine.html\n" and (tmp_path / "report-mine.html").exists()
+    assert not (out / "mine" / "report.html").exists()
     done = call_here("plot", out / "mine", "--size", "paper", "--file", tmp_path / "p.pdf")
     assert done.returncode == 0
     # TrueType fonts embedded whole, no Type 3

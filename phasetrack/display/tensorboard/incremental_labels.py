@@ -74,7 +74,7 @@ def bounded(labels: Mapping[str, Any]) -> dict[str, Any]:
     evenly chosen further ones stay. ``omitted`` counts the parts that were left out.
     """
     kept = {
-        "timeline": _merged(labels["timeline"]),
+        "timeline": merged(labels["timeline"]),
         "boundaries": _few(labels["boundaries"]),
         "alerts": _few(labels["alerts"]),
     }
@@ -83,27 +83,28 @@ def bounded(labels: Mapping[str, Any]) -> dict[str, Any]:
     return {**labels, **kept, "omitted": omitted}
 
 
-def _merged(timeline: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def merged(timeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return stretches of labels, merged where they change too often to be told apart."""
     if len(timeline) <= MOST_STRETCHES:
-        return list(timeline)
+        return [dict(stretch) for stretch in timeline]
     column = (timeline[-1]["end"] - timeline[0]["start"]) / MOST_STRETCHES
-    groups: list[list[dict[str, Any]]] = []
+    groups: list[list[Mapping[str, Any]]] = []
     for stretch in timeline:
         long = stretch["end"] - stretch["start"] >= column
         if long or not groups or groups[-1][-1]["end"] - groups[-1][0]["start"] >= column:
             groups.append([])
         groups[-1].append(stretch)
-    merged: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
     for group in groups:
         share: Counter[str] = Counter()
         for stretch in group:
             share[stretch["phase"]] += stretch["end"] - stretch["start"] + 1
         phase, end = max(share, key=lambda name: share[name]), group[-1]["end"]
-        if merged and merged[-1]["phase"] == phase:
-            merged[-1]["end"] = end
+        if found and found[-1]["phase"] == phase:
+            found[-1]["end"] = end
         else:
-            merged.append({"phase": phase, "start": group[0]["start"], "end": end})
-    return merged
+            found.append({"phase": phase, "start": group[0]["start"], "end": end})
+    return found
 
 
 def _few(marks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -180,6 +180,16 @@ class OpenRun:
             found: dict[str, Any] = without_infinity(told)
             return found | {"generation": self._live.generation}
 
+    def told(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the configuration, and the summary as far as it is known; empty where damaged."""
+        with self._lock:
+            labels = self._all_labels(None)
+            try:
+                config = check_config(dict(self._read(CONFIG)), Path(CONFIG))
+            except ExpectedError:
+                config = {}
+            return config, {**self._told(labels["thresholds"]), **labels}
+
     def _told(self, thresholds: Mapping[str, Any]) -> dict[str, Any]:
         """Return the summary, or the last readings of a run without one, for the story."""
         summary, config = self._read(SUMMARY), self._read(CONFIG)

@@ -69,7 +69,7 @@ class App {
     this.panel = new ThresholdPanel({
       change: (name, value) => this.changeThreshold(name, value),
       reset: () => { this.state.thresholds = {}; this.refresh(); },
-    }, this.source.live);
+    });
     this.neurons = new NeuronPanel(this.source, (step) => this.goToStep(step));
     this.message = h("div", { id: "message", role: "status", "aria-live": "polite" });
     this.figure = h("div", {
@@ -80,7 +80,8 @@ class App {
     this.help = keysDialog();
     this.main = h("main", {}, this.toolbar(), this.message, this.figure, this.table, this.neurons.element);
     this.root.replaceChildren(
-      h("aside", {}, h("h1", {}, "Runs"), this.filter, this.list.element, this.panel.element),
+      h("aside", {}, h("h1", {}, "Runs"), this.filter, this.list.element,
+        this.source.live ? this.panel.element : null),
       this.main,
       this.help,
     );
@@ -254,7 +255,7 @@ class App {
   draw() {
     if (!window.Plotly) return; // refresh() waits for it
     const runs = this.shown();
-    this.table.replaceChildren(...boundaryTable(runs));
+    if (this.source.live) this.table.replaceChildren(...boundaryTable(runs)); // a report has them in its head
     this.figure.classList.toggle("empty", !runs.length);
     if (!runs.length) {
       if (this.figure.data) window.Plotly.purge(this.figure);

@@ -10,16 +10,15 @@ const SLIDERS = {
 const PARTNERS = { zeta_enter: ["zeta_exit", Math.min], zeta_exit: ["zeta_enter", Math.max] };
 
 export class ThresholdPanel {
-  // actions: {change(name, value), reset()}; live: whether the source can relabel a run
-  constructor(actions, live) {
+  // actions: {change(name, value), reset()}
+  constructor(actions) {
     this.actions = actions;
     this.rows = new Map();
     this.first = h("div");
     this.rest = h("details", {}, h("summary", {}, "more thresholds"));
-    this.element = h("fieldset", { id: "thresholds", disabled: !live, hidden: true },
+    this.element = h("fieldset", { id: "thresholds", hidden: true },
       h("legend", {}, "Thresholds"), this.first, this.rest,
-      button("own", "as recorded", () => actions.reset()),
-      h("p", { className: "note" }, live ? "" : "Thresholds are fixed in a report; `phasetrack tensorboard` can relabel the run."));
+      button("own", "as recorded", () => actions.reset()));
   }
 
   show(names, values) {
