@@ -25,7 +25,8 @@ COLUMNS = 2000
 NEURON_STEPS = 25
 # Each module after the modules that it imports.
 SCRIPTS = (
-    *("dom.js", "theme.js", "scales.js", "sources.js", "address.js", "loader.js", "figure.js"),
+    *("dom.js", "theme.js", "scales.js", "sources.js", "address.js", "loader.js", "lanes.js"),
+    "figure.js",
     *("runs.js", "thresholds.js", "neurons.js", "table.js", "keys.js", "app.js"),
 )
 

@@ -9,7 +9,7 @@ from phasetrack.display.style import LANE_COLOURS
 from phasetrack.phases.classifier import Phase
 from phasetrack.phases.history import History
 from phasetrack.phases.labels import PAPERS
-from phasetrack.phases.timeline import timeline
+from phasetrack.phases.timeline import merged, timeline
 from phasetrack.phases.vocabulary import UNDETERMINED
 
 HINDSIGHT = "in hindsight"
@@ -71,6 +71,22 @@ def lane_colours(every: Iterable[Lane]) -> dict[str, dict[str, str]]:
         }
         for name, same in grouped.items()
     }
+
+
+def described(every: Iterable[Lane]) -> list[dict[str, Any]]:
+    """Return the lanes of one run as JSON values, each with the words and the colour of its labels."""
+    found = list(every)
+    colours = lane_colours(found)
+    return [
+        {
+            "name": lane.name,
+            "stretches": [
+                {**s, "words": spoken(s["phase"]), "colour": colours[lane.name][s["phase"]]}
+                for s in merged(lane.stretches)
+            ],
+        }
+        for lane in found
+    ]
 
 
 def spoken(label: str) -> str:

@@ -22,7 +22,7 @@ from phasetrack.display.drawing import (
     own_settings,
     write_figure,
 )
-from phasetrack.display.lanes import labels_of, lane_colours, spoken
+from phasetrack.display.lanes import HINDSIGHT, labels_of, lane_colours, spoken
 from phasetrack.display.page import LANE_NAMES, finish_page, new_page, width_of
 from phasetrack.display.panels import (
     LINE_STYLES,
@@ -298,7 +298,9 @@ def _label_patches(rows: Sequence[Row]) -> list[Patch]:
     colours = lane_colours(row.lane for row in rows)
     used = {(row.lane.name, stretch["phase"]) for row in rows for stretch in row.lane.stretches}
     named = {
-        spoken(label) if name == PAPERS or label == UNDETERMINED else f"{spoken(label)} ({name})": c
+        spoken(label)
+        if name in (PAPERS, HINDSIGHT) or label == UNDETERMINED
+        else f"{spoken(label)} ({name})": c
         for name, of_name in colours.items()
         for label, c in of_name.items()
         if (name, label) in used

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 from phasetrack._version import __version__
 from phasetrack.display.lanes import Lane, lane_colours, lanes, spoken
 from phasetrack.display.style import setting
-from phasetrack.display.tensorboard.incremental_labels import merged
 from phasetrack.phases.card import as_html
 from phasetrack.phases.glossary import TERMS
 from phasetrack.phases.labels import PAPERS
+from phasetrack.phases.timeline import merged
 from phasetrack.phases.words import ONSET_AND_DETECTION
 
 STYLE = """

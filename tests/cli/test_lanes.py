@@ -2,10 +2,10 @@
 
 import io
 
-from phasetrack_cli.lanes import drawn, in_words, lanes
 from rich.console import Console
 
 from phasetrack.phases.labels import PAPERS
+from phasetrack_cli.lanes import drawn, in_words, lanes
 
 PHASES = [
     {"phase": "SIGNAL_FINDING", "start": 0, "end": 49},
