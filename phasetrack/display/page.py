@@ -14,7 +14,7 @@ WIDTHS = {"screen": 12.0, "paper": 7.0}
 NARROWEST, WIDEST = 2.5, 40.0  # inches of a figure
 # Inches from which on a page has so many columns, the widest first.
 COLUMNS = ((5.5, 3), (4.2, 2), (0.0, 1))
-BESIDE = 0.82  # share of a panel's column that its axes take
+BESIDE = 0.75  # inches beside the axes of a panel
 PANEL_SHAPE = 0.62  # height of a panel by its width
 HEAD, FOOT = 0.3, 0.55  # inches of the title, and of the legend of the page
 LANE_NAMES = 1.15  # inches left of the strip
@@ -62,7 +62,7 @@ def new_page(width: float, count: int, strip: float) -> Page:
     for place, axes in enumerate(panels):
         axes.tick_params(labelbottom=place + columns >= count)
     lanes_axes = figure.add_subplot(grid[0, :], sharex=first)
-    return Page(figure, lanes_axes, panels, width - LANE_NAMES, BESIDE * panel)
+    return Page(figure, lanes_axes, panels, width - LANE_NAMES, max(panel - BESIDE, 1.0))
 
 
 def finish_page(page: Page, handles: Sequence[Any], steps: str, title: str) -> None:

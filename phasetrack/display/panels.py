@@ -269,6 +269,7 @@ def finish_panel(axes: Axes, title: str, *, legend: bool, inches: float) -> None
         if hidden:
             title = f"{title}, {len(hidden)} of {len(curves)} not named"
         made.set_zorder(5)
+        made.set_in_layout(False)  # the title's pad holds its room
     pad = 4 + rows * LINE_HEIGHT * small
     axes.set_title(mathtext(title), fontsize=small + 1, loc="left", pad=pad)
 

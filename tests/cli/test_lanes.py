@@ -4,8 +4,10 @@ import io
 
 from rich.console import Console
 
+from phasetrack_cli.lanes import drawn, in_words
+
+from phasetrack.display.lanes import lanes
 from phasetrack.phases.labels import PAPERS
-from phasetrack_cli.lanes import drawn, in_words, lanes
 
 PHASES = [
     {"phase": "SIGNAL_FINDING", "start": 0, "end": 49},
