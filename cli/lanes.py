@@ -1,54 +1,21 @@
-"""The labels of a run over its steps, one lane per vocabulary."""
+"""The lanes of a run in the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from phasetrack.display.lanes import Lane
 from phasetrack.display.style import PHASE_MARKS, PHASE_TERMINAL_COLOURS
-from phasetrack.phases.classifier import Phase
-from phasetrack.phases.labels import PAPERS
-from phasetrack.phases.vocabulary import UNDETERMINED
 
-HINDSIGHT = "in hindsight"
 LONGEST = 60  # characters of a lane
 # Marks and colours of a vocabulary's labels in the order in which they come; for terminals whose encoding
 # lacks the marks, plain ones.
 MARKS = tuple(PHASE_MARKS.values())
 PLAIN_MARKS = (".", "-", "=", "#", "+", "*")
 COLOURS = tuple(PHASE_TERMINAL_COLOURS.values())
-# A label's place among them, as the paper's have it.
-PLACES = {phase.name: place for place, phase in enumerate(Phase)}
-
-
-class Lane(NamedTuple):
-    """One vocabulary's labels: its name and the stretches of equal labels."""
-
-    name: str
-    stretches: Sequence[Mapping[str, Any]]
-
-    @property
-    def places(self) -> dict[str, int]:
-        """The place of each label among marks and colours."""
-        if self.name in (PAPERS, HINDSIGHT):
-            return PLACES
-        labels = dict.fromkeys(s["phase"] for s in self.stretches if s["phase"] != UNDETERMINED)
-        return {UNDETERMINED: 0, **{label: place for place, label in enumerate(labels, start=1)}}
-
-
-def lanes(summary: Mapping[str, Any]) -> list[Lane]:
-    """Return the lanes of a run: the paper's, those of the vocabularies that apply, and the paper's in hindsight."""
-    found = [Lane(PAPERS, summary["timeline"])] if summary.get("timeline") else []
-    for name, told in summary.get("vocabularies", {}).items():
-        if name != PAPERS and told["applies"] and told.get("timeline"):
-            found.append(Lane(name, told["timeline"]))
-    back = summary.get("hindsight", {})
-    if back.get("trustworthy") and back.get("timeline"):
-        found.append(Lane(HINDSIGHT, back["timeline"]))
-    return found
 
 
 def drawn(found: Sequence[Lane], width: int, *, plain: bool) -> RenderableType:

@@ -10,7 +10,7 @@ import typer
 from phasetrack.errors import printable
 
 if TYPE_CHECKING:
-    from phasetrack.storage.directory import Run
+    from phasetrack.display.plotted_run import Run
 
 
 def named_run(given: Path | None, out: Path) -> Path:
@@ -44,7 +44,7 @@ def named_runs(given: list[Path] | None, out: Path, *, least: int) -> list[Path]
 
 def read_named(given: Path | None, out: Path) -> Run:
     """Read the run that a command is given."""
-    from phasetrack.storage.directory import read_run
+    from phasetrack.display.plotted_run import read_run
 
     return read_run(named_run(given, out))
 

@@ -192,10 +192,31 @@ RunNames = Annotated[
 ]
 
 Size = Annotated[str, typer.Option(help="screen, or paper: 7 inches wide, 300 dots per inch.")]
+Panels = Annotated[
+    str | None,
+    typer.Option(
+        help="Panels in this order, such as zeta,loss; of zeta, shares, margins, loss, first-order, growth "
+        "(default: all).",
+        show_default=False,
+    ),
+]
+Width = Annotated[
+    float | None,
+    typer.Option(
+        help="Width in inches, 2.5 to 40, such as 3.25 for one column (default: that of --size).",
+        show_default=False,
+    ),
+]
+Serif = Annotated[bool, typer.Option("--serif", help="Draw in a serif font.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SummaryJson = Annotated[
     bool, typer.Option("--json", help="Print JSON, with the keys of summary.json.")
 ]
+
+
+def panels_of(text: str | None) -> list[str] | None:
+    """Return the panels in a comma-separated text; None for all."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
 def given(context: typer.Context, name: str) -> bool:

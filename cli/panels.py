@@ -14,6 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from phasetrack.display.lanes import lanes
 from phasetrack.display.style import PHASE_STYLES
 from phasetrack.errors import printable
 from phasetrack.phases.classifier import Phase
@@ -21,7 +22,7 @@ from phasetrack.phases.labels import PAPERS
 from phasetrack.phases.verdict import ENDINGS, Story, commands, story
 from phasetrack.phases.words import ONSET_AND_DETECTION, alert_advice, alert_sentence, alert_title
 
-from .lanes import drawn, in_words, lanes
+from .lanes import drawn, in_words
 from .tables import open_table
 
 if TYPE_CHECKING:

@@ -111,13 +111,33 @@ def plot(
         ),
     ] = None,
     size: opt.Size = "screen",
+    panels: opt.Panels = None,
+    width: opt.Width = None,
+    title: Annotated[
+        str | None,
+        typer.Option(
+            help="Title above the panels (default: the run's name; none on paper).",
+            show_default=False,
+        ),
+    ] = None,
+    no_forecast: Annotated[
+        bool, typer.Option("--no-forecast", help="Leave the forecast out.")
+    ] = False,
+    serif: opt.Serif = False,
 ) -> None:
-    """Draw a run on one page: phases shaded, boundaries, measured beside predicted."""
+    """Draw a run on one page: lanes of labels, boundaries, measured beside predicted."""
     recorded = read_named(run, out)
-    from phasetrack.display.plots import run_figure, save_figure
+    from phasetrack.display.plots import save_figure
 
+    figure = recorded.plot(
+        size=size,
+        title=title,
+        panels=opt.panels_of(panels),
+        width=width,
+        forecast=not no_forecast,
+        serif=serif,
+    )
     path = file or recorded.path / "run.png"
-    figure = run_figure(recorded.history, recorded.labelled, title=recorded.name, size=size)
     save_figure(figure, path, size=size)
     typer.echo(printable(path))
 
@@ -135,6 +155,10 @@ def compare(
         bool, typer.Option("--align", help="Count the figure's steps from each run's onset.")
     ] = False,
     size: opt.Size = "screen",
+    panels: opt.Panels = None,
+    width: opt.Width = None,
+    title: Annotated[str, typer.Option(help="Title of the figure.", show_default=False)] = "",
+    serif: opt.Serif = False,
     as_json: opt.Json = False,
 ) -> None:
     """Compare runs: the settings that differ, and all results. Default: the two newest."""
@@ -142,6 +166,7 @@ def compare(
 
     recorded = [read_run(run) for run in named_runs(runs, out, least=2)]
     from phasetrack.display.run_comparison import compare as compared
+    from phasetrack.display.run_comparison import without_shared_folder
 
     summaries = [run.labelled for run in recorded]
     rows = compared([run.config for run in recorded], summaries)
@@ -153,12 +178,21 @@ def compare(
     else:
         from .panels import comparison_table
 
-        console().print(comparison_table(names, rows), highlight=False)
+        short = list(without_shared_folder(names).values())
+        console().print(comparison_table(short, rows), highlight=False)
     if file is not None:
         from phasetrack.display.plots import comparison_figure, onset_of, save_figure
 
         pairs = [(run.history, summary) for run, summary in zip(recorded, summaries, strict=True)]
-        figure = comparison_figure(dict(zip(names, pairs, strict=True)), aligned=align, size=size)
+        figure = comparison_figure(
+            dict(zip(names, pairs, strict=True)),
+            aligned=align,
+            size=size,
+            panels=opt.panels_of(panels),
+            width=width,
+            title=title,
+            serif=serif,
+        )
         save_figure(figure, file, size=size)
         if align:
             for name, (_, summary) in zip(names, pairs, strict=True):
@@ -173,15 +207,16 @@ def report(
     file: Annotated[
         Path | None,
         typer.Option(
-            help="File to write (default: RUN/report.html of the first).", show_default=False
+            help="File to write (default: report-RUN.html in the current folder).",
+            show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Write the Phases tab of some runs as one HTML file, which opens without a network."""
-    from phasetrack.display.html_report import write_report
+    """Write runs as one HTML file, in words and charts, which opens without a network."""
+    from phasetrack.display.html_report import default_file, write_report
 
     paths = named_runs(runs, out, least=1)
-    path = file or paths[0] / "report.html"
+    path = file or Path(default_file([run.resolve().name for run in paths]))
     for problem in write_report(paths, path):
         complain("damaged", problem)
     typer.echo(printable(path))

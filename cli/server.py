@@ -19,6 +19,9 @@ def tensorboard(
     port: Annotated[
         int, typer.Option(help="Port on localhost, 0 for any free one (6006: TensorBoard's own).")
     ] = 6006,
+    open_browser: Annotated[
+        bool, typer.Option("--open", help="Open the Phases tab in the browser, too.")
+    ] = False,
 ) -> None:
     """Open TensorBoard on the runs in a folder, on localhost only."""
     check_int("port", port, minimum=0, maximum=65535)
@@ -32,17 +35,11 @@ def tensorboard(
         typer.echo(
             f"tensorboard: {printable(out)} holds no runs yet; they appear as they begin", err=True
         )
-    if port:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("localhost", port))
-            except OSError:
-                problem = f"Port {port} of localhost is in use."
-                raise ExpectedError(
-                    "port", problem, "Choose another, or 0 for any free one."
-                ) from None
-        typer.echo(f"the phases: http://localhost:{port}/#phases", err=True)
+    port = _free(port)
+    page = f"http://localhost:{port}/#phases"
+    typer.echo(f"the phases: {page}", err=True)
+    if open_browser:  # in a process of its own, as this one becomes the server
+        subprocess.Popen([sys.executable, "-P", "-m", f"{__package__}.open_page", page])
     # -P: packages are not imported from the current folder
     command = [sys.executable, "-P", "-m", "tensorboard.main", "--logdir", str(out)]
     command += ["--host", "localhost", "--port", str(port)]
@@ -53,3 +50,20 @@ def tensorboard(
             raise typer.Exit(0) from None  # how a server is stopped
     # a signal that ends this process then ends the server, and no server outlives it on the port
     os.execv(command[0], command)
+
+
+def _free(port: int) -> int:
+    """Return the port if it is free, and any free one for 0.
+
+    Raises:
+        ExpectedError: if the port is in use.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("localhost", port))
+        except OSError:
+            problem = f"Port {port} of localhost is in use."
+            raise ExpectedError("port", problem, "Choose another, or 0 for any free one.") from None
+        found: int = probe.getsockname()[1]
+        return found

@@ -26,6 +26,7 @@ from phasetrack.display.style import (
 from phasetrack.phases.boundaries import BOUNDARIES
 from phasetrack.phases.classifier import Thresholds
 from phasetrack.phases.glossary import TERMS
+from phasetrack.phases.threshold_words import THRESHOLD_WORDS
 
 # Up to this many clusters have a curve each; beyond, a band from the smallest to the largest margin
 # is drawn, and the CSV holds every cluster.
@@ -67,6 +68,8 @@ class Chart:
         levels: names of the thresholds that are drawn as dotted lines.
         footnote: which curves are left out and why, for people; empty where none are.
         limits: ends of the value axis on the printed page, or None to fit the curves.
+        axis: name and unit of the value axis.
+        key: its short name, by which a panel of the page is chosen.
     """
 
     title: str
@@ -75,6 +78,8 @@ class Chart:
     levels: tuple[str, ...] = ()
     footnote: str = ""
     limits: tuple[float, float] | None = None
+    axis: str = ""
+    key: str = ""
 
 
 def charts(metrics: Iterable[str]) -> list[Chart]:
@@ -94,7 +99,7 @@ def page_charts(metrics: Iterable[str]) -> list[Chart]:
 
 
 def describe(metrics: Iterable[str]) -> dict[str, Any]:
-    """Return charts, colours, boundary labels, names of thresholds and terms as JSON objects."""
+    """Return charts, colours, boundary labels, thresholds in words and terms as JSON objects."""
     return {
         "charts": [asdict(chart) for chart in charts(metrics)],
         "phases": {phase.name: colour for phase, colour in PHASE_COLOURS.items()},
@@ -102,6 +107,7 @@ def describe(metrics: Iterable[str]) -> dict[str, Any]:
         "signs": SIGN_COLOURS,
         "boundaries": {key: boundary.label for key, boundary in BOUNDARIES.items()},
         "threshold_names": [field.name for field in fields(Thresholds)],
+        "threshold_words": THRESHOLD_WORDS,
         "glossary": TERMS,
     }
 
@@ -127,15 +133,19 @@ LOSS = Chart(
         _predicted("forecast/loss", "loss, forecast", BLACK),
     ),
     ("loss_target",),
+    axis="loss, or share of wrong signs",
+    key="loss",
 )
 HEAVINESS = Chart(
-    "Signal-heaviness ζ*",
+    "Signal-heaviness",
     True,
     (
         Curve("heaviness/zeta_star", "ζ*", BLUE),
         _predicted("forecast/zeta_star", "ζ*, forecast", BLACK),
     ),
     ("zeta_exit", "zeta_enter"),
+    axis="ζ*, noise over signal",
+    key="zeta",
 )
 FIRST_ORDER = Chart(
     "First-order error of the loss",
@@ -147,6 +157,8 @@ FIRST_ORDER = Chart(
         Curve("linearization/gradient_error_second", "gradient, 2nd layer", PURPLE),
     ),
     ("linear_exit",),
+    axis="relative error",
+    key="first-order",
 )
 SIGNAL = Chart(
     "Growth rate of the signal",
@@ -157,6 +169,8 @@ SIGNAL = Chart(
         Curve("growth/signal_rate_heavy", "heavy", VERMILION, overlaid=False),
         _predicted("growth/signal_rate_heavy_predicted", "heavy, predicted", VERMILION),
     ),
+    axis="rate per unit of time",
+    key="signal-rate",
 )
 SECOND_LAYER = Chart(
     "Growth rate of |a|",
@@ -167,6 +181,8 @@ SECOND_LAYER = Chart(
         Curve("growth/second_layer_rate_rest", "rest", GREEN),
         _predicted("growth/second_layer_rate_rest_predicted", "rest, predicted", GREEN),
     ),
+    axis="rate per unit of time",
+    key="second-layer-rate",
 )
 # SIGNAL and SECOND_LAYER in one, for the page, where six charts have room.
 GROWTH = Chart(
@@ -180,9 +196,11 @@ GROWTH = Chart(
         _predicted("growth/second_layer_rate_heavy_predicted", "", BLACK),
         _predicted("growth/second_layer_rate_rest_predicted", "", BLACK),
     ),
+    axis="rate per unit of time",
+    key="growth",
 )
 SHARES = Chart(
-    "Shares of Σ|w|²",
+    "Shares of the first layer",
     False,
     (
         Curve("heaviness/heavy_mass", "heavy neurons", BLUE),
@@ -191,15 +209,23 @@ SHARES = Chart(
         _predicted("heaviness/chance", "chance", BLACK),
     ),
     limits=(-0.03, 1.03),
+    axis="share of Σ|w|²",
+    key="shares",
 )
 # Charts of several runs on one page: one metric each.
 COMPARED = (
-    Chart("Signal-heaviness ζ*", True, (Curve("heaviness/zeta_star", "", BLUE),)),
-    Chart("Share of the heavy neurons", False, (Curve("heaviness/heavy_mass", "", BLUE),)),
-    Chart("Smallest clean margin", False, (Curve("margin/min", "", BLUE),)),
-    Chart("Training loss", True, (Curve("loss/train", "", BLUE),)),
-    Chart("First-order value error", True, (Curve("linearization/value_error", "", BLUE),)),
-    Chart("Growth rate of the signal", False, (Curve("growth/signal_rate", "", BLUE),)),
+    replace(HEAVINESS, curves=HEAVINESS.curves[:1], levels=()),
+    replace(SHARES, title="Heavy neurons", curves=SHARES.curves[:1]),
+    Chart(
+        "Smallest clean margin",
+        False,
+        (Curve("margin/min", "", BLUE),),
+        axis="output times label",
+        key="margins",
+    ),
+    replace(LOSS, title="Training loss", curves=LOSS.curves[:1], levels=(), axis="loss"),
+    replace(FIRST_ORDER, title="First-order value error", curves=FIRST_ORDER.curves[:1], levels=()),
+    replace(SIGNAL, curves=SIGNAL.curves[:1], key="growth"),
 )
 
 
@@ -217,7 +243,14 @@ def _margins(names: list[str]) -> Chart:
         *(_cluster(index, name) for index, name in enumerate([] if many else clusters)),
         _predicted("forecast/margin_min", "smallest, forecast", BLACK),
     )
-    return Chart("Clean margins", False, curves, footnote=footnote if many else "")
+    return Chart(
+        "Clean margins",
+        False,
+        curves,
+        footnote=footnote if many else "",
+        axis="output times label",
+        key="margins",
+    )
 
 
 def _page_margins(names: list[str]) -> Chart:

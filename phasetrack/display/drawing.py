@@ -33,6 +33,7 @@ with _without_backend():
     import matplotlib.style
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
     from matplotlib.transforms import offset_copy
 
@@ -46,7 +47,19 @@ class ShownFigure(Figure):
         return content.getvalue()
 
 
-__all__ = ["Axes", "Figure", "ShownFigure", "Patch", "offset_copy", "own_settings", "write_figure"]
+__all__ = [
+    "SERIF",
+    "Axes",
+    "Figure",
+    "Line2D",
+    "Patch",
+    "ShownFigure",
+    "offset_copy",
+    "own_settings",
+    "write_figure",
+]
+# Changes of the settings for a serif font, which matplotlib brings along.
+SERIF = {"font.family": ["STIXGeneral", "DejaVu Serif"], "mathtext.fontset": "stix"}
 
 
 @contextmanager

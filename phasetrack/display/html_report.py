@@ -1,15 +1,19 @@
-"""Write the charts of runs into one HTML file, which opens without TensorBoard or a network."""
+"""Write runs into one HTML file, which opens without a network: a head in words, then the charts."""
 
 from __future__ import annotations
 
+import base64
+import gzip
 import html
 import json
 import re
 from collections.abc import Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from phasetrack.display.report_head import STYLE, Told, head
 from phasetrack.display.style import RUN_COLOURS
 from phasetrack.display.tensorboard.open_run import OpenRun
 from phasetrack.errors import ExpectedError, encodable, printable
@@ -21,7 +25,8 @@ COLUMNS = 2000
 NEURON_STEPS = 25
 # Each module after the modules that it imports.
 SCRIPTS = (
-    *("dom.js", "theme.js", "scales.js", "sources.js", "address.js", "loader.js", "figure.js"),
+    *("dom.js", "theme.js", "scales.js", "sources.js", "address.js", "loader.js", "lanes.js"),
+    "figure.js",
     *("runs.js", "thresholds.js", "neurons.js", "table.js", "keys.js", "app.js"),
 )
 
@@ -34,16 +39,22 @@ PAGE = """<!doctype html>
 <style>
 {style}
 </style>
-<script>{plotly}</script>
 </head>
 <body>
-<div id="phases">loading …</div>
+{head}
+<div id="phases">loading the charts, which need JavaScript and a browser of 2023 or later …</div>
 <script type="application/json" id="data">{data}</script>
+<script type="application/gzip" id="plotly">{plotly}</script>
 <script type="module">
 {script}
 const data = JSON.parse(document.getElementById("data").textContent);
 const dark = () => window.matchMedia("(prefers-color-scheme: dark)").matches;
-start(document.getElementById("phases"), new EmbeddedSource(data), {{ address: new Address(window), dark }});
+const packed = document.getElementById("plotly");
+const ready = unpacked(packed.textContent).then((text) => {{
+  packed.remove();
+  document.head.append(Object.assign(document.createElement("script"), {{ textContent: text }}));
+}});
+start(document.getElementById("phases"), new EmbeddedSource(data), {{ address: new Address(window), dark, ready }});
 </script>
 </body>
 </html>
@@ -51,7 +62,7 @@ start(document.getElementById("phases"), new EmbeddedSource(data), {{ address: n
 
 
 def write_report(runs: Sequence[str | Path], file: str | Path) -> list[str]:
-    """Write the charts, labels and neurons of runs into one HTML file.
+    """Write runs into one HTML file: words, boundaries, settings and glossary, then charts and neurons.
 
     Args:
         runs: run directories; the first one is in front. Several runs are overlaid.
@@ -76,18 +87,25 @@ def report(runs: Sequence[Path]) -> str:
 
 def _page(runs: Sequence[Path]) -> tuple[str, list[str]]:
     static = resources.files("phasetrack.display.tensorboard") / "static"
-    plotly = resources.files("plotly") / "package_data" / "plotly.min.js"
-    data, problems = _data(runs)
+    data, told, problems = _data(runs)
     names = ", ".join(entry["id"] for entry in data["runs"])
     page = PAGE.format(
         title=html.escape(f"{names} · phasetrack")[:300],
-        style=(static / "style.css").read_text(encoding="utf-8"),
-        plotly=plotly.read_text(encoding="utf-8").replace("</script", "<\\/script"),
+        style=(static / "style.css").read_text(encoding="utf-8") + STYLE,
+        head=head(told),
+        plotly=_packed_plotly(),
         # a JSON text in which every "<" is escaped cannot contain a tag
         data=json.dumps(data, allow_nan=False).replace("<", "\\u003c"),
         script="\n".join(_scoped((static / n).read_text(encoding="utf-8")) for n in SCRIPTS),
     )
     return page, problems
+
+
+@cache
+def _packed_plotly() -> str:
+    """Return plotly's script as text: compressed, because its Python package brings the full one alone."""
+    script = resources.files("plotly") / "package_data" / "plotly.min.js"
+    return base64.b64encode(gzip.compress(script.read_bytes(), mtime=0)).decode()
 
 
 def _scoped(module: str) -> str:
@@ -107,8 +125,9 @@ def exports(module: str) -> list[str]:
     return re.findall(declared, module, flags=re.MULTILINE)
 
 
-def _data(runs: Sequence[Path]) -> tuple[dict[str, Any], list[str]]:
+def _data(runs: Sequence[Path]) -> tuple[dict[str, Any], list[Told], list[str]]:
     problems: list[str] = []
+    told: list[Told] = []
     data: dict[str, Any] = {"runs": [], "colours": RUN_COLOURS}
     data |= {"about": {}, "series": {}, "labels": {}, "neurons": {}}
     for name, folder in _named(runs).items():
@@ -124,6 +143,7 @@ def _data(runs: Sequence[Path]) -> tuple[dict[str, Any], list[str]]:
         if entry["problem"]:
             problems.append(f"{name}: {entry['problem']}")
         about["neurons"] = _spread(about["neurons"], NEURON_STEPS)
+        told.append(Told(name, *run.told(), entry["started"], entry["problem"]))
         # without times of this machine the same runs make the same file
         entry |= {"phase": labels["phase"], "revision": "", "started": 0.0}
         entry["steps"] = series["last"] + 1 if entry["steps"] is None else entry["steps"]
@@ -137,7 +157,7 @@ def _data(runs: Sequence[Path]) -> tuple[dict[str, Any], list[str]]:
             except ExpectedError as error:  # of one step: a power cut may have damaged it
                 about["neurons"].remove(step)
                 problems.append(f"{name}: {error.problem}")
-    return data, problems
+    return data, told, problems
 
 
 def _named(runs: Sequence[Path]) -> dict[str, Path]:
@@ -163,3 +183,14 @@ def _spread(steps: list[int], count: int) -> list[int]:
         return steps
     last = len(steps) - 1
     return sorted({steps[round(i * last / (count - 1))] for i in range(count)})
+
+
+def default_file(names: Sequence[str]) -> str:
+    """Return the name of a report in the current folder.
+
+    >>> default_file(["xor-d64"]), default_file(["a", "b", "c"])
+    ('report-xor-d64.html', 'report-a-and-2-more.html')
+    """
+    first = re.sub(r"[^A-Za-z0-9._-]+", "-", names[0])[:80]
+    more = f"-and-{len(names) - 1}-more" if len(names) > 1 else ""
+    return f"report-{first}{more}.html"

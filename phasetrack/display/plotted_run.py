@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from phasetrack.storage import directory
@@ -14,17 +15,41 @@ if TYPE_CHECKING:
 class Run(directory.Run):
     """A run read from disk: its configuration, history and summary, as text, HTML and a figure."""
 
-    def plot(self, *, size: str = "screen", title: str | None = None) -> Figure:
+    def plot(
+        self,
+        *,
+        size: str = "screen",
+        title: str | None = None,
+        panels: Sequence[str] | None = None,
+        width: float | None = None,
+        forecast: bool = True,
+        serif: bool = False,
+    ) -> Figure:
         """Draw the run on one page, as `phasetrack plot` does; a notebook shows the figure.
 
         Args:
             size: ``screen``, or ``paper`` for 7 inches.
-            title: above the panels; None is the run's name.
+            title: above the panels; None is the run's name, and no title on paper.
+            panels: some of zeta, shares, margins, loss, first-order and growth; None is all.
+            width: inches instead of those of `size`.
+            forecast: whether the forecast is drawn.
+            serif: whether the font is a serif one.
+
+        Raises:
+            ExpectedError: if `size`, `panels` or `width` is not one of those allowed.
         """
         from phasetrack.display.plots import run_figure
 
-        named = self.name if title is None else title
-        return run_figure(self.history, self.labelled, title=named, size=size)
+        return run_figure(
+            self.history,
+            self.labelled,
+            title=("" if size == "paper" else self.name) if title is None else title,
+            size=size,
+            panels=panels,
+            width=width,
+            forecast=forecast,
+            serif=serif,
+        )
 
 
 def read_run(path: str | os.PathLike[str]) -> Run:

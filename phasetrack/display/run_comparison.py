@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +54,18 @@ def compare(
     names = dict.fromkeys(name for of_run in settings for name in of_run)
     rows = [Row(name, tuple(s.get(name) for s in settings), "setting") for name in names]
     return [row for row in rows if row.differs] + _results(summaries)
+
+
+def without_shared_folder(names: Sequence[str]) -> dict[str, str]:
+    """Return each name without the folder that all of them share.
+
+    >>> without_shared_folder(["runs/a", "runs/b/c"])
+    {'runs/a': 'a', 'runs/b/c': 'b/c'}
+    """
+    parents = [os.path.dirname(name) for name in names]  # noqa: PTH120
+    same_root = len({os.path.isabs(parent) for parent in parents}) == 1  # noqa: PTH117
+    shared = os.path.commonpath(parents) if same_root and all(parents) else ""
+    return {name: os.path.relpath(name, shared) if shared else name for name in names}
 
 
 def _results(summaries: Sequence[Mapping[str, Any]]) -> list[Row]:

@@ -35,6 +35,9 @@ CLUSTER_COLOURS = (BLUE, SKY, VERMILION, ORANGE, GREEN, PURPLE)
 CLUSTER_DASHES = ("solid", "dashdot", "dot", "longdashdot")
 PREDICTED_DASH = "dash"  # of predictions alone
 
+# Lanes: the paper's labels by number; those of other vocabularies in the order in which they come.
+LANE_COLOURS = (*PHASE_COLOURS.values(), PURPLE, VERMILION, BLUE)
+
 # Rich's names of the nearest terminal colours, and the label printed on them.
 PHASE_TERMINAL_COLOURS = {
     Phase.UNDETERMINED: "bright_black",

@@ -13,7 +13,8 @@ class Milestone:
     """A step of a run that is measured, forecast and shown.
 
     Attributes:
-        key: its name among the ``boundaries`` of ``summary.json`` and in the tags ``boundary/<key>``.
+        key: its name among the ``boundaries`` of ``summary.json`` and in the tags ``phase_boundary/<key>`` of
+            TensorBoard.
         forecast: its name in the ``forecast`` of ``summary.json`` and ``config.json``.
         title: its name in tables.
         label: its short name, in charts.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -9,6 +11,9 @@ import numpy as np
 
 from phasetrack.phases.history import History
 from phasetrack.phases.labels import Phase
+
+# Stretches that are shown one by one: more than a person can tell apart on a screen.
+MOST_STRETCHES = 500
 
 
 def timeline(
@@ -42,3 +47,27 @@ def extend_timeline(stretches: list[dict[str, Any]], step: int, phase: str) -> N
         stretches[-1]["end"] = step
     else:
         stretches.append({"phase": phase, "start": step, "end": step})
+
+
+def merged(timeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return stretches of labels, merged where they change too often to be told apart."""
+    if len(timeline) <= MOST_STRETCHES:
+        return [dict(stretch) for stretch in timeline]
+    column = (timeline[-1]["end"] - timeline[0]["start"]) / MOST_STRETCHES
+    groups: list[list[Mapping[str, Any]]] = []
+    for stretch in timeline:
+        long = stretch["end"] - stretch["start"] >= column
+        if long or not groups or groups[-1][-1]["end"] - groups[-1][0]["start"] >= column:
+            groups.append([])
+        groups[-1].append(stretch)
+    found: list[dict[str, Any]] = []
+    for group in groups:
+        share: Counter[str] = Counter()
+        for stretch in group:
+            share[stretch["phase"]] += stretch["end"] - stretch["start"] + 1
+        phase, end = max(share, key=lambda name: share[name]), group[-1]["end"]
+        if found and found[-1]["phase"] == phase:
+            found[-1]["end"] = end
+        else:
+            found.append({"phase": phase, "start": group[0]["start"], "end": end})
+    return found

@@ -10,7 +10,6 @@ from typing import Any
 
 from phasetrack.display.tensorboard.sink import TensorBoardSink
 from phasetrack.errors import ExpectedError
-from phasetrack.model.geometry import Geometry
 from phasetrack.phases.history import History, Record
 from phasetrack.storage.clock_sink import CLOCK, ClockSink
 from phasetrack.storage.directory import SUMMARY
@@ -52,7 +51,6 @@ class SinkGroup:
     def open(
         self,
         logdir: Path,
-        geometry: Geometry,
         hparams: Mapping[str, object] | None,
         resume: bool,
         lock: RunLock | None = None,
@@ -62,7 +60,6 @@ class SinkGroup:
 
         Args:
             logdir: the directory.
-            geometry: the data's clusters.
             hparams: hyperparameters of the run.
             resume: whether the directory may hold a run already.
             lock: the directory's lock, where the caller has taken it; it is released by `close`.
@@ -80,7 +77,7 @@ class SinkGroup:
                     clear(logdir)
                 if not resume and taken_by(logdir):
                     raise refusal(logdir)
-                self._in_directory = _file_sinks(logdir, geometry, hparams, resume)
+                self._in_directory = _file_sinks(logdir, hparams, resume)
             self.sinks += self._in_directory  # type: ignore[arg-type]
         except OSError as error:
             raise ExpectedError(
@@ -260,19 +257,15 @@ def _taken_back(logdir: Path) -> Iterator[None]:
 
 def _file_sinks(
     logdir: Path,
-    geometry: Geometry,
     hparams: Mapping[str, object] | None,
     resume: bool,
 ) -> list[Any]:
     made: list[Any] = []
-    clusters = () if geometry.no_clusters else geometry.names
     try:
         made.append(HistorySink(logdir / HISTORY, resume=resume))
         made.append(SummarySink(logdir, warn))
         made.append(ClockSink(logdir / CLOCK, resume=resume))
-        events = TensorBoardSink(
-            logdir, clusters=clusters, hparams=hparams, describe=description, resume=resume
-        )
+        events = TensorBoardSink(logdir, hparams=hparams, describe=description, resume=resume)
         made += [events, NeuronSink(logdir)]
     except BaseException:
         for sink in made:

@@ -311,7 +311,7 @@ class Tracker(Findings):
         folder = absolute(logdir)
         self._awaiting_resume = resume and (folder / HISTORY).exists()
         self._measure_and_write()
-        self._sinks.open(folder, self._capture.geometry, hparams, resume, lock, overwrite)
+        self._sinks.open(folder, hparams, resume, lock, overwrite)
         self.logdir = folder
         config = attached_config(
             self.view,

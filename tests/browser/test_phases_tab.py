@@ -1,6 +1,7 @@
 """The Phases tab as people use it."""
 
 import json
+import re
 import shutil
 import urllib.parse
 
@@ -79,13 +80,21 @@ def test_tab_opens_in_plain_tensorboard_with_the_newest_run(tab, server):
     )
     assert chosen == ["second"]
     titles = tab.run(f"return {FIGURE}.layout.annotations.map(a => a.text)")
-    for title in ("Loss and error", "Signal-heaviness ζ*", "Clean margins"):
+    for title in ("Loss and error", "Signal-heaviness", "Clean margins"):
         assert f"<b>{title}</b>" in titles
     tab.driver.switch_to.default_content()
     names = tab.run(
         "return [...document.querySelectorAll('.mat-mdc-tab, .mat-tab-label')].map(t => t.innerText)"
     )
     assert any("PHASES" in name.upper() for name in names)
+    # all of the tab's name is left of the menu of inactive pages, at a width of 1280
+    ends = tab.run(
+        "const all = [...document.querySelectorAll('.mat-mdc-tab, .mat-tab-label')];"
+        "const box = (e) => e.getBoundingClientRect();"
+        "const menu = [...document.querySelectorAll('mat-form-field, mat-select')].map(e => box(e).left);"
+        "return [box(all.find(t => /phases/i.test(t.innerText))).right, Math.min(...menu, window.innerWidth)]"
+    )
+    assert ends[0] <= ends[1] + 8
 
 
 @pytest.mark.parametrize("name", ["first", "second"])
@@ -179,6 +188,9 @@ def test_hover_shows_all_charts_at_one_step(tab):
     )
     for name in ("loss ", "ζ* ", "value error ", "heavy neurons "):
         assert name in text
+    assert re.search(r"step \d+ · (signal-finding|signal-heavy|fitted)", text)
+    charts = ("Loss and error", "Signal-heaviness", "Clean margins")
+    assert sorted(charts, key=text.index) == list(charts)
     # one line through all charts
     height = tab.until(
         f"Math.max(...[...{FIGURE}.querySelectorAll('line.spikeline')].map(l => Math.abs(l.y2.baseVal.value - l.y1.baseVal.value)))"
@@ -269,24 +281,26 @@ def test_changed_threshold_relabels_as_show_does(tab, server):
     )
 
 
-def test_slider_stops_at_the_value_of_its_partner(tab):
+def test_threshold_pushes_its_partner(tab):
     tab.run(
         "const s = document.getElementById('threshold-zeta_enter'); s.value = 2;"
         "s.dispatchEvent(new Event('input', {bubbles: true}))"
     )
     settled(tab)
-    row = "document.getElementById('threshold-zeta_enter').parentElement"
-    assert tab.run(f"return {row}.querySelector('[type=number]').valueAsNumber") == 1
+    row = "document.getElementById('threshold-zeta_{}').parentElement"
+    for name in ("enter", "exit"):
+        value = f"return {row.format(name)}.querySelector('[type=number]').valueAsNumber"
+        assert tab.run(value) == 2
     assert tab.run("return document.getElementById('message').textContent") == ""
+    shown = tab.run(f"return {row.format('exit')}.innerText")
+    assert shown.strip() == "onset level of ζ*"
+    assert "last crossing of this level" in tab.run(f"return {row.format('exit')}.title")
 
 
-def test_contradictory_thresholds_are_reported_and_recorded_labels_stay(tab):
+def test_contradictory_thresholds_of_a_link_are_reported_and_recorded_labels_stay(tab, server):
     recorded = shapes(tab, "detected:")
-    row = "document.getElementById('threshold-zeta_enter').parentElement"
-    tab.run(
-        f"const n = {row}.querySelector('[type=number]'); n.value = 2;"
-        "n.dispatchEvent(new Event('input', {bubbles: true}))"
-    )
+    view = urllib.parse.quote(json.dumps({"thresholds": {"zeta_enter": 2}}))
+    tab.open_tab(server, f"?p.phases.view={view}")
     complaint = "document.getElementById('message').textContent.includes('zeta_exit: 1 is not a finite number')"
     tab.until(complaint)
     tab.driver.refresh()  # the address remembers the thresholds; the page must not stay locked
@@ -311,6 +325,23 @@ def test_filter_hides_runs_that_do_not_match(tab):
     box.clear()
     box.send_keys(Keys.SPACE, Keys.BACKSPACE)
     tab.until(f"{names} === 'second,first'")
+
+
+def test_overlaid_runs_have_a_lane_each_and_no_shading(tab, server):
+    choose(tab, "first", "second")
+    assert shapes(tab, "phase:") == []
+    for name in ("first", "second"):
+        summary = read_run(server.logdir / name).summary
+        lane = [(label, x0, x1) for label, x0, x1 in shapes(tab, f"lane:{name}:finds-then-tunes:")]
+        assert [(label, start) for label, start, _ in lane] == [
+            (stretch["phase"], stretch["start"]) for stretch in summary["timeline"]
+        ]
+        last = summary["timeline"][-1]["end"]
+        assert last < lane[-1][2] < last + 3  # in the run's own length
+        further = summary["vocabularies"]["lazy-rich"]["timeline"]
+        assert [label for label, *_ in shapes(tab, f"lane:{name}:lazy-rich:")] == [
+            stretch["phase"] for stretch in further
+        ]
 
 
 def test_overlaid_runs_align_at_their_onsets(tab, server):
@@ -377,6 +408,26 @@ def test_neurons_follow_the_slider(tab, server):
     assert line == 0 and saved > 10
     tab.run("document.getElementById('neurons').scrollIntoView()")
     tab.picture("neurons")
+
+
+def test_neurons_follow_the_mouse_and_show_the_detection_level(tab, server):
+    choose(tab, "first")
+    figure = "document.getElementById('neuron-figure')"
+    tab.until(f"{figure}.data")
+    last = tab.run("return document.getElementById('neuron-step').value")
+    plot = tab.driver.find_element(By.CSS_SELECTOR, "#figure .nsewdrag")
+    ActionChains(tab.driver).move_to_element_with_offset(plot, -200, 0).pause(0.3).perform()
+    ActionChains(tab.driver).move_by_offset(3, 0).perform()
+    tab.until(f"document.getElementById('neuron-step').value !== '{last}'")
+    line = f"{figure}.layout.shapes.find(s => s.name === 'zeta:dash')"
+    assert tab.until(f"{line}.x1 / {line}.y1") == pytest.approx(0.5)
+    tab.run(
+        "const s = document.getElementById('threshold-zeta_enter'); s.value = 0.8;"
+        "s.dispatchEvent(new Event('input', {bubbles: true}))"
+    )
+    tab.until(f"Math.abs({line}.x1 / {line}.y1 - 0.8) < 0.01")
+    said = tab.run("return document.querySelector('#neurons .note').textContent")
+    assert "heavy, and drawn larger" in said
 
 
 def test_link_restores_the_view(tab, server):
@@ -696,7 +747,7 @@ def test_flickering_labels_leave_room_for_the_charts(page, tmp_path, made, serve
     _, address = serve(tmp_path)
     page.open_tab(address)
     settled(page)
-    assert page.run(f"return {FIGURE}.layout.margin.t") < 120
+    assert page.run(f"return {FIGURE}.layout.margin.t") < 140
     assert page.run(f"return {FIGURE}.layout.shapes.length") < 2500
     names = page.run(f"return {FIGURE}.layout.annotations.map(a => a.text)")
     assert any(name.endswith("more: zoom in") for name in names)

@@ -1,4 +1,4 @@
-"""TensorBoard's own dashboards on a run: scalars, custom scalars, timeline, hyperparameters, figure."""
+"""TensorBoard's own dashboards on a run: scalars, timeline, hyperparameters, figure."""
 
 import pytest
 from selenium.webdriver.support.ui import WebDriverWait
@@ -21,11 +21,9 @@ return [texts.join(' ').toLowerCase(), curves];
 @pytest.mark.parametrize(
     "tab, texts, curves",
     [
-        ("scalars", ["loss", "heaviness", "boundary"], 2),
-        # 7 charts of the layout, each with a curve of two runs
-        ("custom_scalars", ["signal-heaviness", "clean margin of each cluster"], 14),
+        ("scalars", ["loss", "heaviness", "phase_boundary"], 2),
         ("text", ["timeline", "signal_heavy, onset"], 0),
-        ("hparams", ["eta", "onset of signal-heaviness"], 0),
+        ("hparams", ["eta", "onset of signal-heaviness", "alerts"], 0),
     ],
 )
 def test_dashboards_show_the_run(page, server, tab, texts, curves):

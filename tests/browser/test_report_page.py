@@ -30,13 +30,19 @@ def test_all_runs_are_drawn_with_their_boundaries(report, made):
     report.picture("report")
 
 
-def test_neurons_and_zoom_work_and_thresholds_explain_why_they_are_fixed(report):
+def test_neurons_and_zoom_work_and_there_are_no_dead_thresholds(report):
     report.until("document.getElementById('neuron-figure').data")
     report.run(
         "document.body.dispatchEvent(new KeyboardEvent('keydown', {key: '+', bubbles: true}))"
     )
     report.until(f"{FIGURE}.layout.xaxis.range[0] > 1")
-    assert report.run("return document.getElementById('thresholds').disabled")
-    assert "Thresholds are fixed in a report" in report.run(
-        "return document.getElementById('thresholds').innerText"
+    assert report.run("return document.getElementById('thresholds')") is None
+
+
+def test_head_is_read_before_the_charts(report, made):
+    text = report.run("return document.getElementById('head').innerText")
+    assert "first" in text and "second" in text and "theta" in text
+    assert report.run(
+        "return document.getElementById('head').getBoundingClientRect().bottom"
+        f" <= {FIGURE}.getBoundingClientRect().top"
     )

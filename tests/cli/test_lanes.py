@@ -2,9 +2,11 @@
 
 import io
 
-from phasetrack_cli.lanes import drawn, in_words, lanes
 from rich.console import Console
 
+from phasetrack_cli.lanes import drawn, in_words
+
+from phasetrack.display.lanes import lanes
 from phasetrack.phases.labels import PAPERS
 
 PHASES = [

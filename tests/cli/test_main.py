@@ -297,6 +297,9 @@ def test_report_and_paper_figure(made, tmp_path):
     done = call_here("report", out / "mine", "--file", tmp_path / "r.html")
     assert done.returncode == 0 and done.stdout == f"{tmp_path / 'r.html'}\n"
     assert (tmp_path / "r.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    done = call_here("report", out / "mine", cwd=tmp_path)
+    assert done.stdout == "report-mine.html\n" and (tmp_path / "report-mine.html").exists()
+    assert not (out / "mine" / "report.html").exists()
     done = call_here("plot", out / "mine", "--size", "paper", "--file", tmp_path / "p.pdf")
     assert done.returncode == 0
     # TrueType fonts embedded whole, no Type 3
@@ -307,6 +310,27 @@ def test_report_and_paper_figure(made, tmp_path):
         2,
         "--size: 'huge' is not one of screen, paper.\n",
     )
+
+
+def test_plot_draws_the_chosen_panels(made, tmp_path):
+    _, out = made
+    options = (
+        "--panels",
+        "zeta, loss",
+        "--width",
+        "3.25",
+        "--no-forecast",
+        "--serif",
+        "--title",
+        "two of six",
+    )
+    file = tmp_path / "p.svg"
+    assert call_here("plot", out / "mine", *options, "--file", file).returncode == 0
+    drawn = file.read_text()
+    assert "two of six" in drawn and "(b) Loss and error" in drawn and "(c)" not in drawn
+    assert "forecast" not in drawn and "STIXGeneral" in drawn
+    wrong = call_here("plot", out / "mine", "--panels", "heaviness")
+    assert wrong.returncode == 2 and "'heaviness' is not one of zeta, shares" in wrong.stderr
 
 
 def test_compare(made, tmp_path):

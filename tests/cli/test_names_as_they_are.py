@@ -3,9 +3,10 @@
 import re
 from pathlib import Path
 
-import phasetrack_cli
 import pytest
 from helpers.command_line import call_here
+
+import phasetrack_cli
 
 SMALL = ["--d", "8", "--width", "8", "--steps", "4"]
 FOLDERS = ["[old] runs", "[/x]", "[link=a]b", ":bug: [red]"]

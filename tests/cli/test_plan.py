@@ -4,6 +4,7 @@ import json
 
 import pytest
 from helpers.command_line import call, call_here
+
 from phasetrack_cli.planning import amount, duration
 
 

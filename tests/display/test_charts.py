@@ -102,3 +102,16 @@ def test_levels_name_thresholds_and_colours_are_hexadecimal():
     assert re.fullmatch("#[0-9A-F]{6}", about["alert"])
     assert set(PHASE_COLOURS) == set(Phase)
     assert set(about["boundaries"]) == {"signal_heavy", "linear_exit", "fitted"}
+
+
+def test_every_chart_of_the_page_has_a_named_axis_and_a_key_of_its_own():
+    for page in (page_charts(ALL_CHARTED), COMPARED):
+        assert all(chart.axis for chart in page)
+        assert len({chart.key for chart in page}) == len(page) == 6
+
+
+def test_every_threshold_has_words():
+    described = describe(ALL_CHARTED)
+    assert set(described["threshold_words"]) == set(described["threshold_names"])
+    names = [name for name, _ in described["threshold_words"].values()]
+    assert len(set(names)) == len(names)

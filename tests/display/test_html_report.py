@@ -1,10 +1,14 @@
 """The HTML report: one file that fetches nothing, and in which no text becomes a tag."""
 
+import base64
+import gzip
+import html
 import itertools
 import json
 import os
 import re
 import shutil
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -12,6 +16,9 @@ import pytest
 from phasetrack import ExpectedError, RunSettings, read_run, train
 from phasetrack.display.html_report import NEURON_STEPS, SCRIPTS, exports, report, write_report
 from phasetrack.display.tensorboard import plugin
+from phasetrack.phases.glossary import TERMS
+from phasetrack.phases.verdict import story
+from phasetrack.phases.words import alert_advice
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +49,55 @@ def test_report_holds_the_run(made, tmp_path):
 
 def test_report_fetches_nothing(made):
     page = report([made])
-    head = page.split("<script>", 1)[0] + page.split('id="data">', 1)[1]
+    head = re.sub(r'<script type="application/gzip".*?</script>', "", page, flags=re.DOTALL)
     assert "src=" not in head and "<link" not in head and "@import" not in head
     # modules became functions of one script, without imports and exports
     script = page.rsplit('<script type="module">', 1)[1]
     assert not re.search(r"^(import|export) ", script, re.MULTILINE)
+
+
+def test_head_has_words_boundaries_settings_and_versions(made):
+    page, run = report([made]), read_run(made)
+    shown = html.unescape(
+        re.sub(r"<[^>]*>", " ", page.split('<header id="head">')[1].split("</header>")[0])
+    )
+    assert run.config["command"] in shown and f"torch {run.config['versions']['torch']}" in shown
+    assert story(run.summary).text in shown
+    for boundary in run.summary["boundaries"]:
+        assert f"{boundary['onset']:.1f}" in shown and str(boundary["detected"]) in shown
+    band = run.summary["forecast"]["loss_halving_step"]
+    assert f"({band['low']:.1f} to {band['high']:.1f})" in shown
+    assert re.search(r"\bd +16\b", shown) and re.search(r"\bwidth +32\b", shown)
+    assert TERMS["zeta*"] in shown
+
+
+def test_settings_that_differ_come_first(made, tmp_path):
+    shutil.copytree(made, tmp_path / "other")
+    config = json.loads((made / "config.json").read_text())
+    config["settings"]["theta"] = 0.75
+    (tmp_path / "other" / "config.json").write_text(json.dumps(config))
+    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", report([made, tmp_path / "other"]))
+    table = [re.findall(r"<t[dh]>(.*?)</t[dh]>", row) for row in rows]
+    place = table.index(["setting", "run", "other"])
+    assert table[place + 1] == ["theta", "0.1", "0.75"]
+
+
+def test_alerts_of_a_run_are_told_with_their_advice(made, tmp_path):
+    shutil.copytree(made, tmp_path / "run")
+    summary = json.loads((made / "summary.json").read_text())
+    summary["alerts"] = [{"name": "LAZY", "step": 3, "evidence": {"loss/train": 0.01}}]
+    (tmp_path / "run" / "summary.json").write_text(json.dumps(summary))
+    head = report([tmp_path / "run"]).split("</header>")[0]
+    assert alert_advice("LAZY") in head and "LAZY at step 3: " in head
+
+
+def test_plotly_is_whole_and_compressed(made):
+    (packed,) = re.findall(
+        r'<script type="application/gzip" id="plotly">([^<]*)</script>', report([made])
+    )
+    script = resources.files("plotly") / "package_data" / "plotly.min.js"
+    assert gzip.decompress(base64.b64decode(packed)) == script.read_bytes()
+    assert len(packed) < 2.1e6
 
 
 def test_modules_share_no_exported_name():
@@ -71,10 +122,8 @@ def test_run_names_are_text(made, tmp_path):
     name = "<script>alert(1)<!--"
     shutil.copytree(made, tmp_path / name)
     page = report([tmp_path / name])
-    assert (
-        "<script>alert(1)" not in page
-        and "<!--" not in page.split("</style>")[1].split("<script>")[0]
-    )
+    assert "<script>alert(1)" not in page
+    assert "<!--" not in page.split("</style>")[1].split('<script type="application/json"')[0]
     assert [entry["id"] for entry in data_of(page)["runs"]] == [name]
 
 

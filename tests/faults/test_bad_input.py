@@ -9,7 +9,6 @@ import torch
 from helpers.fuzzing import ODD_TEXTS, fuzzed
 from hypothesis import given
 from hypothesis import strategies as st
-from phasetrack_cli.main import main
 from torch import nn
 
 import phasetrack
@@ -30,6 +29,7 @@ from phasetrack.tasks import XOR
 from phasetrack.tracking.replay import replay
 from phasetrack.tracking.schedules import every, log_spaced
 from phasetrack.training.run import resume, train
+from phasetrack_cli.main import main
 
 NUMBER = "is not a finite number"
 # command line, after `phasetrack`; what the line must name: option, what is allowed, what was given

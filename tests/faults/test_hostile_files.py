@@ -13,7 +13,6 @@ import torch
 from helpers.fuzzing import fuzzed, json_values, mutated, mutated_json
 from hypothesis import given
 from hypothesis import strategies as st
-from phasetrack_cli.panels import print_summary, run_table
 from rich.console import Console
 
 from phasetrack import ExpectedError, PhasetrackError, RunSettings, read_run, train
@@ -26,6 +25,7 @@ from phasetrack.storage.weight_store import read_weights
 from phasetrack.tasks import XOR
 from phasetrack.theory.forecast import predict
 from phasetrack.tracking.replay import replay
+from phasetrack_cli.panels import print_summary, run_table
 
 SETTINGS = RunSettings(d=6, width=6, batch=16, steps=8, snapshots=2)
 

@@ -16,10 +16,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 from helpers.breaking import Fault, struck
-from phasetrack_cli import main as command
-from phasetrack_cli import server
-from phasetrack_cli.output import LastingStream, lasting_streams
-from phasetrack_cli.panels import print_summary
 from rich.console import Console
 
 from phasetrack import LogisticLoss, RunSettings, TwoLayerNet, attach, train
@@ -27,6 +23,10 @@ from phasetrack.tasks import XOR
 from phasetrack.tracking import guard
 from phasetrack.training.run import resume
 from phasetrack.training.stop_signals import StopSignals
+from phasetrack_cli import main as command
+from phasetrack_cli import server
+from phasetrack_cli.output import LastingStream, lasting_streams
+from phasetrack_cli.panels import print_summary
 
 SETTINGS = RunSettings(task="and", d=6, width=4, batch=8, steps=4)
 TASK = XOR(6)

@@ -5,13 +5,13 @@ import shutil
 import warnings
 
 import pytest
-from phasetrack_cli import main as command
 
 from phasetrack import ExpectedError, RunSettings, read_run, train
 from phasetrack.display.html_report import report, write_report
 from phasetrack.errors import encodable, printable
 from phasetrack.storage.directory import find_runs, read_results
 from phasetrack.storage.weight_store import read_weights
+from phasetrack_cli import main as command
 
 SETTINGS = RunSettings(task="and", d=6, width=6, batch=16, steps=8, snapshots=2)
 PRECIOUS = "alias ls=ls # precious\n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,13 +12,11 @@ from typing import Any
 from phasetrack.phases.classifier import METRICS, Thresholds
 from phasetrack.phases.history import History
 from phasetrack.phases.run_labels import RunLabels
-from phasetrack.phases.timeline import extend_timeline
+from phasetrack.phases.timeline import extend_timeline, merged
 from phasetrack.storage.directory import SUMMARY
 from phasetrack.storage.json_schema import check_summary
 
-# Stretches of one label, and boundaries or alerts, that are sent one by one: more than a person can
-# tell apart on a screen.
-MOST_STRETCHES = 500
+# Boundaries or alerts that are sent one by one: more than a person can tell apart on a screen.
 MOST_MARKS = 300
 
 
@@ -74,36 +71,13 @@ def bounded(labels: Mapping[str, Any]) -> dict[str, Any]:
     evenly chosen further ones stay. ``omitted`` counts the parts that were left out.
     """
     kept = {
-        "timeline": _merged(labels["timeline"]),
+        "timeline": merged(labels["timeline"]),
         "boundaries": _few(labels["boundaries"]),
         "alerts": _few(labels["alerts"]),
     }
     omitted = {name: len(labels[name]) - len(parts) for name, parts in kept.items()}
     omitted["stretches"] = omitted.pop("timeline")
     return {**labels, **kept, "omitted": omitted}
-
-
-def _merged(timeline: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    if len(timeline) <= MOST_STRETCHES:
-        return list(timeline)
-    column = (timeline[-1]["end"] - timeline[0]["start"]) / MOST_STRETCHES
-    groups: list[list[dict[str, Any]]] = []
-    for stretch in timeline:
-        long = stretch["end"] - stretch["start"] >= column
-        if long or not groups or groups[-1][-1]["end"] - groups[-1][0]["start"] >= column:
-            groups.append([])
-        groups[-1].append(stretch)
-    merged: list[dict[str, Any]] = []
-    for group in groups:
-        share: Counter[str] = Counter()
-        for stretch in group:
-            share[stretch["phase"]] += stretch["end"] - stretch["start"] + 1
-        phase, end = max(share, key=lambda name: share[name]), group[-1]["end"]
-        if merged and merged[-1]["phase"] == phase:
-            merged[-1]["end"] = end
-        else:
-            merged.append({"phase": phase, "start": group[0]["start"], "end": end})
-    return merged
 
 
 def _few(marks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

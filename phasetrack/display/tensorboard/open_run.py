@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from phasetrack.display.charts import describe
 from phasetrack.display.downsample import min_max
+from phasetrack.display.lanes import Lane, described, lanes
 from phasetrack.display.tensorboard.incremental_labels import (
     Labels,
     bounded,
@@ -28,6 +29,11 @@ from phasetrack.display.tensorboard.spoken_labels import spoken
 from phasetrack.errors import ExpectedError, check_float, printable
 from phasetrack.phases.classifier import Thresholds
 from phasetrack.phases.history import ROWS_AT_ONCE, History
+from phasetrack.phases.labels import PAPERS
+from phasetrack.phases.timeline import timeline
+from phasetrack.phases.vocabularies import of_config
+from phasetrack.phases.vocabulary import UNDETERMINED
+from phasetrack.phases.vocabulary_set import column
 from phasetrack.storage.clock_sink import CLOCK, read_clock
 from phasetrack.storage.directory import CONFIG, SUMMARY
 from phasetrack.storage.history_reader import EXACT_STEPS, HistoryFile
@@ -177,8 +183,40 @@ class OpenRun:
         with self._lock:
             labels = self._all_labels(changes)
             told = spoken(bounded(labels), self._told(labels["thresholds"]))
+            told["lanes"] = described(self._lanes(labels))
             found: dict[str, Any] = without_infinity(told)
             return found | {"generation": self._live.generation}
+
+    def _lanes(self, labels: Mapping[str, Any]) -> list[Lane]:
+        """Return the lanes: the paper's under `labels`, the others as they were recorded."""
+        history, known = self.history(), of_config(self._read(CONFIG))[0]
+        spoken_by = {
+            one.name: {
+                "applies": True,
+                "timeline": timeline(history, column(one.name), one.phases),
+            }
+            for one in known
+        }
+        try:
+            summary = check_summary(self._read(SUMMARY), Path(SUMMARY))
+        except ExpectedError:
+            summary = {}
+        told = {
+            "timeline": labels["timeline"],
+            "vocabularies": spoken_by | summary.get("vocabularies", {}),
+            "hindsight": summary.get("hindsight", {}),
+        }
+        return [lane for lane in lanes(told) if not _never_speaks(lane)]
+
+    def told(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the configuration, and the summary as far as it is known; empty where damaged."""
+        with self._lock:
+            labels = self._all_labels(None)
+            try:
+                config = check_config(dict(self._read(CONFIG)), Path(CONFIG))
+            except ExpectedError:
+                config = {}
+            return config, {**self._told(labels["thresholds"]), **labels}
 
     def _told(self, thresholds: Mapping[str, Any]) -> dict[str, Any]:
         """Return the summary, or the last readings of a run without one, for the story."""
@@ -249,6 +287,13 @@ class OpenRun:
             return self.folder.read(file)
         except ExpectedError:
             return {}
+
+
+def _never_speaks(lane: Lane) -> bool:
+    """Whether a further vocabulary has no label but UNDETERMINED, as one without its readings."""
+    return lane.name != PAPERS and {stretch["phase"] for stretch in lane.stretches} == {
+        UNDETERMINED
+    }
 
 
 def describe_run(name: str, folder: RunFolder) -> dict[str, Any]:

@@ -25,7 +25,16 @@ NAME = "phases"
 # Static files that are served.
 STATIC = (
     *("index.js", "app.js", "dom.js", "address.js", "loader.js", "sources.js", "scales.js"),
-    *("figure.js", "theme.js", "runs.js", "thresholds.js", "neurons.js", "table.js", "keys.js"),
+    *(
+        "figure.js",
+        "lanes.js",
+        "theme.js",
+        "runs.js",
+        "thresholds.js",
+        "neurons.js",
+        "table.js",
+        "keys.js",
+    ),
     "style.css",
 )
 KINDS = {".js": "text/javascript", ".css": "text/css"}

@@ -1,8 +1,8 @@
 """Write runs to TensorBoard: one event per recorded step, and boundaries that survive its sampling.
 
 TensorBoard's loader keeps 1000 scalars per tag, so a boundary inside a long tag can vanish. Each
-boundary has sparse tags of its own: ``boundary/<name>`` is 0 at the step before its detection and 1
-at its detection, and ``boundary/<name>_onset`` holds the interpolated onset. Values that are not
+boundary has sparse tags of its own: ``phase_boundary/<name>`` is 0 at the step before its detection and 1
+at its detection, and ``phase_boundary/<name>_onset`` holds the interpolated onset. Values that are not
 finite cannot be drawn and are left out; the history file is the lossless record.
 """
 
@@ -34,9 +34,15 @@ HISTOGRAM_EVERY = 10
 # make the file grow with the square of its changes.
 TIMELINE_LINES = 100
 
+# TensorBoard sorts its cards by tag: boundaries stand behind the readings. Version 0.1.0: "boundary/".
+BOUNDARY_TAG = "phase_boundary/"
+ALERTS = "phase_alerts"  # the number of alerts so far, at the first record and at each alert
+
 # Columns of the HParams dashboard: scalar tag to title.
 METRICS = {
-    **{f"boundary/{key}_onset": boundary.title for key, boundary in BOUNDARIES.items()},
+    **{f"{BOUNDARY_TAG}{key}_onset": boundary.title for key, boundary in BOUNDARIES.items()},
+    "phase/id": "last phase (0 undetermined, 1 finding, 2 heavy, 3 fitted)",
+    ALERTS: "alerts",
     "loss/train": "loss",
     "heaviness/zeta_star": "zeta*",
 }
@@ -50,7 +56,8 @@ class TensorBoardSink:
 
     Args:
         logdir: the directory.
-        clusters: cluster names, for the layout of the margin charts.
+        clusters: names of clusters for a layout of the Custom Scalars page; without any, TensorBoard does not
+            show that page, whose tab would push the Phases tab out of a window of 1280 pixels.
         hparams: hyperparameters for the HParams dashboard, or None for no row.
         describe: the meaning of a metric in a line, which TensorBoard shows beside its chart.
         resume: keep the event files of phasetrack in the directory, and wait for
@@ -75,7 +82,7 @@ class TensorBoardSink:
         self._file: EventFile | None = None
         self._earlier: list[dict[str, Any]] = []  # states of the files before this one
         self._timeline: list[str] = []
-        self._records, self._closed = 0, False
+        self._records, self._alerts, self._closed = 0, 0, False
         # step and distributions of the last record, until its histograms are written
         self._pending: tuple[int, Mapping[str, NDArray[np.float64]]] | None = None
         self._placed = not (resume and event_files(logdir))
@@ -91,9 +98,12 @@ class TensorBoardSink:
         values = {name: v for name, v in record.readings.items() if math.isfinite(v)}
         before: dict[str, float] = {}
         for boundary in record.boundaries:
-            before[f"boundary/{boundary.name}"] = 0.0
-            values[f"boundary/{boundary.name}"] = 1.0
-            values[f"boundary/{boundary.name}_onset"] = boundary.onset
+            before[f"{BOUNDARY_TAG}{boundary.name}"] = 0.0
+            values[f"{BOUNDARY_TAG}{boundary.name}"] = 1.0
+            values[f"{BOUNDARY_TAG}{boundary.name}_onset"] = boundary.onset
+        self._alerts += len(record.alerts)
+        if record.alerts or not self._records:
+            values[ALERTS] = float(self._alerts)
         if before and record.step > 0:
             self._write(record.step - 1, summaries.scalars(before))
         self._write(record.step, summaries.scalars(values, self._descriptions(values)))
@@ -131,6 +141,7 @@ class TensorBoardSink:
             "files": files,
             "timeline": list(self._timeline),
             "records": self._records,
+            "alerts": self._alerts,
             "pending": pending,
         }
 
@@ -159,6 +170,7 @@ class TensorBoardSink:
                 found.rewind(file)
         self._timeline, self._records = [str(line) for line in state["timeline"]], state["records"]
         self._pending, self._placed = _pending(state["pending"]), True
+        self._alerts = int(state.get("alerts", 0))  # version 0.1.0 kept none
         if not self._earlier:
             self._begin()
 
@@ -180,8 +192,9 @@ class TensorBoardSink:
         return {tag: self._describe(tag) for tag in new} if self._describe else {}
 
     def _begin(self) -> None:
-        """Write the layout and the hyperparameters, which stand before the first step."""
-        self._write(0, summaries.layout(self._clusters))
+        """Write the layout, if any, and the hyperparameters, which stand before the first step."""
+        if self._clusters:
+            self._write(0, summaries.layout(self._clusters))
         if self._hparams:
             for summary in summaries.hyperparameters(self._name, self._hparams, METRICS):
                 self._write(0, summary)

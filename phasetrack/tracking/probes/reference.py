@@ -180,7 +180,9 @@ def description(name: str) -> str:
     >>> description("heaviness/chance")
     'the same share of a random direction: k / d (share; docs/theory.md, section 2)'
     """
-    if name.startswith("boundary/"):
+    if name == "phase_alerts":
+        return "alerts so far; the Phases tab and the text tab have their sentences"
+    if name.startswith("phase_boundary/"):
         return (
             "step of the onset"
             if name.endswith("_onset")

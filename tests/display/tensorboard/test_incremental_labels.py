@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from phasetrack import ExpectedError
 from phasetrack.display.tensorboard.incremental_labels import (
     MOST_MARKS,
-    MOST_STRETCHES,
     Labels,
     bounded,
     recorded_labels,
@@ -21,6 +20,7 @@ from phasetrack.display.tensorboard.incremental_labels import (
 from phasetrack.phases.classifier import METRICS, PhaseClassifier, Thresholds
 from phasetrack.phases.history import History
 from phasetrack.phases.summary import summarise_again
+from phasetrack.phases.timeline import MOST_STRETCHES
 from phasetrack.storage.json_schema import LONGEST_TEXT
 
 VALUE = st.floats(0.01, 30)

@@ -80,10 +80,23 @@ def content(events, tag):
 @pytest.mark.parametrize("name", BOUNDARIES)
 def test_every_boundary_survives_sampling(events, name):
     boundary = BOUNDARIES[name]
-    points = [(e.step, e.value) for e in events.Scalars(f"boundary/{name}")]
+    points = [(e.step, e.value) for e in events.Scalars(f"phase_boundary/{name}")]
     assert points == [(boundary.detected - 1, 0.0), (boundary.detected, 1.0)]
-    onsets = [(e.step, e.value) for e in events.Scalars(f"boundary/{name}_onset")]
+    onsets = [(e.step, e.value) for e in events.Scalars(f"phase_boundary/{name}_onset")]
     assert onsets == [(boundary.detected, boundary.onset)]
+
+
+def test_alerts_are_counted_and_have_a_column_of_hyperparameters(tmp_path):
+    sink = TensorBoardSink(tmp_path / "run", hparams={"eta": 0.2})
+    alert = Alert("LAZY", 2, {})
+    for step in range(4):
+        raised = (alert,) if step == 2 else ()
+        sink.write(Record(step, {"loss/train": 1.0}, Phase.FITTED, alerts=raised))
+    sink.close({}, History())
+    events = EventAccumulator(str(tmp_path / "run"))
+    events.Reload()
+    assert [(e.step, e.value) for e in events.Scalars("phase_alerts")] == [(0, 0.0), (2, 1.0)]
+    assert {"phase/id", "phase_alerts"} <= METRICS.keys()
 
 
 def test_scalars_are_sampled_by_the_loader(events):
@@ -156,7 +169,7 @@ def test_data_server_answers_with_the_boundaries(logdir, fast):
                 m[1] for line in server.stdout if (m := re.search(r"(http://\S+?)/? ", line))
             )
             for name, boundary in BOUNDARIES.items():
-                points = _scalars(url, f"boundary/{name}")
+                points = _scalars(url, f"phase_boundary/{name}")
                 assert [p[1:] for p in points] == [
                     [boundary.detected - 1, 0.0],
                     [boundary.detected, 1.0],
@@ -182,7 +195,7 @@ def _scalars(url, tag):
         # TensorBoard's Python loader lists a tag before its first point, and fails on requests in between
         with suppress(urllib.error.HTTPError):
             tags = json.loads(_get(f"{url}/data/plugin/scalars/tags")).get("run", {})
-        if "boundary/fitted_onset" in tags:
+        if "phase_boundary/fitted_onset" in tags:
             return json.loads(_get(f"{url}/data/plugin/scalars/scalars?{query}"))
         time.sleep(0.1)
     raise AssertionError("the server never read the run")

@@ -67,9 +67,9 @@ class App {
     });
     this.list = new RunList({ toggle: (id, on) => this.toggle(id, on), only: (id) => this.only(id) });
     this.panel = new ThresholdPanel({
-      change: (name, value) => this.changeThreshold(name, value),
+      change: (values) => this.changeThresholds(values),
       reset: () => { this.state.thresholds = {}; this.refresh(); },
-    }, this.source.live);
+    });
     this.neurons = new NeuronPanel(this.source, (step) => this.goToStep(step));
     this.message = h("div", { id: "message", role: "status", "aria-live": "polite" });
     this.figure = h("div", {
@@ -80,7 +80,8 @@ class App {
     this.help = keysDialog();
     this.main = h("main", {}, this.toolbar(), this.message, this.figure, this.table, this.neurons.element);
     this.root.replaceChildren(
-      h("aside", {}, h("h1", {}, "Runs"), this.filter, this.list.element, this.panel.element),
+      h("aside", {}, h("h1", {}, "Runs"), this.filter, this.list.element,
+        this.source.live ? this.panel.element : null),
       this.main,
       this.help,
     );
@@ -236,7 +237,7 @@ class App {
     this.draw();
     this.drawNeurons();
     const [front] = this.shown();
-    if (front) this.panel.show(front.about.threshold_names, this.thresholds(front));
+    if (front) this.panel.show(front.about.threshold_names, this.thresholds(front), front.about.threshold_words);
     this.remember();
   }
 
@@ -254,7 +255,7 @@ class App {
   draw() {
     if (!window.Plotly) return; // refresh() waits for it
     const runs = this.shown();
-    this.table.replaceChildren(...boundaryTable(runs));
+    if (this.source.live) this.table.replaceChildren(...boundaryTable(runs)); // a report has them in its head
     this.figure.classList.toggle("empty", !runs.length);
     if (!runs.length) {
       if (this.figure.data) window.Plotly.purge(this.figure);
@@ -283,15 +284,27 @@ class App {
     });
     this.figure.on("plotly_doubleclick", () => this.setRange(null));
     this.figure.on("plotly_click", ({ points: [point] }) => {
-      const scale = point && this.neurons.run && scaleOf(this.state.axis, this.neurons.run);
-      const step = scale ? this.neurons.near(scale.from(Number(point.x))) : null;
+      const step = this.savedStep(point);
       if (step !== null) this.goToStep(step);
     });
+    const follow = eager(() => this.drawNeurons(), SETTLE_MS);
+    this.figure.on("plotly_hover", ({ points: [point] }) => {
+      const step = this.savedStep(point);
+      if (step === null || step === this.state.step) return;
+      this.state.step = step;
+      follow();
+    });
+  }
+
+  // The saved step of the neurons that is nearest to a point of the charts, or null.
+  savedStep(point) {
+    const scale = point && this.neurons.run && scaleOf(this.state.axis, this.neurons.run);
+    return scale ? this.neurons.near(scale.from(Number(point.x))) : null;
   }
 
   drawNeurons() {
     const front = this.shown().find((run) => run.about.neurons.length) || null;
-    return this.neurons.show(front, this.state.step, this.theme());
+    return this.neurons.show(front, this.state.step, this.theme(), front && this.thresholds(front).zeta_enter);
   }
 
   // --- actions of people ----------------------------------------------------------------------
@@ -313,8 +326,8 @@ class App {
     this.refresh();
   }
 
-  changeThreshold(name, value) {
-    this.state.thresholds = { ...this.state.thresholds, [name]: value };
+  changeThresholds(values) {
+    this.state.thresholds = { ...this.state.thresholds, ...values };
     this.refetch();
   }
 

@@ -47,3 +47,15 @@ export function shortened(text, length = 36) {
 export function fileName(text, length = 80) {
   return text.replace(/[^A-Za-z0-9-]+/g, "-").slice(0, length);
 }
+
+// The text behind base64 of gzip.
+export async function unpacked(base64) {
+  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).text();
+}
+
+// Escapes text that Plotly would read as HTML.
+export function plain(text) {
+  return String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+}

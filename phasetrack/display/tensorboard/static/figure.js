@@ -1,11 +1,12 @@
 // Makes one Plotly figure of runs and their labels: charts above each other on one axis of steps.
-import { shortened } from "./dom.js";
+import { plain, shortened } from "./dom.js";
+import { lanesOf } from "./lanes.js";
 import { AXES, clamped, placeOf, scaleOf, wholeRange } from "./scales.js";
 import { FONT, THEMES, faded, inked, readable } from "./theme.js";
 
 const DASHES = ["solid", "dot", "dashdot", "longdash", "longdashdot"];
 const LEGEND_WIDTH = 190;
-const AXIS_WIDTH = 62;
+const AXIS_WIDTH = 100; // as wide as the names of lanes
 const LABEL_ROW = 14; // pixels of one row of boundary labels
 const MOST_LABEL_ROWS = 4; // further names are counted instead
 const MOST_LINES = 200; // boundaries and alerts in view: more cannot be told apart
@@ -20,11 +21,6 @@ const FOOT = 44;
 const MOST_NAMED = 14; // curves of one chart that its legend names
 const FEW_POINTS = 20; // up to this many points are drawn as dots too: a single one makes no line
 
-// Escapes text that Plotly would read as HTML.
-function plain(text) {
-  return String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
-}
-
 // shown: [{id, colour, about, series, labels}], the first run in front; view: {axis, range, theme,
 // thresholds, neuronStep, width, height}, with the minimal height of the whole figure in pixels.
 // Returns {data, layout, whole}, with `whole` the range that shows all steps.
@@ -35,33 +31,64 @@ export function figureOf(shown, view) {
     .map((run, index) => ({ ...run, index, scale: scaleOf(view.axis, run) }))
     .filter((run) => run.scale);
   const charts = chartsOf(shown);
-  const data = charts.flatMap((chart, place) => [...scaled].reverse()
-    .flatMap((run) => tracesOf(chart, place, run, many, theme)));
+  const data = charts.flatMap((chart, place) => headed(chart, [...scaled].reverse()
+    .flatMap((run) => tracesOf(chart, place, run, many, theme))));
   const whole = wholeRange(view.axis, scaled);
   const range = clamped(view.range, whole) || whole;
   const seen = { ...view, range, plot: Math.max(view.width - LEGEND_WIDTH - AXIS_WIDTH, 100) };
   const marks = marksOf(scaled, many, seen, theme);
-  const names = placed(marks, seen, theme);
-  const head = 16 + LABEL_ROW * (2 + Math.max(0, ...names.map((name) => name.row)));
+  const lanes = lanesOf(scaled, many, seen, whole, theme);
+  const names = placed(marks, seen, theme, lanes.height);
+  const head = 16 + lanes.height + LABEL_ROW * (1 + Math.max(0, ...names.map((name) => name.row)));
   const heights = heightsOf(charts, data, view.height - head - FOOT);
   const layout = layoutOf(charts, heights, head, seen, theme);
   setTicks(charts, data, view.thresholds, layout);
-  const bands = scaled.length ? bandsOf(scaled[0], seen, whole[1], theme) : [];
+  // behind several runs, the phases of one would be read as those of all
+  const bands = scaled.length && !many ? bandsOf(scaled[0], seen, whole[1], theme) : [];
   layout.shapes = [
-    ...bands.map(({ phase, ...band }) => band),
+    ...bands,
+    ...lanes.shapes(layout.height - head - FOOT),
     ...levelsOf(charts, view.thresholds, theme),
     ...marks.slice(0, MOST_LINES).flatMap((mark) => mark.lines),
   ];
   layout.annotations = [
     ...titlesOf(charts, layout, theme),
-    ...levelNamesOf(charts, view.thresholds, theme),
-    ...phaseNamesOf(bands, seen, theme),
+    ...levelNamesOf(charts, view.thresholds, shown, theme),
+    ...lanes.names,
     ...names.map(({ row, ...name }) => name),
   ];
   if (view.neuronStep !== null && scaled.length) {
     layout.shapes.push(vertical(scaled[0].scale.to(view.neuronStep), theme.faint, "dash", 1));
   }
+  data.unshift(...scaled.flatMap((run) => phaseTrace(run, many, data)));
   return { data, layout, whole };
+}
+
+// Traces whose first one brings the chart's title into the hover box.
+function headed(chart, traces) {
+  return traces.map((trace, index) => (index ? trace : {
+    ...trace, hovertemplate: `<b>${plain(chart.title)}</b><br>${trace.hovertemplate}`,
+  }));
+}
+
+// An invisible trace that puts step and phase of a run into the first line of the hover box.
+function phaseTrace(run, many, data) {
+  const line = data.find((trace) => trace.run === run.id && trace.yaxis === "y");
+  if (!line) return [];
+  const steps = run.series.points[line.metric][0];
+  const { timeline } = run.labels;
+  let place = 0;
+  const words = steps.map((step) => {
+    while (place + 1 < timeline.length && timeline[place + 1].start <= step) place += 1;
+    return timeline.length ? timeline[place].phase.toLowerCase().replaceAll("_", "-") : "";
+  });
+  const name = many ? `${plain(shortened(run.id, 24))} · ` : "";
+  return [{
+    type: "scatter", mode: "markers", x: line.x, y: line.y, xaxis: "x", yaxis: "y", name: "phase", run: run.id,
+    showlegend: false, marker: { opacity: 0, color: line.line.color },
+    customdata: steps.map((step, index) => [step, words[index]]),
+    hovertemplate: `<b>${name}step %{customdata[0]} · %{customdata[1]}</b><extra></extra>`,
+  }];
 }
 
 // The charts of all runs, each with the curves that any of the runs recorded.
@@ -185,6 +212,8 @@ function tracesOf(chart, place, run, many, theme) {
       x: steps.map(run.scale.to),
       y: chart.log ? values.map((v) => (v > 0 ? v : null)) : values,
       name: plain(label),
+      run: run.id,
+      metric: curve.metric,
       xaxis: "x",
       yaxis: key("y", place),
       legend: key("legend", place),
@@ -217,7 +246,7 @@ function bandsOf(run, view, end, theme) {
     const before = bands.at(-1);
     if (before && place(x1) - place(before.x0) < 1) { before.x1 = x1; return; }
     bands.push({
-      type: "rect", name: `phase:${stretch.phase}`, phase: stretch.phase, xref: "x", yref: "paper",
+      type: "rect", name: `phase:${stretch.phase}`, xref: "x", yref: "paper",
       x0, x1, y0: 0, y1: 1, fillcolor: run.about.phases[stretch.phase], opacity: theme.band,
       line: { width: 0 }, layer: "below",
     });
@@ -272,8 +301,8 @@ function wrapped(text) {
   return text.replace(/(.{60,}?) /g, "$1\n");
 }
 
-// Annotations with the names of the marks, in rows above the names of the phases.
-function placed(marks, view, theme) {
+// Annotations with the names of the marks, in rows above the lanes, which are `lift` pixels high.
+function placed(marks, view, theme, lift) {
   const [low, high] = view.range;
   const ends = [];
   let hidden = 0;
@@ -287,7 +316,7 @@ function placed(marks, view, theme) {
     if (row >= MOST_LABEL_ROWS) { hidden += 1; return []; }
     ends[row] = left + long;
     return [{
-      row, x: mark.place, xanchor: turned ? "right" : "left", ...above(row + 1), text: plain(mark.text),
+      row, x: mark.place, xanchor: turned ? "right" : "left", ...above(row, lift), text: plain(mark.text),
       font: { size: 10, color: readable(mark.colour, theme) },
       ...(mark.hover ? { hovertext: plain(mark.hover).replaceAll("\n", "<br>"), captureevents: true } : {}),
     }];
@@ -295,28 +324,14 @@ function placed(marks, view, theme) {
   if (!hidden) return names;
   const text = `${hidden} more: zoom in`;
   return [...names, {
-    row: ends.length, x: high, xanchor: "right", ...above(ends.length + 1), text,
+    row: ends.length, x: high, xanchor: "right", ...above(ends.length, lift), text,
     font: { size: 10, color: theme.faint },
   }];
 }
 
 // An annotation in a row above the charts.
-function above(row) {
-  return { xref: "x", yref: "paper", y: 1, yanchor: "bottom", yshift: 2 + row * LABEL_ROW, showarrow: false };
-}
-
-// Annotations with the name of each phase above its band, where there is room.
-function phaseNamesOf(bands, view, theme) {
-  const [low, high] = view.range;
-  return bands.flatMap((band) => {
-    const left = Math.max(placeOf(view.axis, band.x0), low);
-    const right = Math.min(placeOf(view.axis, band.x1), high);
-    const text = band.phase.toLowerCase().replaceAll("_", "-");
-    if (((right - left) / (high - low || 1)) * view.plot < text.length * CHARACTER) return [];
-    return [{
-      x: (left + right) / 2, xanchor: "center", ...above(0), text, font: { size: 10, color: theme.faint },
-    }];
-  });
+function above(row, lift) {
+  return { xref: "x", yref: "paper", y: 1, yanchor: "bottom", yshift: 2 + lift + row * LABEL_ROW, showarrow: false };
 }
 
 function levelsOf(charts, thresholds, theme) {
@@ -326,11 +341,17 @@ function levelsOf(charts, thresholds, theme) {
   })));
 }
 
-function levelNamesOf(charts, thresholds, theme) {
+// A threshold's name for people, and a sentence about it.
+export function thresholdWords(words, name) {
+  return words && Object.hasOwn(words, name) ? words[name] : [name, name];
+}
+
+function levelNamesOf(charts, thresholds, shown, theme) {
+  const words = shown.length ? shown[0].about.threshold_words : {};
   return charts.flatMap((chart, place) => chart.levels.map((name, index) => ({
     xref: "paper", yref: key("y", place), x: 0, xanchor: "left", yanchor: index ? "top" : "bottom",
     y: chart.log ? Math.log10(thresholds[name]) : thresholds[name],
-    text: plain(`${name} ${Number(thresholds[name]).toPrecision(3)}`), showarrow: false,
+    text: plain(`${thresholdWords(words, name)[0]} ${Number(thresholds[name]).toPrecision(3)}`), showarrow: false,
     font: { size: 9, color: theme.faint },
   })));
 }

@@ -1,5 +1,5 @@
 // The neuron panel: each neuron's length in the signal span against its length outside, at a saved step.
-import { button, h } from "./dom.js";
+import { button, h, shortened } from "./dom.js";
 import { FONT, THEMES, inked } from "./theme.js";
 
 // Neurons that a browser draws without delay; more are thinned out evenly.
@@ -28,13 +28,16 @@ export class NeuronPanel {
     this.playButton = button("play", "play", () => (this.playing ? this.pause() : this.play()));
     this.element = h("section", { id: "neurons", hidden: true },
       h("h2", {}, "Neurons"),
-      h("p", {}, "Length of each neuron in the signal span, |sig|, against its length outside, |perp|."),
+      h("p", {}, "Each neuron's length in the signal span, |sig|, against its length outside, |perp|, at a saved "
+        + "step: move the mouse over the charts, or the slider. While features are found, neurons rise to the upper left."),
+      this.caption = h("p", { className: "note" }),
       h("div", { className: "row" }, this.playButton, this.slider, this.name),
       this.figure);
   }
 
   // Shows a run with saved neurons at its saved step nearest to `step`; without a run the panel is hidden.
-  async show(run, step, themeName) {
+  // level: the zeta up to which a neuron is heavy
+  async show(run, step, themeName, level) {
     this.element.hidden = !run;
     const turn = ++this.turn;
     if (!run) {
@@ -58,7 +61,10 @@ export class NeuronPanel {
       if (turn !== this.turn) return; // a later choice replaces this one
       const neurons = all.at(-1);
       this.name.textContent = `step ${steps[place]}, ${neurons.signal.length} neurons`;
-      const { data, layout } = neuronFigure(neurons, rangesOf(all.slice(0, -1)), run.about.signs, themeName);
+      const { data, layout } = neuronFigure(neurons, rangesOf(all.slice(0, -1)), run.about.signs, themeName, level);
+      const heavy = neurons.signal.filter((signal, i) => neurons.perp[i] <= level * signal).length;
+      this.caption.textContent = `Run ${shortened(run.id, 40)}. Dotted: |sig| = |perp|, where a neuron needs ζ = 1. Dashed: `
+        + `the detection level ζ = ${Number(level.toPrecision(3))}; the ${heavy} neurons above it are heavy, and drawn larger.`;
       layout.width = Math.min(760, this.figure.clientWidth || 760);
       layout.height = 520;
       await window.Plotly.react(this.figure, data, layout, CONFIG);
@@ -114,7 +120,7 @@ function nearest(steps, wanted) {
 }
 
 // signs: label and colour of the neurons with a >= 0, then of the rest
-function neuronFigure(neurons, ranges, signs, themeName) {
+function neuronFigure(neurons, ranges, signs, themeName, level) {
   const theme = THEMES[themeName];
   const stride = Math.ceil(neurons.signal.length / MOST_POINTS);
   const places = neurons.signal.map((_, index) => index).filter((index) => index % stride === 0);
@@ -126,14 +132,16 @@ function neuronFigure(neurons, ranges, signs, themeName) {
       y: mine.map((i) => neurons.signal[i]),
       text: mine.map((i) => `neuron ${i}, a ${Number(neurons.second_layer[i]).toPrecision(3)}`),
       hovertemplate: "%{text}<br>|perp| %{x:.4g}, |sig| %{y:.4g}<extra></extra>",
-      marker: { size: 5, color: inked(colour, theme), opacity: 0.65 },
+      marker: {
+        size: mine.map((i) => (neurons.perp[i] <= level * neurons.signal[i] ? 7 : 4)),
+        color: inked(colour, theme), opacity: 0.65,
+      },
     };
   });
   const axis = (title, range) => ({
     title: { text: title }, type: "log", range, dtick: range[1] - range[0] > 1.3 ? 1 : undefined,
     gridcolor: theme.grid, exponentformat: "power", zeroline: false,
   });
-  const [low, high] = [Math.max(ranges.x[0], ranges.y[0]), Math.min(ranges.x[1], ranges.y[1])];
   return {
     data,
     layout: {
@@ -144,13 +152,19 @@ function neuronFigure(neurons, ranges, signs, themeName) {
       yaxis: axis("|sig|", ranges.y),
       legend: { orientation: "h", y: 1.02, yanchor: "bottom" },
       hovermode: "closest",
-      // the line |sig| = |perp|
-      shapes: low < high ? [{
-        type: "line", x0: 10 ** low, y0: 10 ** low, x1: 10 ** high, y1: 10 ** high,
-        line: { color: "#888888", width: 1, dash: "dot" },
-      }] : [],
+      shapes: [["dot", 1], ["dash", level]].flatMap(([dash, zeta]) => lineOf(zeta, dash, ranges)),
     },
   };
+}
+
+// The line |perp| = zeta |sig| inside the ranges; on two logarithmic axes it is a diagonal.
+function lineOf(zeta, dash, ranges) {
+  const shift = Math.log10(zeta);
+  const [low, high] = [Math.max(ranges.x[0], ranges.y[0] + shift), Math.min(ranges.x[1], ranges.y[1] + shift)];
+  return low < high ? [{
+    type: "line", name: `zeta:${dash}`, x0: 10 ** low, y0: 10 ** (low - shift), x1: 10 ** high, y1: 10 ** (high - shift),
+    line: { color: "#888888", width: 1, dash },
+  }] : [];
 }
 
 // Ranges (in decades) that hold every neuron of some saved steps, so that the axes do not move.
