@@ -1,0 +1,1 @@
+"""Definitions of phases scored on runs whose truth is known: ``phasetrack bench``."""
