@@ -8,8 +8,9 @@ from phasetrack.phases.classifier import Thresholds
 from phasetrack.phases.run_labels import RunLabels
 from phasetrack.phases.vocabularies import chosen
 from phasetrack.phases.vocabulary_set import label_again
-from phasetrack.studies.bench import linear_runs, trained_runs
 from phasetrack.studies.bench.known_run import Crossing
+from phasetrack.studies.bench.runs import linear as linear_runs
+from phasetrack.studies.bench.runs import trained as trained_runs
 
 
 def spoken(played, name):
