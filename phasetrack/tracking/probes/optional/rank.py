@@ -43,7 +43,7 @@ METRICS = (
 class RankProbe(SparseProbe):
     """Counts of the neurons and directions at work (theory.md 11).
 
-    A reading costs a singular value decomposition of the first layer (d = 64, p = 128: about 1 ms).
+    A reading costs a singular value decomposition of the first layer (d = 64, p = 128: 1 ms).
 
     Args:
         per_decade: readings per factor of ten in the number of steps.

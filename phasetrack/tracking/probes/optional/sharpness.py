@@ -40,7 +40,7 @@ class SharpnessProbe(SparseProbe):
     """Sharpness on a fixed sample, and its product with the step (theory.md 12).
 
     A reading costs some ten to `most_products` Hessian-vector products, about twice a gradient on the sample each
-    (d = 64, p = 128, 512 samples: 20 to 100 ms).
+    (d = 64, p = 128, 512 samples: 10 to 100 ms).
 
     Args:
         inputs: (m, d); the training set, or a part of it.
