@@ -35,8 +35,8 @@ class SearchDescent(Vocabulary):
         "the overlap of a span in place of one vector's, and the levels, are ours"
     )
     needs: ClassVar = {
-        OVERLAP: "probes.OverlapProbe(directions)",
-        CHANCE: "probes.OverlapProbe(directions)",
+        name: "geometry=SpanGeometry(directions) of attach(), or probes.OverlapProbe(directions)"
+        for name in (OVERLAP, CHANCE)
     }
     labels: ClassVar = {
         "SEARCHING": "A direction of the teacher is not found: its overlap is that of a random start.",

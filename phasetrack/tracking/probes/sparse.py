@@ -12,6 +12,7 @@ from torch import Tensor
 
 from phasetrack.model.formula import FrozenLayers
 from phasetrack.tracking.probes.base import Measurement, Reading, SampledProbe, as_column
+from phasetrack.tracking.schedules import begins_stretch
 from phasetrack.tracking.snapshot import Snapshot
 
 
@@ -31,11 +32,7 @@ class SparseProbe(SampledProbe):
 
     def due(self, step: int, before: int) -> bool:
         """Whether a recorded step is read, given the one recorded before (-1: none)."""
-        return before < 0 or self._stretch(step) != self._stretch(before)
-
-    def _stretch(self, step: int) -> int:
-        # the small offset keeps exact powers of ten in their own stretch despite rounding
-        return math.floor(self.per_decade * math.log10(step) + 1e-9) if step else -1
+        return begins_stretch(step, before, self.per_decade)
 
     def due_places(self, snapshot: Snapshot) -> list[int]:
         """Return the states that are due."""

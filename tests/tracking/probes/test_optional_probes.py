@@ -56,6 +56,18 @@ def test_overlap_is_the_cosine_with_the_leading_span():
         )
 
 
+def test_declared_directions_let_the_search_be_told_without_a_probe():
+    geometry = phasetrack.SpanGeometry(torch.eye(2, 16), ["a", "b"])
+    net, loss = network(), nn.MSELoss()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    with phasetrack.attach(net, optimizer, loss=loss, geometry=geometry) as tracker:
+        for _ in range(3):
+            loss(net(X).squeeze(-1), Y).backward()
+            optimizer.step()
+    assert tracker.phases["search-descent"].applies
+    assert len(readings(tracker.history, "overlap/span/b")) == 3
+
+
 def test_random_spans_stay_under_the_chance_level():
     rng = np.random.default_rng(0)
     for dim, k in ((32, 1), (64, 3)):
@@ -194,21 +206,31 @@ def test_frequencies_are_those_of_both_residues():
 # --- the slope of the loss -----------------------------------------------------------------
 
 
-def slopes(losses, block=16):
-    """The readings of a loss that is given step by step."""
+def slopes(losses, block=16, cut=None):
+    """The readings of a loss that is given step by step; attached anew before the step `cut`."""
     net = nn.Sequential(nn.Linear(16, 1, bias=False), nn.Identity(), nn.Linear(1, 1, bias=False))
     with torch.no_grad():
         net[0].weight.zero_()
         net[2].weight.fill_(1.0)
     optimizer, loss = torch.optim.SGD(net.parameters(), lr=0.0), nn.MSELoss()
     x = torch.zeros(1, 16)
-    with phasetrack.attach(
-        net, optimizer, loss=loss, geometry=TASK.geometry, probes=[PlateauProbe()], block=block
-    ) as tracker:
-        for value in losses:
-            optimizer.zero_grad()
-            loss(net(x).squeeze(-1), torch.tensor([math.sqrt(value)])).backward()
-            optimizer.step()
+
+    def attached():
+        return phasetrack.attach(
+            net, optimizer, loss=loss, geometry=TASK.geometry, probes=[PlateauProbe()], block=block
+        )
+
+    tracker = attached()
+    for step, value in enumerate(losses):
+        if step == cut:
+            state = tracker.state_dict()
+            tracker.detach()
+            tracker = attached()
+            tracker.load_state_dict(state)
+        optimizer.zero_grad()
+        loss(net(x).squeeze(-1), torch.tensor([math.sqrt(value)])).backward()
+        optimizer.step()
+    tracker.detach()
     return tracker
 
 
@@ -223,11 +245,12 @@ def test_slope_of_a_power_is_its_exponent():
     assert share == pytest.approx((last + 1) ** -0.7, rel=0.06)
 
 
-def test_slope_is_the_same_for_every_block():
+def test_slope_is_the_same_for_every_block_and_through_a_resume():
     losses = [1 + math.sin(t) / 3 for t in range(100)]
-    one, other = slopes(losses).history, slopes(losses, block=1).history
-    for metric in plateau.METRICS:
-        assert readings(one, metric.name) == readings(other, metric.name) != {}
+    one = slopes(losses).history
+    for other in (slopes(losses, block=1).history, slopes(losses, cut=57).history):
+        for metric in plateau.METRICS:
+            assert readings(one, metric.name) == readings(other, metric.name) != {}
 
 
 def test_noise_shows_in_the_error_of_the_slope():
