@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from importlib import import_module
@@ -101,6 +102,8 @@ class HiddenStates:
     def find(self, rows: Sequence[Row]) -> list[Found]:
         """Return each change of the most probable state as a boundary of any name, said at once."""
         hmm = _installed("hmmlearn.hmm")
+        # a fit that ends before its tolerance is met is judged like any other
+        logging.getLogger("hmmlearn").setLevel(logging.ERROR)
         steps, loss = log_losses(rows)
         if len(loss) < 10:
             return []
