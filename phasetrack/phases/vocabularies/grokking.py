@@ -32,8 +32,8 @@ class Grokking(Vocabulary):
     name: ClassVar = "grokking"
     source: ClassVar = "Power et al., arXiv 2201.02177, and Nanda et al., arXiv 2301.05217; the shares and levels are heuristics of ours"
     needs: ClassVar = {
-        TRAIN: "probes.GeneralisationProbe(train, held_out)",
-        HELD_OUT: "probes.GeneralisationProbe(train, held_out)",
+        name: "sample= and held_out= of attach(), or probes.GeneralisationProbe(train, held_out)"
+        for name in (TRAIN, HELD_OUT)
     }
     labels: ClassVar = {
         "MEMORISING": "The training set is explained, and the held-out set is not.",

@@ -150,6 +150,18 @@ def test_unexplained_share_is_the_error_over_that_of_the_commonest_class():
         assert norm == pytest.approx(sum(float(p.square().sum()) for p in seen[step]))
 
 
+def test_given_sets_let_grokking_be_told_without_a_probe():
+    net, loss = network(), nn.BCEWithLogitsLoss()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    sets = {"sample": (X, UNIT), "held_out": (X[:20], UNIT[:20])}
+    with phasetrack.attach(net, optimizer, loss=loss, geometry=TASK.geometry, **sets) as tracker:
+        for _ in range(3):
+            loss(net(X).squeeze(-1), UNIT).backward()
+            optimizer.step()
+    assert tracker.phases["grokking"].applies
+    assert len(readings(tracker.history, "generalisation/held_out")) == 3
+
+
 def test_unexplained_share_of_a_regression_is_the_loss_over_that_of_the_mean():
     y = X[:, 0] * X[:, 1] + 0.3 * X[:, 2]
     tracker, seen = followed(
