@@ -77,7 +77,7 @@ def made_model(target: str) -> nn.Module:
             f"{target!r} does not name a module and a factory.",
             "Write MODULE:FACTORY, such as my_module:make_model.",
         )
-    with _current_folder_importable():  # by the factory, too
+    with current_folder_importable():  # by the factory, too
         made = _named(_imported(module_name), factory_name)
         if not isinstance(made, nn.Module) and callable(made):
             try:
@@ -98,7 +98,7 @@ def made_model(target: str) -> nn.Module:
 
 
 @contextmanager
-def _current_folder_importable() -> Iterator[None]:
+def current_folder_importable() -> Iterator[None]:
     """Import modules of the current folder inside, too."""
     here = str(Path.cwd())
     sys.path.insert(0, here)

@@ -14,6 +14,7 @@ import typer
 from phasetrack.errors import ExpectedError, printable
 from phasetrack.training.launcher_env import ProcessError, place
 
+from .bench import bench
 from .claims import claims
 from .exit_codes import FAILED, INTERRUPTED
 from .inspection import inspect
@@ -62,9 +63,11 @@ EXAMPLES: dict[Callable[..., None], str] = {
     run: "Examples: phasetrack run xor --d 512; phasetrack run xor --theta 10 --name lazy; "
     "phasetrack run xor --resume lazy.",
     sweep: "Example: phasetrack sweep xor --grid d=64,128 --grid theta=0.03,0.1 --seeds 5 --plot.",
+    bench: "Examples: phasetrack bench --list; phasetrack bench --vocabulary grokking; "
+    "phasetrack bench --vocabulary my_module:MyVocabulary.",
     claims: "Examples: phasetrack claims --list; phasetrack claims --quick --only 8.",
 }
-for command in (run, forecast, plan, sweep, claims, show):
+for command in (run, forecast, plan, sweep, claims, bench, show):
     app.command(epilog=EXAMPLES.get(command))(command)
 app.command("list")(list_runs)
 for command in (plot, compare, report, replay, tensorboard, inspect):

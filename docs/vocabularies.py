@@ -1,16 +1,22 @@
-"""Write docs/vocabularies.md: the guide below, and a section per file of phasetrack/phases/vocabularies."""
+"""Write docs/vocabularies/, a page per file of phasetrack/phases/vocabularies, and the guide beside it."""
 
 from pathlib import Path
 
 from phasetrack.phases.vocabularies import kind, names
+from phasetrack.tracking.probes.reference import metric_of
 
-PAGE = Path(__file__).parent / "vocabularies.md"
+FOLDER = Path(__file__).parent / "vocabularies"
+PAGE = FOLDER.with_suffix(".md")
 HEAD = '''# Vocabularies
 
 A vocabulary is one published definition of phases: the readings it needs, levels with hysteresis, labels, boundaries and
 alerts. Several speak about one run, and none changes what another says.
 
-- `attach(phases="auto")`, the default, has every vocabulary below speak whose readings are recorded. The others cost
+- [docs/vocabularies/](vocabularies/) has a page for each: source, readings, labels, boundaries and alerts. Most readings
+  come from a probe that a run asks for, such as `attach(probes=[*default_probes(), probes.OverlapProbe(directions)])`;
+  the page of the vocabulary names it, and the probe's docstring says what it costs.
+- [docs/bench.md](bench.md) says how often each is right on runs whose truth is known.
+- `attach(phases="auto")`, the default, has every vocabulary speak whose readings are recorded. The others cost
   nothing and say which probe they need: `tracker.phases["grokking"].missing`.
 - `attach(phases=["lazy-rich"])` names them; `attach(phases=["auto", LazyRich(rich_drift=0.5)])` sets levels. The paper's,
   `finds-then-tunes`, stands first and is always there; its levels are `thresholds=`.
@@ -99,23 +105,32 @@ paper's does.
 
 
 def section(name: str) -> str:
-    """Return the section of one vocabulary."""
+    """Return the page of one vocabulary."""
     one = kind(name)
     rows = [(label, meaning) for label, meaning in one.labels.items()]
     rows += [(f"boundary `{key}`", meaning) for key, meaning in one.boundaries.items()]
     rows += [(f"alert {key}", words.title) for key, words in one.alerts.items()]
-    needs = "; ".join(f"`{metric}` ({giver})" for metric, giver in one.needs.items())
+    needs = "\n".join(f"- `{metric}`: {giver}" for metric, giver in one.needs.items())
     table = "\n".join(f"| {key} | {meaning} |" for key, meaning in rows)
+    read = [metric for metric in map(metric_of, sorted(one().metrics)) if metric is not None]
+    readings = "\n".join(
+        f"| `{metric.name}` | {metric.unit} | {metric.section} | {metric.line} |" for metric in read
+    )
     return (
-        f"\n## {name}\n\nSource: {one.source}.\n\nNeeds {needs}.\n\n"
-        f"| Label, boundary or alert | Meaning |\n| --- | --- |\n{table}\n"
+        f"# {name}\n\n{one.__doc__.splitlines()[0]}\n\nSource: {one.source}.\n\n"
+        f"It needs\n\n{needs}\n\n"
+        f"| Label, boundary or alert | Meaning |\n| --- | --- |\n{table}\n\n"
+        "Readings, with their section of [the theory](../theory.md):\n\n"
+        f"| Metric | Unit | Section | Meaning |\n| --- | --- | --- | --- |\n{readings}\n"
     )
 
 
-def page() -> str:
-    """Return the page."""
-    return HEAD + "".join(map(section, names()))
+def pages() -> dict[Path, str]:
+    """Return every page by its file."""
+    return {PAGE: HEAD, **{FOLDER / f"{name}.md": section(name) for name in names()}}
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    FOLDER.mkdir(exist_ok=True)
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")

@@ -1,4 +1,9 @@
-"""Probes: objects and functions that read a network's state at each recorded step."""
+"""Probes: objects and functions that read a network's state at each recorded step.
+
+The probes of `phasetrack.tracking.probes.optional`, such as `OverlapProbe`, are attributes too.
+"""
+
+from typing import Any
 
 from phasetrack.measures.feature_gain import Features
 from phasetrack.phases.history import Undefined
@@ -24,6 +29,8 @@ from phasetrack.tracking.probes.default import (
 from phasetrack.tracking.probes.feature_gain import AcquisitionProbe, acquisitions
 from phasetrack.tracking.probes.held_out import HeldOutProbe
 from phasetrack.tracking.probes.neuron_blocks import GatheringProbe
+from phasetrack.tracking.probes.optional import kind, names
+from phasetrack.tracking.probes.sparse import SparseProbe
 from phasetrack.tracking.snapshot import Snapshot, State
 
 __all__ = [
@@ -33,6 +40,7 @@ __all__ = [
     "FunctionProbe",
     "StackProbe",
     "SampledProbe",
+    "SparseProbe",
     "Snapshot",
     "State",
     "Reading",
@@ -56,3 +64,13 @@ __all__ = [
     "Features",
     "GatheringProbe",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import an optional probe on its first use."""
+    return kind(name)
+
+
+def __dir__() -> list[str]:
+    """List the optional probes among the names."""
+    return sorted([*globals(), *names()])

@@ -86,6 +86,27 @@ def chance(width: int, dim: int, count: int = 1, probability: float = 0.01) -> f
     return min(1.0, math.sqrt(2 * math.log(2 * width * count / probability) / dim))
 
 
+def span_chance(dim: int, rank: int, probability: float = 0.01) -> float:
+    """Root of `recovered` that a random span exceeds with at most a given probability, for one direction.
+
+    The length of a unit vector's part in a random span of rank r has mean at most sqrt(r / d) and exceeds the mean by
+    t with probability at most exp(-d t^2 / 2), as a function of slope 1 on the sphere (Ball 1997, lecture 8).
+
+    Args:
+        dim: input dimension d.
+        rank: dimension r of the span.
+        probability: in (0, 1).
+
+    Returns:
+        The cosine, at most 1.
+
+    Example:
+        >>> round(span_chance(dim=10000, rank=1), 3)
+        0.04
+    """
+    return min(1.0, math.sqrt(rank / dim) + math.sqrt(2 * math.log(1 / probability) / dim))
+
+
 def _unit(rows: Tensor) -> Tensor:
     """Rows divided by their length; rows of zeros stay as they are."""
     # by the largest entry first: squares of tiny weights vanish

@@ -1,4 +1,4 @@
-"""Many runs: sweeps, and the paper's claims on trial."""
+"""Many runs: sweeps, the paper's claims on trial, and vocabularies on runs of known truth."""
 
 from typing import TYPE_CHECKING
 

@@ -63,7 +63,10 @@ def share(successes: int, count: int, level: float = LEVEL) -> Interval:
     z, p = NormalDist().inv_cdf((1 + level) / 2), successes / count
     middle = (p + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * math.sqrt(p * (1 - p) / count + z**2 / (4 * count**2))
-    return Interval(p, max(0.0, middle - half), min(1.0, middle + half), count)
+    # at 0 and 1 the end is exact, and rounding would hide it
+    low = max(0.0, middle - half) if successes else 0.0
+    high = min(1.0, middle + half) if successes < count else 1.0
+    return Interval(p, low, high, count)
 
 
 def share_of(flags: Iterable[bool], level: float = LEVEL) -> Interval:

@@ -31,6 +31,7 @@ from phasetrack.tracking.probes.base import Probe, as_probe
 from phasetrack.tracking.probes.default import default_probes
 from phasetrack.tracking.probes.forecast import ForecastProbe
 from phasetrack.tracking.probes.held_out import HeldOutProbe
+from phasetrack.tracking.probes.optional.generalisation import GeneralisationProbe
 from phasetrack.tracking.process_group import Processes
 from phasetrack.tracking.recorder import new_labels
 from phasetrack.tracking.run_folder import free_folder, in_cells
@@ -102,7 +103,8 @@ def attach(
             them; by default the run's own first samples, at most 4096 and 16 MB.
         held_out: likewise, a set that is not trained on: ``held_out/loss`` and ``held_out/error`` are read at 20
             recorded steps per factor of ten, at the cost of a forward pass over the set each; a look back
-            tests its span on it.
+            tests its span on it. With `sample` of the training set, `probes.GeneralisationProbe` reads both,
+            and the vocabulary ``grokking`` speaks.
         probes: in place of the default probes; functions from a `State` to readings are fine.
         sinks: further sinks.
         thresholds: the levels of the paper's vocabulary.
@@ -195,7 +197,7 @@ def attach(
         used,
         undeclared=undeclared,
         schedule=as_schedule(every),
-        probes=_probes(probes, forecast, geometry or NoGeometry(), tested),
+        probes=_probes(probes, forecast, geometry or NoGeometry(), fixed, tested),
         sinks=sinks,
         labels=new_labels(thresholds, escape_steps, forecast),
         vocabularies=chosen(phases),
@@ -258,9 +260,13 @@ def _probes(
     given: Sequence[Probe | Callable[[State], Mapping[str, object]]] | None,
     forecast: Forecast | None,
     geometry: Geometry,
+    sample: tuple[Tensor, Tensor] | None,
     held_out: tuple[Tensor, Tensor] | None,
 ) -> list[Probe]:
     chosen = [as_probe(probe) for probe in (default_probes(geometry) if given is None else given)]
     if held_out is not None:
         chosen.append(HeldOutProbe(*held_out, None, per_decade=HELD_OUT_PER_DECADE))
+    read = any(isinstance(probe, GeneralisationProbe) for probe in chosen)
+    if sample is not None and held_out is not None and not read:
+        chosen.append(GeneralisationProbe(sample, held_out, per_decade=HELD_OUT_PER_DECADE))
     return chosen if forecast is None else [*chosen, ForecastProbe(forecast)]

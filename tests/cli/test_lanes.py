@@ -4,10 +4,9 @@ import io
 
 from rich.console import Console
 
-from phasetrack_cli.lanes import drawn, in_words
-
 from phasetrack.display.lanes import lanes
 from phasetrack.phases.labels import PAPERS
+from phasetrack_cli.lanes import drawn, in_words
 
 PHASES = [
     {"phase": "SIGNAL_FINDING", "start": 0, "end": 49},

@@ -185,7 +185,7 @@ class FunctionProbe(Probe):
         """Call the function for each state."""
         rows = [_checked(self.function(state)) for state in snapshot.states()]
         names = dict.fromkeys(name for row in rows for name in row)
-        return {name: _column([row.get(name, math.nan) for row in rows]) for name in names}
+        return {name: as_column([row.get(name, math.nan) for row in rows]) for name in names}
 
 
 def as_probe(given: object) -> Probe:
@@ -260,8 +260,8 @@ def _no_reading(name: str, value: object) -> ExpectedError:
     )
 
 
-def _column(values: Sequence[Tensor | float]) -> Reading | Tensor:
-    """One metric of several states."""
+def as_column(values: Sequence[Tensor | float]) -> Reading | Tensor:
+    """Return one metric of several states; an `Undefined` gives its reason."""
     tables = [None if isinstance(v, float) else v.cpu().double() for v in values]
     known = next((table for table in tables if table is not None), None)
     if known is not None:

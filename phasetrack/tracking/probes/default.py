@@ -20,6 +20,7 @@ from phasetrack.tracking.probes.linearization import gradient_errors, linearizat
 from phasetrack.tracking.probes.loss import loss
 from phasetrack.tracking.probes.margins import clean_margins, empirical_margins
 from phasetrack.tracking.probes.norms import norms
+from phasetrack.tracking.probes.optional.overlap import OverlapProbe
 from phasetrack.tracking.probes.overlaps import overlaps
 from phasetrack.tracking.probes.span import SpanProbe
 
@@ -75,7 +76,7 @@ def default_probes(
     if geometry is not None and geometry.no_clusters:
         probes += (StackProbe(norms),)
     if isinstance(geometry, SpanGeometry):
-        probes += (StackProbe(overlaps),)
+        probes += (StackProbe(overlaps), OverlapProbe(geometry.directions, geometry.names))
     if not gradients:
         return probes
     return (*probes, StackProbe(gradient_errors, BATCH | {"inputs", "weights"}))

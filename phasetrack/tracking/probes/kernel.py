@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from phasetrack.measures import kernel
-from phasetrack.model.formula import FrozenLayers
-from phasetrack.tracking.probes.base import Measurement, Reading, SampledProbe
+from phasetrack.tracking.probes.base import Measurement, Reading
+from phasetrack.tracking.probes.sparse import SparseProbe, on_host
 from phasetrack.tracking.snapshot import Snapshot
 
 NAMES = ("drift", "alignment", "velocity", "linearisation_error", "distance")
@@ -22,7 +19,7 @@ NO_EARLIER = "the velocity needs an earlier reading of the kernel"
 
 
 @dataclass(frozen=True)
-class KernelProbe(SampledProbe):
+class KernelProbe(SparseProbe):
     """Drift, alignment and velocity of the tangent kernel, and the network beside its linearisation (theory.md 9).
 
     Read at the first recorded step of each of `per_decade` stretches per factor of ten in the steps, since a reading
@@ -38,14 +35,6 @@ class KernelProbe(SampledProbe):
     name: str = "kernel"
     needs: frozenset[str] = frozenset({"sample"})
 
-    def due(self, step: int, before: int) -> bool:
-        """Whether a recorded step is read, given the one recorded before (-1: none)."""
-        return before < 0 or self._stretch(step) != self._stretch(before)
-
-    def _stretch(self, step: int) -> int:
-        # the small offset keeps exact powers of ten in their own stretch despite rounding
-        return math.floor(self.per_decade * math.log10(step) + 1e-9) if step else -1
-
     def measure(self, snapshot: Snapshot) -> Measurement:
         """Return the readings of the states that are due."""
         names = [f"kernel/{name}" for name in NAMES]
@@ -55,13 +44,13 @@ class KernelProbe(SampledProbe):
         if reason:
             return dict.fromkeys(names, Reading.undefined(reason))
         carried = previous.carried if previous else {}
-        places = self._due_places(snapshot)
+        places = self.due_places(snapshot)
         kept = {name: carried[name] for name in ("kernel", "time") if "kernel" in carried}
         snapshot.carried.update(kept)
         if not places:
             return {}
         assert start is not None and snapshot.sample is not None
-        inputs, start = snapshot.sample[: self.samples].cpu().double(), _on_host(start)
+        inputs, start = snapshot.sample[: self.samples].cpu().double(), on_host(start)
         then = first.once(lambda: kernel.preactivations(start, inputs), "kernel values")
         origin = first.once(lambda: kernel.kernel(start, inputs, then), "kernel")
         rows = torch.full((len(snapshot), len(NAMES)), torch.nan, dtype=torch.float64, device="cpu")
@@ -69,7 +58,7 @@ class KernelProbe(SampledProbe):
         for place in places:
             frozen = snapshot.frozen(place)
             assert frozen is not None
-            layers, now = _on_host(frozen), snapshot.elapsed[place]
+            layers, now = on_host(frozen), snapshot.elapsed[place]
             values = kernel.preactivations(layers, inputs)
             found = kernel.kernel(layers, inputs, values)
             rows[place] = torch.stack(
@@ -91,20 +80,3 @@ class KernelProbe(SampledProbe):
             name: Reading(values, reasons if name == "kernel/velocity" else (), read)
             for name, values in columns.items()
         }
-
-    def _due_places(self, snapshot: Snapshot) -> list[int]:
-        """Return the states that are due."""
-        if snapshot.layers.W is None:  # large layers are kept at the steps that are due
-            return []
-        befores = (snapshot.before.steps[-1] if snapshot.before else -1, *snapshot.steps)
-        return [place for place, (then, now) in enumerate(pairwise(befores)) if self.due(now, then)]
-
-
-def _on_host(layers: FrozenLayers) -> FrozenLayers:
-    """The layers in float64 on the host."""
-
-    def moved(part: Tensor | None) -> Tensor | None:
-        return None if part is None else part.cpu().double()
-
-    W, A = layers.W.cpu().double(), layers.A.cpu().double()
-    return replace(layers, W=W, A=A, bias=moved(layers.bias), head_bias=moved(layers.head_bias))

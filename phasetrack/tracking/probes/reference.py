@@ -1,31 +1,14 @@
-"""The reference of every metric that a run records: unit, section of docs/theory.md, one line."""
+"""The reference of every metric that a run records: unit, section of docs/theory.md, one line.
+
+The optional probes have the reference of their metrics beside them, as METRICS.
+"""
 
 from __future__ import annotations
 
-import re
-from typing import NamedTuple
+from functools import cache
 
-
-class Metric(NamedTuple):
-    """One metric, or a family of metrics of one meaning.
-
-    Attributes:
-        name: its name in the history; ``<...>`` stands for the name of a cluster, part or feature.
-        unit: of its values.
-        section: the section of docs/theory.md that defines it.
-        line: its meaning in one line.
-    """
-
-    name: str
-    unit: str
-    section: str
-    line: str
-
-    def matches(self, name: str) -> bool:
-        """Whether a recorded name belongs to this metric."""
-        pattern = re.sub(r"<\w+>", "[^/]+", re.escape(self.name).replace(r"\<", "<"))
-        return re.fullmatch(pattern.replace(r"\>", ">"), name) is not None
-
+from phasetrack.tracking.probes.metric import Metric
+from phasetrack.tracking.probes.optional import modules
 
 _SHARE, _NONE, _RATE, _LOSS = "share", "ratio", "1 / time", "loss"
 _PARTS = {
@@ -169,9 +152,16 @@ METRICS: tuple[Metric, ...] = (
 )
 
 
+@cache
+def all_metrics() -> tuple[Metric, ...]:
+    """Return `METRICS`, then those of the optional probes."""
+    further = (metric for module in modules() for metric in module.METRICS)
+    return (*METRICS, *further)
+
+
 def metric_of(name: str) -> Metric | None:
     """Return the reference of a recorded name; None if there is none."""
-    return next((metric for metric in METRICS if metric.matches(name)), None)
+    return next((metric for metric in all_metrics() if metric.matches(name)), None)
 
 
 def description(name: str) -> str:

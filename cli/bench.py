@@ -1,0 +1,89 @@
+"""`phasetrack bench`: definitions of phases scored on runs whose truth is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import options as opt
+from .inspection import current_folder_importable
+from .output import console
+from .tables import open_table
+
+
+def bench(
+    vocabulary: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Score this one in place of all: a name, or module:name of your own; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Only the run of this name; repeatable.", show_default=False),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Seeds of each run.")] = 3,
+    seed: Annotated[
+        int, typer.Option(help="The first of them; the published table begins at 1000.")
+    ] = 0,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Score change points and hidden states as well.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Write all scores to this JSON file.", show_default=False)
+    ] = None,
+    as_json: opt.Json = False,
+    listed: Annotated[bool, typer.Option("--list", help="List the runs, and play none.")] = False,
+) -> None:
+    """Score definitions of phases on runs whose truth is known: delays, misses, false alarms, lead and cost.
+
+    The same seed gives the same scores, but for the cost. All runs take about a minute per seed.
+    """
+    from phasetrack._threads import one_thread
+    from phasetrack.errors import ExpectedError, check_int
+    from phasetrack.studies.bench import detectors as found
+    from phasetrack.studies.bench.bench import (
+        HEADERS,
+        as_content,
+        rows_of_table,
+        rows_of_totals,
+        scores_of,
+    )
+    from phasetrack.studies.bench.runs import chosen
+
+    check_int("seeds", seeds, minimum=1)
+    check_int("seed", seed, minimum=0, maximum=2**62)
+    runs = chosen(only or [])
+    if listed:
+        for one in runs:
+            typer.echo(f"{one.name}: {one.line}{' (control)' if one.control else ''}")
+        return
+    if out is not None and not out.parent.is_dir():
+        problem = f"The folder of {str(out)!r} does not exist."
+        raise ExpectedError("out", problem, "Make the folder first.")
+    with current_folder_importable():
+        own = [found.of_name(name) for name in vocabulary or []]
+    chosen_ones = own or found.published()
+    chosen_ones += found.baselines() if baselines else []
+    screen = console(stderr=as_json)
+    with one_thread(), screen.status("...") as status:
+        scores = scores_of(
+            chosen_ones,
+            runs,
+            range(seed, seed + seeds),
+            lambda one, number: status.update(f"{one.name}, seed {number} ..."),
+        )
+    content = json.dumps(as_content(scores, runs), indent=1)
+    if out is not None:
+        out.write_text(content + "\n", encoding="utf-8")
+    if as_json:
+        typer.echo(content)
+        return
+    table = open_table(*HEADERS)
+    for row in [*rows_of_table(scores), *rows_of_totals(scores)]:
+        table.add_row(*row)
+    screen.print(table, highlight=False)
