@@ -2,7 +2,7 @@
 
 Weights are kept at few steps, spaced evenly in the logarithm of the step. At the end the signal span of the last
 network is looked for (`measures.signal_span`), on samples that it was not trained on before; where that span is
-trustworthy, the kept networks are measured along it. The whole is a heuristic of ours.
+trustworthy, the kept networks are measured along it. The whole is a heuristic of ours (theory.md 15).
 """
 
 from __future__ import annotations
