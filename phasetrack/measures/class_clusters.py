@@ -1,4 +1,4 @@
-"""Whether the means of the classes can stand for the data's clusters, where nobody declared any. A heuristic of ours."""
+"""Whether the means of the classes can stand for the data's clusters, where nobody declared any (theory.md 15)."""
 
 from __future__ import annotations
 

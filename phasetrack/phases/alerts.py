@@ -88,10 +88,11 @@ def imbalanced(run: RunState) -> Evidence:
         return {}
     if _loss_left(run) >= limits.learned_loss:  # nothing is learned yet: a cluster may still follow
         return {}
-    # a cluster that comes later has a small margin that grows; an unserved one has none
+    # a cluster that comes later has a small margin, or one that catches up from below 0; an unserved one has none
     margins = [reading(r, "margin/min") for r in run.recent]
     balances = [reading(r, "margin/balance", if_nan=0.0) for r in run.recent]
-    unserved = max(balances) < limits.imbalance_balance and not any(m > 0 for m in margins)
+    follows = any(m > 0 for m in margins) or balances[-1] > balances[0]
+    unserved = max(balances) < limits.imbalance_balance and not follows
     falling = all(later < sooner for sooner, later in itertools.pairwise(balances))
     if not unserved and not (falling and balances[-1] < limits.imbalance_fall * balances[0]):
         return {}

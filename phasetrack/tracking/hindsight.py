@@ -2,7 +2,7 @@
 
 Weights are kept at few steps, spaced evenly in the logarithm of the step. At the end the signal span of the last
 network is looked for (`measures.signal_span`), on samples that it was not trained on before; where that span is
-trustworthy, the kept networks are measured along it. The whole is a heuristic of ours.
+trustworthy, the kept networks are measured along it. The whole is a heuristic of ours (theory.md 15).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SUMMARISED = (
 ENOUGH_SAMPLES = 4
 REPEATED = (
     "training goes over about {population:.0f} samples again, which {weights} weights may learn by heart, so "
-    "that they cannot test a span; pass held_out=(inputs, targets) to attach()"
+    "that they cannot test a span; pass held_out=(inputs, targets) with at least 256 samples to attach()"
 )
 
 
@@ -169,13 +169,16 @@ def look_back(
         last: the network at the end, and its step.
         reservoir: samples of the run, whose labels no longer test anything once training reuses them.
         loss: of the training.
-        held_out: inputs (m, d) and targets that are not trained on; None takes the reservoir.
+        held_out: inputs (m, d) and targets that are not trained on; None, or fewer than `LEAST_SAMPLES`, takes
+            the reservoir.
         thresholds: of the labels.
         eta: time that one step took, for the rates.
     """
     step, layers = last
     networks = {**kept.networks(layers.formula), step: _hosted(layers)}
-    inputs, targets = (reservoir.inputs, reservoir.targets) if held_out is None else held_out
+    if held_out is not None and len(held_out[0]) < LEAST_SAMPLES:
+        held_out = None
+    inputs, targets = held_out or (reservoir.inputs, reservoir.targets)
     most = max(MOST_GRADIENTS // (layers.W.shape[1] * len(layers.A)), LEAST_SAMPLES)
     inputs, targets = (part[: min(most, MOST_SAMPLES)] for part in (inputs, targets))
     if reason := _impossible(kept, networks, layers, inputs, reservoir, held_out is not None):

@@ -207,6 +207,14 @@ def test_imbalanced_leaves_time_to_clusters_that_are_learned_later():
     assert alerts(late) == []
 
 
+def test_imbalanced_waits_for_a_cluster_that_catches_up():
+    def rising(i):
+        return min(-1 + 0.05 * i, -0.2)  # until record 16
+
+    assert alerts(imbalanced(balance=rising, count=25)) == []
+    assert alerts(imbalanced(balance=rising, count=30)) == [("IMBALANCED", 25)]
+
+
 def test_imbalanced_by_a_cluster_that_no_neuron_serves():
     assert alerts(imbalanced(balance=math.nan)) == [("IMBALANCED", 9)]
     assert alerts(imbalanced(balance=-0.2)) == [("IMBALANCED", 9)]
