@@ -81,6 +81,7 @@ def list_runs(out: opt.Out = Path("runs"), as_json: opt.SummaryJson = False) -> 
     from phasetrack.storage.directory import find_runs, read_results
 
     from .panels import list_alerts, run_table
+    from .tables import print_table
 
     runs, unreadable = [], []
     for path in find_runs(out):
@@ -92,7 +93,7 @@ def list_runs(out: opt.Out = Path("runs"), as_json: opt.SummaryJson = False) -> 
         typer.echo(json.dumps({str(run.path): run.labelled for run in runs}, indent=2))
     elif runs:
         screen = console()
-        screen.print(run_table(runs), highlight=False)
+        print_table(screen, run_table(runs))
         list_alerts(screen, runs)
     else:
         typer.echo(f"no runs in {out}; make one with: phasetrack run xor --out {out}")

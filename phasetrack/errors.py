@@ -91,21 +91,27 @@ def check_float(
     Raises:
         ExpectedError: if it is not a number, not finite or out of range.
     """
-    bounds = [
-        f"{sign} {bound:g}"
-        for sign, bound in ((">", above), (">=", minimum), ("<=", maximum))
-        if math.isfinite(bound)
-    ]
-    allowed = " ".join(["a finite number", " and ".join(bounds)]).rstrip()
     if isinstance(value, bool) or not isinstance(value, int | float):
+        allowed = _allowed(above, minimum, maximum)
         raise ExpectedError(argument, f"{value!r} is not {allowed}.")
     try:
         number = float(value)
     except OverflowError:  # an integer beyond every float
         number = math.inf if value > 0 else -math.inf
     if not math.isfinite(number) or number <= above or not minimum <= number <= maximum:
+        allowed = _allowed(above, minimum, maximum)
         raise ExpectedError(argument, f"{number:.15g} is not {allowed}.")
     return number
+
+
+def _allowed(above: float, minimum: float, maximum: float) -> str:
+    """Return the numbers between some bounds in words."""
+    bounds = [
+        f"{sign} {bound:g}"
+        for sign, bound in ((">", above), (">=", minimum), ("<=", maximum))
+        if math.isfinite(bound)
+    ]
+    return " ".join(["a finite number", " and ".join(bounds)]).rstrip()
 
 
 def check_switch(argument: str, value: object) -> bool:

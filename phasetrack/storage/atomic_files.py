@@ -10,8 +10,8 @@ import errno
 import os
 import stat
 import zlib
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -37,10 +37,12 @@ class AppendFile:
         path: the file; a link is refused.
         resume: continue an existing file, from the position that `rewind` names. Without it the file
             must not exist.
+        seldom: hold no descriptor between two flushes. A process may open few files (256 on macOS), and a
+            file that is written every few seconds needs none meanwhile.
     """
 
-    def __init__(self, path: Path, *, resume: bool = False) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, resume: bool = False, seldom: bool = False) -> None:
+        self.path = path = path.absolute()  # whichever directory the process is in later
         self.placed = not (resume and path.exists())
         if not self.placed:
             check_plain(path)
@@ -50,6 +52,10 @@ class AppendFile:
         self._buffer = bytearray()
         self._bytes = self._checksum = 0
         self._owner = os.getpid()
+        self._identity = os.fstat(self._file.fileno())
+        self._closed, self._seldom = False, seldom
+        if seldom:
+            self._file.close()
 
     @property
     def position(self) -> dict[str, int]:
@@ -75,7 +81,7 @@ class AppendFile:
         move its parent's position in the file.
         """
         if os.getpid() != self._owner or self._file.closed:
-            return None
+            return None  # a file that is opened seldom is read by its name
         return lambda *_: os.dup(self._file.fileno())
 
     def append(self, record: bytes) -> None:
@@ -98,15 +104,16 @@ class AppendFile:
         """
         if not self._buffer or os.getpid() != self._owner:
             return
-        self._check_untouched()
-        descriptor, pending = self._file.fileno(), bytes(self._buffer)
-        os.lseek(descriptor, self._bytes, os.SEEK_SET)  # a reader may have moved it
-        try:
-            _write(descriptor, pending)
-        except BaseException:
-            with suppress(OSError):  # a full disk may refuse this too
-                self._cut(self._bytes)
-            raise
+        pending = bytes(self._buffer)
+        with self._opened() as descriptor:
+            self._check_untouched(descriptor)
+            os.lseek(descriptor, self._bytes, os.SEEK_SET)  # a reader may have moved it
+            try:
+                _write(descriptor, pending)
+            except BaseException:
+                with suppress(OSError):  # a full disk may refuse this too
+                    _cut(descriptor, self._bytes)
+                raise
         self._bytes += len(pending)
         self._checksum = zlib.crc32(pending, self._checksum)
         self._buffer.clear()
@@ -114,15 +121,17 @@ class AppendFile:
     def sync(self) -> None:
         """Flush, and have the system write the file to the disk, where it survives a power cut."""
         self.flush()
-        _force(self._file.fileno())
+        with self._opened() as descriptor:
+            _force(descriptor)
 
     def check(self, position: Mapping[str, Any]) -> None:
         """Raise ExpectedError unless the file begins with the bytes of a position."""
         length, wanted, checksum = int(position["bytes"]), int(position["checksum"]), 0
-        for start in range(0, length, CHUNK):
-            piece = _read_at(self._file.fileno(), min(CHUNK, length - start), start)
-            checksum = zlib.crc32(piece, checksum)
-        size = os.fstat(self._file.fileno()).st_size
+        with self._opened() as descriptor:
+            for start in range(0, length, CHUNK):
+                piece = _read_at(descriptor, min(CHUNK, length - start), start)
+                checksum = zlib.crc32(piece, checksum)
+            size = os.fstat(descriptor).st_size
         if length < 0 or size < length or checksum != wanted:
             problem = (
                 f"{self.path.name!r} ({size} bytes) does not begin with the {length} bytes that it had "
@@ -133,36 +142,59 @@ class AppendFile:
     def rewind(self, position: Mapping[str, Any]) -> None:
         """Cut the file back to a position that passed `check`, and continue from there."""
         self._buffer.clear()
-        self._cut(int(position["bytes"]))
+        with self._opened() as descriptor:
+            _cut(descriptor, int(position["bytes"]))
         self._bytes, self._checksum = int(position["bytes"]), int(position["checksum"])
         self.placed = True
 
     def abandon(self) -> None:
         """Close, and write nothing more."""
         self._buffer.clear()
+        self._closed = True
         self._file.close()
 
     def close(self) -> None:
         """Flush and close; a second call does nothing."""
-        if self._file.closed:
+        if self._closed:
             return
         try:
             self.flush()
         finally:
+            self._closed = True
             self._file.close()
 
-    def _cut(self, length: int) -> None:
-        os.ftruncate(self._file.fileno(), length)
-        os.lseek(self._file.fileno(), length, os.SEEK_SET)
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        """Yield a descriptor of the file: the one that is held, or one that is closed afterwards.
 
-    def _check_untouched(self) -> None:
-        status = os.fstat(self._file.fileno())
+        Raises:
+            OSError: if the file was deleted, or another file has its name.
+        """
+        if not self._seldom:
+            yield self._file.fileno()
+            return
+        if self._closed:
+            raise ValueError(f"{self.path.name!r} is closed")
+        try:
+            descriptor = os.open(self.path, os.O_RDWR | _plain())
+        except FileNotFoundError:
+            raise self._deleted() from None
+        try:
+            if not os.path.samestat(os.fstat(descriptor), self._identity):
+                raise self._deleted()
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _check_untouched(self, descriptor: int) -> None:
+        status = os.fstat(descriptor)
         if status.st_nlink == 0:
-            raise FileNotFoundError(
-                errno.ENOENT, "deleted while phasetrack wrote it", str(self.path)
-            )
+            raise self._deleted()
         if status.st_size != self._bytes:
             raise OSError(errno.EIO, "changed by another writer", str(self.path))
+
+    def _deleted(self) -> OSError:
+        return FileNotFoundError(errno.ENOENT, "deleted while phasetrack wrote it", str(self.path))
 
 
 def replace_file(path: Path, content: bytes, *, sync: bool = False) -> None:
@@ -309,6 +341,11 @@ def _force(descriptor: int) -> None:
 
 def _opener(flags: int) -> Callable[[str, int], int]:
     return lambda path, _: os.open(path, flags, 0o666)
+
+
+def _cut(descriptor: int, length: int) -> None:
+    os.ftruncate(descriptor, length)
+    os.lseek(descriptor, length, os.SEEK_SET)
 
 
 def _write(descriptor: int, content: bytes) -> None:

@@ -33,7 +33,7 @@ class ClockSink:
     state_key = "clock"
 
     def __init__(self, path: Path, *, resume: bool = False) -> None:
-        self._file = AppendFile(path, resume=resume)
+        self._file = AppendFile(path, resume=resume, seldom=True)
         self._start: float | None = None
         self._before = 0.0  # seconds before the run was resumed
         self._written = -SPACING

@@ -27,6 +27,9 @@ LONGEST_TEXT = 1000
 # a terminal obeys control characters and marks of direction; tabs and line ends are harmless
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
+# where no text holds a quote, a long text has no quote among so many characters
+_LONG = re.compile(rb'"[^"]{%d}' % (LONGEST_TEXT + 1))
+
 PhaseName = Literal["UNDETERMINED", "SIGNAL_FINDING", "SIGNAL_HEAVY", "FITTED"]
 Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 # a step or a duration: finite, and exact enough to be drawn; `float` alone takes NaN and infinity too
@@ -209,7 +212,7 @@ def check_summary(content: dict[str, Any], path: Path) -> dict[str, Any]:
         ExpectedError: naming the entry that is not valid.
     """
     known = msgspec.to_builtins(_convert(content, Summary, path))
-    return {**content, **_with_short_texts(known)}
+    return {**content, **(known if _has_plain_texts(known) else _with_short_texts(known))}
 
 
 def check_text(content: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -241,6 +244,19 @@ def _flat(content: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _has_plain_texts(content: Any) -> bool:
+    """Whether every text in a JSON value is short, and printable ASCII without a quote or backslash.
+
+    So are the texts of most runs. The encoder sees that a hundred times faster than a walk in Python.
+    """
+    try:
+        written = msgspec.json.encode(content)
+    except (ValueError, TypeError, OverflowError, RecursionError):  # half characters, long integers
+        return False
+    plain = written.isascii() and b"\\" not in written and b"\x7f" not in written
+    return plain and not _LONG.search(written)
+
+
 def _with_short_texts(value: Any) -> Any:
     if isinstance(value, str):
         return value[:LONGEST_TEXT]
@@ -253,6 +269,8 @@ def _with_short_texts(value: Any) -> Any:
 
 def _control_character(content: Any) -> str:
     """Find a text with a control character somewhere in a JSON value; empty if there is none."""
+    if _has_plain_texts(content):
+        return ""
     waiting = [content]
     while waiting:
         value = waiting.pop()

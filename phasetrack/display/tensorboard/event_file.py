@@ -38,7 +38,7 @@ class EventFile:
         stamps = [int(_OURS.fullmatch(path.name)[1]) for path in event_files(logdir)]  # type: ignore[index]
         stamp = max([int(time.time()), *(stamp + 1 for stamp in stamps)])
         name = f"events.out.tfevents.{stamp:010}.{_host()}.phasetrack"
-        created = cls(AppendFile(logdir / name))
+        created = cls(AppendFile(logdir / name, seldom=True))
         about = SourceMetadata(writer="phasetrack")
         first = Event(wall_time=time.time(), file_version="brain.Event:2", source_metadata=about)
         created._file.append(_framed(first.SerializeToString()))
@@ -59,7 +59,7 @@ class EventFile:
         if not path.exists():
             problem = f"The event file {path.name!r}, which the checkpoint needs, is missing."
             raise ExpectedError("resume", problem, "Restore the file, or start a new run.")
-        return cls(AppendFile(path, resume=True))
+        return cls(AppendFile(path, resume=True, seldom=True))
 
     def write(self, event: Event) -> None:
         """Append an event, and flush if it is time."""

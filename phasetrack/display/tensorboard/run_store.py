@@ -122,13 +122,8 @@ class RunStore:
     def _walk(self) -> Iterator[tuple[str, Path]]:
         """Yield name and directory of each run, without following links."""
         root = self._root.resolve()
-        for where, folders, files in os.walk(root, followlinks=False):
-            folder = Path(where)
-            below = folder.relative_to(root)
-            folders[:] = sorted(folders) if len(below.parts) < DEEPEST else []
-            if HISTORY in files or CONFIG in files:
-                folders[:] = [name for name in folders if name not in (NEURONS, WEIGHTS)]
-                yield encodable(below.as_posix() if below.parts else root.name), folder
+        for below in _run_folders(str(root)):
+            yield encodable(below or root.name), Path(f"{root}/{below}") if below else root
 
     def _entry(self, name: str, path: Path) -> dict[str, Any]:
         try:
@@ -148,3 +143,23 @@ class RunStore:
                 "state": "unreadable",
                 "problem": problem[:300],
             }
+
+
+def _run_folders(root: str, below: str = "", depth: int = 0) -> Iterator[str]:
+    """Yield the path of each run below a directory, relative to it and "" for itself.
+
+    A poll looks at every directory again, and `os.walk` with a `Path` each takes twice the time.
+    """
+    try:
+        with os.scandir(f"{root}/{below}") as found:
+            folders, files = [], set()
+            for entry in found:
+                inner = entry.is_dir(follow_symlinks=False)
+                folders.append(entry.name) if inner else files.add(entry.name)
+    except OSError:  # a directory of another user, or one that was deleted meanwhile
+        return
+    if HISTORY in files or CONFIG in files:
+        yield below
+        folders = [name for name in folders if name not in (NEURONS, WEIGHTS)]
+    for name in sorted(folders) if depth < DEEPEST else ():
+        yield from _run_folders(root, f"{below}/{name}" if below else name, depth + 1)

@@ -107,7 +107,7 @@ class RunFolder:
         """Return modification time in nanoseconds, size and inode of a file, or None without a file."""
         try:
             # a poll of a thousand runs asks thousands of times, and a Path takes longer than the system
-            status = os.lstat(os.path.join(self.path, file))  # noqa: PTH118
+            status = os.lstat(f"{self.path}/{file}")
         except OSError:
             return None
         return status.st_mtime_ns, status.st_size, status.st_ino
