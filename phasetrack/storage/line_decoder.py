@@ -53,7 +53,14 @@ class LineDecoder:
                 else pack(*values(decode(line)))
                 for line in lines
             ]
-        except (ValueError, TypeError, RecursionError, OverflowError, struct.error):
+        except (
+            msgspec.MsgspecError,  # a ValueError from 0.22 on
+            ValueError,
+            TypeError,
+            RecursionError,
+            OverflowError,
+            struct.error,
+        ):
             return None
         columns = np.frombuffer(b"".join(rows)).reshape(len(lines), 1 + len(self.names)).T
         return dict(zip(("step", *self.names), columns, strict=True))
