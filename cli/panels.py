@@ -51,6 +51,8 @@ def print_summary(console: Console, summary: Mapping[str, Any], title: str) -> N
         title: the run's name.
     """
     predicted_only = "directory" not in summary  # a forecast
+    if not predicted_only:  # a stranger's name of it reaches no terminal raw
+        summary = {**summary, "directory": printable(summary["directory"])}
     following = _commands(summary)
     parts: list[RenderableType] = [_phase(summary)]
     if found := lanes(summary):
@@ -76,7 +78,7 @@ def print_summary(console: Console, summary: Mapping[str, Any], title: str) -> N
         _print_lines(console, summary)
         return
     width = min(WIDTH, console.width)
-    console.print(Panel(Group(*parts), title=Text(title), width=width), highlight=False)
+    console.print(Panel(Group(*parts), title=Text(printable(title)), width=width), highlight=False)
 
 
 def run_table(runs: Sequence[Run]) -> Table:

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from phasetrack.errors import ExpectedError
+from phasetrack.errors import ExpectedError, printable
 from phasetrack.theory.settings import RunSettings
 from phasetrack.training.launcher_env import place
 
@@ -86,7 +86,7 @@ def run(
         if summary["stopped"] == "diverged":
             typer.echo(f"run: {summary['reason']}", err=True)
         if summary["stopped"] in STOPPED:
-            place_of_run = shlex.quote(summary["directory"])
+            place_of_run = shlex.quote(printable(summary["directory"]))
             typer.echo(f"to resume: phasetrack run {task} --resume {place_of_run}", err=True)
         for file in summary.get("unwritten", ()):
             typer.echo(f"run: {file} could not be written whole; make room and --resume", err=True)

@@ -26,7 +26,9 @@ def print_table(console: Console, table: Table) -> None:
         console.print(table, highlight=False)
         return
     columns = [[str(column.header), *map(str, column.cells)] for column in table.columns]
-    padded = [_padded(cells, column.justify) for cells, column in zip(columns, table.columns, strict=True)]
+    padded = [
+        _padded(cells, column.justify) for cells, column in zip(columns, table.columns, strict=True)
+    ]
     for line in zip(*padded, strict=True):
         console.file.write("  ".join(line).rstrip() + "\n")
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from phasetrack.errors import ExpectedError
+from phasetrack.errors import ExpectedError, printable
 from phasetrack.model.losses import LogisticLoss
 from phasetrack.model.network import FusedTwoLayerNet
 from phasetrack.storage.checkpoint import CHECKPOINT, CheckpointSchedule
@@ -314,7 +314,7 @@ class _Job:
     def run(self, schedule: CheckpointSchedule) -> dict[str, Any]:
         """Take the remaining steps, and write checkpoint and summary."""
         extra: dict[str, Any] = {
-            "directory": str(self._directory),
+            "directory": printable(self._directory),
             "matmul": self._matmul.described(),
             "stopped": "failed",
         }
