@@ -9,6 +9,7 @@ import signal
 import tarfile
 import unicodedata
 import warnings
+from pathlib import Path
 
 import matplotlib.font_manager  # noqa: F401 - finds its cache before HOME is another
 import pytest
@@ -45,7 +46,7 @@ def archive(tmp_path_factory):
 
         def run(name, *leave_out, mode=None):
             def chosen(member):
-                if os.path.basename(member.name) in leave_out:
+                if Path(member.name).name in leave_out:
                     return None
                 member.mode = member.mode if mode is None else mode
                 return member

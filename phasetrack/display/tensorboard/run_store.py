@@ -152,10 +152,10 @@ def _run_folders(root: str, below: str = "", depth: int = 0) -> Iterator[str]:
     """
     try:
         with os.scandir(f"{root}/{below}") as found:
-            folders, files = [], set()
+            folders, files = list[str](), list[str]()
             for entry in found:
                 inner = entry.is_dir(follow_symlinks=False)
-                folders.append(entry.name) if inner else files.add(entry.name)
+                (folders if inner else files).append(entry.name)
     except OSError:  # a directory of another user, or one that was deleted meanwhile
         return
     if HISTORY in files or CONFIG in files:
