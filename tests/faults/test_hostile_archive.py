@@ -175,7 +175,6 @@ def test_every_command_leaves_the_home_as_it_is(unpacked, monkeypatch, capfd):
             elif "--json" in line:
                 json.loads(out)
         assert as_it_is(unpacked.parent / "home") == before, run
-    assert not list((unpacked.parent / "work").glob("*.html"))
 
 
 def test_the_tab_lists_every_run_and_opens_what_it_can(unpacked):
