@@ -1,9 +1,13 @@
 """Files that grow: held open, or opened for each flush."""
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import torch
 
+import phasetrack
 from phasetrack.storage.atomic_files import AppendFile
 
 
@@ -79,3 +83,25 @@ def test_a_file_that_is_opened_seldom_holds_no_descriptor(tmp_path):
         file.append(b"a\n")
         file.flush()
     assert len(list(Path("/dev/fd").iterdir())) == before
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are listed in /proc")
+def test_a_tracker_holds_two_open_files(tmp_path):
+    task, loss = phasetrack.tasks.XOR(d=8), phasetrack.LogisticLoss()
+    net = phasetrack.TwoLayerNet(d=8, width=8)
+    optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
+    with phasetrack.attach(
+        net, optimizer, loss=loss, geometry=task.geometry, logdir=tmp_path / "run"
+    ) as tracker:
+        for step in range(4):
+            x, y = task.sample(16, seed=0, step=step)
+            optimizer.zero_grad()
+            loss(net(x), y).backward()
+            optimizer.step()
+        tracker.sync()
+        held = []
+        for entry in os.scandir("/proc/self/fd"):
+            with suppress(OSError):  # the listing's own
+                held.append(Path(entry.path).readlink())
+    inside = sorted(path.name for path in held if path.is_relative_to(tmp_path))
+    assert inside == [".lock", "history.jsonl"]
