@@ -10,6 +10,7 @@ from helpers import references as naive
 from phasetrack import ExpectedError, RunSettings, predict
 from phasetrack.phases.history import History
 from phasetrack.phases.summary import loss_halving_step
+from phasetrack.theory import forecast
 from phasetrack.theory.forecast import BAND, _rank, draw_neurons
 from phasetrack.theory.forecast_range import ForecastRange
 
@@ -180,3 +181,15 @@ def test_loss_halved_is_half_of_the_first_loss_as_in_a_runs_summary():
     assert abs(losses[0] / (2 * math.log(2)) - 1) > 0.05
     history = History((step, {"loss/train": loss}) for step, loss in enumerate(losses))
     assert found.loss_halving_step.value == loss_halving_step(history)
+
+
+@pytest.mark.parametrize("bias", [None, 0.1])
+def test_states_read_together_read_as_alone(monkeypatch, bias):
+    """20 steps: a full block of states, and a rest."""
+    settings = RunSettings(d=16, width=16, batch=64, steps=20)
+    together = predict(naive.xor(16), settings, draws=3, bias=bias)
+    monkeypatch.setattr(forecast, "STEPS_AT_ONCE", 1)
+    alone = predict(naive.xor(16), settings, draws=3, bias=bias)
+    for metric, values in alone.draws.items():
+        assert values.shape == (3, 20)
+        np.testing.assert_allclose(together.draws[metric], values, rtol=1e-12, err_msg=metric)
