@@ -82,17 +82,17 @@ def test_gaussian_inputs():
 
 def test_gaussian_quadrature_has_converged(monkeypatch):
     """Without sampling noise, a rule of many more points moves the steps by under two percent."""
-    settings = RunSettings(task="gaussian", d=64, width=16, batch=2**30, steps=200)
+    settings = RunSettings(task="gaussian", d=64, width=16, batch=2**30, steps=190)
     task = make_task("gaussian", 64)
 
     def steps():
-        forecast = predict(task.geometry, settings, draws=9, population=task.population)
+        forecast = predict(task.geometry, settings, draws=3, population=task.population)
         bands = (forecast.signal_heavy_onset, forecast.linear_exit, forecast.loss_halving_step)
         return [band.value for band in bands]
 
     shipped = steps()
-    monkeypatch.setattr("phasetrack.model.population.ANGLES", 16)
-    monkeypatch.setattr("phasetrack.model.population.RADII", 4)
+    monkeypatch.setattr("phasetrack.model.population.ANGLES", 12)
+    monkeypatch.setattr("phasetrack.model.population.RADII", 3)
     assert shipped == pytest.approx(steps(), rel=0.02)
 
 
