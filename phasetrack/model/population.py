@@ -131,5 +131,5 @@ def rayleigh_rule(count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]
     hankel = moments[np.add.outer(np.arange(count), np.arange(count))]
     # the orthogonal polynomial of that degree, whose roots are the nodes
     lower = np.linalg.solve(hankel, -moments[count:])
-    nodes = np.roots([1.0, *lower[::-1]])
+    nodes: NDArray[np.float64] = np.real(np.roots([1.0, *lower[::-1]])).astype(np.float64)
     return nodes, np.linalg.solve(np.vander(nodes, increasing=True).T, moments[:count])
