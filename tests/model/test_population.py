@@ -46,3 +46,5 @@ def test_three_classes_and_turned_spans_are_refused():
         Population.of(three)
     with pytest.raises(ExpectedError, match="geometry: The signal span does not lie along"):
         Population.gaussian(make_task("rotated", D).geometry, lambda x: x[:, 0].sign())
+    with pytest.raises(ExpectedError, match="or is not a plane"):
+        Population.gaussian(make_task("parity3", D).geometry, lambda x: x[:, 0].sign())

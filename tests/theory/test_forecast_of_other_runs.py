@@ -80,6 +80,22 @@ def test_gaussian_inputs():
     assert forecast == pytest.approx(trained, rel=0.05)
 
 
+def test_gaussian_quadrature_has_converged(monkeypatch):
+    """Without sampling noise, a rule of many more points moves the steps by under two percent."""
+    settings = RunSettings(task="gaussian", d=64, width=16, batch=2**30, steps=190)
+    task = make_task("gaussian", 64)
+
+    def steps():
+        forecast = predict(task.geometry, settings, draws=3, population=task.population)
+        bands = (forecast.signal_heavy_onset, forecast.linear_exit, forecast.loss_halving_step)
+        return [band.value for band in bands]
+
+    shipped = steps()
+    monkeypatch.setattr("phasetrack.model.population.ANGLES", 12)
+    monkeypatch.setattr("phasetrack.model.population.RADII", 3)
+    assert shipped == pytest.approx(steps(), rel=0.02)
+
+
 @pytest.mark.parametrize(
     "activation",
     [nn.functional.gelu, nn.functional.softplus, lambda z: nn.functional.leaky_relu(z, 0.1)],
