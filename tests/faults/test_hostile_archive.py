@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import re
 import shutil
 import signal
@@ -13,11 +12,11 @@ from pathlib import Path
 
 import matplotlib.font_manager  # noqa: F401 - finds its cache before HOME is another
 import pytest
-from phasetrack_cli import main as command
 
 from phasetrack import RunSettings, train
 from phasetrack.display.tensorboard.run_store import RunStore
 from phasetrack.errors import printable
+from phasetrack_cli import main as command
 
 SETTINGS = RunSettings(task="and", d=6, width=6, batch=16, steps=8, snapshots=2)
 PRECIOUS = b"alias ls=ls # precious\n"
