@@ -11,7 +11,7 @@ import typer
 from . import options as opt
 from .inspection import current_folder_importable
 from .output import console
-from .tables import open_table
+from .tables import open_table, print_table
 
 
 def bench(
@@ -45,6 +45,7 @@ def bench(
     """
     from phasetrack._threads import one_thread
     from phasetrack.errors import ExpectedError, check_int
+    from phasetrack.storage.atomic_files import write_output
     from phasetrack.studies.bench import detectors as found
     from phasetrack.studies.bench.bench import (
         HEADERS,
@@ -79,11 +80,11 @@ def bench(
         )
     content = json.dumps(as_content(scores, runs), indent=1)
     if out is not None:
-        out.write_text(content + "\n", encoding="utf-8")
+        write_output(out, content.encode() + b"\n", "out")
     if as_json:
         typer.echo(content)
         return
     table = open_table(*HEADERS)
     for row in [*rows_of_table(scores), *rows_of_totals(scores)]:
         table.add_row(*row)
-    screen.print(table, highlight=False)
+    print_table(screen, table)

@@ -31,13 +31,20 @@ def stranger(made, tmp_path):
     out = tmp_path / "runs"
     run = out / "run"
     shutil.copytree(made, run)
-    for name in ("report.html", ".report.html.new", "run.png", ".run.png.new", ".lock"):
+    (tmp_path / "here").mkdir()  # reports are written where the command is called
+    for folder, name in (
+        (tmp_path / "here", "report-run.html"),
+        (tmp_path / "here", ".report-run.html.new"),
+        (run, "run.png"),
+        (run, ".run.png.new"),
+        (run, ".lock"),
+    ):
         precious = tmp_path / "home" / name.removeprefix(".")
         precious.write_text(PRECIOUS)
-        (run / name).symlink_to(precious)
+        (folder / name).symlink_to(precious)
     shutil.copytree(made, out / "e\033]0;owned\007\u202ex[/red]")
     shutil.copytree(made, out / "piped")
-    os.mkfifo(out / "piped" / "report.html")
+    os.mkfifo(tmp_path / "here" / "report-piped.html")
     os.mkfifo(out / "piped" / "run.png")
     (out / "linked").mkdir()
     (out / "linked" / "config.json").symlink_to(tmp_path / "home" / "lock")
@@ -57,7 +64,8 @@ def call(line, monkeypatch, capfd):
 
 def test_no_command_writes_through_a_link_or_hangs_on_a_pipe(stranger, monkeypatch, capfd):
     out = stranger / "runs"
-    files = [out / "run" / "report.html", out / "run" / "run.png"]
+    monkeypatch.chdir(stranger / "here")
+    files = [stranger / "here" / "report-run.html", out / "run" / "run.png"]
     lines = [
         ["list", "--out", str(out)],
         ["show", str(out / "run")],

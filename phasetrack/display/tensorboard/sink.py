@@ -192,7 +192,10 @@ class TensorBoardSink:
         return {tag: self._describe(tag) for tag in new} if self._describe else {}
 
     def _begin(self) -> None:
-        """Write the layout, if any, and the hyperparameters, which stand before the first step."""
+        """Open the file, and write the layout, if any, and the hyperparameters, which stand before the first step."""
+        self._file = EventFile.new(
+            self._logdir
+        )  # now: a disk that is full is better known before the training
         if self._clusters:
             self._write(0, summaries.layout(self._clusters))
         if self._hparams:
