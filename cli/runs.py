@@ -18,6 +18,9 @@ from .output import complain, console, show_summary
 if TYPE_CHECKING:
     from phasetrack.phases.classifier import Thresholds
 
+# Columns that the names of settings and results take beside the runs.
+NAMES_BESIDE = 40
+
 
 def show(
     run: opt.RunName = None,
@@ -179,8 +182,10 @@ def compare(
     else:
         from .panels import comparison_table
 
-        short = list(without_shared_folder(names).values())
-        console().print(comparison_table(short, rows), highlight=False)
+        screen, shown = console(), names
+        if screen.is_terminal and len("  ".join(names)) > screen.width - NAMES_BESIDE:
+            shown = list(without_shared_folder(names).values())
+        screen.print(comparison_table(shown, rows), highlight=False)
     if file is not None:
         from phasetrack.display.plots import comparison_figure, onset_of, save_figure
 

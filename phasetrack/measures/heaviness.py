@@ -27,7 +27,7 @@ from torch import Tensor
 from phasetrack.errors import ExpectedError
 from phasetrack.measures.class_certificate import Network, settled
 from phasetrack.measures.noise import Noise
-from phasetrack.measures.relaxation import Relaxed, bounds
+from phasetrack.measures.relaxation import Relaxed, attained_by_some, bounds
 from phasetrack.measures.set_search import ThresholdSets, best_of_subsets, tried
 from phasetrack.model.geometry import ClusterGeometry, Neurons
 
@@ -177,7 +177,7 @@ def certificates_of(
     if neurons.head is not None:
         return _certificates_of_classes(neurons, needed, sizes)
     sets = ThresholdSets(needed, neurons.contributions, _offset(neurons))
-    return [_settled(sets, size) for size in sizes]
+    return [_settled(sets, *each) for each in zip(sizes, masses, strict=True)]
 
 
 def certificate_bounds(
@@ -244,8 +244,12 @@ def _offset(neurons: Neurons) -> Tensor | None:
     return signed / neurons.output_scale
 
 
-def _settled(sets: ThresholdSets, mass: Tensor) -> Certificate:
-    """The best threshold set, or the best of all where few enough neurons are contested."""
+def _settled(sets: ThresholdSets, mass: Tensor, kind: Mass) -> Certificate:
+    """The best threshold set, or the best of all where few enough neurons are contested.
+
+    Where no threshold set classifies every cluster, one look for another set (a millisecond each, so not by the
+    paper's mass, which stands beside).
+    """
     zeta = sets.best(mass)
     contested = sets.contested(zeta, mass)
     counts = contested.sum(dim=-1)
@@ -262,6 +266,11 @@ def _settled(sets: ThresholdSets, mass: Tensor) -> Certificate:
             start = None if offset is None else offset[rows]
             needed, size, tried_ones = (table[rows] for table in tables)
             exact[rows] = best_of_subsets(flat[rows], needed, size, tried_ones, gains[rows], start)
+    if kind == "function":
+        for row in (exact.isinf() & is_bound.flatten()).nonzero().flatten().tolist():
+            start = torch.zeros_like(gains[row, 0]) if offset is None else offset[row]
+            network = (tables[0][row], tables[1][row], gains[row], start)
+            exact[row] = attained_by_some(Relaxed._make(map(_table, network)))
     return Certificate(exact.reshape(zeta.shape), is_bound)
 
 
@@ -316,6 +325,13 @@ def _margin_rows(neurons: Neurons) -> tuple[Tensor, Tensor]:
     gains = neurons.active[..., clusters] * (neurons.head[..., owns] - neurons.head[..., rivals])
     start = _class_bias(neurons)
     return gains, start[..., owns] - start[..., rivals]
+
+
+def _table(table: Tensor) -> NDArray[np.float64]:
+    """A table of one network, float64 on the host."""
+    rows = _rows(table, table.ndim)
+    only: NDArray[np.float64] = rows[0]
+    return only
 
 
 def _rows(table: Tensor, rank: int) -> NDArray[np.float64]:

@@ -27,6 +27,9 @@ LARGEST, SMALLEST = 1e6, 1e-9
 MOST_MARGINS = 64
 # Neurons with the least decided shares, all subsets of which are tried.
 FREE = 10
+# Of one coarse look at the sets: zeta over the median needed zeta, and the smoothing. On XOR with biases (d 16 to 256, 48
+# starts) a set was met wherever there was one, 1.3 times the smallest zeta in the median.
+LOOK_AT, COARSE = 5.0, 1e-2
 # A proof must hold by more than the rounding of its sums.
 ROUNDING = 1e-12
 
@@ -78,6 +81,31 @@ def bounds(network: Relaxed, high: float) -> tuple[float, float]:
         sets.append(shares)
         below, above = (zeta, above) if impossible else (below, zeta)
     return min(below, high), min(high, *(_attained(whole, shares) for shares in sets))
+
+
+def attained_by_some(network: Relaxed) -> float:
+    """Return the zeta of a set that classifies every cluster; infinite if none is met.
+
+    The sets next to a relaxed one, at one value of zeta and with coarse smoothing: about 1 ms, where `bounds` is
+    tight and takes a hundred.
+
+    Args:
+        network: of finite masses and gains.
+    """
+    possible = np.isfinite(network.needed)
+    if not possible.any():
+        return np.inf
+    zeta = LOOK_AT * float(np.median(network.needed[possible]))
+    allowed = network.needed <= zeta
+    values = zeta * network.gains[allowed] + network.mass[allowed, None]
+    size, count = np.abs(values).max(initial=0.0), network.gains.shape[1]
+    if size == 0:
+        return np.inf
+    even = np.full(count, 1 / count)
+    _, inside = _descend(values, zeta * network.offset, even, COARSE * size)
+    shares = np.zeros(len(allowed))
+    shares[allowed] = inside
+    return _attained(network, shares)
 
 
 def _closest(network: Relaxed) -> Relaxed:

@@ -109,3 +109,21 @@ def test_a_bias_takes_part_in_the_scale_that_layers_share():
     one = replace(Neurons.of(W, a, geometry), bias=bias)
     other = replace(Neurons.of(W * c[:, None], a / c, geometry), bias=bias * c)
     torch.testing.assert_close(heaviness.certificate_of(one), heaviness.certificate_of(other))
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(("d", "p"), [(16, 32), (64, 128)])
+def test_a_set_is_found_where_no_threshold_set_serves(seed, d, p):
+    torch.manual_seed(seed)
+    first, second = torch.nn.Linear(d, p), torch.nn.Linear(p, 1)
+    geometry = make_task("xor", d).geometry
+    weights = (t.detach().double() for t in (first.weight, second.weight[0]))
+    neurons = Neurons.of(*weights, geometry)
+    # f is taken as the mean over the neurons there, and torch's is the sum
+    bias = second.bias.detach().double()[0] * neurons.output_scale
+    neurons = replace(neurons, output_bias=bias)
+    (by_function, by_weights) = heaviness.certificates_of(neurons)
+    low, high = map(float, heaviness.certificate_bounds_of(neurons))
+    assert low <= by_function.zeta.item() < 10 * high < math.inf
+    if by_weights.zeta.isinf():
+        assert by_function.is_bound
