@@ -680,7 +680,7 @@ def test_only_as_many_runs_as_colours_are_drawn(page, tmp_path, made, serve):
     assert len(page.run("return [...document.querySelectorAll('#boundaries p b')]")) == 12
     assert "only the last 12" in page.run("return document.getElementById('message').textContent")
     colours = page.run(
-        f"return {FIGURE}.data.filter(t => t.yaxis === 'y' && t.line.dash === 'solid').map(t => t.line.color)"
+        f"return {FIGURE}.data.filter(t => t.yaxis === 'y' && t.line?.dash === 'solid').map(t => t.line.color)"
     )
     assert len(set(colours)) == 12
 

@@ -375,7 +375,7 @@ def test_a_name_that_is_no_utf_8_is_shown(made, tmp_path):
     folder = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
     shutil.copytree(made[1] / "mine", folder)
     for command in ("report", "plot", "show", "compare"):
-        done = call(command, folder)
+        done = call(command, folder, cwd=tmp_path)
         assert done.returncode == 0 and done.stderr == ""
     wide = os.environ | {"COLUMNS": "200"}
     assert r"caf\udce9" in call("list", "--out", tmp_path, env=wide).stdout
