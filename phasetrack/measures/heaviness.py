@@ -125,7 +125,8 @@ def certificate(
     best threshold set is the best of all 2^p sets (proof: then every neuron allowed by (i) helps
     or leaves (ii) as it is). A few contested neurons are settled by trying their subsets; where
     they are too many for `SEARCH_BUDGET` the value is that of the best threshold set, an upper
-    bound: `certificate_bounds` says how far the truth may be below. In the canonical run none is
+    bound, or where none of these classifies every cluster that of a set met by one look at relaxed sets (by
+    the function's mass): `certificate_bounds` says how far the truth may be below. In the canonical run none is
     contested from zeta* of about 10 downwards, so both boundaries are exact.
 
     Args:
