@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -140,6 +141,13 @@ class SampledProbe(Probe):
     def due(self, step: int, before: int) -> bool:
         """Whether the weights of a recorded step are read, given the step recorded before (-1: none)."""
         raise NotImplementedError
+
+    def due_places(self, snapshot: Snapshot) -> list[int]:
+        """Return the states that are due."""
+        if snapshot.layers.W is None:  # large layers are kept at the steps that are due
+            return []
+        befores = (snapshot.before.steps[-1] if snapshot.before else -1, *snapshot.steps)
+        return [place for place, (then, now) in enumerate(pairwise(befores)) if self.due(now, then)]
 
 
 class StackProbe(Probe):

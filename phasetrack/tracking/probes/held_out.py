@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -55,7 +54,7 @@ class HeldOutProbe(SampledProbe):
 
     def measure(self, snapshot: Snapshot) -> Measurement:
         """Return the readings of the states that are due."""
-        places = self._due_places(snapshot)
+        places = self.due_places(snapshot)
         if not places:
             return {}
         read = torch.zeros(len(snapshot), dtype=torch.bool, device="cpu")
@@ -63,13 +62,6 @@ class HeldOutProbe(SampledProbe):
         return {
             name: _placed(each, read) for name, each in self._readings(snapshot, places).items()
         }
-
-    def _due_places(self, snapshot: Snapshot) -> list[int]:
-        """Return the states that are due."""
-        if snapshot.layers.W is None:  # large layers are kept at the steps that are due
-            return []
-        befores = (snapshot.before.steps[-1] if snapshot.before else -1, *snapshot.steps)
-        return [place for place, (then, now) in enumerate(pairwise(befores)) if self.due(now, then)]
 
     def _readings(self, snapshot: Snapshot, places: Sequence[int]) -> dict[str, Reading]:
         """Return the readings of some states, (places,) each."""

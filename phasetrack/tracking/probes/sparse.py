@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -33,13 +32,6 @@ class SparseProbe(SampledProbe):
     def due(self, step: int, before: int) -> bool:
         """Whether a recorded step is read, given the one recorded before (-1: none)."""
         return begins_stretch(step, before, self.per_decade)
-
-    def due_places(self, snapshot: Snapshot) -> list[int]:
-        """Return the states that are due."""
-        if snapshot.layers.W is None:  # large layers are kept at the steps that are due
-            return []
-        befores = (snapshot.before.steps[-1] if snapshot.before else -1, *snapshot.steps)
-        return [place for place, (then, now) in enumerate(pairwise(befores)) if self.due(now, then)]
 
     def read(self, layers: FrozenLayers, snapshot: Snapshot, place: int) -> Mapping[str, float]:
         """Return the readings of one state: numbers, or `Undefined` with the reason.
