@@ -51,8 +51,8 @@ SYMBOLS = (
 
 def small_font(axes: Axes) -> float:
     """Return the points of small text: less on a narrow page."""
-    figure = axes.get_figure(root=True)
-    return small_points(NARROW if figure is None else figure.get_figwidth())
+    figure = axes.figure
+    return small_points(figure.bbox.width / figure.dpi)
 
 
 def small_points(width: float) -> float:
