@@ -10,7 +10,7 @@ import typer
 
 from . import options as opt
 from .inspection import current_folder_importable
-from .output import console
+from .output import check_folder_of, console
 from .tables import open_table, print_table
 
 
@@ -44,7 +44,7 @@ def bench(
     The same seed gives the same scores, but for the cost. All runs take about a minute per seed.
     """
     from phasetrack._threads import one_thread
-    from phasetrack.errors import ExpectedError, check_int
+    from phasetrack.errors import check_int
     from phasetrack.storage.atomic_files import write_output
     from phasetrack.studies.bench import detectors as found
     from phasetrack.studies.bench.bench import (
@@ -63,9 +63,7 @@ def bench(
         for one in runs:
             typer.echo(f"{one.name}: {one.line}{' (control)' if one.control else ''}")
         return
-    if out is not None and not out.parent.is_dir():
-        problem = f"The folder of {str(out)!r} does not exist."
-        raise ExpectedError("out", problem, "Make the folder first.")
+    check_folder_of(out, "out")
     with current_folder_importable():
         own = [found.of_name(name) for name in vocabulary or []]
     chosen_ones = own or found.published()

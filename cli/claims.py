@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from . import options as opt
-from .output import console
+from .output import check_folder_of, console
 from .tables import open_table
 
 if TYPE_CHECKING:
@@ -78,12 +78,7 @@ def claims(
         for claim in trials:
             typer.echo(f"{claim.number:>2}  {claim.statement}")
         return
-    if report is not None and not report.parent.is_dir():
-        from phasetrack.errors import ExpectedError
-
-        raise ExpectedError(
-            "report", f"The folder of {str(report)!r} does not exist.", "Make the folder first."
-        )
+    check_folder_of(report, "report")
     if not (quick or only or yes) and sys.stdin.isatty():
         typer.confirm(
             "All statements at full size take about half an hour on two cores; --quick takes minutes. Start?",

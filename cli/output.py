@@ -9,11 +9,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-from phasetrack.errors import printable
+from phasetrack.errors import ExpectedError, printable
 from phasetrack.training.launcher_env import Place, place
 
 from .exit_codes import BAD_USAGE
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
 LAGGING = 5.0
 # Columns of what is not a terminal, unless the environment has COLUMNS: a row is a line, however long.
 UNWRAPPED = 10_000
+
+
+def check_folder_of(file: Path | None, argument: str) -> None:
+    """Raise ExpectedError, before long work, if a file that is to be written has no folder; None is fine."""
+    if file is not None and not file.parent.is_dir():
+        problem = f"The folder of {str(file)!r} does not exist."
+        raise ExpectedError(argument, problem, "Make the folder first.")
 
 
 class LastingStream:

@@ -18,7 +18,7 @@ from phasetrack.display.lanes import lanes
 from phasetrack.display.style import PHASE_STYLES
 from phasetrack.errors import printable
 from phasetrack.phases.classifier import Phase
-from phasetrack.phases.labels import PAPERS
+from phasetrack.phases.labels import others_told
 from phasetrack.phases.verdict import ENDINGS, Story, commands, story
 from phasetrack.phases.words import ONSET_AND_DETECTION, alert_advice, alert_sentence, alert_title
 
@@ -109,11 +109,7 @@ def run_table(runs: Sequence[Run]) -> Table:
 
 def _other_labels(summary: Mapping[str, Any]) -> list[str]:
     """Return the last labels of the vocabularies beside the paper's, each with its name."""
-    return [
-        f"{name} {told['phase']}"
-        for name, told in summary.get("vocabularies", {}).items()
-        if name != PAPERS and told["applies"]
-    ]
+    return [f"{name} {told['phase']}" for name, told in others_told(summary).items()]
 
 
 def _state(run: Run, summary: Mapping[str, Any]) -> str:

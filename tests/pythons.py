@@ -11,30 +11,25 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("storage", "phases", "display", "cli", "studies", "test_errors.py")
-# What the rooms above import, of phasetrack's own requirements and of its tests'.
-WITHOUT_TORCH = (
-    "numpy",
-    "msgspec",
-    "tensorboard",
-    "google-crc32c",
-    "filelock",
-    "matplotlib",
-    "plotly",
-    "rich",
-    "typer",
-    "scipy",
-    "pyarrow",
-    "pytest",
-    "pytest-xdist",
-    "hypothesis",
-    "psutil",
-    "selenium",
-)
+EXTRAS = ("test-core", "claims")  # what the tests of these rooms import
+BESIDE = "pyarrow"  # of the extra `test`, whose other libraries need torch
 MARKS = "not long and not claims and not browser and not process"
+
+
+def without_torch() -> list[str]:
+    """Return phasetrack's requirements and those of the tests, but for torch."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [line for extra in EXTRAS for line in project["optional-dependencies"][extra]]
+    return [
+        *(line for line in project["dependencies"] if not line.startswith("torch")),
+        *extras,
+        BESIDE,
+    ]
 
 
 def interpreter(version: str) -> str | None:
@@ -50,7 +45,7 @@ def environment(python: str, version: str) -> Path:
     if not (folder / ".made").exists():
         install = [own, "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt"]
         subprocess.run([python, "-m", "venv", "--clear", folder], check=True)
-        subprocess.run([*install, *WITHOUT_TORCH], check=True)
+        subprocess.run([*install, *without_torch()], check=True)
         subprocess.run([*install, "--no-deps", "-e", ROOT], check=True)
         (folder / ".made").touch()
     return own

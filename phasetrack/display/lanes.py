@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from phasetrack.display.style import LANE_COLOURS
 from phasetrack.phases.classifier import Phase
 from phasetrack.phases.history import History
-from phasetrack.phases.labels import PAPERS
+from phasetrack.phases.labels import PAPERS, others_told
 from phasetrack.phases.timeline import merged, timeline
 from phasetrack.phases.vocabulary import UNDETERMINED
 
@@ -32,8 +32,8 @@ class Lane(NamedTuple):
 def lanes(summary: Mapping[str, Any]) -> list[Lane]:
     """Return the lanes of a run: the paper's, those of the vocabularies that apply, and the paper's in hindsight."""
     found = [Lane(PAPERS, summary["timeline"])] if summary.get("timeline") else []
-    for name, told in summary.get("vocabularies", {}).items():
-        if name != PAPERS and told["applies"] and told.get("timeline"):
+    for name, told in others_told(summary).items():
+        if told.get("timeline"):
             found.append(Lane(name, told["timeline"]))
     back = summary.get("hindsight", {})
     if back.get("trustworthy") and back.get("timeline"):

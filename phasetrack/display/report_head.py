@@ -13,7 +13,7 @@ from phasetrack.display.lanes import Lane, lane_colours, lanes, spoken
 from phasetrack.display.style import setting
 from phasetrack.phases.card import as_html
 from phasetrack.phases.glossary import TERMS
-from phasetrack.phases.labels import PAPERS
+from phasetrack.phases.labels import others_told
 from phasetrack.phases.timeline import merged
 from phasetrack.phases.words import ONSET_AND_DETECTION
 
@@ -87,14 +87,11 @@ def _lane(lane: Lane, colours: Mapping[str, str]) -> str:
 def _vocabularies(summary: Mapping[str, Any]) -> str:
     """Return the last label of each further vocabulary that applies, with its meaning and its alerts."""
     lines = []
-    for name, told in summary.get("vocabularies", {}).items():
-        if name != PAPERS and told.get("applies"):
-            said = [told.get("meaning") or told.get("reason") or ""]
-            said += [
-                f"▲ {a.get('sentence', a['name'])} {a.get('advice', '')}" for a in told["alerts"]
-            ]
-            text = f"{name}: {spoken(told['phase'])}. {' '.join(said)}".strip()
-            lines.append(f"<p>{html.escape(text)}</p>")
+    for name, told in others_told(summary).items():
+        said = [told.get("meaning") or told.get("reason") or ""]
+        said += [f"▲ {a.get('sentence', a['name'])} {a.get('advice', '')}" for a in told["alerts"]]
+        text = f"{name}: {spoken(told['phase'])}. {' '.join(said)}".strip()
+        lines.append(f"<p>{html.escape(text)}</p>")
     return "".join(lines)
 
 

@@ -146,6 +146,13 @@ class FrozenLayers:
         """Whether the factor acts on the head's bias too."""
         return self.formula.bias_scaled
 
+    def on_host(self) -> FrozenLayers:
+        """Return the layers in float64 on the host."""
+        parts = (self.W, self.A, self.bias, self.head_bias)
+        W, A, *biases = (None if part is None else part.cpu().double() for part in parts)
+        assert W is not None and A is not None
+        return FrozenLayers(self.formula, W, A, *biases)
+
     def outputs(self, inputs: Tensor) -> Tensor:
         """Return the formula's outputs: (m, d) to (m,), or logits (m, n)."""
         formula, bias = self.formula, self.head_bias

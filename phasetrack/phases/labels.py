@@ -14,6 +14,16 @@ from phasetrack.phases.words import AlertWords, alert_advice, alert_sentence
 PAPERS = "finds-then-tunes"
 
 
+def others_told(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return what the vocabularies beside the paper's say of a run, of those that apply.
+
+    Args:
+        summary: the content of ``summary.json``.
+    """
+    every: Mapping[str, Mapping[str, Any]] = summary.get("vocabularies", {})
+    return {name: told for name, told in every.items() if name != PAPERS and told.get("applies")}
+
+
 class Phase(Enum):
     """The label of a step; its value is the metric ``phase/id``."""
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from phasetrack.phases.boundaries import FITTED, LINEAR_EXIT, LOSS_HALVED, SIGNAL_HEAVY, onset
-from phasetrack.phases.labels import PAPERS
+from phasetrack.phases.labels import PAPERS, others_told
 from phasetrack.phases.words import ALERTS
 
 # Share of its first value above which the loss counts as hardly moved. A heuristic of ours.
@@ -82,8 +82,7 @@ def _knows_features(summary: Mapping[str, Any]) -> bool:
 def _told_without(summary: Mapping[str, Any]) -> Story:
     """Return the story of a run without zeta*: the look back on it, or what other vocabularies say."""
     back = summary.get("hindsight", {})
-    others = {n: one for n, one in summary.get("vocabularies", {}).items() if n != PAPERS}
-    said = [one["meaning"] for one in others.values() if one["applies"] and one.get("meaning")]
+    said = [told["meaning"] for told in others_told(summary).values() if told.get("meaning")]
     loss = _why({**summary, "reason": ""}, "", math.nan, onset(summary, FITTED.key))
     if back.get("trustworthy"):
         told = story({**back, "undefined": {}})

@@ -119,14 +119,9 @@ def span_of(networks: Mapping[int, FrozenLayers], inputs: Tensor, labels: Tensor
 
 
 def _function(layers: FrozenLayers) -> Callable[[Tensor], Tensor]:
-    """Return a network as a function in float64; of two logits their difference."""
-    wide = [None if p is None else p.cpu().double() for p in (layers.bias, layers.head_bias)]
-    twin = FrozenLayers(layers.formula, layers.W.cpu().double(), layers.A.cpu().double(), *wide)
-
-    def outputs(x: Tensor) -> Tensor:
-        return twin.outputs(x.to(twin.W))
-
-    return outputs
+    """Return a network as a function in float64."""
+    wide = layers.on_host()
+    return lambda x: wide.outputs(x.to(wide.W))
 
 
 def read_again(

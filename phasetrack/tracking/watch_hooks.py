@@ -137,8 +137,7 @@ class WatchHooks:
             hook.function = do_nothing
 
     def at_next_pass(self, function: Callable[[], object]) -> None:
-        """Call a function at the next forward pass, in place of all else."""
-        self.silence()
+        """Call a function at the next forward pass, of hooks that were silenced."""
         if self._inputs is not None:
             self._inputs.function = lambda *_: function()
             self._inputs.switch(on=True)

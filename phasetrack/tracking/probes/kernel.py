@@ -8,7 +8,7 @@ import torch
 
 from phasetrack.measures import kernel
 from phasetrack.tracking.probes.base import Measurement, Reading
-from phasetrack.tracking.probes.sparse import SparseProbe, on_host
+from phasetrack.tracking.probes.sparse import SparseProbe
 from phasetrack.tracking.snapshot import Snapshot
 
 NAMES = ("drift", "alignment", "velocity", "linearisation_error", "distance")
@@ -50,7 +50,7 @@ class KernelProbe(SparseProbe):
         if not places:
             return {}
         assert start is not None and snapshot.sample is not None
-        inputs, start = snapshot.sample[: self.samples].cpu().double(), on_host(start)
+        inputs, start = snapshot.sample[: self.samples].cpu().double(), start.on_host()
         then = first.once(lambda: kernel.preactivations(start, inputs), "kernel values")
         origin = first.once(lambda: kernel.kernel(start, inputs, then), "kernel")
         rows = torch.full((len(snapshot), len(NAMES)), torch.nan, dtype=torch.float64, device="cpu")
@@ -58,7 +58,7 @@ class KernelProbe(SparseProbe):
         for place in places:
             frozen = snapshot.frozen(place)
             assert frozen is not None
-            layers, now = on_host(frozen), snapshot.elapsed[place]
+            layers, now = frozen.on_host(), snapshot.elapsed[place]
             values = kernel.preactivations(layers, inputs)
             found = kernel.kernel(layers, inputs, values)
             rows[place] = torch.stack(

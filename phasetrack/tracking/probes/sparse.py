@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -50,23 +49,13 @@ class SparseProbe(SampledProbe):
         for place in self.due_places(snapshot):
             layers = snapshot.frozen(place)
             assert layers is not None
-            rows[place], read[place] = self.read(on_host(layers), snapshot, place), True
+            rows[place], read[place] = self.read(layers.on_host(), snapshot, place), True
         found = {}
         for name in dict.fromkeys(name for row in rows for name in row):
             column = as_column([row.get(name, math.nan) for row in rows])
             column = column if isinstance(column, Reading) else Reading(column)
             found[name] = column._replace(read=read)
         return found
-
-
-def on_host(layers: FrozenLayers) -> FrozenLayers:
-    """Return the layers in float64 on the host."""
-
-    def moved(part: Tensor | None) -> Tensor | None:
-        return None if part is None else part.cpu().double()
-
-    W, A = layers.W.cpu().double(), layers.A.cpu().double()
-    return replace(layers, W=W, A=A, bias=moved(layers.bias), head_bias=moved(layers.head_bias))
 
 
 def aims(targets: Tensor, layers: FrozenLayers) -> Tensor:
