@@ -29,7 +29,6 @@ from torch import Tensor
 
 from phasetrack._threads import one_thread
 from phasetrack.errors import ExpectedError, check_int
-from phasetrack.measures import heaviness, margins
 from phasetrack.measures.mean_field import Expectations, Law, expectations, motion
 from phasetrack.model.geometry import Activation, ClusterGeometry, Neurons
 from phasetrack.model.population import Population
@@ -39,6 +38,13 @@ from phasetrack.phases.classifier import Phase, Verdict, first_crossing, relabel
 from phasetrack.phases.history import History
 from phasetrack.phases.summary import summarise_again
 from phasetrack.theory.forecast_range import ForecastRange
+from phasetrack.theory.forecast_readings import (
+    METRICS,
+    State,
+    both_margins,
+    read_states,
+    training_loss,
+)
 from phasetrack.theory.settings import UNEVEN, RunSettings
 
 # With nine draws the band runs from the earliest to the latest: eight of ten further runs fall between.
@@ -54,16 +60,6 @@ OVERSHOOT = 0.5
 
 # States whose readings are computed together: a small network's cost is the number of calls.
 STEPS_AT_ONCE = 16
-METRICS = (
-    "heaviness/zeta_star",
-    "heaviness/heavy_mass",
-    "loss/train",
-    "margin/min",
-    "margin/max",
-    "margin/balance",
-    "linearization/value_error",
-    "linearization/slope_drift",
-)
 
 
 @dataclass(frozen=True)
@@ -223,10 +219,6 @@ class Forecast:
         return Band(float(value), float(first), float(last), said if np.isnan(last) else "")
 
 
-# Neurons, outputs and shares of the batch at one step.
-_State = tuple[Neurons, Tensor, Tensor]
-
-
 def predict(
     geometry: ClusterGeometry,
     settings: RunSettings,
@@ -277,21 +269,21 @@ def predict(
     if reason := (limits or ForecastRange()).reason(settings, data, neurons):
         return Forecast(settings, {m: np.empty((draws, 0)) for m in METRICS}, reason)
     table: dict[str, list[Tensor]] = {metric: [] for metric in METRICS}
-    passed: list[_State] = []
+    passed: list[State] = []
     with one_thread():
         for _ in range(min(settings.step_limit, settings.predicted_limit)):
             seen = expectations_at(neurons, data.points)
             outputs = _outputs(neurons, seen)
             counts = _batch(data, settings.batch_size, draws, rng)
             passed.append((neurons, outputs, counts))
-            loss = _loss(_margins(outputs), counts)
+            loss = training_loss(both_margins(outputs), counts)
             settled = (loss <= OVERSHOOT * settings.target) | ~loss.isfinite()
             if len(passed) == STEPS_AT_ONCE:
-                _read(passed, table)
+                read_states(passed, table)
             if bool(settled.all()):
                 break
             neurons = _step(neurons, seen, outputs, counts, data.points, settings, rng)
-        _read(passed, table)
+        read_states(passed, table)
     return Forecast(settings, {m: torch.cat(v).movedim(0, 1).numpy() for m, v in table.items()})
 
 
@@ -357,59 +349,6 @@ def _batch(data: Population, size: int, draws: int, rng: np.random.Generator) ->
     chances = data.weights.flatten().numpy()
     counts = rng.multinomial(size, chances / chances.sum(), size=draws)
     return torch.from_numpy(counts / size).view(draws, *data.weights.shape)
-
-
-def _read(passed: list[_State], table: dict[str, list[Tensor]]) -> None:
-    """Append the readings of the states to the table, all states at once, and empty their list."""
-    if not passed:
-        return
-    tables, outputs, counts = zip(*passed, strict=True)
-    biases = [neurons.bias for neurons in tables if neurons.bias is not None]
-    stacked = replace(
-        tables[0],
-        coordinates=torch.stack([neurons.coordinates for neurons in tables]),
-        perp=torch.stack([neurons.perp for neurons in tables]),
-        second_layer=torch.stack([neurons.second_layer for neurons in tables]),
-        bias=torch.stack(biases) if biases else None,
-    )
-    for metric, values in _readings(stacked, torch.stack(outputs), torch.stack(counts)).items():
-        table[metric].append(values)
-    passed.clear()
-
-
-def _margins(outputs: Tensor) -> Tensor:
-    """Margins y f for both labels, (..., K, 2, n)."""
-    return torch.stack([-outputs, outputs], dim=-2)
-
-
-def _mean(values: Tensor, weights: Tensor) -> Tensor:
-    """Mean over a batch with those shares of points and labels, (...)."""
-    return (values.mean(dim=-1) * weights).sum(dim=(-2, -1))
-
-
-def _loss(margin: Tensor, weights: Tensor) -> Tensor:
-    """Training loss of a batch, (...)."""
-    return _mean(2 * torch.nn.functional.softplus(-margin), weights)
-
-
-def _readings(neurons: Neurons, outputs: Tensor, weights: Tensor) -> dict[str, Tensor]:
-    """What a run would read on a batch with those shares of points and labels."""
-    clean = margins.clean_margins_of(neurons)
-    margin = _margins(outputs)
-    change = 2 * torch.log1p(torch.expm1(-margin) / 2)
-    size = _mean(change.abs(), weights)
-    return {
-        "heaviness/zeta_star": heaviness.certificate_of(neurons),
-        "heaviness/heavy_mass": heaviness.heavy_mass_of(neurons),
-        "loss/train": _loss(margin, weights),
-        "margin/min": clean.amin(dim=-1),
-        "margin/max": clean.amax(dim=-1),
-        "margin/balance": margins.balance(clean),
-        "linearization/value_error": torch.where(
-            size == 0, 0.0, _mean((change + margin).abs(), weights) / size
-        ),
-        "linearization/slope_drift": _mean(torch.tanh(margin.abs() / 2), weights),
-    }
 
 
 def _step(
