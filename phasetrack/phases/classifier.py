@@ -174,6 +174,8 @@ class PhaseClassifier:
             was = self._diverged
             self._diverged = (was or _divergence(step, run.divergence)) if loss.diverged else ""
         after = (run.heavy, first_order.exited, run.fitted)
+        if after == before:
+            return (), ()
         onsets = {
             "signal_heavy": heavy.onset,
             "linear_exit": first_order.onset,
