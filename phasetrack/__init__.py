@@ -10,6 +10,7 @@ from phasetrack._submodules import by_attribute
 if TYPE_CHECKING:
     from phasetrack import measures, probes, tasks
     from phasetrack._version import __version__
+    from phasetrack.display.live_figure import LiveFigure
     from phasetrack.display.plotted_run import Run, read_run
     from phasetrack.errors import ExpectedError, PhasetrackError
     from phasetrack.measures.signal_span import DiscoveredSpan, discover
@@ -36,6 +37,7 @@ __all__ = [
     "Tracker",
     "TrackingWarning",
     "TwoLayerView",
+    "LiveFigure",
     "every",
     "log_spaced",
     # the canonical experiment
@@ -89,6 +91,7 @@ _HOMES = {
     "phases.history": ("History",),
     "tracking.guard": ("TrackingWarning",),
     "tracking.replay": ("Replay", "replay"),
+    "display.live_figure": ("LiveFigure",),
     "display.plotted_run": ("Run", "read_run"),
     "tracking.schedules": ("every", "log_spaced"),
     "theory.settings": ("RunSettings",),

@@ -20,6 +20,7 @@ from phasetrack.display.style import (
 )
 from phasetrack.phases.classifier import Phase, Thresholds
 from phasetrack.phases.history import History
+from phasetrack.phases.loss_watch import drawn_unit
 from phasetrack.phases.threshold_words import threshold_name
 from phasetrack.phases.timeline import timeline
 
@@ -90,7 +91,8 @@ def begin_panel(axes: Axes, chart: Chart) -> None:
 
 def draw_chart(axes: Axes, chart: Chart, history: History, thresholds: Thresholds) -> None:
     """Draw the curves and levels of a chart; the axis is stretched to show the levels."""
-    levels = [getattr(thresholds, name) for name in chart.levels]
+    units = {"loss_target": drawn_unit(history)}
+    levels = [getattr(thresholds, name) * units.get(name, 1.0) for name in chart.levels]
     foot = _foot(chart.curves, history, levels) if chart.log else None
     for curve in chart.curves:
         draw_curve(
@@ -106,7 +108,7 @@ def draw_chart(axes: Axes, chart: Chart, history: History, thresholds: Threshold
     if chart.log and levels and not any(line.get_gid() == CURVE for line in axes.lines):
         axes.set_ylim(min(levels) / 10, max(levels) * 10)  # levels alone have no range
     for name, value, style in zip(chart.levels, levels, LEVEL_STYLES, strict=False):
-        label = mathtext(f"{threshold_name(name)}: {value:g}")
+        label = mathtext(f"{threshold_name(name)}: {value:.3g}")
         axes.axhline(value, color=BLACK, linewidth=0.8, linestyle=style, label=label, gid=LEVEL)
     if foot is not None:
         axes.set_ylim(bottom=foot)

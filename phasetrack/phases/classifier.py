@@ -102,6 +102,11 @@ class PhaseClassifier:
         self._phase = phase
         return Verdict(phase, reason, transition, boundaries, alerts, left)
 
+    @property
+    def units(self) -> dict[str, float]:
+        """What levels are to be multiplied by to be in units of the run's own readings."""
+        return {"loss_target": self._loss.unit}
+
     def state_dict(self) -> dict[str, Any]:
         """Return all that later labels depend on, as numbers, texts, lists and mappings."""
         return {

@@ -6,22 +6,48 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from phasetrack.phases.crossings import Onset, local_crossing, surrounding
+from phasetrack.phases.history import History
 from phasetrack.phases.recent_mean import Estimate, RecentMean
 from phasetrack.phases.thresholds import Thresholds
 
 # The loss of the best constant output in the paper's problem: balanced labels, 2 log(1 + exp(-y f)).
 PAPERS_CONSTANT = 2 * math.log(2)
 
+# A loss is judged in units of what the best constant output leaves (see `loss_unit`).
+CONSTANT = "loss/constant"
+
 METRICS = (
     "loss/train",
     "loss/mean",
     "loss/samples",
     "loss/spread",
-    "loss/constant",
+    CONSTANT,
     "held_out/loss",
     "held_out/standard_error",
 )
+
+
+def loss_unit(constant: float) -> float:
+    """What a loss of the paper's problem is in another one: the ratio of their best constants' losses.
+
+    Args:
+        constant: the loss of the best constant output.
+
+    Returns:
+        The factor of `Thresholds.loss_target`; 1 where the best constant's loss is not known.
+    """
+    unit = constant / PAPERS_CONSTANT
+    return unit if 0 < unit < math.inf else 1.0
+
+
+def drawn_unit(history: History) -> float:
+    """`loss_unit` at the end of a run, in the scale of ``loss/train``, which may be a sum over samples."""
+    unit = loss_unit(_last(history, CONSTANT))
+    samples = _last(history, "loss/samples") if "loss/mean" in history else 1.0
+    return unit * samples if samples > 0 else unit
 
 
 class LossWatch:
@@ -45,17 +71,19 @@ class LossWatch:
         self._recent = RecentMean(limits.least_samples, limits.patience)
         self._start_sum, self._start_count, self._start_records = 0.0, 0, 0
         self._first = self._constant = math.nan
+        self._summed = 1.0  # samples that ``loss/train`` is a sum over
         self.fitted = self.diverged = False
         self.now = math.nan
 
     @property
     def target(self) -> float:
-        """The loss at which the run is fitted: the same share of the best constant's as the paper's.
+        """The loss at which the run is fitted: the same share of the best constant's as the paper's."""
+        return self._limits.loss_target * loss_unit(self._constant)
 
-        `Thresholds.loss_target` itself where the loss of the best constant is not known.
-        """
-        share = self._constant / PAPERS_CONSTANT
-        return self._limits.loss_target * (share if 0 < share < math.inf else 1.0)
+    @property
+    def unit(self) -> float:
+        """What the loop's loss is in units of the paper's (see `loss_unit`)."""
+        return loss_unit(self._constant) * self._summed
 
     @property
     def start(self) -> float:
@@ -67,7 +95,8 @@ class LossWatch:
         """Take in a record; return whether it has a loss."""
         if not any(name in readings for name in ("held_out/loss", "loss/train")):
             return False
-        self._constant = _known(readings, "loss/constant", self._constant)
+        self._constant = _known(readings, CONSTANT, self._constant)
+        self._summed = _known(readings, "loss/samples", 1.0) if "loss/mean" in readings else 1.0
         held_out = _known(readings, "held_out/loss")
         if math.isnan(held_out):
             value = _known(readings, "loss/mean", readings.get("loss/train", math.nan))
@@ -130,6 +159,7 @@ class LossWatch:
             "start": [self._start_sum, self._start_count, self._start_records],
             "first": self._first,
             "constant": self._constant,
+            "summed": self._summed,
             "fitted": self.fitted,
             "diverged": self.diverged,
         }
@@ -140,7 +170,7 @@ class LossWatch:
         total, count, records = state["start"]
         self._start_sum, self._start_count = float(total), int(count)
         self._start_records, self._constant = int(records), float(state["constant"])
-        self._first = float(state["first"])
+        self._first, self._summed = float(state["first"]), float(state.get("summed", 1.0))
         self.fitted, self.diverged = bool(state["fitted"]), bool(state["diverged"])
 
     def load_older_state(self, state: Mapping[str, Any]) -> None:
@@ -153,6 +183,13 @@ class LossWatch:
         before = state["before"]
         if before is not None and math.isfinite(loss := float(before[1].get("loss/train", "nan"))):
             self._recent.add(int(before[0]), loss)
+
+
+def _last(history: History, metric: str) -> float:
+    """Return the last known value of a metric; NaN if there is none."""
+    values = history[metric] if metric in history else np.empty(0)
+    known = values[np.isfinite(values)]
+    return float(known[-1]) if known.size else math.nan
 
 
 def _known(readings: Mapping[str, float], name: str, if_nan: float = math.nan) -> float:

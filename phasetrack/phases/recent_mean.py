@@ -154,7 +154,9 @@ class RecentMean:
         samples = samples if samples > 0 else self._least
         weight = weight if 0 <= weight < math.inf else samples
         self._append(record := Measured(step, value, samples, weight, spread))
-        while (oldest := self._oldest) is not record and self._samples - oldest.samples >= self._least:
+        while (
+            oldest := self._oldest
+        ) is not record and self._samples - oldest.samples >= self._least:
             self._drop()
         while len(self._before) > LEAST_PAST and len(self._before) > len(self):
             self._before.popleft()

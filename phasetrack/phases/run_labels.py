@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any, Self, cast
 
-from phasetrack.phases.classifier import Alert, Boundary, Phase, Thresholds, Transition, Verdict
+from phasetrack.phases.classifier import (
+    Alert,
+    Boundary,
+    Phase,
+    PhaseClassifier,
+    Thresholds,
+    Transition,
+    Verdict,
+)
 from phasetrack.phases.labels import Judgement
 from phasetrack.phases.vocabularies.finds_then_tunes import FindsThenTunes
 from phasetrack.phases.vocabulary import UNDETERMINED, Vocabulary
@@ -179,6 +187,11 @@ class RunLabels(Labels):
     def thresholds(self) -> Thresholds:
         """The thresholds that decide."""
         return self.vocabulary.thresholds
+
+    @property
+    def units(self) -> dict[str, float]:
+        """What levels are to be multiplied by to be in units of the run's own readings."""
+        return cast("PhaseClassifier", self._reader).units
 
     @property
     def escape_steps(self) -> float | None:

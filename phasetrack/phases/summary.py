@@ -57,6 +57,7 @@ def summarise(
         "notes": list(notes),
         "vocabularies": _with_timelines(spoken, history),
         "thresholds": asdict(labels.thresholds),
+        "units": labels.units,
     }
 
 

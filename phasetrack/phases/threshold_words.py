@@ -23,7 +23,10 @@ THRESHOLD_WORDS: dict[str, tuple[str, str]] = {
         "most slope drift of finding",
         "SIGNAL_FINDING requires that the loss's slope has drifted by no more than this share.",
     ),
-    "loss_target": ("loss target", "A run is FITTED once its loss is at or under this value."),
+    "loss_target": (
+        "loss target",
+        "A run is FITTED once its loss is at or under this value, where the best constant output has 1.386; the same share of it in other problems.",
+    ),
     "fitted_exit": (
         "loss that ends FITTED",
         "FITTED ends once the loss exceeds this multiple of its target.",

@@ -156,9 +156,7 @@ def _why(summary: Mapping[str, Any], worst: str, found: float, fitted: float) ->
             f"At the end zeta* is {zeta:.3g}, where features count as found under {level:g}"
         )
     if not math.isnan(fitted):
-        target = summary.get("thresholds", {}).get("loss_target")
-        named = "" if target is None else f" of {target:g}"
-        parts.append(f"the loss met its target{named} at step {fitted:.0f}")
+        parts.append(f"the loss met its target{_target(summary)} at step {fitted:.0f}")
     elif _known(loss := final.get("loss/train")):
         parts.append(f"the loss is {loss:.3g}")
     elif missing := _missing(summary):
@@ -167,6 +165,14 @@ def _why(summary: Mapping[str, Any], worst: str, found: float, fitted: float) ->
         return summary.get("reason", "") and f"{summary['reason'].capitalize()}."
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}.{_beside_forecast(summary)}"
+
+
+def _target(summary: Mapping[str, Any]) -> str:
+    """Return the loss at which the run counts as fitted, in the loop's own units."""
+    target = summary.get("thresholds", {}).get("loss_target")
+    if target is None:
+        return ""
+    return f" of {target * summary.get('units', {}).get('loss_target', 1.0):.3g}"
 
 
 def _loss_then(summary: Mapping[str, Any]) -> str:

@@ -132,6 +132,7 @@ class Summary(Struct):
     notes: list[str] | UnsetType = UNSET
     vocabularies: dict[str, _Vocabulary] | UnsetType = UNSET
     thresholds: dict[str, Any] | UnsetType = UNSET
+    units: dict[str, float] | UnsetType = UNSET
     seconds: Number | UnsetType = UNSET
     directory: str | UnsetType = UNSET
     stopped: str | UnsetType = UNSET

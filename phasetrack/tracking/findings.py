@@ -111,6 +111,7 @@ class Findings:
             "undefined": self.undefined,
             "forecast": {} if forecast is None else forecast.bands(),
             "thresholds": {"loss_target": labels.thresholds.loss_target},
+            "units": labels.units,
         }
 
     def summary_at(self, steps: int) -> dict[str, Any]:

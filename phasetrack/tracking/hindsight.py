@@ -34,7 +34,8 @@ PER_DECADE, MOST_BYTES, DECADES = 8, 2**25, 7
 LEAST_NETWORKS, LEAST_SAMPLES, MOST_INPUTS, MOST_GRADIENTS = 4, 256, 2048, 2**24
 # Entries of a summary that are kept of the run read again.
 SUMMARISED = (
-    "phase", "reason", "steps", "boundaries", "alerts", "timeline", "loss_at", "final", "thresholds", "vocabularies",
+    "phase", "reason", "steps", "boundaries", "alerts", "timeline", "loss_at", "final", "thresholds", "units",
+    "vocabularies",
 )  # fmt: skip
 # Samples per weight of the network from which on it cannot learn them by heart. A heuristic of ours.
 ENOUGH_SAMPLES = 4

@@ -152,6 +152,20 @@ def test_alerts_are_lines_with_name_and_evidence(page, tmp_path, serve):
     page.picture("alert")
 
 
+def test_target_is_drawn_in_the_units_of_the_runs_own_loss(page, tmp_path, made, serve):
+    lines = (made / "first" / "history.jsonl").read_text().splitlines()
+    own = tmp_path / "own"
+    own.mkdir()
+    shutil.copy(made / "first" / "config.json", own)
+    rows = (json.loads(line) | {"loss/constant": np.log(2)} for line in lines)
+    (own / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    _, address = serve(tmp_path)
+    page.open_tab(address)
+    settled(page)
+    level = f"{FIGURE}.layout.shapes.filter(s => s.name === 'level:loss_target')[0].y0"
+    assert page.run(f"return {level}") == pytest.approx(0.025)
+
+
 def test_legends_and_titles_do_not_overlap(tab):
     """Each chart is as tall as its legend needs, so that all names can be read."""
     boxes = tab.run(

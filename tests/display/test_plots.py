@@ -52,6 +52,13 @@ def test_curves_have_the_values_of_the_history():
     assert "mine" in figure.get_suptitle() and "SIGNAL_HEAVY from step" in figure.get_suptitle()
 
 
+def test_target_is_drawn_in_the_units_of_the_loops_loss():
+    rows = [(step, {"loss/train": 0.7, "loss/constant": math.log(2)}) for step in range(5)]
+    figure = run_figure(History(rows), {"phase": "UNDETERMINED"}, panels=["loss"])
+    (level,) = (line for line in figure.axes[0].lines if line.get_gid() == "level")
+    assert level.get_ydata()[0] == pytest.approx(0.025) and level.get_label().endswith("0.025")
+
+
 def test_phases_are_shaded_and_boundaries_marked_in_every_panel():
     figure = run_figure(history(range(10)), SUMMARY)
     *panels, strip = figure.axes

@@ -8,6 +8,8 @@ import pytest
 from phasetrack import PhaseClassifier, Thresholds
 from phasetrack.phases.classifier import relabel
 from phasetrack.phases.crossings import local_crossing
+from phasetrack.phases.history import History
+from phasetrack.phases.loss_watch import drawn_unit
 from phasetrack.phases.recent_mean import Measured, RecentMean
 from phasetrack.phases.run_labels import RunLabels
 
@@ -34,6 +36,25 @@ def labelled(rows, **thresholds):
 
 def fitted_in(labels):
     return [boundary for boundary in labels.boundaries if boundary.name == "fitted"]
+
+
+@pytest.mark.parametrize(
+    ("readings", "unit"),
+    [
+        ({}, 1.0),
+        ({"loss/constant": math.log(2)}, 0.5),
+        ({"loss/constant": math.nan}, 1.0),
+        ({"loss/constant": math.log(2), "loss/mean": 0.1, "loss/samples": 64.0}, 32.0),
+    ],
+)
+def test_unit_is_that_of_the_loops_loss(readings, unit):
+    """The target of a sum of logistic losses over 64 samples is 64 times that of one, 0.05 / 2."""
+    row = {LOSS: 1.0, "loss/samples": 64.0} | readings
+    _, labels = labelled([(0, row)])
+    assert labels.units == {"loss_target": pytest.approx(unit)}
+    assert drawn_unit(History([(0, row)])) == pytest.approx(unit)
+    again = labels.restored(labels.state_dict())
+    assert again.units == labels.units
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 1000, 5000])

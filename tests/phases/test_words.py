@@ -61,6 +61,10 @@ def test_healthy_run():
     assert "The forecast was met, within 1 percent." in told.why and told.advice == ""
 
 
+def test_target_is_told_in_the_units_of_the_loop():
+    assert "target of 0.025 at step 141" in story(HEALTHY | {"units": {"loss_target": 0.5}}).why
+
+
 def test_missed_forecast_is_named():
     late = HEALTHY | {"boundaries": [boundary("signal_heavy", 64.5), boundary("fitted", 140.0)]}
     assert "50 percent later (step 64, forecast 42 to 44)" in story(late).why

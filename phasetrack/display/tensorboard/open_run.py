@@ -30,6 +30,7 @@ from phasetrack.errors import ExpectedError, check_float, printable
 from phasetrack.phases.classifier import Thresholds
 from phasetrack.phases.history import ROWS_AT_ONCE, History
 from phasetrack.phases.labels import PAPERS
+from phasetrack.phases.loss_watch import drawn_unit
 from phasetrack.phases.timeline import timeline
 from phasetrack.phases.vocabularies import of_config
 from phasetrack.phases.vocabulary import UNDETERMINED
@@ -120,6 +121,7 @@ class OpenRun:
             return describe(history) | {
                 "id": self.name,
                 "own": asdict(_thresholds(config)),
+                "units": _units(history),
                 "clock": read_clock(self.folder.path / CLOCK, self.folder.open),
                 "neurons": steps_of(self.folder.names(NEURONS)),
             }
@@ -236,6 +238,7 @@ class OpenRun:
             forecast = {}
         return {
             "final": {n: float(history[n][-1]) for n in STORY_METRICS if n in history},
+            "units": _units(history),
             "forecast": forecast,
             "steps": history.last_step + 1,
             "stopped": state_of(self.folder),
@@ -357,6 +360,11 @@ def _thinned(places: NDArray[np.intp], at: NDArray[np.float64], columns: int) ->
         places = places[first]
     both: list[int] = np.concatenate([places, places + 1]).tolist()
     return both
+
+
+def _units(history: History) -> dict[str, float]:
+    """Return what thresholds are to be multiplied by to be in units of the run's own readings."""
+    return {"loss_target": drawn_unit(history)}
 
 
 def _thresholds(config: Mapping[str, Any], *, strict: bool = False) -> Thresholds:

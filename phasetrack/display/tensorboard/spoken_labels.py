@@ -12,6 +12,7 @@ from phasetrack.phases.words import ONSET_AND_DETECTION, alert_advice, alert_sen
 # Entries of a summary that the story needs beside the labels.
 TOLD = (
     "final",
+    "units",
     "forecast",
     "undefined",
     "steps",

@@ -245,6 +245,12 @@ class App {
     return { ...run.about.own, ...this.state.thresholds };
   }
 
+  // Where the charts of a run show its thresholds: the target of its own loss, for example.
+  levels(run) {
+    const chosen = this.thresholds(run), units = run.about.units;
+    return Object.fromEntries(Object.entries(chosen).map(([name, value]) => [name, value * (units[name] ?? 1)]));
+  }
+
   // --- drawing --------------------------------------------------------------------------------
 
   drawRuns() {
@@ -263,7 +269,7 @@ class App {
     }
     const { data, layout, whole } = figureOf(runs, {
       axis: this.state.axis, range: this.state.range, theme: this.theme(),
-      thresholds: this.thresholds(runs[0]),
+      thresholds: this.levels(runs[0]),
       width: this.figure.clientWidth, height: Math.max(LEAST_HEIGHT, window.innerHeight - 110),
       neuronStep: this.neurons.element.hidden ? null : this.state.step,
     });
