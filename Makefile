@@ -9,19 +9,23 @@ CHECKED := phasetrack cli tests benchmarks docs
 # rooms whose tests need no optional library
 MINIMUM := $(addprefix tests/,storage phases display cli measures model tasks theory tracking)
 
-.PHONY: help run test test-fast test-minimum test-pythons test-long test-claims fuzz bench pictures lint format hooks clean
+.PHONY: help run test test-slow test-fast test-minimum test-pythons test-long test-claims fuzz bench pictures lint format hooks clean
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 run: $(VENV)/.installed ## install, then run the canonical experiment
 	$(VENV)/bin/phasetrack run xor --d 512
 
-test: $(VENV)/.test ## install, then run the whole test suite (minutes)
+test: $(VENV)/.test ## install, then run the tests (five minutes on two cores)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist worksteal
+
+test-slow: $(VENV)/.test ## the slow tests, and those that drive a browser (as long again)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist worksteal \
+	  -m "(slow or browser) and not long and not claims"
 
 test-fast: $(VENV)/.test ## the tests that need no browser and no further process (a minute or two)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist worksteal \
-	  -m "not long and not claims and not browser and not process"
+	  -m "not long and not claims and not slow and not browser and not process"
 
 test-long: $(VENV)/.test ## whole experiments over seeds, and an install from a wheel
 	$(VENV)/bin/python -m pytest -m long
@@ -33,7 +37,7 @@ test-minimum: export PIP_CONSTRAINT := $(CURDIR)/constraints-minimum.txt
 test-minimum: $(VENV)-minimum/.test ## the lowest versions that are declared, in an environment of their own (minutes)
 	OMP_NUM_THREADS=1 $(VENV)-minimum/bin/python -m pytest -n auto -p no:cacheprovider \
 	  -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning \
-	  -m "not long and not claims and not browser and not process" $(MINIMUM)
+	  -m "not long and not claims and not slow and not browser and not process" $(MINIMUM)
 
 test-pythons: ## all that needs no torch, on every other Python that is found here (minutes)
 	$(PYTHON) tests/pythons.py

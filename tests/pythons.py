@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("storage", "phases", "display", "cli", "studies", "test_errors.py")
 EXTRAS = ("test-core", "claims")  # what the tests of these rooms import
 BESIDE = "pyarrow"  # of the extra `test`, whose other libraries need torch
-MARKS = "not long and not claims and not browser and not process"
+MARKS = "not long and not claims and not slow and not browser and not process"
 
 
 def without_torch() -> list[str]:

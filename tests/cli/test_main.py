@@ -79,6 +79,7 @@ def test_forecast_prints_the_same_keys(made):
     assert math.isfinite(predicted["forecast"]["signal_heavy_onset"]["value"])
 
 
+@pytest.mark.slow
 def test_list_and_plot(made, tmp_path, monkeypatch):
     _, out = made
     monkeypatch.setenv("COLUMNS", "200")
@@ -177,6 +178,7 @@ def test_a_diverging_run_says_when_and_why(tmp_path):
     assert len(run.history.steps) > 1
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_readable_run(tmp_path):
     arguments = [*RUN, "--steps", "100000", "--out", tmp_path, "--name", "long"]
     with subprocess.Popen(

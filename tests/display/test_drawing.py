@@ -49,6 +49,7 @@ def own_settings():
         }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("figure", FIGURES)
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_a_figure_is_the_same_under_any_settings(figure, suffix, tmp_path, request):
@@ -80,6 +81,7 @@ print(matplotlib.get_backend())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["svg", "Qt4Agg", "module://gone.backend", "", None])
 def test_a_backend_that_is_asked_for_is_left_to_pyplot(backend, tmp_path):
     environment = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"}

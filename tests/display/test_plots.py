@@ -154,6 +154,7 @@ def test_names_above_the_strip_do_not_overlap():
                 assert end < other.step * per_step or row > other_row
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "made",
     [

@@ -67,6 +67,7 @@ def assert_readable(path, whole):
     read_run(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("at", [0, 4])
 @pytest.mark.parametrize("file", FILES)

@@ -74,6 +74,7 @@ def test_events_of_a_run_are_all_there(whole):
     assert steps == read_run(run).history.steps.tolist() == list(range(SETTINGS.steps))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["kill", "tear", "kill after"])
 def test_killed_at_system_calls(kind, whole, victims, predicted, tmp_path):
     """At seeded ones here, and again and again within one run until it comes to its end."""

@@ -84,6 +84,7 @@ def test_a_second_request_is_taken_at_once(tmp_path):
     assert saved in (6, 9, summary["steps"])
 
 
+@pytest.mark.slow
 def test_terminated_on_the_command_line(tmp_path):
     arguments = ["run", "xor", "--d", "8", "--width", "8", "--steps", "1000000", "--name", "long"]
     with subprocess.Popen(

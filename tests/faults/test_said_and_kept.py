@@ -97,6 +97,7 @@ LOOP = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["", "1 / 0"], ids=["its end", "an error"])
 def test_a_script_that_ends_without_detach_leaves_whole_files_and_no_lock(tmp_path, end):
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader

@@ -345,6 +345,7 @@ class Spawned(Module):
         (self.folder / f"{self.global_rank}.json").write_text(json.dumps(self.values))
 
 
+@pytest.mark.slow
 def test_two_processes_read_the_whole_batch(tmp_path):
     callback = PhasetrackCallback(
         TASK.geometry, loss="criterion", model="net", logdir=tmp_path / "run"

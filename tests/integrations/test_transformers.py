@@ -279,6 +279,7 @@ def train_in_one_of_two(rank, port, folder):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_read_the_whole_batch(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

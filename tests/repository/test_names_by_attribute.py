@@ -65,6 +65,7 @@ def documented():
     return found
 
 
+@pytest.mark.slow
 def test_every_documented_name_is_there_after_the_import():
     names = documented()
     assert len(names) > 20

@@ -169,6 +169,7 @@ def test_every_task_can_be_run(name, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["and", "majority", "two-xors", "quadratic", "staircase"])
 def test_the_forecast_holds_for_corners_of_any_function(name, tmp_path):
     settings = RunSettings(

@@ -85,6 +85,7 @@ def run(make, folder, block, steps=60):
     return tracker, state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS.keys())
 def test_any_block_gives_the_same_files_and_labels(make, tmp_path):
     one, weights = run(make, tmp_path / "1", 1)
@@ -113,6 +114,7 @@ def test_large_batches_are_read_to_the_bit_on_several_threads(make):
         np.testing.assert_array_equal(other[name], histories[0][name], name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS.keys())
 def test_weights_read_in_their_block_are_those_of_their_step(make, tmp_path, monkeypatch):
     run(make, tmp_path / "copied", 8)
@@ -283,6 +285,7 @@ SCRIPT = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "end",
     [

@@ -63,6 +63,7 @@ def free_port():
         return taken.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_two_processes_read_as_one(tmp_path):
     mp.spawn(worker, args=(2, free_port(), str(tmp_path)), nprocs=2)
     whole = train(TwoLayerNet(8, 16, seed=0).double(), 0, 1, None).history
@@ -92,6 +93,7 @@ def whole_batch(processes):
     return np.mean([process["own"] for process in processes], axis=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "situation",
     ["all_attach", "again_with_the_same_weights", "bare_module", "model_around_the_wrapper"],
@@ -158,6 +160,7 @@ def test_a_part_that_does_not_come_is_waited_for_once(found):
     assert len(first["notes"]) == 2  # said once for each exchange that ended
 
 
+@pytest.mark.slow
 def test_processes_of_a_group_read_their_group(tmp_path):
     found = readings_of_processes(3, free_port(), tmp_path, [part_of_three])["part_of_three"]
     np.testing.assert_allclose(read(found[0]), found[0]["own"], atol=1e-6)

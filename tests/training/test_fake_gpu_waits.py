@@ -83,6 +83,7 @@ def test_both_sides_do_not_mix(gpu):
 # --- phasetrack on it
 
 
+@pytest.mark.slow
 @PIECES
 @pytest.mark.parametrize("name", TASKS)
 def test_steps_that_are_not_recorded_wait_for_nothing(name, pieces, gpu):
@@ -129,6 +130,7 @@ def test_probes_of_single_steps_wait_once_a_step(gpu):
     assert gpu.waits[before:] == ["copy to the host"] * 4
 
 
+@pytest.mark.slow
 @PIECES
 def test_readings_are_those_of_the_host(pieces, gpu):
     there, here = (taken(canonical(d, pieces=pieces), 20).history for d in (GPU, CPU))

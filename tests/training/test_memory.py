@@ -74,6 +74,7 @@ FREEING = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator is asked")
 def test_what_a_step_frees_is_there_for_the_next():
     # of itself glibc gives it back in some processes and not in others

@@ -100,6 +100,7 @@ def test_map_keeps_the_order_of_its_arguments():
     assert Lab().map(_double, [(3, 0), (1, 9)]) == [6, 2]
 
 
+@pytest.mark.slow
 def test_workers_give_the_numbers_of_one_process_and_end_with_the_first_error():
     settings = {"a": replace(SMALL, steps=4), "b": replace(SMALL, steps=9)}
     alone = Lab(seed=5).grid(settings, 2, "tested")

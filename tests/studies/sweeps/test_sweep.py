@@ -235,6 +235,7 @@ def test_a_sweep_runs_from_standard_input(tmp_path):
     assert len(list(tmp_path.glob("out/*/summary.json"))) == 2
 
 
+@pytest.mark.slow
 def test_a_folder_of_two_sweeps_tabulates_both(tmp_path):
     base = RunSettings(d=8, width=8, batch=8, steps=2)
     first = Sweep(Grid(base, {"theta": (0.1, 0.2)}), tmp_path)
