@@ -105,6 +105,7 @@ def describe(metrics: Iterable[str]) -> dict[str, Any]:
         "phases": {phase.name: colour for phase, colour in PHASE_COLOURS.items()},
         "alert": ALERT_COLOUR,
         "signs": SIGN_COLOURS,
+        "clusters": cluster_looks(metrics),
         "boundaries": {key: boundary.label for key, boundary in BOUNDARIES.items()},
         "threshold_names": [field.name for field in fields(Thresholds)],
         "threshold_words": THRESHOLD_WORDS,
@@ -227,6 +228,12 @@ COMPARED = (
     replace(FIRST_ORDER, title="First-order value error", curves=FIRST_ORDER.curves[:1], levels=()),
     replace(SIGNAL, curves=SIGNAL.curves[:1], key="growth"),
 )
+
+
+def cluster_looks(metrics: Iterable[str]) -> list[tuple[str, str]]:
+    """Return name and colour of each cluster, in the order of the geometry."""
+    names = [name for name in dict.fromkeys(metrics) if name.startswith(CLUSTER_PREFIX)]
+    return [(curve.label, curve.colour) for curve in map(_cluster, range(len(names)), names)]
 
 
 def _margins(names: list[str]) -> Chart:

@@ -96,6 +96,21 @@ def signal_share_of(neurons: Neurons) -> Tensor:
     return signal / neurons.mass.sum(dim=-1)
 
 
+def served_of(neurons: Neurons) -> Tensor:
+    """The cluster to whose margin each neuron adds most, int64 (..., p); -1 where it adds to none.
+
+    With more than two classes a neuron adds what it gives the cluster's class beyond the mean of all classes.
+    A heuristic of ours.
+    """
+    if neurons.head is None:
+        added = neurons.contributions
+    else:
+        own = neurons.head[..., neurons.geometry.classes.to(neurons.head.device)]
+        added = neurons.active * (own - neurons.head.mean(dim=-1, keepdim=True))
+    most, cluster = added.max(dim=-1)
+    return torch.where(most > 0, cluster, -1)
+
+
 class Certificate(NamedTuple):
     """zeta* of a batch of networks.
 

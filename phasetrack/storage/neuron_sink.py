@@ -24,7 +24,7 @@ FOLDER = "neurons"
 MOST_SAVED = 100
 # Neurons per file at most, and unpacked bytes, as files may come from elsewhere.
 MOST_NEURONS = 200_000
-LARGEST_FILE = 3 * 8 * MOST_NEURONS + 2**16
+LARGEST_FILE = 4 * 8 * MOST_NEURONS + 2**16
 _FILE = re.compile(r"step-([0-9]{9,18})\.npz")
 # Column of a file to distribution of a record.
 COLUMNS = {
@@ -32,10 +32,12 @@ COLUMNS = {
     "perp": "neurons/perp",
     "second_layer": "neurons/second_layer",
 }
+# Columns that not every run has: the index of the cluster to whose margin a neuron adds most, or -1.
+FURTHER = {"cluster": "neurons/cluster"}
 
 
 class NeuronSink:
-    """Writes ``neurons/step-<step>.npz``: float32 (p,) arrays `signal`, `perp`, `second_layer`.
+    """Writes ``neurons/step-<step>.npz``: float32 (p,) arrays `signal`, `perp`, `second_layer`, and `cluster` where there are clusters.
 
     Args:
         logdir: the run directory.
@@ -54,7 +56,12 @@ class NeuronSink:
         if number % self._stride or not record.distributions.keys() >= set(COLUMNS.values()):
             return
         check_folder(self._folder).mkdir(exist_ok=True)
-        columns = {n: record.distributions[k].astype(np.float32) for n, k in COLUMNS.items()}
+        known = record.distributions
+        columns = {
+            name: known[key].astype(np.float32)
+            for name, key in (COLUMNS | FURTHER).items()
+            if key in known
+        }
         content = io.BytesIO()
         np.savez(content, allow_pickle=False, **columns)
         replace_file(self._path(record.step), content.getvalue())
@@ -119,7 +126,7 @@ def steps_of(names: Iterable[str]) -> list[int]:
 def read_neurons(
     logdir: Path, step: int, opener: Callable[[str, int], int] | None = None
 ) -> dict[str, list[float]]:
-    """Read |sig|, |perp| and a of every neuron at a saved step.
+    """Read |sig|, |perp|, a and, where it is known, the cluster of every neuron at a saved step.
 
     Args:
         logdir: the run directory.
@@ -139,7 +146,8 @@ def read_neurons(
                     raise ValueError(f"{size} bytes unpacked, more than {LARGEST_FILE}")
             packed.seek(0)
             with np.load(packed, allow_pickle=False) as file:
-                columns = {name: file[name] for name in COLUMNS}
+                further = [name for name in FURTHER if name in file]
+                columns = {name: file[name] for name in (*COLUMNS, *further)}
         if (count := max(column.size for column in columns.values())) > MOST_NEURONS:
             raise ValueError(f"{count} neurons, more than {MOST_NEURONS}")
         return {name: c.astype(np.float64).ravel().tolist() for name, c in columns.items()}

@@ -412,11 +412,10 @@ def test_neurons_follow_the_slider(tab, server):
     assert len(lengths) == 64 and all(len(side) for side in points)
     assert (lengths <= 0.1 * (1 + 1e-6)).all() and (lengths > 0.05).all()
     with np.load(server.logdir / "first" / "neurons" / "step-000000000.npz") as file:
-        sides = [
-            file["signal"][file["second_layer"] >= 0],
-            file["signal"][file["second_layer"] < 0],
-        ]
-    for drawn, expected in zip(points, sides, strict=True):
+        groups = [file["signal"][file["cluster"] == cluster] for cluster in range(4)]
+    names = tab.run(f"return {figure}.data.map(t => t.name)")
+    assert names == ["serves mu1", "serves -mu1", "serves mu2", "serves -mu2"]
+    for drawn, expected in zip(points, groups, strict=True):
         np.testing.assert_allclose([y for _, y in drawn], expected, rtol=1e-6)
     line = tab.run(f"return {FIGURE}.layout.shapes.at(-1).x0")
     assert line == 0 and saved > 10

@@ -27,6 +27,23 @@ def mostly_served(p, seed, log_a, log_perp):
     return W, a
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_neuron_serves_the_cluster_to_whose_margin_it_adds_most(seed):
+    W, a = naive.network(16, 6, seed)
+    gains = np.maximum(W @ naive.centres(6).T, 0) * a[:, None] * np.array(naive.LABELS)
+    expected = np.where(gains.max(axis=1) > 0, gains.argmax(axis=1), -1)
+    found = heaviness.served_of(Neurons.of(*naive.tensors(W, a), XOR6))
+    assert found.tolist() == expected.tolist() and len(set(found.tolist())) == 4
+
+
+def test_of_three_classes_a_neuron_serves_that_of_its_direction():
+    geometry = ClusterGeometry(2 * torch.eye(3), [0, 1, 2])
+    W = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0], [-1, 0, 0]])
+    head = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0]]).T
+    # the fourth tells another class at its cluster, the fifth is active nowhere
+    assert heaviness.served_of(Neurons.of(W, head, geometry)).tolist() == [0, 1, 2, -1, -1]
+
+
 @given(
     st.integers(4, 7),
     st.integers(0, 2**31),

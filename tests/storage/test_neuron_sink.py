@@ -40,6 +40,13 @@ def test_saved_values_are_read_back(tmp_path):
     }
 
 
+def test_the_cluster_of_a_neuron_is_saved_where_there_are_clusters(tmp_path):
+    known = record(7)
+    served = {**known.distributions, "neurons/cluster": np.array([0.0, 3, -1, 1, 0])}
+    NeuronSink(tmp_path).write(Record(7, {}, known.phase, distributions=served))
+    assert read_neurons(tmp_path, 7)["cluster"] == [0.0, 3.0, -1.0, 1.0, 0.0]
+
+
 def test_record_without_neurons_saves_no_file(tmp_path):
     NeuronSink(tmp_path).write(Record(0, {}, Phase.SIGNAL_FINDING))
     assert saved_neurons(tmp_path) == [] and list(tmp_path.iterdir()) == []

@@ -52,6 +52,7 @@ class HeavinessProbe(Probe):
             "neurons/signal": neurons.sig,
             "neurons/perp": neurons.perp,
             "neurons/second_layer": neurons.second_layer,
+            **({} if missing else {"neurons/cluster": heaviness.served_of(neurons).double()}),
         }
 
 

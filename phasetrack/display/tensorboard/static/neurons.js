@@ -4,6 +4,7 @@ import { FONT, THEMES, inked } from "./theme.js";
 
 // Neurons that a browser draws without delay; more are thinned out evenly.
 const MOST_POINTS = 6000;
+const MOST_GROUPS = 12; // clusters with a colour each; of more, neurons have the colour of their sign
 const FRAME_MS = 150; // between two steps while playing
 const RANGE_SHARES = [0, 0.25, 0.5, 0.75, 1]; // places among the saved steps that set the axes
 const CONFIG = { displaylogo: false, displayModeBar: false };
@@ -29,7 +30,7 @@ export class NeuronPanel {
     this.element = h("section", { id: "neurons", hidden: true },
       h("h2", {}, "Neurons"),
       h("p", {}, "Each neuron's length in the signal span, |sig|, against its length outside, |perp|, at a saved "
-        + "step: move the mouse over the charts, or the slider. While features are found, neurons rise to the upper left."),
+        + "step: move the mouse over the charts, or the slider. While features are found, neurons rise to the upper left. A neuron serves the cluster to whose margin it adds most."),
       this.caption = h("p", { className: "note" }),
       h("div", { className: "row" }, this.playButton, this.slider, this.name),
       this.figure);
@@ -61,7 +62,7 @@ export class NeuronPanel {
       if (turn !== this.turn) return; // a later choice replaces this one
       const neurons = all.at(-1);
       this.name.textContent = `step ${steps[place]}, ${neurons.signal.length} neurons`;
-      const { data, layout } = neuronFigure(neurons, rangesOf(all.slice(0, -1)), run.about.signs, themeName, level);
+      const { data, layout } = neuronFigure(neurons, rangesOf(all.slice(0, -1)), run.about, themeName, level);
       const heavy = neurons.signal.filter((signal, i) => neurons.perp[i] <= level * signal).length;
       this.caption.textContent = `Run ${shortened(run.id, 40)}. Dotted: |sig| = |perp|, where a neuron needs ζ = 1. Dashed: `
         + `the detection level ζ = ${Number(level.toPrecision(3))}; the ${heavy} neurons above it are heavy, and drawn larger.`;
@@ -119,13 +120,23 @@ function nearest(steps, wanted) {
   return best;
 }
 
-// signs: label and colour of the neurons with a >= 0, then of the rest
-function neuronFigure(neurons, ranges, signs, themeName, level) {
+// The groups of neurons that have a colour each: [name, colour, places].
+function groupsOf(neurons, places, about) {
+  if (!neurons.cluster || !about.clusters.length || about.clusters.length > MOST_GROUPS) {
+    return Object.entries(about.signs).map(([name, colour], index) =>
+      [name, colour, places.filter((i) => (neurons.second_layer[i] >= 0) === (index === 0))]);
+  }
+  const groups = about.clusters.map(([name, colour], index) =>
+    [`serves ${name}`, colour, places.filter((i) => neurons.cluster[i] === index)]);
+  return [...groups, ["serves none", "#888888", places.filter((i) => neurons.cluster[i] < 0)]].filter((group) => group[2].length);
+}
+
+// about: of the run: signs has label and colour of the neurons with a >= 0, then of the rest
+function neuronFigure(neurons, ranges, about, themeName, level) {
   const theme = THEMES[themeName];
   const stride = Math.ceil(neurons.signal.length / MOST_POINTS);
   const places = neurons.signal.map((_, index) => index).filter((index) => index % stride === 0);
-  const data = Object.entries(signs).map(([name, colour], index) => {
-    const mine = places.filter((i) => (neurons.second_layer[i] >= 0) === (index === 0));
+  const data = groupsOf(neurons, places, about).map(([name, colour, mine]) => {
     return {
       type: "scatter", mode: "markers", name,
       x: mine.map((i) => neurons.perp[i]),
@@ -133,7 +144,7 @@ function neuronFigure(neurons, ranges, signs, themeName, level) {
       text: mine.map((i) => `neuron ${i}, a ${Number(neurons.second_layer[i]).toPrecision(3)}`),
       hovertemplate: "%{text}<br>|perp| %{x:.4g}, |sig| %{y:.4g}<extra></extra>",
       marker: {
-        size: mine.map((i) => (neurons.perp[i] <= level * neurons.signal[i] ? 7 : 4)),
+        size: mine.map((i) => (neurons.perp[i] <= level * neurons.signal[i] ? 9 : 5)),
         color: inked(colour, theme), opacity: 0.65,
       },
     };
@@ -150,7 +161,7 @@ function neuronFigure(neurons, ranges, signs, themeName, level) {
       margin: { l: 60, r: 20, t: 28, b: 44 },
       xaxis: axis("|perp|", ranges.x),
       yaxis: axis("|sig|", ranges.y),
-      legend: { orientation: "h", y: 1.02, yanchor: "bottom" },
+      legend: { orientation: "h", y: 1.02, yanchor: "bottom", itemsizing: "constant" },
       hovermode: "closest",
       shapes: [["dot", 1], ["dash", level]].flatMap(([dash, zeta]) => lineOf(zeta, dash, ranges)),
     },
