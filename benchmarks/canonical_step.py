@@ -80,6 +80,8 @@ def canonical(
     """phasetrack's own step; with probes, until the stack is left, where there is a directory."""
     task, loss = XOR(settings.d), LogisticLoss()
     net = kind(settings.d, settings.width).to(device)
+    if isinstance(net, FusedTwoLayerNet):
+        net.passes = matmul.passes
     optimizer = torch.optim.SGD(net.parameters(), lr=settings.eta * settings.width)
     if logdir is not None:
         tracker = attach(

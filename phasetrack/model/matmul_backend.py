@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-
 import torch
 from torch import Tensor
 
@@ -30,19 +26,3 @@ class Passes:
 
 
 PLAIN = Passes()
-_now: ContextVar[Passes] = ContextVar("passes", default=PLAIN)
-
-
-def current() -> Passes:
-    """Who takes the products now."""
-    return _now.get()
-
-
-@contextmanager
-def passing(passes: Passes) -> Iterator[None]:
-    """Somebody else takes them within, in this thread."""
-    before = _now.set(passes)
-    try:
-        yield
-    finally:
-        _now.reset(before)

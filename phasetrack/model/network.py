@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 from torch.compiler import is_compiling
 
 from phasetrack.errors import check_float, check_int
-from phasetrack.model.matmul_backend import PLAIN, current
+from phasetrack.model.matmul_backend import PLAIN, Passes
 
 
 class TwoLayerNet(nn.Module):
@@ -62,12 +62,17 @@ class FusedTwoLayerNet(TwoLayerNet):
     One array of activations serves both passes: the ReLU is applied in place, and the backward pass
     turns it in place into the mask times the slopes. It can therefore go back once through each forward
     pass, and not to second derivatives; `TwoLayerNet` does both.
+
+    Attributes:
+        passes: takes the two products of float32 weights, where no gradient by the inputs is wanted.
     """
+
+    passes: Passes = PLAIN
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs (m,) for inputs (m, d)."""
         outputs: Tensor = _TwoLayers.apply(  # type: ignore[no-untyped-call]
-            x, self.first.weight, self.second.weight, self.scale
+            x, self.first.weight, self.second.weight, self.scale, self.passes
         )
         return outputs
 
@@ -81,10 +86,10 @@ class _TwoLayers(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, W: Tensor, A: Tensor, scale: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, W: Tensor, A: Tensor, scale: float, passes: Passes) -> Tensor:
         """Outputs (m,) for inputs (m, d), W (p, d) and A (1, p)."""
         plain = is_compiling() or ctx.needs_input_grad[0] or W.dtype != torch.float32
-        ctx.passes = PLAIN if plain else current()
+        ctx.passes = PLAIN if plain else passes
         x = ctx.passes.prepared(x)
         active = ctx.passes.activated(x, W)
         ctx.save_for_backward(x, W, A, active)
@@ -100,4 +105,4 @@ class _TwoLayers(torch.autograd.Function):
         # what is left of `active` is the mask times the slopes
         to_x = torch.mm(active, W * A.T) if ctx.needs_input_grad[0] else None
         to_second = torch.linalg.vecdot(W, pulls).unsqueeze(0)
-        return to_x, pulls.mul_(A.T), to_second, None
+        return to_x, pulls.mul_(A.T), to_second, None, None

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from phasetrack._precision import can_choose, float32_products
 from phasetrack.errors import ExpectedError, check_choice
-from phasetrack.model.matmul_backend import PLAIN, passing
+from phasetrack.model.matmul_backend import PLAIN, Passes
 from phasetrack.training import int8_matmul as digits
 
 DEFAULT, ONEDNN, DIGITS, AUTO = "default", "onednn", "digits", "auto"
@@ -67,19 +67,17 @@ class Matmul:
 
     @contextmanager
     def used(self) -> Iterator[None]:
-        """Multiply so within, and as before afterwards.
-
-        For oneDNN the setting is the process's, for a while. In digits the paper's network multiplies, written
-        out (`FusedTwoLayerNet`): other inputs than signs then give wrong results.
-        """
+        """Multiply by oneDNN within, if that is the path: the setting is the process's, for a while."""
         if self.path == ONEDNN:
             with float32_products("cpu", "bf16"):
                 yield
-        elif self.path == DIGITS:
-            with passing(digits.SignDigits()):
-                yield
         else:
             yield
+
+    @property
+    def passes(self) -> Passes:
+        """What `FusedTwoLayerNet.passes` is to be; in digits other inputs than signs give wrong results."""
+        return digits.SignDigits() if self.path == DIGITS else PLAIN
 
 
 def chosen_matmul(

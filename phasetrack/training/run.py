@@ -258,6 +258,7 @@ class _Job:
         self._processes, leads = processes, processes.leads
         self._task = task_of(settings)
         net = FusedTwoLayerNet(settings.d, settings.width, theta=settings.theta, seed=settings.seed)
+        net.passes = self._matmul.passes
         self._net = net.to(device)
         self._model = processes.joined_model(self._net, device)
         trained = {"both": net, "first": net.first, "second": net.second}[settings.train]

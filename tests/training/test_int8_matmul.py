@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phasetrack.model.matmul_backend import PLAIN, current, passing
+from phasetrack.model.matmul_backend import PLAIN
 from phasetrack.training import int8_matmul as digits
 from phasetrack.training.int8_matmul import LARGEST, PLACES, SMALLEST, Digits, SignDigits
 
@@ -170,13 +170,3 @@ def test_without_the_operations_there_are_no_digits(gone, monkeypatch, asked_aga
     digits.available.cache_clear()
     monkeypatch.setattr(SignDigits, gone, missing)
     assert not digits.available()
-
-
-def test_products_are_taken_so_within_alone():
-    passes = SignDigits()
-    with passing(passes):
-        assert current() is passes
-    assert current() is PLAIN
-    with pytest.raises(KeyError), passing(passes):
-        raise KeyError
-    assert current() is PLAIN

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from phasetrack import ExpectedError
-from phasetrack.model.matmul_backend import PLAIN, current
+from phasetrack.model.matmul_backend import PLAIN
 from phasetrack.training import int8_matmul as digits
 from phasetrack.training import matmul as products
 from phasetrack.training.matmul import DEFAULT, DIGITS, ONEDNN, Matmul, chosen_matmul
@@ -112,11 +112,9 @@ def test_digits_can_be_fixed_where_they_gain_nothing(monkeypatch):
     assert chosen_matmul("digits", 8, 4, 64, signs=True) == Matmul(DIGITS, 1e-7)
 
 
-@pytest.mark.skipif(not digits.available(), reason="no matrix units for bytes")
-def test_digits_are_used_within():
-    with Matmul(DIGITS).used():
-        assert isinstance(current(), digits.SignDigits)
-    assert current() is PLAIN
+def test_digits_are_taken_by_a_network_that_is_given_them():
+    assert isinstance(Matmul(DIGITS).passes, digits.SignDigits)
+    assert Matmul(DEFAULT).passes is Matmul(ONEDNN).passes is PLAIN
 
 
 @pytest.mark.skipif(not digits.available(), reason="no matrix units for bytes")
