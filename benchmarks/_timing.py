@@ -79,11 +79,15 @@ def publish(rows: Sequence[Row], out: Path | None, **settings: object) -> None:
         print(f"written to {out}")
 
 
+def _uses_a_gpu() -> bool:
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+
+
 def machine() -> dict[str, Any]:
     """What the figures were measured on, and when; a GPU where one was used."""
     return {
         "processor": _processor(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_initialized() else None,
+        "gpu": torch.cuda.get_device_name() if _uses_a_gpu() else None,
         "cores": len(os.sched_getaffinity(0)),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

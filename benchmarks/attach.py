@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -65,8 +66,10 @@ def loop(
     criterion = nn.BCEWithLogitsLoss()
     if every is not None:
         geometry = XOR(d).geometry if declared else None
-        options = {"loss": criterion, "geometry": geometry, "every": every, "logdir": logdir}
-        until.enter_context(attach(net, optimizer, **options))
+        tracker = attach(
+            net, optimizer, loss=criterion, geometry=geometry, every=every, logdir=logdir
+        )
+        until.enter_context(tracker)
 
     def step() -> None:
         x = torch.randint(0, 2, (batch, d), device=device).float() * 2 - 1
@@ -153,10 +156,12 @@ def main() -> None:
     rows: list[Row] = []
     apart = ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1)
     with apart:
-        for shape in given.sizes:
+        sizes: list[tuple[int, int, int]] = given.sizes
+        for shape in sizes:
             count = given.processes if math.prod(shape) <= QUICK_WORK else 1
             measured = [
-                apart.submit(measure, *shape, given.rounds, given.device) for _ in range(count)
+                apart.submit(partial(measure, *shape, given.rounds, given.device))
+                for _ in range(count)
             ]
             rows += rows_of(shape, [each.result() for each in measured])
     settings = {"rounds": given.rounds, "processes": given.processes, "device": str(given.device)}

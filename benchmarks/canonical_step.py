@@ -35,11 +35,11 @@ BLOCK = 128  # steps in a turn: a whole number of the tracker's blocks, or nearl
 
 def bare(d: int, width: int, batch: int, device: torch.device = CPU) -> Callable[[], None]:
     """The loop as people write it."""
-    net = nn.Sequential(nn.Linear(d, width, bias=False), nn.ReLU(), nn.Linear(width, 1, bias=False))
-    net.to(device)
+    first, second = nn.Linear(d, width, bias=False), nn.Linear(width, 1, bias=False)
+    net = nn.Sequential(first, nn.ReLU(), second).to(device)
     with torch.no_grad():
-        net[0].weight.copy_(TwoLayerNet(d, width).first.weight)
-        net[2].weight.copy_(TwoLayerNet(d, width).second.weight)
+        first.weight.copy_(TwoLayerNet(d, width).first.weight)
+        second.weight.copy_(TwoLayerNet(d, width).second.weight)
     optimizer = torch.optim.SGD(net.parameters(), lr=ETA * width)
 
     def step() -> None:
@@ -48,7 +48,7 @@ def bare(d: int, width: int, batch: int, device: torch.device = CPU) -> Callable
         f = net(x).squeeze(-1) / width
         loss = 2 * nn.functional.softplus(-y * f).mean()
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     return step

@@ -51,7 +51,7 @@ class Loop:
     def step(self, look: Callable[[Tensor], object]) -> None:
         loss = self.loss()
         self.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         look(loss)
         self.optimizer.step()
         self.number += 1
@@ -115,9 +115,9 @@ def cockpit_economy(d: int, batch: int, _: Path, __: ExitStack) -> Step:
     return step
 
 
-def own_step(d: int, batch: int, folder: Path, _: ExitStack) -> Step:
+def own_step(d: int, batch: int, folder: Path, until: ExitStack) -> Step:
     settings, matmul = resolve_settings(RunSettings(d=d, width=WIDTH, batch=batch, eta=ETA), CPU)
-    return canonical(settings, FusedTwoLayerNet, matmul, folder / "phasetrack")
+    return canonical(settings, FusedTwoLayerNet, matmul, until, folder / "phasetrack")
 
 
 TOOLS = {

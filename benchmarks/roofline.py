@@ -119,7 +119,8 @@ def roof_cases(work: Work, piece: int, matmul: Matmul, device: torch.device) -> 
 
     def products() -> None:
         with matmul.used():
-            for part, into in zip(x.split(piece), active.split(piece), strict=True):
+            pieces = zip(torch.split(x, piece), torch.split(active, piece), strict=True)
+            for part, into in pieces:
                 torch.mm(part, W.T, out=into)
                 torch.mm(into.T, part, out=gradient)
 

@@ -38,11 +38,13 @@ def steps_to_error(d: int, seeds: int) -> list[float]:
     reached = [math.nan] * seeds
     before = [(math.nan, math.nan)] * seeds
     for step in range(settings[0].step_limit):
-        wrong: list[torch.Tensor] = []
-        gradient = networks.gradient_of_step(
-            step, lambda _, y, f, wrong=wrong: wrong.append((f * y <= 0).sum(dim=1))
-        )
-        if bool((sum(wrong) < NEAR * 2 * d).any()):
+        wrong = torch.zeros(seeds, dtype=torch.long)
+
+        def count(_: object, y: torch.Tensor, f: torch.Tensor, wrong: torch.Tensor = wrong) -> None:
+            wrong += (f * y <= 0).sum(dim=1)
+
+        gradient = networks.gradient_of_step(step, count)
+        if bool((wrong < NEAR * 2 * d).any()):
             inputs, labels = held_out
             errors = (networks.outputs(inputs) * labels <= 0).double().mean(dim=1).tolist()
             for seed, error in enumerate(errors):

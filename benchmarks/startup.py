@@ -17,7 +17,7 @@ from _timing import publish
 
 COMMAND = Path(sys.executable).with_name("phasetrack")
 # What is run, seconds at most, and how often as a share of the rounds.
-CASES = {
+CASES: dict[str, tuple[list[str | Path], float | None, float]] = {
     "python -c pass": ([sys.executable, "-c", "pass"], None, 1.0),
     "phasetrack --help": ([COMMAND, "--help"], 0.4, 1.0),
     "phasetrack show RUN": ([COMMAND, "show", "run"], None, 1.0),
@@ -39,7 +39,19 @@ def main() -> None:
     asked = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        made = [COMMAND, "run", "xor", "--d", "16", "--steps", "20", "--out", ".", "--name", "run"]
+        made: list[str | Path] = [
+            COMMAND,
+            "run",
+            "xor",
+            "--d",
+            "16",
+            "--steps",
+            "20",
+            "--out",
+            ".",
+            "--name",
+            "run",
+        ]
         seconds(made, folder)
         for name, (command, goal, share) in CASES.items():
             seconds(command, folder)  # the files are in memory from here on
