@@ -156,8 +156,8 @@ def main() -> None:
     rows: list[Row] = []
     apart = ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1)
     with apart:
-        sizes: list[tuple[int, int, int]] = given.sizes
-        for shape in sizes:
+        shape: tuple[int, int, int]
+        for shape in given.sizes:
             count = given.processes if math.prod(shape) <= QUICK_WORK else 1
             measured = [
                 apart.submit(partial(measure, *shape, given.rounds, given.device))
