@@ -18,16 +18,14 @@ from phasetrack.display.lanes import lanes
 from phasetrack.display.style import PHASE_STYLES
 from phasetrack.errors import printable
 from phasetrack.phases.classifier import Phase
-from phasetrack.phases.labels import others_told
 from phasetrack.phases.verdict import ENDINGS, Story, commands, story
 from phasetrack.phases.words import ONSET_AND_DETECTION, alert_advice, alert_sentence, alert_title
 
 from .lanes import drawn, in_words
-from .tables import open_table
+from .tables import open_table, step_text
 
 if TYPE_CHECKING:
     from phasetrack.display.run_comparison import Row
-    from phasetrack.storage.directory import Run
 
 WIDTH = 78  # of the panel at most
 DEFAULT = "default"  # torch's own matrix products
@@ -81,56 +79,6 @@ def print_summary(console: Console, summary: Mapping[str, Any], title: str) -> N
     console.print(Panel(Group(*parts), title=Text(printable(title)), width=width), highlight=False)
 
 
-def run_table(runs: Sequence[Run]) -> Table:
-    """One row a run: name, phase, steps, boundaries, alerts."""
-    table = open_table()
-    table.add_column("run", overflow="fold")
-    for header in ("phase", "steps", "onset", "linear exit", "fitted", "state"):
-        table.add_column(header, justify="left" if header in ("phase", "state") else "right")
-    table.add_column("other vocabularies")
-    table.add_column("alerts", style="red")
-    for run in runs:
-        summary = run.labelled
-        onsets = {b["name"]: b["onset"] for b in summary.get("boundaries", ())}
-        table.add_row(
-            printable(run.path),
-            summary.get("phase", "-"),
-            str(summary.get("steps", "-")),
-            *(
-                _step(onsets.get(name, math.nan))
-                for name in ("signal_heavy", "linear_exit", "fitted")
-            ),
-            _state(run, summary),
-            ", ".join(_other_labels(summary)),
-            ", ".join(alert["name"] for alert in summary.get("alerts", ())),
-        )
-    return table
-
-
-def _other_labels(summary: Mapping[str, Any]) -> list[str]:
-    """Return the last labels of the vocabularies beside the paper's, each with its name."""
-    return [f"{name} {told['phase']}" for name, told in others_told(summary).items()]
-
-
-def _state(run: Run, summary: Mapping[str, Any]) -> str:
-    """Return how a run ended, or that it lasts."""
-    ending = summary.get("stopped", "")
-    return ending if run.finished and ending in ENDINGS else run.state
-
-
-def list_alerts(console: Console, runs: Sequence[Run]) -> None:
-    """Print each alert of some runs as a sentence, and the advice on each kind of alert once."""
-    advised: set[str] = set()
-    for run in runs:
-        for alert in run.labelled.get("alerts", ()):
-            sentence = alert_sentence(alert["name"], alert["step"], alert["evidence"])
-            line = Text(f"{printable(run.name)}: ", "bold").append(sentence, "red")
-            if alert["name"] not in advised and (advice := alert_advice(alert["name"])):
-                line.append(f" {advice}", "dim")
-            advised.add(alert["name"])
-            console.print(line, highlight=False, soft_wrap=not console.is_terminal)
-
-
 def comparison_table(names: Sequence[str], rows: Sequence[Row]) -> Table:
     """One column a run; settings first, results under a rule; what differs stands out."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
@@ -160,19 +108,19 @@ def _print_lines(console: Console, summary: Mapping[str, Any]) -> None:
     # a forecast alone has the same steps in its bands
     measured = "directory" in summary or not summary.get("forecast")
     for boundary in summary.get("boundaries", ()) if measured else ():
-        onset = f"onset {_step(boundary['onset'])}"
+        onset = f"onset {step_text(boundary['onset'])}"
         lines.append(
             f"boundary  {boundary['name']}: {onset}, detected at step {boundary['detected']}"
         )
     for boundary in _in_hindsight(summary):
-        onset = f"onset {_step(boundary['onset'])} in hindsight"
+        onset = f"onset {step_text(boundary['onset'])} in hindsight"
         lines.append(f"boundary  {boundary['name']}: {onset}")
     if measured and not math.isnan(summary.get("loss_halving_step", math.nan)):
-        lines.append(f"loss      halved at step {_step(summary['loss_halving_step'])}")
+        lines.append(f"loss      halved at step {step_text(summary['loss_halving_step'])}")
     for name, band in summary.get("forecast", {}).items():
         if math.isnan(band["value"]):
             continue
-        low, value, high = (_step(band[key]) for key in ("low", "value", "high"))
+        low, value, high = (step_text(band[key]) for key in ("low", "value", "high"))
         lines.append(f"forecast  {name} {value} [{low}..{high}, 10 to 90 %]")
     if reason := _unforecast(summary):
         lines.append(f"forecast  none: {reason}")
@@ -262,15 +210,15 @@ def _steps(summary: Mapping[str, Any]) -> Table:
         band = forecast.get(predicted, {"value": math.nan, "low": math.nan, "high": math.nan})
         table.add_row(
             label,
-            _step(onset),
+            step_text(onset),
             "" if detected is None else str(detected),
-            _step(band["value"]),
+            step_text(band["value"]),
             _range(band),
         )
     titles = {name: label for label, name, _ in STEPS}
     for boundary in _in_hindsight(summary):
         title = f"{titles.get(boundary['name'], boundary['name'])}, in hindsight"
-        table.add_row(title, _step(boundary["onset"]), "", "", "")
+        table.add_row(title, step_text(boundary["onset"]), "", "", "")
     return table
 
 
@@ -314,8 +262,4 @@ def _range(band: Mapping[str, float]) -> str:
     """Return the ends of a band; empty where nothing is forecast."""
     if math.isnan(band["low"]) and math.isnan(band["high"]):
         return ""
-    return f"{_step(band['low'])} to {_step(band['high'])}"
-
-
-def _step(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.1f}"
+    return f"{step_text(band['low'])} to {step_text(band['high'])}"

@@ -112,7 +112,8 @@ def _repeated(
     context: typer.Context, run: Path, options: dict[str, Any], place: Path
 ) -> RunSettings:
     """Return the settings of a run to resume; options that are given again must agree with them."""
-    from phasetrack.storage.directory import read_config, recorded_settings
+    from phasetrack.storage.directory import recorded_settings
+    from phasetrack.storage.results import read_config
 
     settings = recorded_settings(read_config(run), run)
     for name, value in options.items():

@@ -81,23 +81,27 @@ def show(
 
 def list_runs(out: opt.Out = Path("runs"), as_json: opt.SummaryJson = False) -> None:
     """List the runs in a folder, oldest first; unreadable ones are named on stderr."""
-    from phasetrack.storage.directory import find_runs, read_results
+    from phasetrack.storage.results import find_runs, read_results
 
-    from .panels import list_alerts, run_table
+    from .run_table import list_alerts, listed, run_table
     from .tables import print_table
 
-    runs, unreadable = [], []
+    shown, told, unreadable = [], {}, []
     for path in find_runs(out):
         try:
-            runs.append(read_results(path))
+            run = read_results(path)
         except ExpectedError as error:
             unreadable.append(str(error))
+        else:
+            shown.append(listed(run))
+            if as_json:
+                told[str(path)] = run.told
     if as_json:
-        typer.echo(json.dumps({str(run.path): run.labelled for run in runs}, indent=2))
-    elif runs:
+        typer.echo(json.dumps(told, indent=2))
+    elif shown:
         screen = console()
-        print_table(screen, run_table(runs))
-        list_alerts(screen, runs)
+        print_table(screen, run_table(shown))
+        list_alerts(screen, shown)
     else:
         typer.echo(f"no runs in {out}; make one with: phasetrack run xor --out {out}")
     for line in unreadable:

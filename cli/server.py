@@ -29,7 +29,7 @@ def tensorboard(
         raise ExpectedError(
             "out", f"{str(out)!r} is not a folder.", "Make a run first: phasetrack run xor."
         )
-    from phasetrack.storage.directory import find_runs
+    from phasetrack.storage.results import find_runs
 
     if not find_runs(out):
         typer.echo(

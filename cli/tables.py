@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
@@ -39,3 +40,8 @@ def _padded(cells: Sequence[str], justify: str) -> list[str]:
     if justify == "right":
         return [" " * (width - cell_len(cell)) + cell for cell in cells]
     return [set_cell_size(cell, width) for cell in cells]
+
+
+def step_text(value: float) -> str:
+    """Return a step, which may lie between two, for people; a dash where there is none."""
+    return "-" if math.isnan(value) else f"{value:.1f}"

@@ -17,7 +17,7 @@ from phasetrack.errors import ExpectedError
 from phasetrack.model.geometry import ClusterGeometry, SpanGeometry
 from phasetrack.model.losses import LogisticLoss, Loss
 from phasetrack.storage.directory import absolute
-from phasetrack.storage.history_sink import HISTORY
+from phasetrack.storage.file_names import HISTORY
 from phasetrack.tracking.attach import attach
 from phasetrack.tracking.guard import warn
 from phasetrack.tracking.tracker import Tracker

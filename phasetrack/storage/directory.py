@@ -8,17 +8,15 @@ and ``Infinity``.
 
 from __future__ import annotations
 
-import errno
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phasetrack.errors import ExpectedError, printable
+from phasetrack.errors import ExpectedError
 from phasetrack.phases.card import as_html, as_text
 from phasetrack.phases.classifier import METRICS, Thresholds, Verdict, relabel
 from phasetrack.phases.history import History
@@ -28,46 +26,24 @@ from phasetrack.phases.vocabularies import of_config
 from phasetrack.phases.vocabulary import UNDETERMINED, Vocabulary
 from phasetrack.phases.vocabulary_set import VocabularySet, label_again
 from phasetrack.storage.atomic_files import check_plain, replace_file
+from phasetrack.storage.file_names import CONFIG, HINDSIGHT, HISTORY, LOCK
 from phasetrack.storage.history_reader import HistoryFile
-from phasetrack.storage.history_sink import HINDSIGHT, HISTORY
-from phasetrack.storage.json_schema import check_config, check_summary, check_text, read_object
-from phasetrack.storage.lock import LOCK
-from phasetrack.storage.run_state import State, run_state
+from phasetrack.storage.results import Results, read_config, read_summary, readable
 from phasetrack.theory.settings import RunSettings
-
-CONFIG, SUMMARY = "config.json", "summary.json"
 
 
 @dataclass(frozen=True, repr=False)
-class Run:
+class Run(Results):
     """A run read from disk.
 
     Attributes:
         path: its directory.
         config: the content of ``config.json``; empty where an early version wrote none.
-        history: every recorded step; ``run.history["loss/train"]`` is a float64 array.
         summary: the content of ``summary.json``; empty while the run lasts or if it was killed.
+        history: every recorded step; ``run.history["loss/train"]`` is a float64 array.
     """
 
-    path: Path
-    config: dict[str, Any]
     history: History
-    summary: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        """The directory's name."""
-        return printable(self.path.name)
-
-    @property
-    def finished(self) -> bool:
-        """Whether the run ended and wrote a summary."""
-        return bool(self.summary)
-
-    @property
-    def state(self) -> State:
-        """Whether the run is ``finished``, ``running``, or was ``stopped`` before its end."""
-        return run_state(self.path, finished=self.finished)
 
     @property
     def told(self) -> dict[str, Any]:
@@ -236,54 +212,13 @@ def read_run(path: str | os.PathLike[str]) -> Run:
             damaged.
     """
     directory = Path(path)
-    with _readable(directory):
+    with readable(directory):
         return Run(
             path=directory,
             config=read_config(directory),
+            summary=read_summary(directory),
             history=_read_history(directory / HISTORY),
-            summary=_read_summary(directory / SUMMARY),
         )
-
-
-def read_results(path: str | os.PathLike[str]) -> Run:
-    """Read a run's configuration and summary, and leave its history out: enough for a list of runs.
-
-    Raises:
-        ExpectedError: as `read_run`.
-    """
-    directory = Path(path)
-    with _readable(directory):
-        summary = _read_summary(directory / SUMMARY)
-        return Run(directory, read_config(directory), History(), summary)
-
-
-@contextmanager
-def _readable(directory: Path) -> Iterator[None]:
-    """Make one expected error of whatever the system refuses in a directory of somebody else's."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:  # no such directory can exist
-            raise
-        problem = f"{str(error.filename or directory)!r} cannot be read ({error.strerror})."
-        raise ExpectedError("run", problem) from None
-
-
-def read_config(directory: Path) -> dict[str, Any]:
-    """Read a run's ``config.json``.
-
-    A run of a model of the user's own that version 0.1.0 wrote has none: nothing is known of it then.
-
-    Raises:
-        ExpectedError: if the path is not a run directory, or the file is damaged.
-    """
-    path = directory / CONFIG
-    with _readable(directory):
-        if not path.exists():
-            if is_run(directory):
-                return {}
-            raise ExpectedError("run", no_run(directory), "`phasetrack list` shows the runs.")
-        return check_config(check_text(read_object(check_plain(path)), path), path)
 
 
 def recorded_settings(config: Mapping[str, Any], directory: Path) -> RunSettings:
@@ -303,49 +238,9 @@ def recorded_settings(config: Mapping[str, Any], directory: Path) -> RunSettings
         raise ExpectedError("run", problem) from None
 
 
-def is_run(folder: Path) -> bool:
-    """Whether a directory holds a run: its configuration or its history."""
-    return any((folder / file).is_file() for file in (CONFIG, HISTORY))
-
-
-def no_run(folder: Path) -> str:
-    """Return the sentence about a path that is not a run."""
-    return f"{str(folder)!r} is not a run directory: it has no {CONFIG}."
-
-
-def find_runs(out: Path) -> list[Path]:
-    """List the run directories directly in `out`, oldest first."""
-    if not out.is_dir():
-        return []
-    with _readable(out):
-        begun = {folder: _begun(folder) for folder in out.iterdir()}
-    found = [(time, folder.name, folder) for folder, time in begun.items() if time is not None]
-    return [folder for *_, folder in sorted(found)]
-
-
-def _begun(folder: Path) -> float | None:
-    """Return when a run began, or was last written where it has no configuration, in seconds.
-
-    0 if that may not be read; None where there is no run.
-    """
-    try:
-        for file in (folder / CONFIG, folder / HISTORY):
-            if file.is_file():
-                return file.stat().st_mtime
-    except OSError:
-        return 0.0
-    return None
-
-
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write an object as JSON so that a reader sees the old file or the new one, never a part."""
     replace_file(path, (json.dumps(content, indent=2) + "\n").encode(), sync=True)
-
-
-def _read_summary(path: Path) -> dict[str, Any]:
-    if not path.exists() and not path.is_symlink():
-        return {}
-    return check_summary(check_text(read_object(check_plain(path)), path), path)
 
 
 def _read_history(path: Path) -> History:

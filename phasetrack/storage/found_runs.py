@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from phasetrack.errors import ExpectedError, printable
-from phasetrack.storage.directory import find_runs, is_run, no_run
+from phasetrack.storage.results import find_runs, is_run, no_run
 
 # Most names of runs that an error lists.
 MOST_NAMES = 5

@@ -10,10 +10,8 @@ from typing import Any
 from phasetrack.errors import ExpectedError
 from phasetrack.phases.history import History, Record
 from phasetrack.storage.atomic_files import AppendFile
+from phasetrack.storage.file_names import HISTORY
 from phasetrack.storage.history_reader import HistoryFile
-
-HISTORY = "history.jsonl"
-HINDSIGHT = "hindsight.jsonl"  # the states that were read again at the end, written by the tracker
 
 
 class HistorySink:

@@ -10,6 +10,7 @@ import math
 import os
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,18 +18,18 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from phasetrack.errors import ExpectedError
-from phasetrack.phases.classifier import Thresholds
+from phasetrack.phases.thresholds import Thresholds
 
 # Bytes of config.json or summary.json at most: far beyond any run's.
 LARGEST_OBJECT = 2**25
 # Characters of a text in a summary; the rest is cut off.
 LONGEST_TEXT = 1000
 
-# a terminal obeys control characters and marks of direction; tabs and line ends are harmless
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-
 # where no text holds a quote, a long text has no quote among so many characters
 _LONG = re.compile(rb'"[^"]{%d}' % (LONGEST_TEXT + 1))
+
+# a terminal obeys control characters and marks of direction; tabs and line ends are harmless
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 PhaseName = Literal["UNDETERMINED", "SIGNAL_FINDING", "SIGNAL_HEAVY", "FITTED"]
 Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -144,9 +145,15 @@ class Summary(Struct):
             self.final = _flat(self.final)
         if self.thresholds is not UNSET:
             try:
-                Thresholds(**self.thresholds)
+                _check_thresholds(**self.thresholds)
             except (TypeError, ValueError) as error:
                 raise ValueError(f"`$.thresholds`: {error}") from None
+
+
+@lru_cache(maxsize=16, typed=True)
+def _check_thresholds(**thresholds: Any) -> None:
+    """Raise TypeError or ValueError for thresholds that are not valid; most runs of a folder have the same."""
+    Thresholds(**thresholds)
 
 
 class _Span(Struct):
@@ -213,7 +220,7 @@ def check_summary(content: dict[str, Any], path: Path) -> dict[str, Any]:
         ExpectedError: naming the entry that is not valid.
     """
     known = msgspec.to_builtins(_convert(content, Summary, path))
-    return {**content, **(known if _has_plain_texts(known) else _with_short_texts(known))}
+    return {**content, **(known if _has_short_texts(known) else _with_short_texts(known))}
 
 
 def check_text(content: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -245,17 +252,23 @@ def _flat(content: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _has_plain_texts(content: Any) -> bool:
-    """Whether every text in a JSON value is short, and printable ASCII without a quote or backslash.
+def _plain_texts(content: Any) -> bytes | None:
+    """Return a JSON value as JSON if every text in it is printable ASCII without a quote or backslash.
 
     So are the texts of most runs. The encoder sees that a hundred times faster than a walk in Python.
     """
     try:
         written = msgspec.json.encode(content)
     except (ValueError, TypeError, OverflowError, RecursionError):  # half characters, long integers
-        return False
+        return None
     plain = written.isascii() and b"\\" not in written and b"\x7f" not in written
-    return plain and not _LONG.search(written)
+    return written if plain else None
+
+
+def _has_short_texts(content: Any) -> bool:
+    """Whether every text in a JSON value is short and plain; False where only a walk can tell."""
+    written = _plain_texts(content)
+    return written is not None and not _LONG.search(written)
 
 
 def _with_short_texts(value: Any) -> Any:
@@ -270,7 +283,7 @@ def _with_short_texts(value: Any) -> Any:
 
 def _control_character(content: Any) -> str:
     """Find a text with a control character somewhere in a JSON value; empty if there is none."""
-    if _has_plain_texts(content):
+    if _plain_texts(content) is not None:
         return ""
     waiting = [content]
     while waiting:

@@ -11,8 +11,8 @@ from filelock import FileLock, Timeout
 
 from phasetrack.errors import ExpectedError
 from phasetrack.storage.atomic_files import overwrite_held
+from phasetrack.storage.file_names import LOCK
 
-LOCK = ".lock"
 PATIENCE = 0.1  # seconds
 # Errors of file systems without locks; directories are not locked there.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)

@@ -9,8 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from phasetrack.storage.history_sink import HISTORY
-from phasetrack.storage.lock import LOCK
+from phasetrack.storage.file_names import HISTORY, LOCK
 
 try:
     import fcntl

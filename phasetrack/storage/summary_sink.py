@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from phasetrack.phases.history import History, Record
-from phasetrack.storage.directory import SUMMARY, write_json
+from phasetrack.storage.directory import write_json
+from phasetrack.storage.file_names import SUMMARY
 
 
 class SummarySink:

@@ -21,7 +21,9 @@ from phasetrack.model.geometry import Geometry, SpanGeometry
 from phasetrack.model.layer_view import LayerView
 from phasetrack.phases.vocabulary import Vocabulary
 from phasetrack.phases.vocabulary_set import VocabularySet
-from phasetrack.storage.directory import CONFIG, read_config, write_json
+from phasetrack.storage.directory import write_json
+from phasetrack.storage.file_names import CONFIG
+from phasetrack.storage.results import read_config
 
 if TYPE_CHECKING:
     from phasetrack.theory.forecast import Forecast

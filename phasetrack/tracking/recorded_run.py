@@ -13,8 +13,8 @@ from phasetrack.errors import ExpectedError, check_int
 from phasetrack.model.losses import Loss
 from phasetrack.model.two_layer_view import TwoLayerView
 from phasetrack.phases.history import History
-from phasetrack.storage.directory import CONFIG, absolute
-from phasetrack.storage.history_sink import HISTORY
+from phasetrack.storage.directory import absolute
+from phasetrack.storage.file_names import CONFIG, HISTORY
 from phasetrack.storage.lock import RunLock
 from phasetrack.storage.sink import Sink
 from phasetrack.storage.weight_store import WeightStore

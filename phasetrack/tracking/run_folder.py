@@ -11,9 +11,9 @@ from phasetrack.display.tensorboard.event_file import event_files
 from phasetrack.errors import ExpectedError
 from phasetrack.storage.checkpoint import CHECKPOINT, PREVIOUS
 from phasetrack.storage.clock_sink import CLOCK
-from phasetrack.storage.directory import CONFIG, SUMMARY, absolute
+from phasetrack.storage.directory import absolute
+from phasetrack.storage.file_names import CONFIG, HINDSIGHT, HISTORY, SUMMARY
 from phasetrack.storage.found_runs import numbered
-from phasetrack.storage.history_sink import HINDSIGHT, HISTORY
 from phasetrack.storage.neuron_sink import FOLDER as NEURONS
 from phasetrack.storage.weight_store import FOLDER as WEIGHTS
 

@@ -12,8 +12,8 @@ from phasetrack.display.tensorboard.sink import TensorBoardSink
 from phasetrack.errors import ExpectedError
 from phasetrack.phases.history import History, Record
 from phasetrack.storage.clock_sink import CLOCK, ClockSink
-from phasetrack.storage.directory import SUMMARY
-from phasetrack.storage.history_sink import HISTORY, HistorySink
+from phasetrack.storage.file_names import HISTORY, SUMMARY
+from phasetrack.storage.history_sink import HistorySink
 from phasetrack.storage.lock import RunLock
 from phasetrack.storage.neuron_sink import NeuronSink
 from phasetrack.storage.sink import Resumable, Sink

@@ -24,7 +24,7 @@ from phasetrack.phases.classifier import Alert, Transition
 from phasetrack.phases.run_labels import RunLabels
 from phasetrack.phases.vocabulary import Vocabulary
 from phasetrack.storage.atomic_files import replace_file
-from phasetrack.storage.history_sink import HINDSIGHT
+from phasetrack.storage.file_names import HINDSIGHT
 from phasetrack.storage.sink import Sink
 from phasetrack.tracking.capture import Capture
 from phasetrack.tracking.first_samples import FirstSamples

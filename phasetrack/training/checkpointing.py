@@ -17,7 +17,7 @@ from phasetrack.storage.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from phasetrack.storage.directory import CONFIG
+from phasetrack.storage.file_names import CONFIG
 from phasetrack.theory.settings import RunSettings
 from phasetrack.tracking.guard import warn
 from phasetrack.tracking.tracker import Tracker

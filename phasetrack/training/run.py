@@ -14,12 +14,8 @@ from phasetrack.errors import ExpectedError, printable
 from phasetrack.model.losses import LogisticLoss
 from phasetrack.model.network import FusedTwoLayerNet
 from phasetrack.storage.checkpoint import CHECKPOINT, CheckpointSchedule
-from phasetrack.storage.directory import (
-    CONFIG,
-    SUMMARY,
-    absolute,
-    write_json,
-)
+from phasetrack.storage.directory import absolute, write_json
+from phasetrack.storage.file_names import CONFIG, SUMMARY
 from phasetrack.storage.lock import RunLock
 from phasetrack.storage.sink import Sink
 from phasetrack.theory.forecast import Forecast, predict

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from phasetrack.storage.directory import read_config, recorded_settings
+from phasetrack.storage.directory import recorded_settings
+from phasetrack.storage.results import read_config
 from phasetrack.theory.forecast import Forecast
 from phasetrack.theory.settings import RunSettings
 from phasetrack.tracking.attached_config import command, versions

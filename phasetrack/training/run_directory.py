@@ -9,13 +9,13 @@ from typing import Any
 
 from phasetrack.errors import ExpectedError
 from phasetrack.storage.directory import (
-    CONFIG,
     check_unused,
     create_numbered_directory,
     create_run_directory,
     write_json,
 )
-from phasetrack.storage.lock import LOCK, RunLock
+from phasetrack.storage.file_names import CONFIG, LOCK
+from phasetrack.storage.lock import RunLock
 
 
 def new_run(out: Path, name: str | None, config: Mapping[str, Any], default: str) -> RunLock:

@@ -38,6 +38,7 @@ def test_runs_are_listed(tmp_path):
 
 
 def test_vocabulary_of_ones_own_is_scored(tmp_path):
+    pytest.importorskip("scipy", reason="an optional library of confidence intervals")
     (tmp_path / "my_bench_module.py").write_text(MINE)
     typed = ["bench", "--vocabulary", "my_bench_module:Mine", "--only", "f = u v, diverged"]
     done = call_here(*typed, "--seeds", "2", "--out", "scores.json", cwd=tmp_path)

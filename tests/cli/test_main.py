@@ -196,15 +196,36 @@ def test_ctrl_c_leaves_a_readable_run(tmp_path):
     assert (tmp_path / "long" / "checkpoint.pt").exists()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["list"]], ids=" ".join)
-def test_help_imports_no_torch(arguments, tmp_path):
+OLD = Path(__file__).parents[1] / "fixtures" / "version_0_1_0"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["run", "--help"], ["list"], ["list", "--out", str(OLD)]],
+    ids=" ".join,
+)
+def test_help_and_list_import_neither_torch_nor_numpy(arguments, tmp_path):
     code = (
         f"import sys; sys.argv = ['phasetrack', *{arguments!r}]\n"
         "from phasetrack_cli.main import main\n"
         "try: main()\nexcept SystemExit as end: assert not end.code\n"
-        "assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules"
+        "assert not {'torch', 'numpy', 'matplotlib'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=tmp_path)
+
+
+def test_list_reads_no_history_and_says_nothing_of_a_run_without_a_summary(made, tmp_path):
+    _, out = made
+    for name in ("ended", "stopped"):
+        shutil.copytree(out / "mine", tmp_path / name)
+        (tmp_path / name / "history.jsonl").write_text("damaged")
+    (tmp_path / "stopped" / "summary.json").unlink()
+    listed = call_here("list", "--out", tmp_path)
+    assert re.search(r"ended +FITTED +\d+ .* finished", listed.stdout) and not listed.stderr
+    assert re.search(r"stopped +- +- +- +- +- +stopped$", listed.stdout, re.MULTILINE)
+    told = json.loads(call_here("list", "--out", tmp_path, "--json").stdout)
+    assert told[str(tmp_path / "stopped")] == {"stopped": "stopped"}
+    assert told[str(tmp_path / "ended")]["phase"] == "FITTED"
 
 
 def test_help_names_the_origin_of_every_default():

@@ -11,7 +11,8 @@ from helpers.breaking import Fault, struck
 
 from phasetrack import ExpectedError, LogisticLoss, RunSettings, TwoLayerNet, attach, train
 from phasetrack.storage import summary_sink
-from phasetrack.storage.lock import LOCK, RunLock
+from phasetrack.storage.file_names import LOCK
+from phasetrack.storage.lock import RunLock
 from phasetrack.tasks import XOR
 from phasetrack.training import run as training
 from phasetrack.training import run_directory

@@ -18,7 +18,8 @@ from faults.test_disks import assert_equal, attached, loop, warned
 from helpers.breaking import Victims
 
 from phasetrack import ExpectedError, LogisticLoss, RunSettings, TwoLayerNet, attach, read_run
-from phasetrack.storage.lock import LOCK, RunLock
+from phasetrack.storage.file_names import LOCK
+from phasetrack.storage.lock import RunLock
 from phasetrack.tasks import XOR
 from phasetrack.theory.forecast import predict
 from phasetrack.training.run import resume, train

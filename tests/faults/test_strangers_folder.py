@@ -9,7 +9,7 @@ import pytest
 from phasetrack import ExpectedError, RunSettings, read_run, train
 from phasetrack.display.html_report import report, write_report
 from phasetrack.errors import encodable, printable
-from phasetrack.storage.directory import find_runs, read_results
+from phasetrack.storage.results import find_runs, read_results
 from phasetrack.storage.weight_store import read_weights
 from phasetrack_cli import main as command
 

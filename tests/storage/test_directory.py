@@ -13,8 +13,9 @@ from phasetrack import ExpectedError, Thresholds, read_run
 from phasetrack.phases.classifier import Phase
 from phasetrack.phases.history import History, Record
 from phasetrack.storage import json_schema as contents
-from phasetrack.storage.directory import create_run_directory, find_runs, write_json
+from phasetrack.storage.directory import create_run_directory, write_json
 from phasetrack.storage.history_sink import HistorySink
+from phasetrack.storage.results import find_runs
 
 # No arithmetic was done on these: they must come back to the bit.
 ODD = [math.nan, math.inf, -math.inf, 5e-324, 0.1 + 0.2, -0.0, 1.7976931348623157e308]

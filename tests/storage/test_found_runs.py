@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from phasetrack import ExpectedError
-from phasetrack.storage.directory import create_numbered_directory, find_runs, read_run
+from phasetrack.storage.directory import create_numbered_directory, read_run
 from phasetrack.storage.found_runs import find_run, newest_runs
+from phasetrack.storage.results import find_runs
 
 OLD = Path(__file__).parents[1] / "fixtures" / "version_0_1_0"
 

@@ -8,7 +8,8 @@ import torch
 
 from phasetrack import ExpectedError, LogisticLoss, TwoLayerNet, attach
 from phasetrack.storage.directory import absolute
-from phasetrack.storage.lock import LOCK, RunLock
+from phasetrack.storage.file_names import LOCK
+from phasetrack.storage.lock import RunLock
 from phasetrack.tasks import XOR
 
 TASK = XOR(8)

@@ -1,17 +1,19 @@
 """Optimizers within wrappers: the steps of the torch optimizer are followed."""
 
-import accelerate
 import numpy as np
 import pytest
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.wrappers import _FabricOptimizer
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import nn
 
 from phasetrack import ExpectedError, LogisticLoss, TwoLayerNet, attach
 from phasetrack.tasks import XOR
 from phasetrack.tracking.optimizers import innermost_optimizer
+
+# not where the lowest versions are tried
+accelerate = pytest.importorskip("accelerate")
+Fabric = pytest.importorskip("lightning.fabric").Fabric
+_FabricOptimizer = pytest.importorskip("lightning.fabric.wrappers")._FabricOptimizer
+LightningOptimizer = pytest.importorskip("lightning.pytorch.core.optimizer").LightningOptimizer
 
 TASK = XOR(8)
 pytestmark = pytest.mark.filterwarnings("ignore")

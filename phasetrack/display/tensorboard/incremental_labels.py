@@ -13,7 +13,7 @@ from phasetrack.phases.classifier import METRICS, Thresholds
 from phasetrack.phases.history import History
 from phasetrack.phases.run_labels import RunLabels
 from phasetrack.phases.timeline import extend_timeline, merged
-from phasetrack.storage.directory import SUMMARY
+from phasetrack.storage.file_names import SUMMARY
 from phasetrack.storage.json_schema import check_summary
 
 # Boundaries or alerts that are sent one by one: more than a person can tell apart on a screen.

@@ -36,9 +36,8 @@ from phasetrack.phases.vocabularies import of_config
 from phasetrack.phases.vocabulary import UNDETERMINED
 from phasetrack.phases.vocabulary_set import column
 from phasetrack.storage.clock_sink import CLOCK, read_clock
-from phasetrack.storage.directory import CONFIG, SUMMARY
+from phasetrack.storage.file_names import CONFIG, HISTORY, SUMMARY
 from phasetrack.storage.history_reader import EXACT_STEPS, HistoryFile
-from phasetrack.storage.history_sink import HISTORY
 from phasetrack.storage.json_schema import check_config, check_summary
 from phasetrack.storage.neuron_sink import FOLDER as NEURONS
 from phasetrack.storage.neuron_sink import read_neurons, steps_of

@@ -24,8 +24,7 @@ from phasetrack.display.tensorboard.open_run import (
 )
 from phasetrack.display.tensorboard.safe_folder import RunFolder
 from phasetrack.errors import ExpectedError, encodable, printable
-from phasetrack.storage.directory import CONFIG
-from phasetrack.storage.history_sink import HISTORY
+from phasetrack.storage.file_names import CONFIG, HISTORY
 from phasetrack.storage.neuron_sink import FOLDER as NEURONS
 
 WEIGHTS = "weights"  # saved weights of a run, whose writer needs torch

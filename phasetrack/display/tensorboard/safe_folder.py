@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from phasetrack.errors import ExpectedError
-from phasetrack.storage.directory import CONFIG, SUMMARY
-from phasetrack.storage.history_sink import HISTORY
+from phasetrack.storage.file_names import CONFIG, HISTORY, SUMMARY
 from phasetrack.storage.json_schema import read_object
 
 # Links are refused, and opening a pipe must not wait for its writer. Windows lacks these flags, and reads

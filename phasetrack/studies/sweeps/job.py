@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from phasetrack.storage.directory import CONFIG
+from phasetrack.storage.file_names import CONFIG
 from phasetrack.studies.sweeps.point import ENDED, Point, PointOutcome
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from phasetrack.storage.directory import SUMMARY
+from phasetrack.storage.file_names import SUMMARY
 from phasetrack.storage.json_schema import read_object
 from phasetrack.theory.settings import RunSettings
 

@@ -15,13 +15,8 @@ from phasetrack.errors import ExpectedError
 from phasetrack.phases.boundaries import FITTED, LINEAR_EXIT, LOSS_HALVED, SIGNAL_HEAVY, onset
 from phasetrack.phases.classifier import first_crossing
 from phasetrack.storage.atomic_files import replace_file
-from phasetrack.storage.directory import (
-    Run,
-    find_runs,
-    read_config,
-    read_run,
-    recorded_settings,
-)
+from phasetrack.storage.directory import Run, read_run, recorded_settings
+from phasetrack.storage.results import find_runs, read_config
 from phasetrack.studies.sweeps.point import Point, is_finished
 
 TABLE, PARQUET = "points.csv", "points.parquet"
