@@ -47,7 +47,7 @@ class RunStore:
         self._root = root
         self._lock = threading.Lock()
         self._open: OrderedDict[str, OpenRun] = OrderedDict()
-        self._entries: dict[str, tuple[tuple[object, ...], dict[str, Any]]] = {}
+        self._entries: dict[str, tuple[RunFolder, tuple[object, ...], dict[str, Any]]] = {}
 
     def any(self) -> bool:
         """Whether the directory has a run."""
@@ -96,7 +96,7 @@ class RunStore:
             try:
                 if folder is None:
                     raise FileNotFoundError
-                run = OpenRun(name, folder)
+                run = OpenRun(name, Path(folder))
             except OSError:
                 problem = f"{printable(repr(name)[:200])} is not a run under the log directory."
                 raise ExpectedError("run", problem) from None
@@ -108,9 +108,9 @@ class RunStore:
         while len(self._open) > 1 and sum(r.readings for r in self._open.values()) > MOST_READINGS:
             self._open.popitem(last=False)
 
-    def _find(self) -> dict[str, Path]:
+    def _find(self) -> dict[str, str]:
         """Return the directory of each run by a unique id."""
-        found: dict[str, Path] = {}
+        found: dict[str, str] = {}
         for plain, folder in self._walk():
             name = plain
             while name in found:  # the log directory's own name, or names that are not UTF-8
@@ -118,20 +118,22 @@ class RunStore:
             found[name] = folder
         return found
 
-    def _walk(self) -> Iterator[tuple[str, Path]]:
+    def _walk(self) -> Iterator[tuple[str, str]]:
         """Yield name and directory of each run, without following links."""
         root = self._root.resolve()
         for below in _run_folders(str(root)):
-            yield encodable(below or root.name), Path(f"{root}/{below}") if below else root
+            yield encodable(below or root.name), f"{root}/{below}" if below else str(root)
 
-    def _entry(self, name: str, path: Path) -> dict[str, Any]:
+    def _entry(self, name: str, path: str) -> dict[str, Any]:
         try:
-            folder = RunFolder(path)
+            folder, seen, entry = self._entries.get(name, (None, None, {}))
+            if folder is None or not folder.there():
+                folder, seen = RunFolder(Path(path)), None
             stamps = folder.stamps()
-            known = self._entries.get(name)
-            if known is None or known[0] != stamps:
-                known = self._entries[name] = (stamps, describe_run(name, folder))
-            entry, opened = known[1], self._open.get(name)
+            if seen != stamps:
+                entry = describe_run(name, folder)
+                self._entries[name] = folder, stamps, entry
+            opened = self._open.get(name)
             if entry["state"] in ("running", "stopped"):  # a process that ends changes no file
                 entry = entry | {"state": state_of(folder)}
             return entry if opened is None else opened.corrected(entry)
