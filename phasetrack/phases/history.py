@@ -139,12 +139,12 @@ class History(Mapping[str, NDArray[np.float64]]):
             column.frombytes(np.asarray(values, dtype=np.float64).tobytes())
         self._steps.frombytes(np.asarray(steps, dtype=np.int64).tobytes())
 
-    def drop_last(self) -> None:
-        """Remove the last step, which a file holds again."""
+    def cut(self, count: int) -> None:
+        """Keep the first `count` steps alone."""
         self._fill_columns()
-        del self._steps[-1:]
+        del self._steps[count:]
         for column in self._columns.values():
-            del column[self.count :]
+            del column[count:]
 
     @property
     def count(self) -> int:

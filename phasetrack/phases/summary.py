@@ -16,6 +16,11 @@ from phasetrack.phases.timeline import timeline
 from phasetrack.phases.vocabulary import Vocabulary
 from phasetrack.phases.vocabulary_set import VocabularySet, column, label_again
 
+LOSS, PHASE = "loss/train", "phase/id"
+# Growth rates of the signal over the neurons of a phase, and the ending of their predictions' names.
+RATE, PREDICTED = "growth/signal_rate", "_predicted"
+RATE_GROUPS = {Phase.SIGNAL_FINDING: "", Phase.SIGNAL_HEAVY: "_heavy"}
+
 
 def summarise(
     history: History,
@@ -24,6 +29,7 @@ def summarise(
     vocabularies: VocabularySet | None = None,
     undefined: Mapping[str, str],
     steps: int,
+    final: Mapping[str, float] | None = None,
     forecast: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -32,16 +38,18 @@ def summarise(
     Numbers that are not finite stay so (``NaN``, ``Infinity`` in the file).
 
     Args:
-        history: every recorded step, including ``phase/id``.
+        history: every recorded step, with those at least of the metrics `read_by_summary` that exist.
         labels: of all its steps.
         vocabularies: the labels of every vocabulary; None is the paper's alone.
         undefined: metric or probe name to the reason why it could not be read.
         steps: the number of optimizer steps.
+        final: the readings of the last record; None reads them from the history.
         forecast: predicted boundaries, each with `value`, `low` and `high`.
         notes: sentences about the run, for people.
     """
     spoken = vocabularies or VocabularySet(labels)
-    final = {name: float(history[name][-1]) for name in history} if len(history.steps) else {}
+    if final is None:
+        final = {name: float(history[name][-1]) for name in history} if history.count else {}
     return {
         "phase": labels.phase.name,
         "reason": labels.reason,
@@ -51,7 +59,7 @@ def summarise(
         "loss_halving_step": loss_halving_step(history),
         "loss_at": loss_at(history, labels),
         "growth": growth_by_phase(history),
-        "final": final,
+        "final": dict(final),
         "forecast": dict(forecast or {}),
         "undefined": dict(undefined),
         "notes": list(notes),
@@ -59,6 +67,12 @@ def summarise(
         "thresholds": asdict(labels.thresholds),
         "units": labels.units,
     }
+
+
+def read_by_summary(vocabularies: VocabularySet) -> set[str]:
+    """Return the metrics whose every record `summarise` reads."""
+    rates = {f"{RATE}{group}{kind}" for group in RATE_GROUPS.values() for kind in ("", PREDICTED)}
+    return {LOSS, PHASE, *map(column, vocabularies), *rates}
 
 
 def _with_timelines(spoken: VocabularySet, history: History) -> dict[str, dict[str, Any]]:
@@ -98,17 +112,17 @@ def summarise_again(
 
 def loss_halving_step(history: History) -> float:
     """Interpolate the step at which the training loss halves; NaN if never."""
-    if "loss/train" not in history:
+    if LOSS not in history:
         return math.nan
-    losses = history["loss/train"]
+    losses = history[LOSS]
     return first_crossing(zip(history.steps.tolist(), losses.tolist(), strict=True), losses[0] / 2)
 
 
 def loss_at(history: History, labels: RunLabels) -> dict[str, float]:
     """Return the first loss, and that of the last record before the onset of each boundary."""
-    if "loss/train" not in history or not history.count:
+    if LOSS not in history or not history.count:
         return {}
-    losses, steps = history["loss/train"], history.steps
+    losses, steps = history[LOSS], history.steps
     onsets = {b.name: b.onset for b in labels.boundaries if math.isfinite(b.onset)}
     places = {
         name: max(int(np.searchsorted(steps, step, "right")) - 1, 0)
@@ -122,14 +136,13 @@ def growth_by_phase(history: History) -> dict[str, dict[str, float]]:
 
     The median is over all neurons in SIGNAL_FINDING, over the heavy ones in SIGNAL_HEAVY.
     """
-    groups = {Phase.SIGNAL_FINDING: "", Phase.SIGNAL_HEAVY: "_heavy"}
     rates: dict[str, dict[str, float]] = {}
-    for phase, group in groups.items():
-        name = f"growth/signal_rate{group}"
-        if name not in history or f"{name}_predicted" not in history:
+    for phase, group in RATE_GROUPS.items():
+        measured_name, predicted_name = f"{RATE}{group}", f"{RATE}{group}{PREDICTED}"
+        if measured_name not in history or predicted_name not in history:
             continue
-        during = history["phase/id"] == phase.value
-        pairs = np.stack([history[name], history[f"{name}_predicted"]])[:, during]
+        during = history[PHASE] == phase.value
+        pairs = np.stack([history[measured_name], history[predicted_name]])[:, during]
         known = pairs[:, np.isfinite(pairs).all(axis=0)]
         if known.size:
             measured, predicted = np.median(known, axis=1)

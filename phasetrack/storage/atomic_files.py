@@ -69,6 +69,11 @@ class AppendFile:
         return len(self._buffer)
 
     @property
+    def closed(self) -> bool:
+        """Whether nothing more is written."""
+        return self._closed
+
+    @property
     def size(self) -> int:
         """The number of bytes handed to the system."""
         return self._bytes
@@ -104,6 +109,8 @@ class AppendFile:
         """
         if not self._buffer or os.getpid() != self._owner:
             return
+        if self._closed:
+            raise ValueError(f"{self.path.name!r} is closed")
         pending = bytes(self._buffer)
         with self._opened() as descriptor:
             self._check_untouched(descriptor)
@@ -170,11 +177,9 @@ class AppendFile:
         Raises:
             OSError: if the file was deleted, or another file has its name.
         """
-        if not self._seldom:
+        if not self._file.closed:
             yield self._file.fileno()
             return
-        if self._closed:
-            raise ValueError(f"{self.path.name!r} is closed")
         try:
             descriptor = os.open(self.path, os.O_RDWR | _plain())
         except FileNotFoundError:

@@ -12,15 +12,18 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from io import FileIO
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phasetrack.phases.history import History
 from phasetrack.storage.line_decoder import LineDecoder
+
+T = TypeVar("T")
 
 # Bytes per line, far beyond any record: a file with a longer one is not a history.
 LONGEST_LINE = 2**24
@@ -48,6 +51,7 @@ class HistoryFile:
         path: the file.
         opener: as Python's `open` takes it; None opens any file.
         end: read at most so many bytes; None reads all.
+        names: the metrics to keep in memory; None keeps all.
 
     Attributes:
         history: every complete line before the first damaged one.
@@ -60,8 +64,9 @@ class HistoryFile:
         path: Path,
         opener: Callable[[str, int], int] | None = None,
         end: int | None = None,
+        names: Collection[str] | None = None,
     ) -> None:
-        self._path, self._opener, self._end = path, opener, end
+        self._path, self._opener, self._end, self._wanted = path, opener, end, names
         self._unopened = ""
         self._start_over()
 
@@ -71,6 +76,7 @@ class HistoryFile:
         self._offset, self._lines, self._tail = 0, 0, b""
         self._identity = UNREAD
         self._decoder: LineDecoder | None = None
+        self._names: dict[str, None] = {}  # of all metrics, kept or not
 
     @property
     def looked(self) -> bool:
@@ -145,7 +151,7 @@ class HistoryFile:
         if self._decoder and len(lines) >= LEAST_LINES:
             table = self._decoder.table(lines)
             if table is not None and _ascends(self.history.last_step, table["step"]):
-                self.history.extend(table.pop("step").astype(np.int64), table)
+                self.history.extend(table.pop("step").astype(np.int64), self._kept(table))
                 self._offset += sum(map(len, lines)) + len(lines)
                 self._lines += len(lines)
                 return
@@ -153,7 +159,7 @@ class HistoryFile:
             self._add_line(line)
             if self._damage:
                 return
-        names = tuple(self.history)
+        names = tuple(self._names)
         if len(lines) >= LEAST_LINES and (not self._decoder or self._decoder.names != names):
             self._decoder = LineDecoder.of(names)
 
@@ -166,9 +172,10 @@ class HistoryFile:
             if self.history.count and step < last:
                 raise ValueError(f"step {step} follows step {last}")
             if step == last and self.history.count:  # recorded, not taken, and recorded again
-                self.history.drop_last()
+                self.history.cut(self.history.count - 1)
                 self.generation = next(_generations)
-            self.history.append(step, readings)
+            self.history.append(step, self._kept(readings))
+            self._names.update(dict.fromkeys(readings))
         except (
             ValueError,
             KeyError,
@@ -181,6 +188,11 @@ class HistoryFile:
             return
         self._offset += len(line) + 1
         self._lines += 1
+
+    def _kept(self, readings: Mapping[str, T]) -> Mapping[str, T]:
+        if self._wanted is None:
+            return readings
+        return {name: value for name, value in readings.items() if name in self._wanted}
 
     def _set_damage(self, reason: str) -> None:
         self._damage = f"line {self._lines + 1}: {reason}"[:300]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +63,23 @@ class HistorySink:
         self._file.rewind(state)
         self._last = _last_step(state)
 
-    def records(self, state: Mapping[str, Any] | None = None) -> History:
-        """Read the records of the file, or those up to a state that passed `check_state`.
+    def records(
+        self, state: Mapping[str, Any] | None = None, names: Collection[str] | None = None
+    ) -> History:
+        """Read the records of the file, or those up to a state that passed `check_state`; also once it is closed.
+
+        Args:
+            state: None reads all that this sink has written.
+            names: the metrics to read; None reads all.
 
         Raises:
-            ExpectedError: if a record cannot be read.
+            ExpectedError: if a record cannot be read, or the closed file does not hold what was written.
+            OSError: if the closed file was deleted.
         """
+        if self._file.closed:  # somebody may have changed it since
+            self._file.check(self._file.position)
         end = self._file.size if state is None else int(state["bytes"])
-        file = HistoryFile(self._file.path, self._file.opener, end)
+        file = HistoryFile(self._file.path, self._file.opener, end, names)
         file.refresh()
         if file.damage:
             raise ExpectedError("resume", f"{HISTORY!r} is damaged: {file.damage}.")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from phasetrack.errors import ExpectedError
 from phasetrack.phases.classifier import Alert, Boundary, Phase, Thresholds, Transition
 from phasetrack.phases.history import History
 from phasetrack.phases.run_labels import RunLabels
+from phasetrack.phases.summary import read_by_summary
 from phasetrack.phases.vocabulary_set import VocabularySet
+from phasetrack.tracking.history_buffer import HistoryBuffer
 from phasetrack.tracking.recorder import Recorder
 
 
@@ -34,9 +37,13 @@ class Findings:
         leaves its records to ``history.jsonl``.
         """
         self._measure()
+        return self._read(lambda buffer: buffer.load_all())
+
+    def _read(self, read: Callable[[HistoryBuffer], History]) -> History:
+        """Read records back; where their file is lost, return those in memory and report it."""
         buffer, guard = self._recorder.history, self._recorder.guard
         try:
-            return buffer.load_all()
+            return read(buffer)
         except (ExpectedError, OSError) as error:
             if guard.strict:
                 raise
@@ -117,3 +124,9 @@ class Findings:
     def summary_at(self, steps: int) -> dict[str, Any]:
         """Return the contents of ``summary.json`` after so many optimizer steps."""
         return self._recorder.summary(self.history, steps)
+
+    def _last_summary(self, steps: int) -> dict[str, Any]:
+        """Return the same, and leave in the run's file whatever it does not need of the records."""
+        self._measure()
+        names = read_by_summary(self._recorder.vocabularies)
+        return self._recorder.summary(self._read(lambda buffer: buffer.read(names)), steps)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+import math
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Protocol
 
 from phasetrack.errors import ExpectedError
 from phasetrack.phases.history import History
@@ -16,9 +17,27 @@ HELD = 2048
 class Source(Protocol):
     """A file from which records can be read back."""
 
-    def records(self) -> History:
-        """Read every record written so far."""
+    def records(self, *, names: Collection[str] | None = None) -> History:
+        """Read every record written so far: some metrics, or all."""
         ...
+
+
+class UnreadHistory(History):
+    """A history that is read once something of it is asked for.
+
+    Args:
+        read: returns it.
+    """
+
+    def __init__(self, read: Callable[[], History]) -> None:
+        self._read = read
+
+    def __getattr__(self, name: str) -> Any:
+        """Become the history that is read: it has what is missing here."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        vars(self).update(vars(self._read()))
+        return vars(self)[name]
 
 
 class HistoryBuffer:
@@ -36,6 +55,7 @@ class HistoryBuffer:
         self._history = History() if history is None else history
         self._source = source
         self._behind = 0  # records that the source alone holds
+        self._left: dict[str, float] = {}  # the last reading of each metric in them
         self._last = self._history.last_step
 
     @property
@@ -53,11 +73,32 @@ class HistoryBuffer:
         self._history.append(step, readings)
         self._last = step
 
+    @property
+    def final(self) -> dict[str, float]:
+        """The readings of the last record; NaN for a metric that earlier ones alone have."""
+        history = self._history
+        if not history.count:
+            return dict(self._left)
+        last = {name: float(history[name][-1]) for name in history}
+        return dict.fromkeys(self._left, math.nan) | last
+
     def mark_written(self) -> None:
         """Let records leave the memory, now that the file holds them all."""
         if self._source is not None and self._history.count >= HELD:
+            self._left = self.final
             self._behind += self._history.count
             self._history = History()
+
+    def read(self, names: Collection[str]) -> History:
+        """Return some metrics of every record, without keeping more in memory than before.
+
+        Raises:
+            ExpectedError: if the file does not hold the records that it was given.
+            OSError: if the file cannot be read.
+        """
+        if self._source is None or not self._behind:
+            return self._history
+        return self._whole(self._source, names)
 
     def load_all(self) -> History:
         """Return every record, which stay in memory from now on.
@@ -67,20 +108,22 @@ class HistoryBuffer:
             OSError: if the file cannot be read.
         """
         if self._source is not None and self._behind:
-            found = self._source.records()
-            if found.count < self._behind:
-                raise ExpectedError(
-                    "history",
-                    f"The history file holds {found.count} records, and {self._behind} were written.",
-                    "Leave the file alone while the run writes to it.",
-                )
-            whole = History()
-            columns = {name: found[name][: self._behind] for name in found}
-            whole.extend(found.steps[: self._behind], columns)
-            for step, readings in self._history.rows():
-                whole.append(step, readings)
-            self._history = whole
+            self._history = self._whole(self._source, None)
         return self.release_source()
+
+    def _whole(self, source: Source, names: Collection[str] | None) -> History:
+        """Read the records that left the memory, and add those that are there."""
+        whole = source.records(names=names)
+        if whole.count < self._behind:
+            raise ExpectedError(
+                "history",
+                f"The history file holds {whole.count} records, and {self._behind} were written.",
+                "Leave the file alone while the run writes to it.",
+            )
+        whole.cut(self._behind)
+        for step, readings in self._history.rows(names=names):
+            whole.append(step, readings)
+        return whole
 
     def release_source(self) -> History:
         """Return the records in memory, without reading the file from now on."""

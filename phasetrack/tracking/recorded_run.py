@@ -59,6 +59,7 @@ class RecordedRun(Findings):
         self._sinks = SinkGroup(sinks, guard, before_history_lost=lambda: self.history)
         self.logdir: Path | None = None
         self._noted: tuple[str, ...] = ()
+        self._summary: dict[str, Any] | None = None  # since `detach`
         self._initial_state: dict[str, Any] | None = None
         self._closed = self._emitting = False
         self._awaiting_resume = False  # files exist, and nothing has said where to resume
@@ -95,6 +96,8 @@ class RecordedRun(Findings):
     def summary(self) -> dict[str, Any]:
         """Return the contents of ``summary.json``: phase, boundaries, alerts, final readings, forecast."""
         with self._lock:
+            if self._summary is not None:  # detached: the records may lie in a file alone
+                return dict(self._summary)
             return {**self.summary_at(self.step), **self._undeclared.summary()}
 
     @property

@@ -254,6 +254,7 @@ class Recorder:
             undefined=self.guard.reasons,
             notes=self.guard.notes,
             steps=steps,
+            final=self.history.final,
             forecast=None if self.forecast is None else self.forecast.bands(),
         )
 

@@ -30,6 +30,7 @@ from phasetrack.tracking.capture import Capture
 from phasetrack.tracking.first_samples import FirstSamples
 from phasetrack.tracking.guard import FailureGuard
 from phasetrack.tracking.guard import TrackingWarning as TrackingWarning  # where users find it
+from phasetrack.tracking.history_buffer import UnreadHistory
 from phasetrack.tracking.probes.base import FunctionProbe, Probe, SampledProbe
 from phasetrack.tracking.process_group import Processes
 from phasetrack.tracking.recorded_run import RecordedRun
@@ -229,8 +230,9 @@ class Tracker(RecordedRun):
             self._measure_and_write()
             if self._recorder.before is not None and not (extra and "stopped" in extra):
                 self._look_back()
-            summary = {**self.summary(), **(extra or {})}
-            self._sinks.close(summary, self.history)
+            self._summary = {**self._last_summary(self.step), **self._undeclared.summary()}
+            summary = {**self._summary, **(extra or {})}
+            self._sinks.close(summary, UnreadHistory(lambda: self.history))
 
     def _look_back(self) -> None:
         """Look back on a run without clusters, and write the states that were read again."""

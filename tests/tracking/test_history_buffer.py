@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import phasetrack
 from phasetrack import ExpectedError, LogisticLoss, TwoLayerNet, attach
 from phasetrack.phases.history import History
 from phasetrack.tasks import XOR
@@ -29,8 +30,8 @@ class Paper:
     def __init__(self):
         self.history = History()
 
-    def records(self):
-        return History(self.history.rows())
+    def records(self, *, names=None):
+        return History(self.history.rows(names=names))
 
 
 def assert_same(one, other):
@@ -55,6 +56,23 @@ def test_the_whole_is_what_was_recorded(rows, asked):
             assert_same(kept.load_all(), plain)
     assert kept.count == len(rows) and kept.last_step == len(rows) - 1
     assert_same(kept.load_all(), plain)
+
+
+@given(ROWS)
+def test_some_metrics_and_the_last_readings_need_no_memory(rows):
+    paper, plain = Paper(), History()
+    kept = HistoryBuffer(source=paper)
+    for step, row in enumerate(rows):
+        for history in (kept, plain, paper.history):
+            history.append(step, row)
+        kept.mark_written()
+    held, final = kept._history.count, {name: plain[name][-1] for name in plain}
+    np.testing.assert_equal(kept.final, final)
+    some = kept.read({"a"})
+    assert kept._history.count == held < 4
+    assert some.count == len(rows) and ("a" in some) == ("a" in plain)
+    if "a" in plain:
+        np.testing.assert_array_equal(some["a"], plain["a"])
 
 
 def test_what_is_written_leaves_the_memory_until_it_is_asked_for():
@@ -134,6 +152,51 @@ def test_a_summary_says_the_same(tmp_path):
     with other:
         run(0, 23)
     assert str(tracker.summary()) == str(other.summary())
+    written, whole = phasetrack.read_run(tmp_path).summary, other.summary()
+    for key in ("final", "loss_at", "loss_halving_step", "growth", "timeline", "boundaries"):
+        np.testing.assert_equal(written[key], whole[key])
+
+
+class Reader:
+    """A sink of a user's own that looks at every record at the end."""
+
+    def write(self, record):
+        """Nothing."""
+
+    def close(self, summary, history):
+        self.seen = history["loss/train"].tolist()
+
+
+def test_detach_leaves_the_records_to_the_file_and_they_are_read_from_there(tmp_path):
+    tracker, run = loop(tmp_path)
+    run(0, 23)
+    tracker.detach()
+    assert tracker._recorder.history._history.count < 4
+    assert_same(tracker.history, expected(23))
+    reader = Reader()
+    tracker, run = loop(tmp_path / "other", sinks=[reader])
+    with tracker:
+        run(0, 23)
+    assert reader.seen == tracker.history["loss/train"].tolist()
+
+
+@pytest.mark.parametrize("change", ["deleted", "changed", "replaced"])
+def test_a_file_that_is_changed_after_detach_costs_its_records_and_says_so(change, tmp_path):
+    tracker, run = loop(tmp_path)
+    with tracker:
+        run(0, 23)
+    file, summary = tmp_path / "history.jsonl", str(tracker.summary())
+    content = file.read_bytes()
+    if change == "changed":
+        with file.open("r+b") as again:
+            again.write(content.replace(b"1", b"2", 1))
+    else:
+        file.unlink()
+        if change == "replaced":
+            file.write_bytes(content)
+    with pytest.warns(TrackingWarning, match="only the last records are left"):
+        assert len(tracker.history.steps) < 4
+    assert str(tracker.summary()) == summary
 
 
 def test_records_come_back_from_a_file_that_was_deleted(tmp_path):
