@@ -22,6 +22,7 @@ PROCESSES = {
     "faults/test_other_systems.py",
     "faults/test_processes.py",
     "faults/test_said_and_kept.py",
+    "faults/test_whole_systems.py",
     "repository/test_docs.py",
     "repository/test_notebooks.py",
     "repository/test_packaging.py",

@@ -5,46 +5,30 @@ import subprocess
 import sys
 import textwrap
 import types
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from helpers.fake_gpu import GPU, PretendedGPU
+from helpers.fake_gpu import PretendedGPU
+from helpers.other_systems import POSIX_FLAGS, use_text_mode
 from torch import nn
 
 from phasetrack import attach, read_run
+from phasetrack.display.html_report import write_report
 from phasetrack.display.tensorboard import safe_folder
+from phasetrack.display.tensorboard.run_store import RunStore
 from phasetrack.storage import atomic_files
 from phasetrack.storage.checkpoint import load_checkpoint, save_checkpoint
 from phasetrack.storage.directory import write_json
 from phasetrack.storage.history_sink import HistorySink
 from phasetrack.tasks import XOR
 
-# What os has on POSIX systems alone.
-POSIX_FLAGS = ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_DIRECTORY")
-O_BINARY = 0x4000_0000
-
 
 @pytest.fixture
 def text_mode(monkeypatch):
     """A file opened without O_BINARY turns every line feed into two characters, as on Windows."""
-    text, opened, written = set(), os.open, os.write
-
-    def open_file(path, flags, mode=0o777, **named):
-        descriptor = opened(path, flags & ~O_BINARY, mode, **named)
-        (text.discard if flags & O_BINARY else text.add)(descriptor)
-        return descriptor
-
-    def write(descriptor, content):
-        if descriptor not in text:
-            return written(descriptor, content)
-        written(descriptor, bytes(content).replace(b"\n", b"\r\n"))
-        return len(content)
-
-    monkeypatch.setattr(os, "O_BINARY", O_BINARY, raising=False)
-    monkeypatch.setattr(os, "open", open_file)
-    monkeypatch.setattr(os, "write", write)
-    return text
+    return use_text_mode(os, partial(monkeypatch.setattr, raising=False))
 
 
 @pytest.mark.usefixtures("text_mode")
@@ -164,7 +148,8 @@ def test_links_are_refused_however_files_are_opened(tmp_path, monkeypatch, by_de
 # the pretended device hides its memory, by which a pass is followed
 @pytest.mark.filterwarnings("ignore:.*did not multiply its inputs")
 @pytest.mark.parametrize("micro_batches", [1, 2])
-def test_a_device_without_float64_is_followed(tmp_path, micro_batches):
+@pytest.mark.parametrize("kind", ["cuda", "mps", "xpu"])
+def test_a_device_without_float64_is_followed(tmp_path, kind, micro_batches):
     task, loss = XOR(8), nn.BCEWithLogitsLoss()
 
     def trained(device):
@@ -184,11 +169,13 @@ def test_a_device_without_float64_is_followed(tmp_path, micro_batches):
                 optimizer.step()
         return tracker.history
 
-    with PretendedGPU():
-        there = trained(GPU)
+    with PretendedGPU(kind):
+        there = trained(kind)
     here = trained("cpu")
     assert there.count == 6 and set(there) == set(here)
     for name in ("loss/train", "heaviness/zeta_star", "margin/min"):
         assert there[name] == pytest.approx(here[name], rel=1e-4, abs=1e-5, nan_ok=True)
-    write_json(tmp_path / "cuda" / "config.json", {})
-    assert read_run(tmp_path / "cuda").history.count == 6
+    assert read_run(tmp_path / kind).history.count == 6
+    write_report([tmp_path / kind], tmp_path / "report.html")
+    (listed,) = RunStore(tmp_path / kind).runs()["runs"]
+    assert (listed["state"], listed["problem"]) == ("finished", "")

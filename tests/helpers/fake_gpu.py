@@ -1,6 +1,6 @@
 """A GPU that is pretended: it computes on the host, and notes where a real one would make it wait.
 
-Tensors on it say that they are on ``cuda:0``. Their values are out of the host's sight but for the
+Tensors on it say that they are on ``cuda:0``, or on another kind of device, such as ``mps:0``. Their values are out of the host's sight but for the
 ways that a real GPU offers, and each of these is noted: reading a value, a shape that depends on
 values, a copy to the host, and a copy from it of memory that is not pinned. There is no float64 on it, as
 on Apple's (MPS) and some of Intel's.
@@ -9,6 +9,7 @@ on Apple's (MPS) and some of Intel's.
 from __future__ import annotations
 
 from contextlib import ExitStack
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -38,7 +39,13 @@ COPYING = {aten._to_copy, aten.copy_, aten._copy_from}
 
 
 class _OnGPU(Tensor):
-    """A tensor on the pretended GPU; `values` are on the host."""
+    """A tensor on the pretended GPU; `values` are on the host.
+
+    Attributes:
+        on: the device that all of them say.
+    """
+
+    on = GPU
 
     __torch_function__ = torch._C._disabled_torch_function_impl
 
@@ -57,11 +64,19 @@ class _OnGPU(Tensor):
 
     @property
     def device(self):
-        return GPU
+        return self.on
 
     @property
     def is_cuda(self):
-        return True
+        return self.on.type == "cuda"
+
+    @property
+    def is_mps(self):
+        return self.on.type == "mps"
+
+    @property
+    def is_xpu(self):
+        return self.on.type == "xpu"
 
     @property
     def is_meta(self):
@@ -93,7 +108,15 @@ def pretended_graph(passes, _):
 
 
 class _Naming(TorchFunctionMode):
-    """Where a device is asked for by name: builds without CUDA would refuse it."""
+    """Where a device is asked for by name: builds without it would refuse it.
+
+    Args:
+        kind: of device.
+    """
+
+    def __init__(self, kind):
+        super().__init__()
+        self._kind = kind
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function is torch.device:
@@ -104,12 +127,16 @@ class _Naming(TorchFunctionMode):
         return function(*given[0], **given[1])
 
     def _named(self, value):
-        cuda = isinstance(value, torch.device) and value.type == "cuda"
-        return STAND_IN if cuda or (isinstance(value, str) and value[:4] == "cuda") else value
+        device = isinstance(value, torch.device) and value.type == self._kind
+        named = isinstance(value, str) and value.partition(":")[0] == self._kind
+        return STAND_IN if device or named else value
 
 
 class PretendedGPU(TorchDispatchMode):
     """While it is entered there is one GPU.
+
+    Args:
+        kind: the type of device that it says it is.
 
     Attributes:
         waits: what made the host wait, in order: names of operations.
@@ -118,13 +145,15 @@ class PretendedGPU(TorchDispatchMode):
 
     lacks_float64 = True
 
-    def __init__(self):
+    def __init__(self, kind="cuda"):
         super().__init__()
         self.waits = []
+        self._kind = kind
         self._naming = ExitStack()
 
     def __enter__(self):
-        self._naming.enter_context(_Naming())
+        self._naming.enter_context(_Naming(self._kind))
+        self._naming.enter_context(mock.patch.object(_OnGPU, "on", torch.device(self._kind, 0)))
         return super().__enter__()
 
     def __exit__(self, *failure):
