@@ -1,10 +1,15 @@
 """The code in README and the guides runs, block after block, as a reader would type it."""
 
+import contextlib
+import gc
+import itertools
+import os
 import re
 from pathlib import Path
 
 import matplotlib
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -27,6 +32,34 @@ def test_code_blocks_run(page, tmp_path, monkeypatch):
     namespace = {"__name__": "__main__"}
     for block in blocks(page):
         exec(compile(block, page.name, "exec"), namespace)
+
+
+class Killed(BaseException):
+    """The end of a process, in its place."""
+
+
+@pytest.mark.parametrize("at", [1, 3])
+def test_the_loop_that_resumes_survives_a_kill_in_its_save(at, tmp_path, monkeypatch):
+    saved, calls = torch.save, itertools.count(1)
+
+    def torn(state, file):
+        saved(state, file)
+        if next(calls) == at:
+            os.truncate(file, Path(file).stat().st_size // 2)
+            raise Killed
+
+    def run(folder):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / folder)
+        with contextlib.suppress(Killed):
+            run_in_turn(blocks(ROOT / "docs" / "promises.md"), "promises.md")
+        gc.collect()  # with its process a tracker is gone
+        return (tmp_path / folder / "runs/resumed/history.jsonl").read_bytes()
+
+    whole = run("whole")
+    monkeypatch.setattr(torch, "save", torn)
+    assert run("killed") != whole
+    assert run("killed") == whole
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda p: p.name)
