@@ -82,7 +82,7 @@ class SinkGroup:
         except OSError as error:
             raise ExpectedError(
                 "logdir",
-                f"{str(logdir)!r} cannot be written to ({error}).",
+                f"{str(logdir)!r} cannot be written to ({error.strerror or error}).",
                 "Choose a directory that you may write to.",
             ) from None
 
