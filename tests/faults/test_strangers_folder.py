@@ -148,6 +148,24 @@ def test_a_damaged_file_of_neurons_or_weights_costs_its_step(made, tmp_path, mon
     assert "step-000000003.npz" in problem
 
 
+def test_a_file_larger_than_its_run_can_have_is_not_read(made, tmp_path, monkeypatch, capfd):
+    """A sparse file takes no room in an archive, and its size fills any memory."""
+    run, size = tmp_path / "run", 7900 * 2**20
+    shutil.copytree(made, run)
+    large = [run / "weights" / "step-000000002.pt", run / "checkpoint.pt"]
+    for file in large:
+        os.truncate(file, size)
+    (run / "checkpoint.previous.pt").unlink()
+    read = type(run).read_bytes
+    monkeypatch.setattr(
+        type(run), "read_bytes", lambda path: pytest.fail() if path in large else read(path)
+    )
+    (problem,) = read_weights(run).damaged
+    assert "step-000000002.pt" in problem and f"{size} bytes, more than" in problem
+    code, _, complained = call(["run", "and", "--resume", str(run)], monkeypatch, capfd)
+    assert code == 2 and f"{size} bytes, more than" in complained
+
+
 def test_a_report_of_a_run_with_a_damaged_summary_says_so(made, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(made, run)

@@ -1,13 +1,15 @@
 """What counts as one optimizer step."""
 
+import itertools
 import json
 import math
+from unittest import mock
 
 import pytest
 import torch
 from torch import nn
 
-from phasetrack import attach
+from phasetrack import attach, read_run
 from phasetrack.tasks import XOR
 
 TASK = XOR(d=8)
@@ -72,6 +74,66 @@ def test_a_step_that_raises_is_taken_again_and_recorded_once():
 
     tracker = loop(lambda p: Raising(p, lr=0.1), 4, take)
     assert tracker.step == 4 and tracker.history.steps.tolist() == [0, 1, 2, 3]
+
+
+def refuse(*_, **__):
+    raise RuntimeError("not this batch")
+
+
+def a_hook_raises(optimizer, _):
+    """The third step is recorded, and a hook of the user's own then refuses it."""
+    handle = optimizer.register_step_pre_hook(refuse)
+    with pytest.raises(RuntimeError, match="not this batch"):
+        optimizer.step()
+    handle.remove()
+
+
+def the_cell_is_interrupted(optimizer, _):
+    with pytest.raises(KeyboardInterrupt), mock.patch.object(nn.Parameter, "add_", interrupt):
+        optimizer.step()
+
+
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("broken", [a_hook_raises, the_cell_is_interrupted])
+def test_a_step_that_is_recorded_and_not_taken_is_in_the_history_once(broken, tmp_path):
+    """The loop skips the batch, and the next one is taken with the same weights."""
+    rounds = itertools.count()
+
+    def take(optimizer, closure):
+        if next(rounds) in (2, 3):
+            broken(optimizer, closure)
+        else:
+            optimizer.step()
+
+    tracker = loop(
+        lambda p: torch.optim.SGD(p, lr=0.1, foreach=False), 7, take, logdir=tmp_path / "run"
+    )
+    lines = (tmp_path / "run" / "history.jsonl").read_text().splitlines()
+    assert tracker.step == 5 and tracker.history.steps.tolist() == [0, 1, 2, 3, 4]
+    assert [json.loads(line)["step"] for line in lines] == [0, 1, 2, 3, 4]
+    assert read_run(tmp_path / "run").summary["steps"] == 5
+
+
+def test_a_callback_that_raises_and_is_caught_costs_no_step(tmp_path):
+    caught = []
+
+    def take(optimizer, _):
+        try:
+            optimizer.step()
+        except ZeroDivisionError as error:
+            caught.append(error)
+
+    def fail(tracker, transition):
+        raise ZeroDivisionError(transition.after.name)
+
+    options = {"logdir": tmp_path / "run", "on_transition": fail, "block": 1}
+    tracker = loop(lambda p: torch.optim.SGD(p, lr=0.1), 12, take, **options)
+    lines = (tmp_path / "run" / "history.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in lines]
+    assert caught and steps == tracker.history.steps.tolist() == list(range(tracker.step))
 
 
 @pytest.mark.parametrize("place", ["positional", "keyword", "dictionary"])
