@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,7 +176,9 @@ def _commands(summary: Mapping[str, Any]) -> list[str]:
     if "directory" not in summary:
         return []
     folder = Path(summary["directory"])
-    if folder.is_absolute() and folder.is_relative_to(Path.cwd()):
+    with suppress(
+        ValueError, FileNotFoundError
+    ):  # it lies elsewhere; the current directory was deleted
         folder = folder.relative_to(Path.cwd())
     return [*commands(quoted(folder), quoted(folder.parent))]
 

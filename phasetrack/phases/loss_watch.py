@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from phasetrack.phases.crossings import Onset, local_crossing, surrounding
-from phasetrack.phases.history import History
 from phasetrack.phases.recent_mean import Estimate, RecentMean
 from phasetrack.phases.thresholds import Thresholds
+
+if TYPE_CHECKING:  # labels need no numpy
+    from phasetrack.phases.history import History
 
 # The loss of the best constant output in the paper's problem: balanced labels, 2 log(1 + exp(-y f)).
 PAPERS_CONSTANT = 2 * math.log(2)
@@ -187,9 +187,8 @@ class LossWatch:
 
 def _last(history: History, metric: str) -> float:
     """Return the last known value of a metric; NaN if there is none."""
-    values = history[metric] if metric in history else np.empty(0)
-    known = values[np.isfinite(values)]
-    return float(known[-1]) if known.size else math.nan
+    values = reversed(history[metric].tolist() if metric in history else [])
+    return next((value for value in values if math.isfinite(value)), math.nan)
 
 
 def _known(readings: Mapping[str, float], name: str, if_nan: float = math.nan) -> float:

@@ -140,8 +140,12 @@ def absolute(path: str | os.PathLike[str], argument: str = "logdir") -> Path:
     """
     if not isinstance(path, str | os.PathLike) or not str(path) or "\0" in str(path):
         raise ExpectedError(argument, f"{path!r} is not a path.", "Pass the path of a directory.")
-    # Path.expanduser raises for a folder whose name begins with ~
-    return Path(os.path.expanduser(path)).absolute()  # noqa: PTH111
+    try:
+        # Path.expanduser raises for a folder whose name begins with ~
+        return Path(os.path.expanduser(path)).absolute()  # noqa: PTH111
+    except FileNotFoundError:
+        problem = f"{str(path)!r} lies in the current directory, which was deleted."
+        raise ExpectedError(argument, problem, "Pass an absolute path.") from None
 
 
 def create_numbered_directory(out: Path, name: str) -> Path:

@@ -74,6 +74,11 @@ class HistoryBuffer:
         self._last = step
 
     @property
+    def all_held(self) -> bool:
+        """Whether every record is in memory."""
+        return self._source is None or not self._behind
+
+    @property
     def final(self) -> dict[str, float]:
         """The readings of the last record; NaN for a metric that earlier ones alone have."""
         history = self._history
@@ -96,7 +101,7 @@ class HistoryBuffer:
             ExpectedError: if the file does not hold the records that it was given.
             OSError: if the file cannot be read.
         """
-        if self._source is None or not self._behind:
+        if self._source is None or self.all_held:
             return self._history
         return self._whole(self._source, names)
 

@@ -232,7 +232,9 @@ class Tracker(RecordedRun):
                 self._look_back()
             self._summary = {**self._last_summary(self.step), **self._undeclared.summary()}
             summary = {**self._summary, **(extra or {})}
-            self._sinks.close(summary, UnreadHistory(lambda: self.history))
+            held = self._recorder.history.all_held
+            history = self.history if held else UnreadHistory(lambda: self.history)
+            self._sinks.close(summary, history)
 
     def _look_back(self) -> None:
         """Look back on a run without clusters, and write the states that were read again."""

@@ -229,6 +229,15 @@ def test_list_reads_no_history_and_says_nothing_of_a_run_without_a_summary(made,
     assert told[str(tmp_path / "ended")]["phase"] == "FITTED"
 
 
+def test_a_run_is_shown_where_the_current_directory_was_deleted(made, tmp_path, monkeypatch):
+    _, out = made
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here").rmdir()
+    shown = call("show", out / "mine")
+    assert shown.returncode == 0 and f"phasetrack plot {out / 'mine'}" in shown.stdout
+
+
 def test_help_names_the_origin_of_every_default():
     shown = call("run", "--help", env=os.environ | {"COLUMNS": "200", "NO_COLOR": "1"}).stdout
     for option in (

@@ -81,6 +81,15 @@ def test_lock_of_the_next_holder_is_kept(tmp_path):
     assert not (tmp_path / LOCK).exists()
 
 
+def test_a_current_directory_that_was_deleted_is_named(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here").rmdir()
+    assert absolute(tmp_path / "run") == tmp_path / "run"
+    with pytest.raises(ExpectedError, match="'rel' lies in the current directory, which was"):
+        absolute("rel")
+
+
 def test_home_directory_is_expanded(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)

@@ -475,6 +475,7 @@ def test_summary():
         "notes",
         "vocabularies",
         "thresholds",
+        "units",
     ]
     assert summary["steps"] == 60 and summary["phase"] == tracker.phase.name
     assert summary["final"].keys() == set(tracker.history)
