@@ -74,6 +74,7 @@ DAY = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", ["windows", "macos"])
 def test_a_whole_day(system, tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(DAY), system]
