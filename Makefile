@@ -38,6 +38,7 @@ test-minimum: $(VENV)-minimum/.test ## the lowest versions that are declared, in
 	OMP_NUM_THREADS=1 $(VENV)-minimum/bin/python -m pytest -n auto -p no:cacheprovider \
 	  -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning \
 	  -m "not long and not claims and not slow and not browser and not process" $(MINIMUM)
+	$(VENV)-minimum/bin/python -m pytest -p no:cacheprovider -m slow tests/faults/test_whole_systems.py
 
 test-pythons: ## all that needs no torch, on every other Python that is found here (minutes)
 	$(PYTHON) tests/pythons.py
