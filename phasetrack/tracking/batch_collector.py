@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -24,6 +24,7 @@ from phasetrack.tracking.first_samples import FIRST_SAMPLES
 from phasetrack.tracking.host_loss import HostLoss, LossKeeper
 from phasetrack.tracking.loss_call import (
     INPUTS_OVERWRITTEN,
+    NOT_THE_OUTPUT,
     PASS_NOT_SEEN,
     ROWS_DIFFER,
     KeptInputs,
@@ -109,7 +110,8 @@ class BatchCollector:
         self._detached = self._transformed = False
         watched = [*view.first.parameters, *view.second.parameters]
         self.weights_version = WeightsVersion(watched)
-        self._marks, self.arrivals = PassMarks(watched), Arrivals(watched, stuck)
+        self._marks = PassMarks(view.first.parameters, view.second.parameters)
+        self.arrivals = Arrivals(watched, stuck)
         # whether a pass is followed now, which tells more than outputs do
         self.is_tracing: Callable[[], bool] = lambda: False
         # whether the loss is to be recognised by the gradient at the network's outputs
@@ -228,10 +230,12 @@ class BatchCollector:
 
     def on_output(self, output: object) -> None:
         """Follow the network's outputs, where no loss call is seen, to the gradient that arrives there."""
-        f = _output_tensor(output)
-        if f is None or backward_pass() != -1 or is_transformed(f) or self.calls:
+        if backward_pass() != -1 or self.calls:
             return
-        seen = self._origin(f).seen
+        found = ((f, self._origin(f)) for f in _output_tensors(output) if not is_transformed(f))
+        f, origin = next(((f, origin) for f, origin in found if origin.is_ours), (None, None))
+        if f is None or origin is None:
+            return
         columns = f.shape[-1] if f.ndim > 1 else 1
         single = self._is_single or columns == 1
         outputs = f.detach().reshape((-1,) if single else (-1, columns)).clone()
@@ -239,12 +243,12 @@ class BatchCollector:
         call = LossCall(
             outputs, outputs, None, None, None, self.weights_version(), self._loss.current
         )
-        self._on_gradient(f, partial(self._note_slopes, call, seen))
+        self._on_gradient(f, partial(self._note_slopes, call, origin.seen))
 
     def _note_slopes(self, call: LossCall, seen: Pass | None, gradient: Tensor) -> None:
         """Note the gradient that arrived at the network's outputs."""
         if call.slopes is None:  # by now the first pass has been followed to its end
-            self._place(call, seen)
+            self._place(call, seen or self._marks.claimed())
         slopes = gradient.detach().reshape(call.targets.shape)
         call.slopes = slopes.clone() if call.slopes is None else call.slopes + slopes
         self.arrivals.add(call)
@@ -324,10 +328,15 @@ class BatchCollector:
             call.reason = view.hidden_inputs or PASS_NOT_SEEN
         elif len(rows) != len(call.outputs):
             call.reason = ROWS_DIFFER
+        elif not self._may_be_output(call.outputs):
+            call.reason = NOT_THE_OUTPUT
         elif not seen.inputs.are_whole:
             call.reason = INPUTS_OVERWRITTEN
         else:
             self._compare(call, rows, seen.precision)
+            if self.view.link == UNKNOWN_LINK:
+                call.reason = NOT_THE_OUTPUT
+                return
             call.traces = self.geometry.traces(rows)
             call.finite = _finite(call.outputs, rows)
             if self._samples_left > 0 and not self.geometry.no_clusters:
@@ -343,6 +352,11 @@ class BatchCollector:
     def _is_single(self) -> bool:
         """Whether the network has one output per sample; around a block it may have any number."""
         return self.view.heads == 1 and self.view.directions is None
+
+    def _may_be_output(self, outputs: Tensor) -> bool:
+        """Whether values have as many columns as the network; of two logits their difference is one."""
+        columns = outputs.shape[1] if outputs.ndim > 1 else 1
+        return columns == self.view.heads or (columns, self.view.heads) == (1, 2)
 
     def _compare(self, call: LossCall, rows: Tensor, precision: torch.dtype | None) -> None:
         """Compare the formula with the outputs, and take the layers' own where a link lies between."""
@@ -378,6 +392,7 @@ class BatchCollector:
             inputs = view.inputs_of((), seen.given)
             if inputs is not None:
                 self._marks.replace_last(Pass((), seen.given, KeptInputs.of(inputs), None))
+        self._marks.follow(view.first.parameters, view.second.parameters)
         self.view = view
 
     def unseen(self, reason: str) -> None:
@@ -391,17 +406,20 @@ class BatchCollector:
         return self._marks.origin(outputs)
 
 
-def _output_tensor(output: object) -> Tensor | None:
-    """Return the outputs among what a network returns: the logits, or the first that carry a gradient."""
+def _output_tensors(output: object) -> Iterator[Tensor]:
+    """Yield the outputs among what a network returns: tensors with a gradient, the logits first."""
     if isinstance(output, Tensor):
-        return output if output.requires_grad and output.numel() and output.ndim else None
-    if isinstance(output, Mapping):
-        named = output.get("logits")
-        values: Iterable[object] = output.values() if named is None else [named]
+        if output.requires_grad and output.numel() and output.ndim:
+            yield output
+        return
+    if isinstance(output, list | tuple):
+        values: Iterable[object] = output
     else:
-        values = output if isinstance(output, list | tuple) else ()
-    found = (_output_tensor(value) for value in values)
-    return next((tensor for tensor in found if tensor is not None), None)
+        named = output if isinstance(output, Mapping) else getattr(output, "__dict__", {})
+        values = [named["logits"]] if named.get("logits") is not None else named.values()
+    for value in values:
+        if isinstance(value, Tensor | list | tuple | Mapping):
+            yield from _output_tensors(value)
 
 
 def _finite(outputs: Tensor, inputs: Tensor) -> Tensor | None:

@@ -62,6 +62,12 @@ class SwitchableHook(PicklableHook):
         elif self._reached:
             self.remove()
 
+    def move_to_end(self) -> None:
+        """Be called after all other hooks from now on, where the hook is registered."""
+        for table, entry in self._entries:
+            if table.pop(self._key, None) is not None:
+                table[self._key] = entry
+
     def remove(self) -> None:
         """Remove the hook; further calls do nothing."""
         for table, _ in self._entries:

@@ -16,6 +16,10 @@ from phasetrack.tracking.step_copies import LossInputs
 # The reasons of a call whose samples are in no cluster.
 PASS_NOT_SEEN = "the forward pass of the loss's outputs was not seen"
 ROWS_DIFFER = "the outputs are not one for each of the first layer's inputs"
+NOT_THE_OUTPUT = (
+    "the loss is given values that are not the model's output for each sample, such as distances, "
+    "averages of several passes or samples in another order"
+)
 INPUTS_OVERWRITTEN = "the inputs were overwritten before the optimizer step"
 
 

@@ -14,8 +14,8 @@ INNER = ("optimizer", "_optimizer", "base_optimizer", "optim")
 def innermost_optimizer(optimizer: object) -> torch.optim.Optimizer:
     """Return the torch optimizer that a wrapper steps, or the optimizer itself.
 
-    A wrapper is an object without step hooks of its own, such as accelerate's, Fabric's and
-    Lightning's optimizers, and a Lookahead without ``super().__init__()``. An optimizer with hooks of
+    A wrapper is an object whose `step` goes through no hooks of its own, such as accelerate's, Fabric's
+    and Lightning's optimizers, and a Lookahead without ``super().__init__()``. An optimizer with hooks of
     its own is taken as it is, also where it steps an inner one: the training loop steps the outer.
 
     Raises:
@@ -38,8 +38,12 @@ def innermost_optimizer(optimizer: object) -> torch.optim.Optimizer:
 
 
 def _has_hooks_of_its_own(candidate: object) -> bool:
-    return isinstance(candidate, torch.optim.Optimizer) and (
-        "_optimizer_step_post_hooks" in _attributes(candidate)
+    # Optimizer.__init__ makes the hooks' table and has the class's step go through it; some
+    # wrappers make a table of their own, which nothing calls
+    return (
+        isinstance(candidate, torch.optim.Optimizer)
+        and "_optimizer_step_post_hooks" in _attributes(candidate)
+        and getattr(type(candidate).step, "hooked", False)
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +15,8 @@ from phasetrack.tracking.loss_call import KeptInputs
 HELD_PASSES = 4
 # Autograd nodes visited, from a loss's outputs back, in search of their forward pass.
 SEARCHED_NODES = 256
+# The node of a reentrant checkpoint, behind which the graph is made within the backward pass alone.
+CHECKPOINT = "CheckpointFunctionBackward"
 
 
 class Pass(NamedTuple):
@@ -33,25 +35,40 @@ class Origin(NamedTuple):
     is_ours: bool
 
 
+class _Ways(NamedTuple):
+    """The ways from a loss's outputs back to a pass's mark and to a parameter of the second layer."""
+
+    to_mark: tuple[int, ...]
+    to_second: tuple[int, ...]
+
+
 class PassMarks:
     """Marks passes, and finds them again from the outputs that they made.
 
-    A mark lives in the graph node of the first layer's output: it costs nothing, holds nothing that
-    the graph does not hold, and goes with the graph.
+    A mark lives in the graph node of the output of the first layer's module: it costs nothing, holds nothing that
+    the graph does not hold, and goes with the graph. Outputs are the layers' own if their graph holds
+    a mark or a parameter of the first layer, and a parameter of the second one where it is trained:
+    another head on the same first layer does not make them.
 
     Args:
-        parameters: of the two layers; a graph that ends in one of them is theirs.
+        first: parameters of the first layer.
+        second: parameters of the second layer.
 
     Attributes:
         last: the pass that was marked last; None since `reset`.
     """
 
-    def __init__(self, parameters: Collection[nn.Parameter]) -> None:
-        self._parameters = {id(parameter) for parameter in parameters}
+    def __init__(self, first: Iterable[nn.Parameter], second: Iterable[nn.Parameter]) -> None:
         self._mark = f"phasetrack {id(self)}"
-        self._usual_path: tuple[int, ...] = ()
         self._unmarked: deque[Pass] = deque(maxlen=HELD_PASSES)
         self.last: Pass | None = None
+        self.follow(first, second)
+
+    def follow(self, first: Iterable[nn.Parameter], second: Iterable[nn.Parameter]) -> None:
+        """Search for these layers from now on."""
+        self._second = tuple(second)
+        self._first_ids, self._second_ids = set(map(id, first)), set(map(id, self._second))
+        self._usual: _Ways | None = None
 
     def reset(self) -> None:
         """Forget the passes that have no graph node."""
@@ -73,33 +90,64 @@ class PassMarks:
 
     def origin(self, outputs: Tensor) -> Origin:
         """Look for the pass that made some outputs, from their autograd node back."""
-        if (found := self._at_the_usual_place(outputs.grad_fn)) is not None:
+        start = outputs.grad_fn
+        if (found := self._at_the_usual_places(start)) is not None:
             return Origin(found, is_ours=True)
-        waiting: deque[tuple[Any, tuple[int, ...]]] = deque([(outputs.grad_fn, ())])
+        mark = leaf = None
+        waiting: deque[tuple[Any, tuple[int, ...]]] = deque([(start, ())])
         seen: set[Any] = set()
-        ours = False
-        while waiting and len(seen) < SEARCHED_NODES:
+        reached = is_hidden = False
+        sought = self._second_is_trained
+        while (
+            waiting and len(seen) < SEARCHED_NODES and (mark is None or (sought and leaf is None))
+        ):
             node, path = waiting.popleft()
             if node is None or node in seen:
                 continue
             seen.add(node)
-            if (found := node.metadata.get(self._mark)) is not None:
-                self._usual_path = path
-                return Origin(found, is_ours=True)
-            ours = ours or id(getattr(node, "variable", None)) in self._parameters
+            if mark is None and (found := node.metadata.get(self._mark)) is not None:
+                mark = found, path
+            variable = id(getattr(node, "variable", None))
+            if leaf is None and variable in self._second_ids:
+                leaf = path
+            reached = reached or variable in self._first_ids
+            is_hidden = is_hidden or node.name() == CHECKPOINT
             before = enumerate(node.next_functions)
             waiting.extend((one, (*path, place)) for place, (one, _) in before)
-        ours = ours or bool(waiting)  # too large a graph to tell
-        if ours and len(self._unmarked) == 1:
-            return Origin(self._unmarked.pop(), is_ours=True)
-        return Origin(None, ours)
+        is_open = is_hidden or (bool(waiting) and len(seen) >= SEARCHED_NODES)
+        if sought and leaf is None and not is_open:
+            return Origin(None, is_ours=False)
+        if mark is not None:
+            self._usual = _Ways(mark[1], leaf or ())
+            return Origin(mark[0], is_ours=True)
+        ours = reached or leaf is not None or is_open
+        return Origin(self.claimed() if ours else None, ours)
 
-    def _at_the_usual_place(self, node: Any) -> Pass | None:
+    def claimed(self) -> Pass | None:
+        """Return, once, the pass that has no graph node, where there is one alone."""
+        return self._unmarked.pop() if len(self._unmarked) == 1 else None
+
+    @property
+    def _second_is_trained(self) -> bool:
+        return any(parameter.requires_grad for parameter in self._second)
+
+    def _at_the_usual_places(self, start: Any) -> Pass | None:
         """Return the pass where it was found last time, counted from a loss's outputs."""
-        for place in self._usual_path:
-            before = () if node is None else node.next_functions
-            if place >= len(before):
-                return None
-            node = before[place][0]
+        if self._usual is None:
+            return None
+        node = _followed(start, self._usual.to_mark)
         found: Pass | None = None if node is None else node.metadata.get(self._mark)
-        return found
+        if found is None or not self._second_is_trained:
+            return found
+        leaf = _followed(start, self._usual.to_second)
+        return found if id(getattr(leaf, "variable", None)) in self._second_ids else None
+
+
+def _followed(node: Any, path: tuple[int, ...]) -> Any:
+    """Return the node at the end of a way through the graph; None where the way ends before."""
+    for place in path:
+        before = () if node is None else node.next_functions
+        if place >= len(before):
+            return None
+        node = before[place][0]
+    return node

@@ -124,12 +124,14 @@ class WatchHooks:
             hook.switch(watching and (output or hook is not self._output))
 
     def move(self, site: nn.Module, *, on: bool) -> None:
-        """Watch the inputs of another module from now on."""
+        """Watch the inputs of another module from now on, and its output after them."""
         if self._inputs is not None:
             self._inputs.function = do_nothing
             self._inputs.remove()
         self._inputs = self._on_inputs_of(site)
         self._inputs.switch(on)
+        if self._output is not None:
+            self._output.move_to_end()
 
     def silence(self) -> None:
         """Have the hooks do nothing, where they cannot be removed yet."""

@@ -40,6 +40,14 @@ class Lookahead(torch.optim.Optimizer):
                 p.copy_(slow.add_(p - slow, alpha=0.5))
 
 
+class LookaheadWithTables(Lookahead):
+    """Makes tables for hooks, which its step does not go through."""
+
+    def __init__(self, inner):
+        super().__init__(inner)
+        self._optimizer_step_pre_hooks, self._optimizer_step_post_hooks = {}, {}
+
+
 class Noam:
     """Not an optimizer at all, and holds one."""
 
@@ -74,6 +82,7 @@ WRAPPERS = {
     "fabric": lambda inner: _FabricOptimizer(inner, Fabric(accelerator="cpu").strategy),
     "lightning": LightningOptimizer,
     "lookahead": Lookahead,
+    "lookahead with tables": LookaheadWithTables,
     "noam": Noam,
     "lookahead of accelerate's": lambda inner: Lookahead(
         accelerate.Accelerator(cpu=True).prepare(inner)
@@ -93,7 +102,7 @@ def test_an_optimizer_with_hooks_is_taken_as_it_is():
     assert innermost_optimizer(inner) is inner and innermost_optimizer(outer) is outer
 
 
-@pytest.mark.parametrize("wrap", ["accelerate", "lookahead", "noam"])
+@pytest.mark.parametrize("wrap", ["accelerate", "lookahead", "lookahead with tables", "noam"])
 def test_steps_through_a_wrapper_are_recorded(wrap):
     net, loss = TwoLayerNet(8, 16, seed=0).double(), LogisticLoss()
     optimizer, seen = WRAPPERS[wrap](sgd(net)), []
