@@ -191,7 +191,8 @@ def _fitted(
     miss = difference(ours, theirs, rounding)
     spread = (theirs - theirs.mean(dim=0)).norm() if len(theirs) > 1 else theirs.norm()
     tells = bool(spread > ROUNDINGS * rounding)
-    distance = float((ours - theirs).norm() / theirs.norm().clamp_min(1e-300))
+    gap, size = float((ours - theirs).norm()), float(theirs.norm())
+    distance = gap / size if size else (math.inf if gap else 0.0)
     found = candidate._replace(formula=replace(candidate.formula, scale=scale))
     return _Trial(found, miss, distance, tells)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +46,7 @@ def pointwise(loss: Loss) -> Loss:
     """The same loss without its reduction: (m,) or (m, K) outputs and their targets to (m,) losses.
 
     A module with a `reduction` attribute (all of torch.nn's losses) is copied with reduction
-    ``"none"``. Any other callable, and one that reduces all the same, is applied to each sample as a
+    ``"none"``, and a function with such a parameter is called with it. Any other callable, and one that reduces all the same, is applied to each sample as a
     batch of one, under `torch.func.vmap` or in a loop, where mean and sum are the same thing.
 
     Raises:
@@ -78,12 +80,31 @@ def _one_by_one(one: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
     return torch.stack([one(*pair) for pair in zip(outputs, targets, strict=True)])
 
 
+def setting_of(loss: object, name: str) -> object:
+    """Return a setting of a loss: its attribute, or the value of a function's parameter; None without."""
+    said = getattr(loss, name, None)
+    if said is None and callable(loss):
+        try:
+            return inspect.signature(loss).parameters[name].default
+        except (KeyError, TypeError, ValueError):  # without it, or without a signature
+            return None
+    return said
+
+
+def reduction_of(loss: object) -> str | None:
+    """Return how a loss reduces, as torch.nn's losses say it; None where it does not say so."""
+    said = setting_of(loss, "reduction")
+    return said if isinstance(said, str) else None
+
+
 def _unreduced(loss: Loss) -> Loss | None:
     """The loss told to reduce nothing; None where it cannot be told."""
-    if not isinstance(getattr(loss, "reduction", None), str):
+    if reduction_of(loss) is None:
         return None
+    if not hasattr(loss, "reduction"):
+        return partial(loss, reduction="none")  # type: ignore[call-arg]
     unreduced = copy.copy(loss)
-    unreduced.reduction = "none"  # type: ignore[attr-defined]
+    unreduced.reduction = "none"
     # forward(), not __call__: hooks that watch the user's loss must not see ours
     return unreduced.forward if isinstance(unreduced, nn.Module) else unreduced
 

@@ -72,6 +72,13 @@ class Foreign(NamedTuple):
     shape: tuple[int, ...]
 
 
+class Scaled(NamedTuple):
+    """Stands for a stored tensor times a number."""
+
+    tensor: Tensor
+    factor: float
+
+
 class NotReplayable(Exception):  # noqa: N818 - no error: it ends an attempt
     """Operations cannot be run again on other values; the message is the reason."""
 
@@ -144,14 +151,14 @@ def leaves(nested: object) -> list[object]:
     """Return what nested lists, tuples and mappings hold."""
     if isinstance(nested, Mapping):
         return [leaf for each in nested.values() for leaf in leaves(each)]
-    if isinstance(nested, list | tuple) and not isinstance(nested, Foreign):
+    if isinstance(nested, list | tuple) and not isinstance(nested, Foreign | Scaled):
         return [leaf for each in nested for leaf in leaves(each)]
     return [nested]
 
 
 def replaced(nested: Any, change: Callable[[Any], Any]) -> Any:
     """Return nested lists, tuples and mappings with each thing in them changed."""
-    if isinstance(nested, Foreign):
+    if isinstance(nested, Foreign | Scaled):
         return change(nested)
     if isinstance(nested, Mapping):
         return {name: replaced(each, change) for name, each in nested.items()}
@@ -159,6 +166,26 @@ def replaced(nested: Any, change: Callable[[Any], Any]) -> Any:
         changed = [replaced(each, change) for each in nested]
         return changed if isinstance(nested, list) else tuple(changed)
     return change(nested)
+
+
+def is_sum(name: str) -> bool:
+    """Whether an operation adds or subtracts."""
+    return _ARITHMETIC.get(name) in ("add", "sub", "rsub")
+
+
+def factor_of(name: str, args: object) -> float | None:
+    """Return the number by which an operation multiplies its one tensor; None for other operations."""
+    kind = _ARITHMETIC.get(name)
+    if kind == "neg":
+        return -1.0
+    values = leaves(args)
+    others = [float(value) for value in values if isinstance(value, numbers.Real)]
+    if len(others) != 1 or len(values) != 2:
+        return None
+    if kind == "mul":
+        return others[0]
+    is_divided = kind == "div" and isinstance(values[0], Tensor) and others[0] != 0
+    return 1 / others[0] if is_divided else None
 
 
 def way(start: Operation, end: Operation | None) -> list[Operation] | None:
@@ -240,19 +267,20 @@ def _step(found: Affine, operation: Operation, scalars: bool) -> Affine | None:
         if isinstance(other, numbers.Real):
             return _scaled(found, float(other) ** power)
         if scalars and isinstance(other, Tensor) and other.numel() == 1:
-            factor = (other, power, found.bias is not None)
-            return found._replace(scalars=(*found.scalars, factor))
+            scalar = (other, power, found.bias is not None)
+            return found._replace(scalars=(*found.scalars, scalar))
         return None
-    if found.bias is not None or not isinstance(other, Tensor):
+    bias, factor = other if isinstance(other, Scaled) else (other, 1.0)
+    alpha = float(operation.kwargs.get("alpha", 1))  # on the second value
+    if found.bias is not None or not isinstance(bias, Tensor):
         return None
-    if kind == "rsub":
-        return _scaled(found, -1.0)._replace(bias=other)
-    amount = float(operation.kwargs.get("alpha", 1))
-    if kind == "sub" and not first:  # bias - value
-        return _scaled(found, -1.0)._replace(bias=other) if amount == 1 else None
-    if not first and amount != 1:
+    if first and kind != "rsub":
+        amount = alpha * factor if kind == "add" else -alpha * factor
+        return found._replace(bias=bias, sign=amount)
+    if alpha != 1:
         return None
-    return found._replace(bias=other, sign=amount if kind == "add" else -amount)
+    turned = found if kind == "add" else _scaled(found, -1.0)  # bias - value
+    return turned._replace(bias=bias, sign=factor)
 
 
 def _scaled(found: Affine, factor: float) -> Affine:
@@ -280,6 +308,8 @@ class Replay:
         for each in operations:
             if each.is_random:
                 raise NotReplayable(f"{each.label} between the layers draws random numbers")
+            if any(isinstance(leaf, Scaled) for leaf in leaves((each.args, each.kwargs))):
+                raise NotReplayable(f"{each.label} between the layers takes a tensor with a factor")
             if each.foreign:
                 raise NotReplayable(
                     f"{each.label} between the layers takes a tensor that is not theirs"

@@ -317,8 +317,10 @@ def _bias(model: nn.Module, product: Product, affine: Affine) -> tuple[Vector | 
     tensor = product.bias if inside else affine.bias
     if tensor is None:
         return None, ""
-    if inside and affine.bias is not None:
+    added = tensor if affine.bias is None else affine.bias
+    if added.numel() in (1, product.outputs.shape[1]) and added is not tensor:
         return None, "two biases act on one layer"
+    tensor = added
     if tensor.numel() not in (1, product.outputs.shape[1]):
         return None, f"a tensor of shape {tuple(tensor.shape)} is added to the layer's outputs"
     where = vector_of(model, tensor)

@@ -24,8 +24,20 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from phasetrack.model.comparison import thinned
 from phasetrack.model.layer_weight import Weight
-from phasetrack.model.operations import CASTS, LAYOUTS, Foreign, Operation, leaves, replaced, way
-from phasetrack.model.products import Product, Use, as_product, as_rows, compared_with_stored
+from phasetrack.model.operations import (
+    CASTS,
+    LAYOUTS,
+    Foreign,
+    Operation,
+    Scaled,
+    factor_of,
+    is_sum,
+    leaves,
+    replaced,
+    way,
+)
+from phasetrack.model.pass_site import Site, site_of
+from phasetrack.model.products import Product, Use, as_product, compared_with_stored
 
 # Operations that are noted behind the two weights; a longer pass is given up.
 MOST_OPERATIONS = 4096
@@ -49,10 +61,7 @@ class SeenPass:
         output: the tensor that the pass returned, a row per sample, (n, outputs), a copy; None if
             it returned none with a value per sample and output.
         uses: how often each weight was used in the pass, the first one's number first.
-        site: the module that is given the very inputs of the first product: the one that holds the
-            first layer, or else the one whose call was followed; None if neither is.
-        site_arg: place or name of its argument that holds them.
-        given: all arguments of `site` in this pass, by place or name.
+        site: where the pass shows the first product's inputs.
     """
 
     model: nn.Module
@@ -63,9 +72,7 @@ class SeenPass:
     after: tuple[Operation, ...] | None
     output: Tensor | None
     uses: tuple[int, int]
-    site: nn.Module | None
-    site_arg: int | str | None
-    given: Mapping[int | str, object]
+    site: Site
 
 
 class _Trail(NamedTuple):
@@ -75,7 +82,9 @@ class _Trail(NamedTuple):
         weights: bits of the weights that it was made of, where no input took part.
         data: whether it was made of the pass's inputs.
         operation: the last operation on its way from a product, or None.
-        source: the stored tensor whose very numbers it holds, or None.
+        source: the stored tensor whose numbers it holds, times `factor`; or None.
+        factor: the factor on them.
+        derived: whether it was computed from stored tensors in any other way.
         changed: operations that made it of a weight and are neither casts nor layouts nor factors.
     """
 
@@ -84,6 +93,8 @@ class _Trail(NamedTuple):
     operation: Operation | None = None
     source: Tensor | None = None
     changed: tuple[str, ...] = ()
+    factor: float = 1.0
+    derived: bool = False
 
 
 class PassTrace(TorchFunctionMode):
@@ -151,7 +162,8 @@ class PassTrace(TorchFunctionMode):
         self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> None:
         """Note the arguments of a module that may be given the first layer's inputs."""
-        self._given[module] = dict((*enumerate(args), *kwargs.items()))
+        given: list[tuple[int | str, object]] = [*enumerate(args), *kwargs.items()]
+        self._given[module] = {at: each for at, each in given if is_plain(each)}
 
     def __torch_function__(
         self,
@@ -191,7 +203,7 @@ class PassTrace(TorchFunctionMode):
         for trail in trails:
             weights |= trail.weights
         if not any(trail.data for trail in trails):
-            self._note_stored(name, given, trails, weights, made)
+            self._note_stored(name, args, given, trails, weights, made)
             return
         operation = None
         if weights:
@@ -219,21 +231,34 @@ class PassTrace(TorchFunctionMode):
     def _note_stored(
         self,
         name: str,
+        args: Any,
         given: list[Tensor],
         trails: list[_Trail],
         weights: int,
         made: list[Tensor],
     ) -> None:
         """Note a tensor that no input took part in: a weight on its way to a product, or a bias."""
-        keeps = len(given) == 1 and (name in CASTS or name in LAYOUTS or name == "__getitem__")
-        source = (trails[0].source if trails[0].source is not None else given[0]) if keeps else None
-        factor = name.strip("_") in _FACTORS and len(given) == 1
+        single = len(given) == 1
+        keeps = single and (name in CASTS or name in LAYOUTS or name == "__getitem__")
+        number = 1.0 if keeps else factor_of(name, args) if single else None
+        source = None
+        if number is not None and not trails[0].derived:
+            source = given[0] if trails[0].source is None else trails[0].source
+            number *= trails[0].factor
         changed = tuple(step for trail in trails for step in trail.changed)
-        if weights and not (keeps or factor):
+        if weights and not (keeps or (single and name.strip("_") in _FACTORS)):
             changed = (*changed, name.strip("_"))
-        if weights or source is not None:
-            for each in made:
-                self._trails[each] = _Trail(weights, False, None, source, changed)
+        for each in made:
+            if weights or source is not None or each.grad_fn is not None:
+                self._trails[each] = _Trail(
+                    weights,
+                    False,
+                    None,
+                    source,
+                    changed,
+                    1.0 if number is None else number,
+                    derived=source is None and not weights,
+                )
 
     def _trail(self, tensor: Tensor) -> _Trail:
         known: _Trail | None = self._trails.get(tensor)
@@ -258,9 +283,10 @@ class PassTrace(TorchFunctionMode):
             trail = self._trail(each)
             if trail.operation is not None:
                 return trail.operation
-            if trail.data:
+            if trail.data or trail.derived or (trail.factor != 1.0 and not is_sum(name)):
                 return Foreign(tuple(each.shape))
-            return each if trail.source is None else trail.source
+            source = each if trail.source is None else trail.source
+            return source if trail.factor == 1.0 else Scaled(source, trail.factor)
 
         args, kwargs = replaced(tuple(args), kept), replaced(dict(kwargs), kept)
         parents = dict.fromkeys(e for e in leaves((args, kwargs)) if isinstance(e, Operation))
@@ -301,7 +327,8 @@ class PassTrace(TorchFunctionMode):
             if found is None:
                 continue
             inputs, matrix, outputs, lead, biased, lookup = found
-            source = self._trail(bias).source if biased and bias is not None else None
+            kept = self._trail(bias) if biased and bias is not None else _Trail()
+            source = kept.source
             before = trails[at].operation
             self._count += 1
             operation = Operation(
@@ -320,7 +347,7 @@ class PassTrace(TorchFunctionMode):
                 transposed=False,
                 factor=1.0,
                 bias=(bias if source is None else source) if biased else None,
-                bias_factor=amount,
+                bias_factor=amount * kept.factor,
                 lookup=lookup,
                 operation=operation,
                 lead=lead,
@@ -366,7 +393,7 @@ class PassTrace(TorchFunctionMode):
         counts = [sum(1 for use in self._uses if use.weights >> place & 1) for place in (0, 1)]
         if self._weights[0].name == self._weights[1].name:
             counts = [len(self._uses) - 1] * 2
-        site, site_arg = self._site(first, first_weight.owner)
+        site = site_of(self._given, first, first_weight.owner)
         return SeenPass(
             model,
             swapped,
@@ -377,25 +404,7 @@ class PassTrace(TorchFunctionMode):
             output,
             (counts[1], counts[0]) if swapped else (counts[0], counts[1]),
             site,
-            site_arg,
-            {} if site is None else self._given[site],
         )
-
-    def _site(self, first: Product, owner: nn.Module) -> tuple[nn.Module | None, int | str | None]:
-        """Return the module, and its argument, that is given the first product's inputs."""
-        places = [
-            (module, key, value)
-            for module, given in sorted(self._given.items(), key=lambda item: item[0] is not owner)
-            for key, value in given.items()
-        ]
-        for module, key, value in places:
-            if isinstance(value, Tensor) and is_plain(value):
-                rows = as_rows(value.detach(), first.inputs.shape[1], lookup=first.lookup)
-                if rows is None or len(thinned(rows)) != len(first.inputs):
-                    continue
-                if torch.equal(thinned(rows).cpu().to(first.inputs), first.inputs):
-                    return module, key
-        return None, None
 
     def _pair(self) -> tuple[Use, Use, bool] | None:
         """Return the last use of a weight whose inputs descend from the other one, and that one."""

@@ -183,11 +183,16 @@ class TwoLayerView(LayerView):
             if then == 0:
                 problems.append(f"{where.name}, a factor of the output, is 0")
         known = not (self.directions is None and (seen.output is None or not behind.seen))
-        made_inside = "" if seen.site is not None else (
+        made_inside = "" if seen.site.module is not None else (
             f"the inputs of {first.layer_name} are not an argument of {type(self.site).__name__}: they "
             "are made within its forward()"
         )  # fmt: skip
-        notes = self.notes
+        notes: tuple[str, ...] = ()  # the pass tells more than the modules between the layers did
+        if seen.site.has_other_inputs and self.directions is None:
+            notes = (
+                f"{first.layer_name} is not given the model's own inputs but others made of them: the "
+                "geometry has to be in the coordinates of these",
+            )
         if max(seen.uses) > 1:
             notes = (*notes, f"a pass uses the layers {max(seen.uses)} times; the last use is read")
         problem = next(filter(None, problems), "")
@@ -195,7 +200,7 @@ class TwoLayerView(LayerView):
             self,
             first=first,
             second=second,
-            site=self.site if seen.site is None else seen.site,
+            site=seen.site.module or self.site,
             scale=self.scale if "scale" in self.declared else scale if known else None,
             activation=between.activation or self.activation,
             activation_known=between.activation is not None,
@@ -206,7 +211,7 @@ class TwoLayerView(LayerView):
             notes=notes,
             doubt=problem,
             scalars=tuple(scalars),
-            site_arg=seen.site_arg,
+            site_arg=seen.site.argument,
             hidden_inputs=made_inside,
             lookup=seen.first.lookup,
             turns=(),

@@ -14,7 +14,7 @@ from phasetrack.errors import ExpectedError
 from phasetrack.measures.linearization import FirstOrder, first_order
 from phasetrack.measures.margins import cluster_means, cluster_sizes
 from phasetrack.model.geometry import Geometry
-from phasetrack.model.losses import Loss
+from phasetrack.model.losses import Loss, reduction_of
 from phasetrack.tracking.decisions import Decisions, decide
 from phasetrack.tracking.host_loss import HostLoss
 
@@ -226,7 +226,7 @@ class Batch:
         one_by_one = self.many and self.targets.ndim == self.outputs.ndim
         wanted = [mean, total, *([mean / self.classes] if one_by_one else [])]
         unlike = torch.stack([self._differs(each, self.value) for each in wanted]).all(dim=0)
-        if unlike.any() and self.weights is None and _tells_its_reduction(self.host_loss):
+        if unlike.any() and self.weights is None and reduction_of(self.host_loss.function):
             unlike = self._evaluated_apart(unlike)  # weighted by class, for example
         return unlike
 
@@ -254,7 +254,3 @@ def standard_deviation(values: Tensor) -> Tensor:
     deviations = values - values.mean(dim=-1, keepdim=True)
     share = values.shape[-1] / max(values.shape[-1] - 1, 1)
     return (deviations.square().mean(dim=-1) * share).sqrt()
-
-
-def _tells_its_reduction(loss: HostLoss) -> bool:
-    return isinstance(getattr(loss.function, "reduction", None), str)

@@ -31,42 +31,21 @@ from phasetrack.tracking.loss_call import (
     LossCall,
 )
 from phasetrack.tracking.loss_recognition import recognised, usual_losses
+from phasetrack.tracking.missing_batch import (
+    DETACHED,
+    NO_GRADIENT,
+    NO_SAMPLES,
+    NOT_RECOGNISED,
+    OTHER_WEIGHTS,
+    UNDER_TRANSFORM,
+    not_called,
+)
 from phasetrack.tracking.pass_marks import Origin, Pass, PassMarks
 from phasetrack.tracking.samples import as_samples
 from phasetrack.tracking.weights_version import WeightsVersion
 
 # Names under which losses take their second argument as a keyword.
 TARGET_NAMES = ("target", "targets", "labels", "label", "y")
-# Why a step has no batch.
-NO_LOSS_CALL = (
-    "no loss call was seen in this step: call the loss module given to attach(), or "
-    "tracker.loss(outputs, targets); if you compile the model, do so before its first step"
-)
-NO_GRADIENT = "loss calls were seen in this step, and the gradient of none reached the two layers"
-NOT_RECOGNISED = (
-    "no loss call was seen, and the gradient at the network's outputs is not that of a usual loss on "
-    "classes: call tracker.loss(outputs, targets), or a loss module that is given to attach()"
-)
-UNDER_TRANSFORM = (
-    "the passes of this step ran under torch.func, whose tensors have no values to read; take the "
-    "step's gradient by backward() where its samples are to be read"
-)
-OTHER_WEIGHTS = "the weights changed between the loss call and the optimizer step"
-DETACHED = "the loss was called on detached outputs"
-# The reasons that are worth a warning at once: the problem and its remedy.
-MISTAKES = {
-    DETACHED: (
-        "The loss was called on detached outputs.",
-        "Call the loss on the model's outputs themselves.",
-    ),
-    OTHER_WEIGHTS: (
-        "The weights changed between the loss call and the step of the tracked optimizer, as in "
-        "sharpness-aware minimisation, so that loss and outputs are not those of the weights before the "
-        "step; they are left out.",
-        "Attach to the optimizer that steps first, or step all optimizers after the backward pass.",
-    ),
-}
-NO_SAMPLES = "the loss's arguments are not outputs and targets of the same samples"
 
 
 class BatchCollector:
@@ -91,6 +70,8 @@ class BatchCollector:
         sample_left: how many inputs of each call to copy, for a fixed sample.
         calls: loss calls of these layers seen since the last step.
         total_passes: forward passes seen so far.
+        is_repeated: whether passes ran without gradients, and again within a backward pass.
+        recognises: whether the loss is to be recognised by the gradient at the network's outputs.
         weights_version: numbers the states of the two layers.
     """
 
@@ -107,14 +88,13 @@ class BatchCollector:
         self.view, self.geometry, self._keep_inputs = view, geometry, keep_inputs
         self._loss, self._failed = loss, failed
         self.calls = self.total_passes = self.sample_left = 0
-        self._detached = self._transformed = False
+        self._detached = self._transformed = self.is_repeated = False
         watched = [*view.first.parameters, *view.second.parameters]
         self.weights_version = WeightsVersion(watched)
         self._marks = PassMarks(view.first.parameters, view.second.parameters)
         self.arrivals = Arrivals(watched, stuck)
         # whether a pass is followed now, which tells more than outputs do
         self.is_tracing: Callable[[], bool] = lambda: False
-        # whether the loss is to be recognised by the gradient at the network's outputs
         self.recognises = loss.given is None or not isinstance(loss.given, nn.Module)
         self._usual: dict[bool, list[HostLoss]] = {}
         self._samples_placed = 0
@@ -183,7 +163,10 @@ class BatchCollector:
             return DETACHED
         if self.calls:
             return NO_GRADIENT
-        return UNDER_TRANSFORM if self._transformed else NO_LOSS_CALL
+        if self._transformed:
+            return UNDER_TRANSFORM
+        self.recognises = True  # the loss that is given may not be the one that is called
+        return not_called(self._loss.given)
 
     # --- what the hooks see ------------------------------------------------------------------
 
@@ -195,6 +178,7 @@ class BatchCollector:
         if inputs is None or not torch.is_grad_enabled() or not inputs.numel():
             return
         if backward_pass() != -1:  # computed again
+            self.is_repeated = True
             return
         self.total_passes += 1
         if is_transformed(inputs):
@@ -389,9 +373,9 @@ class BatchCollector:
                 f"Pass a geometry in R^{width}.",
             )
         if view.site is not self.view.site:  # its hook comes too late for this pass
-            inputs = view.inputs_of((), seen.given)
+            inputs = view.inputs_of((), seen.site.given)
             if inputs is not None:
-                self._marks.replace_last(Pass((), seen.given, KeptInputs.of(inputs), None))
+                self._marks.replace_last(Pass((), seen.site.given, KeptInputs.of(inputs), None))
         self._marks.follow(view.first.parameters, view.second.parameters)
         self.view = view
 

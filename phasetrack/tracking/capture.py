@@ -31,10 +31,11 @@ from phasetrack.tracking.process_group import BatchExchange, Processes
 from phasetrack.tracking.schedules import Schedule, following, schedule_name
 from phasetrack.tracking.snapshot import Snapshot
 from phasetrack.tracking.snapshot_maker import Before, SnapshotMaker
+from phasetrack.tracking.standing_layers import StandingLayers
 from phasetrack.tracking.step_copies import StepSizes
 from phasetrack.tracking.step_counter import StepCounter
 from phasetrack.tracking.step_rounds import StepRounds, has_closure, is_skipped
-from phasetrack.tracking.unseen import PATIENCE, Seen, no_steps, unseen
+from phasetrack.tracking.unseen import PATIENCE, Seen, no_steps, replaced_layer, unseen
 from phasetrack.tracking.view_state import state_of_view
 from phasetrack.tracking.watch_hooks import Watchers, WatchHooks
 
@@ -116,6 +117,7 @@ class Capture:
             stuck=self._say_no_steps,
             keep_inputs=keep_inputs,
         )
+        self._standing = StandingLayers(model, view)
         self._counter, self._rounds = StepCounter(optimizer, view), StepRounds()
         self._maker = SnapshotMaker(
             geometry,
@@ -130,6 +132,7 @@ class Capture:
         )
         self._first_step = 0  # where counting began
         self._recorded = -1  # the last step that was recorded
+        self._said_no_steps = False
         self._pending: Before | None = None
         self._next_look = 1  # the step before which the schedule is asked again
         self._state = CaptureState.WATCHING if schedule(0) else CaptureState.IDLE
@@ -281,6 +284,10 @@ class Capture:
             return
         self._state = CaptureState.RECORDING
         try:
+            if replaced := self._standing.replaced():
+                self._say(replaced_layer(replaced, self.step))
+                self.close()
+                return
             if (args or kwargs) and has_closure((*args, *kwargs.values())):
                 self._pending = self._tried(self._maker.before)
                 self._batch.arrivals.kept_version = self._batch.weights_version()
@@ -357,16 +364,18 @@ class Capture:
             self._maker.made,
             self._maker.batches,
             batch.total_passes,
+            batch.is_repeated,
             batch.arrivals.other_writes,
-            type(self.optimizer).__name__,
             self._maker.no_batch,
         )
-        for line in unseen(seen, self.view):
-            self._say(line)
+        for line in unseen(seen, self.view, self.optimizer):
+            if seen.steps or not self._said_no_steps:
+                self._say(line)
 
     def _say_no_steps(self) -> None:
         instead = f"something else has written to the weights {PATIENCE} times since its last one"
-        self._say(no_steps(type(self.optimizer).__name__, instead))
+        self._say(no_steps(self.optimizer, instead))
+        self._said_no_steps = True
 
     # --- resuming ----------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from phasetrack._precision import is_away
 from phasetrack.errors import ExpectedError
 from phasetrack.model.formula import LINKS
-from phasetrack.model.losses import Loss, pointwise
+from phasetrack.model.losses import Loss, pointwise, reduction_of, setting_of
 
 # The index that torch's cross entropy leaves out unless it is told otherwise.
 IGNORED = -100
@@ -91,11 +91,6 @@ class HostLoss:
         with self._untouched_random_numbers():
             return self._pointwise(self._linked(outputs), targets)
 
-    @property
-    def reduction(self) -> str:
-        """``sum`` where the loss adds its samples up, and ``mean`` otherwise."""
-        return "sum" if getattr(self.function, "reduction", "mean") == "sum" else "mean"
-
     def constant(self, outputs: Tensor, targets: Tensor) -> float:
         """Return the loss of constant outputs, as the loop would get it; per sample where it is a sum."""
         value = self(outputs, targets)
@@ -106,24 +101,28 @@ class HostLoss:
     @cached_property
     def is_sum(self) -> bool:
         """Whether the loss adds its samples up; of a loss that does not say so, tried on a few numbers."""
-        said = getattr(self.function, "reduction", None)
-        if isinstance(said, str) or self.function is None:
+        said = reduction_of(self.function)
+        if said is not None or self.function is None:
             return said == "sum"
-        values = torch.tensor([0.3, -0.7], dtype=torch.float64, device="cpu")
+        logits = torch.tensor([[0.3, -0.7, 0.1], [0.2, 0.5, -0.4]], device="cpu").double()
+        classes = torch.tensor([0, 1], device="cpu")
         pair = torch.tensor(self.levels or SIGNS, dtype=torch.float64, device="cpu")
-        try:
-            once = self(values, pair)
-            twice = self(torch.cat([values, values]), torch.cat([pair, pair]))
-        except Exception:  # it takes classes
-            return False
-        if once.ndim or not once:
-            return False
-        return abs(float(twice / once) - 2) < LEVEL_TOLERANCE
+        for values, targets in ((logits, classes), (logits[:, 0], pair)):
+            with suppress(Exception):  # it takes targets of the other kind
+                return self._doubles(values, targets)
+        return False
 
-    @property
+    def _doubles(self, values: Tensor, targets: Tensor) -> bool:
+        """Whether the loss of some samples, each taken twice, is twice as large."""
+        once = self(values, targets)
+        twice = self(torch.cat([values, values]), torch.cat([targets, targets]))
+        return not once.ndim and bool(once) and abs(float(twice / once) - 2) < LEVEL_TOLERANCE
+
+    @cached_property
     def ignored(self) -> int:
         """The class index that the loss leaves out."""
-        return int(getattr(self.function, "ignore_index", IGNORED))
+        said = setting_of(self.function, "ignore_index")
+        return said if isinstance(said, int) else IGNORED
 
     @property
     def level(self) -> float:

@@ -186,10 +186,10 @@ def _weighed(calls: Sequence[LossCall]) -> tuple[Tensor | None, Tensor | None]:
     value = torch.stack([widened(v.to(device)) for v in values])
     weight = torch.stack([widened(w.to(device)) for w in weights])
     total = (weight * value).sum() / weight.sum()
-    if calls[0].loss.reduction == "sum":
+    if calls[0].loss.is_sum:
         total = total * len(calls)
     shares = [
-        (widened(w) / (len(c.outputs) if c.loss.reduction == "mean" else 1)).expand(len(c.outputs))
+        (widened(w) / (1 if c.loss.is_sum else len(c.outputs))).expand(len(c.outputs))
         if s is None
         else widened(s)
         for c, w, s in zip(calls, weights, samples, strict=True)

@@ -37,6 +37,12 @@ def innermost_optimizer(optimizer: object) -> torch.optim.Optimizer:
     return found
 
 
+def inner_names(optimizer: object) -> list[str]:
+    """Return the attributes in which an object keeps torch optimizers with hooks of their own."""
+    kept = _attributes(optimizer)
+    return [name for name in INNER if _has_hooks_of_its_own(kept.get(name))]
+
+
 def _has_hooks_of_its_own(candidate: object) -> bool:
     # Optimizer.__init__ makes the hooks' table and has the class's step go through it; some
     # wrappers make a table of their own, which nothing calls

@@ -17,10 +17,10 @@ from phasetrack.phases.vocabulary import Vocabulary
 from phasetrack.phases.vocabulary_set import VocabularySet, column
 from phasetrack.theory.forecast import Forecast
 from phasetrack.tracking import pipeline
-from phasetrack.tracking.batch_collector import MISTAKES
 from phasetrack.tracking.first_samples import FirstSamples
 from phasetrack.tracking.guard import FailureGuard
 from phasetrack.tracking.history_buffer import HistoryBuffer
+from phasetrack.tracking.missing_batch import MISTAKES
 from phasetrack.tracking.probes.base import Probe
 from phasetrack.tracking.restored import Restored
 from phasetrack.tracking.snapshot import Snapshot

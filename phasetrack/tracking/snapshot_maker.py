@@ -13,7 +13,7 @@ from phasetrack.measures.law_check import gradient_table
 from phasetrack.model.formula import Formula
 from phasetrack.model.geometry import Geometry
 from phasetrack.model.two_layer_view import TwoLayerView
-from phasetrack.tracking.batch_collector import NO_LOSS_CALL, BatchCollector
+from phasetrack.tracking.batch_collector import BatchCollector
 from phasetrack.tracking.first_samples import FirstSamples
 from phasetrack.tracking.geometry_search import GeometrySearch
 from phasetrack.tracking.host_loss import LossKeeper
@@ -136,8 +136,6 @@ class SnapshotMaker:
             layers = layers._replace(along_mean=self._along_mean(layers.W[0]))
         self.batches += bool(calls)
         self.no_batch = reason
-        if reason == NO_LOSS_CALL:  # the loss that is given may not be the one that is called
-            self._batch.recognises = True
         self._counter.scale = self._view.scale  # the batch may have settled it
         sizes = self._counter.sizes()
         # large layers were read before the step, and the gradient at hand may be a later one

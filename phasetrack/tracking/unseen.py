@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import torch
+
 from phasetrack.model.two_layer_view import TwoLayerView
+from phasetrack.tracking.optimizers import inner_names
 
 # Optimizer steps after which a tracker says what it has not seen, and writes to the weights by
 # something else after which it says that its optimizer takes no steps. A heuristic of ours.
@@ -20,8 +23,8 @@ class Seen(NamedTuple):
         recorded: recorded steps.
         batches: recorded steps that had a batch.
         passes: forward passes with gradients.
+        is_repeated: whether passes ran without gradients, and again within a backward pass.
         other_writes: updates of the weights by something that is not the tracked optimizer.
-        optimizer: class of the tracked optimizer.
         reason: why the last recorded step had no batch.
     """
 
@@ -29,36 +32,53 @@ class Seen(NamedTuple):
     recorded: int
     batches: int
     passes: int
+    is_repeated: bool
     other_writes: int
-    optimizer: str
     reason: str
 
 
-def unseen(seen: Seen, view: TwoLayerView) -> Iterator[str]:
+def unseen(seen: Seen, view: TwoLayerView, optimizer: torch.optim.Optimizer) -> Iterator[str]:
     """Yield a sentence for each thing that was never seen, with what to change."""
     if not seen.steps:
         if not seen.recorded and (seen.other_writes or seen.passes >= PATIENCE):
-            yield no_steps(seen.optimizer, f"{seen.passes} forward passes with gradients were made")
+            yield no_steps(optimizer, f"{seen.passes} forward passes with gradients were made")
         return
     if not seen.recorded:
         return
-    if not seen.passes and view.directions is None:
+    hidden = not seen.passes and view.directions is None
+    if hidden:
+        how = (
+            "pass use_reentrant=False to the checkpoint that hides it"
+            if seen.is_repeated
+            else "call the model itself, not its forward() or a traced copy, and attach to the model "
+            "that torch.compile(model) returns"
+        )
         yield (
-            f"no forward pass through {view.names[0]} was seen in {seen.steps} steps, so samples are in no "
-            "cluster; call the model itself, not its forward(), and compile it before attach()"
+            f"no forward pass through {view.names[0]} was seen in {seen.steps} steps, so samples are in "
+            f"no cluster and margins are missing; {how}"
         )
     if not seen.batches:
         yield f"no recorded step had a loss: {seen.reason}"
-    if view.scale is None:
+    if view.scale is None and not view.doubt and not hidden:
         yield (
             "the factor between the layers' output and the model's was not measured, so that margins "
             "and all that rests on them are missing; pass scale= to attach(), or let it see the loss"
         )
 
 
-def no_steps(optimizer: str, instead: str) -> str:
+def no_steps(optimizer: torch.optim.Optimizer, instead: str) -> str:
     """Return the sentence about an optimizer that takes no steps."""
+    inner = inner_names(optimizer)
+    such = f", such as its {inner[0]}," if inner else ""
     return (
-        f"no step of the tracked {optimizer} is seen, though {instead}; attach to the optimizer whose "
-        "step() the loop calls, and again where the loop makes another"
+        f"no step of the tracked {type(optimizer).__name__} is seen, though {instead}; attach to the "
+        f"optimizer whose step() is called{such} and again where the loop makes another"
+    )
+
+
+def replaced_layer(name: str, step: int) -> str:
+    """Return the sentence about a layer that is not the model's any more."""
+    return (
+        f"the layer {name} was replaced in the model since attach(), so that no step from {step} on is "
+        "recorded; attach again, with the optimizer that trains the new one"
     )

@@ -89,6 +89,20 @@ REPRODUCED = {
         ),
         None,
     ),
+    "scaled biases, one within a product": (
+        lambda: Bare(
+            lambda m, x: torch.relu(F.linear(x, m.W / math.sqrt(D), 0.1 * m.b)) @ m.a + m.c / 3,
+            W=randn(P, D), a=randn(P), b=randn(P), c=randn(1),
+        ),
+        None,
+    ),
+    "scaled biases that come first": (
+        lambda: Bare(
+            lambda m, x: -m.c * 0.5 - torch.tanh(2 * m.b - x @ m.W) @ m.A,
+            W=randn(D, P), A=randn(P, 3), b=randn(P), c=randn(3),
+        ),
+        None,
+    ),
     "einsum, squared ReLU": (
         lambda: Bare(
             lambda m, x: torch.einsum("pd,bd->bp", m.W, x).relu().pow(2) @ m.a, W=randn(P, D), a=randn(P)
@@ -204,6 +218,16 @@ REFUSED = {
         lambda: nn.Sequential(linear(D, P), nn.ReLU(), nn.Dropout(0.4), linear(P, 1)),
         None,
         "dropout",
+    ),
+    "shifted at random": (
+        lambda: Bare(lambda m, x: torch.relu(x @ m.W + torch.randn(len(x), P)) @ m.a, W=randn(D, P), a=randn(P)),
+        None,
+        "is added to the layer's outputs",
+    ),
+    "exponential of a trained factor": (
+        lambda: Bare(lambda m, x: torch.relu(x @ m.W) @ m.a * m.s.exp(), W=randn(D, P), a=randn(P), s=randn(1)),
+        None,
+        "mul acts behind them",
     ),
     "residual": (
         lambda: Bare(lambda m, x: torch.relu(x @ m.W) @ m.A + x, W=randn(D, P), A=randn(P, D)),

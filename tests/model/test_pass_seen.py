@@ -99,6 +99,19 @@ def test_symmetric_weights_tell_their_orientation():
     assert view.first.transposed and view.second.transposed
 
 
+@pytest.mark.parametrize("where", ["in front of the layers", "nowhere"])
+def test_inputs_that_the_model_makes_are_noted(where):
+    own = where == "nowhere"
+    model = nn.Sequential(nn.Flatten() if own else nn.LayerNorm(D), sequential(nn.ReLU())).double()
+    assert len(resolved(model).notes) == (0 if own else 1)
+
+
+def test_what_the_pass_shows_takes_the_place_of_a_guess_by_modules():
+    model = nn.Sequential(linear(D, P), nn.ReLU(), nn.Dropout(0.4), linear(P, 1)).eval()
+    assert TwoLayerView.of(model).notes == ("Dropout acts between the layers",)
+    assert resolved(model).notes == ()
+
+
 def test_a_cancelling_start_is_read():
     """f = 0 at the start: neurons in pairs of opposite sign."""
     model = REPRODUCED["neural tangent scaling"][0]()

@@ -1,11 +1,14 @@
 """Losses of torch and plain functions, one sample at a time, against formulas in numpy."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from phasetrack.model.losses import LogisticLoss, pointwise, value_and_slope
+from phasetrack.tracking.host_loss import HostLoss
 
 RNG = np.random.default_rng(3)
 F, Y = 2 * RNG.standard_normal(15), RNG.choice([-1.0, 1.0], 15)
@@ -77,6 +80,50 @@ def test_cross_entropy_of_classes(loss):
     np.testing.assert_allclose(values.numpy(), -np.log(shares[own]))
     shares[own] -= 1
     np.testing.assert_allclose(slopes.numpy(), shares, atol=1e-15)
+
+
+IGNORING = {
+    "module": nn.CrossEntropyLoss(ignore_index=9),
+    "function with settings": partial(nn.functional.cross_entropy, ignore_index=9),
+    "function": nn.functional.cross_entropy,
+}
+
+
+@pytest.mark.parametrize("name", IGNORING)
+def test_samples_that_a_loss_ignores_have_loss_0(name):
+    loss = IGNORING[name]
+    ignored = HostLoss.of(loss).ignored
+    assert ignored == (-100 if name == "function" else 9)
+    targets = torch.from_numpy(np.where(np.arange(15) % 3, CLASSES, ignored))
+    values, slopes = value_and_slope(loss, torch.from_numpy(LOGITS), targets)
+    shares = np.exp(LOGITS) / np.exp(LOGITS).sum(axis=1, keepdims=True)
+    right = np.where(np.arange(15) % 3, -np.log(shares[np.arange(15), CLASSES]), 0)
+    np.testing.assert_allclose(values.numpy(), right)
+    assert not slopes[::3].any() and slopes[1].all()
+
+
+cross_entropy = nn.functional.cross_entropy
+SUMS = {
+    "function of classes": lambda f, y: cross_entropy(f, y, reduction="sum"),
+    "function with settings": partial(cross_entropy, reduction="sum"),
+    "function of numbers": lambda f, y: (f - y).square().sum(),
+    "module": nn.MSELoss(reduction="sum"),
+}
+MEANS = {
+    "function of classes": cross_entropy,
+    "function with settings": partial(cross_entropy, label_smoothing=0.1),
+    "module": nn.MSELoss(),
+}
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_a_loss_that_adds_its_samples_up_is_told(name):
+    assert HostLoss.of(SUMS[name]).is_sum
+
+
+@pytest.mark.parametrize("name", MEANS)
+def test_a_loss_that_is_a_mean_is_told(name):
+    assert not HostLoss.of(MEANS[name]).is_sum
 
 
 @pytest.mark.parametrize("look", [pointwise, value_and_slope], ids=lambda f: f.__name__)
