@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from phasetrack.errors import ExpectedError
 from phasetrack.model.batch_invariance import filled, undivided
 from phasetrack.model.losses import Loss, value_and_slope
 
@@ -59,7 +60,21 @@ def first_order(outputs: Tensor, targets: Tensor, loss: Loss, rank: int = 1) -> 
         targets: targets as the loss takes them, (..., m) or (..., m, n).
         loss: of outputs (m,) or (m, n) and their targets.
         rank: dimensions of the samples: 1 for (m,), 2 for a block of steps (K, m).
+
+    Raises:
+        ExpectedError: if a step's samples are too many for a loss that is called one by one.
     """
+    try:
+        return _together(outputs, targets, loss, rank)
+    except ExpectedError:  # what a step's samples allow does not depend on how many steps there are
+        if rank == 1:
+            raise
+    steps = zip(outputs, targets, strict=True)
+    rows = [first_order(one, aims, loss, rank - 1) for one, aims in steps]
+    return FirstOrder(*(torch.stack(parts) for parts in zip(*rows, strict=True)))
+
+
+def _together(outputs: Tensor, targets: Tensor, loss: Loss, rank: int) -> FirstOrder:
     count = outputs.shape[rank - 1]
     at, aim = (filled(values, rank - 1) for values in (outputs, targets))
     if at.ndim > aim.ndim and not aim.is_floating_point():

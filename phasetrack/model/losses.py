@@ -46,8 +46,9 @@ def pointwise(loss: Loss) -> Loss:
     """The same loss without its reduction: (m,) or (m, K) outputs and their targets to (m,) losses.
 
     A module with a `reduction` attribute (all of torch.nn's losses) is copied with reduction
-    ``"none"``, and a function with such a parameter is called with it. Any other callable, and one that reduces all the same, is applied to each sample as a
-    batch of one, under `torch.func.vmap` or in a loop, where mean and sum are the same thing.
+    ``"none"``, and a function with such a parameter is called with it. Any other callable, and one
+    that reduces all the same, is applied to each sample as a batch of one, under `torch.func.vmap` or
+    in a loop, where mean and sum are the same thing.
 
     Raises:
         ExpectedError: if the loss has to be called sample by sample, and there are too many.

@@ -22,6 +22,7 @@ from phasetrack.tracking.arrivals import Arrivals
 from phasetrack.tracking.backward import backward_pass, gradients_are_there, is_transformed
 from phasetrack.tracking.first_samples import FIRST_SAMPLES
 from phasetrack.tracking.host_loss import HostLoss, LossKeeper
+from phasetrack.tracking.loss_arguments import USUAL, Form, argument, form_of, value_of
 from phasetrack.tracking.loss_call import (
     INPUTS_OVERWRITTEN,
     NOT_THE_OUTPUT,
@@ -37,15 +38,13 @@ from phasetrack.tracking.missing_batch import (
     NO_SAMPLES,
     NOT_RECOGNISED,
     OTHER_WEIGHTS,
+    OTHERS_OUTPUTS,
     UNDER_TRANSFORM,
     not_called,
 )
 from phasetrack.tracking.pass_marks import Origin, Pass, PassMarks
 from phasetrack.tracking.samples import as_samples
 from phasetrack.tracking.weights_version import WeightsVersion
-
-# Names under which losses take their second argument as a keyword.
-TARGET_NAMES = ("target", "targets", "labels", "label", "y")
 
 
 class BatchCollector:
@@ -88,7 +87,7 @@ class BatchCollector:
         self.view, self.geometry, self._keep_inputs = view, geometry, keep_inputs
         self._loss, self._failed = loss, failed
         self.calls = self.total_passes = self.sample_left = 0
-        self._detached = self._transformed = self.is_repeated = False
+        self._detached = self._transformed = self._others = self.is_repeated = False
         watched = [*view.first.parameters, *view.second.parameters]
         self.weights_version = WeightsVersion(watched)
         self._marks = PassMarks(view.first.parameters, view.second.parameters)
@@ -97,6 +96,7 @@ class BatchCollector:
         self.is_tracing: Callable[[], bool] = lambda: False
         self.recognises = loss.given is None or not isinstance(loss.given, nn.Module)
         self._usual: dict[bool, list[HostLoss]] = {}
+        self._takes_tensors = True  # and no dictionaries, for example
         self._samples_placed = 0
         self._samples_left = FIRST_SAMPLES  # whose inputs are compared with the clusters
         self._told: set[bool] = set()  # where the first of them has been recognised
@@ -107,7 +107,7 @@ class BatchCollector:
         self.arrivals.reset()
         self._samples_left -= self._samples_placed  # a step's calls are all looked at, or none
         self.calls = self._samples_placed = 0
-        self._detached, self._transformed = False, False
+        self._detached = self._transformed = self._others = False
 
     def collected(self, version: int | None = None) -> tuple[list[LossCall], str]:
         """Return the calls whose gradients are in the coming step, or why there are none.
@@ -137,7 +137,7 @@ class BatchCollector:
             given = self._loss.current
             if many not in self._usual:
                 self._usual[many] = usual_losses(many)
-            own = [] if given.function is None else [given]
+            own = [given] if given.function is not None and self._takes_tensors else []
             tried = [*own, *self._usual[many]]
             # a module that is not called may not be what the loop uses
             known = len(own) + 1 if many in self._told else 0
@@ -166,7 +166,7 @@ class BatchCollector:
         if self._transformed:
             return UNDER_TRANSFORM
         self.recognises = True  # the loss that is given may not be the one that is called
-        return not_called(self._loss.given)
+        return OTHERS_OUTPUTS if self._others else not_called(self._loss.given)
 
     # --- what the hooks see ------------------------------------------------------------------
 
@@ -203,14 +203,10 @@ class BatchCollector:
 
     def on_loss(self, args: tuple[Any, ...], named: Mapping[str, Any], result: object) -> None:
         """Find outputs and targets among the arguments of a loss call, and add it."""
-        if len(args) == 2 and not named:
-            self.add(*args, result)
-            return
-        given = dict(named)
-        targets = next((given.pop(name) for name in TARGET_NAMES if name in given), None)
-        values = [*args, *given.values()] + ([] if targets is None else [targets])
-        if len(values) >= 2:
-            self.add(values[0], values[1] if targets is None else targets, result)
+        form = form_of(args, named, result)
+        if form is not None:
+            outputs, targets = (argument(args, named, key) for key in form[:2])
+            self.add(outputs, targets, value_of(result), form)
 
     def on_output(self, output: object) -> None:
         """Follow the network's outputs, where no loss call is seen, to the gradient that arrives there."""
@@ -257,15 +253,19 @@ class BatchCollector:
 
     # --- one loss call -----------------------------------------------------------------------
 
-    def add(self, outputs: object, targets: object, result: object) -> None:
+    def add(self, outputs: object, targets: object, result: object, form: Form = USUAL) -> None:
         """Add one loss call; it counts once its gradient reaches the layers.
 
         Args:
             outputs: what the loss was called on.
-            targets: the second argument.
+            targets: the targets beside them.
             result: the loss, a scalar or of each sample.
+            form: how the loop calls the loss.
         """
-        if not isinstance(outputs, Tensor) or not torch.is_grad_enabled():
+        if not isinstance(outputs, Tensor):
+            self._takes_tensors = False
+            return
+        if not torch.is_grad_enabled():
             return
         if not outputs.numel() or is_transformed(outputs):
             return
@@ -274,8 +274,10 @@ class BatchCollector:
             return
         origin = self._origin(outputs)
         if not origin.is_ours:
+            self._others = True
             return
         self.calls += 1
+        self._loss.called_as(form)
         call = self._call(outputs, targets, result, origin.seen)
         if gradients_are_there():
             self.arrivals.add_replayed(call)

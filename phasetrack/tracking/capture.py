@@ -6,7 +6,7 @@ Steps that the schedule leaves out cost a few look-ups and no tensor operation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from enum import Enum
 from functools import partial
@@ -208,10 +208,10 @@ class Capture:
         """Return the length of the coming step for each layer, from the optimizer's own groups."""
         return self._counter.sizes()
 
-    def observe_loss(self, outputs: object, targets: object, result: object) -> None:
+    def observe_loss(self, args: tuple[Any, ...], named: Mapping[str, Any], result: object) -> None:
         """Take note of a call of a loss that is not a module; never raises."""
         if self._collecting:
-            self._tried(partial(self._batch.add, outputs, targets, result))
+            self._tried(partial(self._batch.on_loss, args, named, result))
 
     def close(self) -> None:
         """Remove every hook of this capture and no other; further calls do nothing.

@@ -16,6 +16,7 @@ from phasetrack._precision import is_away
 from phasetrack.errors import ExpectedError
 from phasetrack.model.formula import LINKS
 from phasetrack.model.losses import Loss, pointwise, reduction_of, setting_of
+from phasetrack.tracking.loss_arguments import USUAL, Form, in_form
 
 # The index that torch's cross entropy leaves out unless it is told otherwise.
 IGNORED = -100
@@ -53,14 +54,14 @@ class HostLoss:
     _linked_losses: dict[str, HostLoss] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, loss: Loss | HostLoss | None) -> HostLoss:
-        """Copy a loss to the host."""
+    def of(cls, loss: Loss | HostLoss | None, form: Form = USUAL) -> HostLoss:
+        """Copy a loss to the host, to be called with outputs and targets whatever the loop's form is."""
         if isinstance(loss, HostLoss):
             return loss
         if loss is None:
             return cls(None, "no loss is known")
         try:
-            return cls(_copied(loss), is_deterministic=_is_known(loss))
+            return cls(in_form(_copied(loss), form), is_deterministic=_is_known(loss))
         except Exception as error:
             return cls(None, f"{type(loss).__name__} cannot be copied ({error})"[:300])
 
@@ -192,15 +193,25 @@ class LossKeeper:
     def __init__(self, loss: Loss | None) -> None:
         self.given = loss
         self._signature = _Signature(loss)
+        self._form = USUAL
         self._current = HostLoss.of(loss)
 
     @property
     def current(self) -> HostLoss:
         """The loss as it is now."""
         if not self._signature.holds():
-            self._signature, before = _Signature(self.given), self._current
-            self._current = replace(HostLoss.of(self.given), levels=before.levels)
+            self._copy()
         return self._current
+
+    def called_as(self, form: Form) -> None:
+        """Evaluate the loss as the loop calls it from now on."""
+        if form != self._form:
+            self._form = form
+            self._copy()
+
+    def _copy(self) -> None:
+        self._signature, levels = _Signature(self.given), self._current.levels
+        self._current = replace(HostLoss.of(self.given, self._form), levels=levels)
 
     def with_targets(self, targets: Tensor) -> HostLoss:
         """Return the loss, which remembers the two values that the targets of one output take."""

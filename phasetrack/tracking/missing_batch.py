@@ -25,6 +25,10 @@ NOT_RECOGNISED = (
     "calls as tracker.loss(outputs, targets)"
 )
 NO_GRADIENT = "loss calls were seen in this step, and the gradient of none reached the two layers"
+OTHERS_OUTPUTS = (
+    "the loss was called on outputs that the two layers did not make, such as those of a copy of the "
+    "model: attach to the model whose outputs the loss is called on"
+)
 UNDER_TRANSFORM = (
     "the passes of this step ran under torch.func, whose tensors have no values to read; take the "
     "step's gradient by backward() where its samples are to be read"

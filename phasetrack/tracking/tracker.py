@@ -168,7 +168,7 @@ class Tracker(RecordedRun):
             )
         value = self._loss(outputs, targets, *more, **named)
         if not isinstance(self._loss, nn.Module) and not is_dynamo_compiling():
-            self._capture.observe_loss(outputs, targets, value)
+            self._capture.observe_loss((outputs, targets, *more), named, value)
         return value
 
     def _receive(self, snapshot: Snapshot) -> None:
