@@ -44,6 +44,8 @@ from phasetrack.tracking.missing_batch import (
 )
 from phasetrack.tracking.pass_marks import Origin, Pass, PassMarks
 from phasetrack.tracking.samples import as_samples
+from phasetrack.tracking.sparse_tries import SparseTries
+from phasetrack.tracking.unseen import PATIENCE
 from phasetrack.tracking.weights_version import WeightsVersion
 
 
@@ -99,6 +101,7 @@ class BatchCollector:
         self._takes_tensors = True  # and no dictionaries, for example
         self._samples_placed = 0
         self._samples_left = FIRST_SAMPLES  # whose inputs are compared with the clusters
+        self._guesses = SparseTries(PATIENCE)
         self._told: set[bool] = set()  # where the first of them has been recognised
 
     def reset(self) -> None:
@@ -131,6 +134,8 @@ class BatchCollector:
     def _recognised_calls(self) -> tuple[list[LossCall], str]:
         """Return the calls whose loss is recognised by its gradient, or why none is."""
         chosen = self.arrivals.chosen(by_gradient=True)
+        if chosen and not self._told and not self._guesses.are_due():
+            return [], NOT_RECOGNISED
         for call in chosen:
             assert call.slopes is not None
             many = call.targets.ndim > 1

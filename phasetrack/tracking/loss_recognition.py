@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -28,6 +29,8 @@ FACTOR_TOLERANCE = 1e-2
 # From here on a power of two is that of a gradient scaler. A heuristic of ours.
 LEAST_SCALE = 2.0**10
 CODINGS = (UNIT, SIGNS)
+# The share of a label that is smoothed away, as it may be read off a gradient. A heuristic of ours.
+SMOOTHINGS = (1e-3, 0.9)
 
 
 class Recognised(NamedTuple):
@@ -44,13 +47,19 @@ def half_squared_distance(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 SQUARES: tuple[Loss, ...] = (nn.functional.mse_loss, half_squared_distance)
+# Losses of several labels per sample, each by itself.
+OF_LABELS: tuple[Loss, ...] = (nn.functional.binary_cross_entropy_with_logits,)
 
 
 def usual_losses(many: bool) -> list[HostLoss]:
     """Return the losses that are tried where the loop's own is not given."""
     functional = nn.functional
-    one: Sequence[Loss] = (functional.binary_cross_entropy_with_logits, LogisticLoss())
-    several: Sequence[Loss] = (functional.cross_entropy, functional.nll_loss)
+    of_logits, of_shares = (
+        functional.binary_cross_entropy_with_logits,
+        functional.binary_cross_entropy,
+    )
+    one: Sequence[Loss] = (of_logits, LogisticLoss(), of_shares)
+    several: Sequence[Loss] = (functional.cross_entropy, functional.nll_loss, *OF_LABELS)
     return [HostLoss.of(loss) for loss in (*(several if many else one), *SQUARES)]
 
 
@@ -77,8 +86,8 @@ def recognised(
     if not (f.numel() and g.isfinite().all() and g.any()):
         return None
     tolerance = max(GRADIENT_TOLERANCE, ROUNDINGS * torch.finfo(outputs.dtype).eps)
-    for place, loss in enumerate(losses):
-        for targets in _guesses(f, g, loss):
+    for place, loss in enumerate((*losses, *_smoothed(f, g, parts))):
+        for targets in _guesses(f, g, loss, parts):
             miss = _fit(f, g, loss, targets)[1]
             if not miss <= tolerance:  # NaN does not fit
                 continue
@@ -105,16 +114,23 @@ def _own_factor(f: Tensor, g: Tensor, loss: HostLoss, targets: Tensor) -> tuple[
 def _whole(factor: float, f: Tensor, targets: Tensor, parts: int) -> float:
     """Return the factor from a loss's value to the loop's: 1 of a mean, the count of a sum; else 0.
 
-    A loop may divide the loss by the parts of a step, or have a gradient scaler multiply it.
+    Of several numbers per sample, a loop may add up those of each sample and take the mean of these. It
+    may divide the loss by the parts of a step, or have a gradient scaler multiply it.
     """
-    counted = float((targets != IGNORED).sum()) if targets.ndim < f.ndim else float(len(f))
-    if _is_near(factor, 1):
-        return 1.0
+    one_by_one = targets.ndim == f.ndim
+    counted = float(len(f)) if one_by_one else float((targets != IGNORED).sum())
+    means = (1.0, float(f.shape[1])) if one_by_one and f.ndim > 1 else (1.0,)
+    for mean in means:
+        if _is_near(factor, mean):
+            return mean
     for count in (counted, float(f.numel())):
         if _is_near(factor, count):
             return count * parts
-    wholes = (factor, factor * parts)
-    return float(any(_is_near(whole, 1) or _is_power_of_scale(whole) for whole in wholes))
+    for mean in means:
+        wholes = (factor / mean, factor / mean * parts)
+        if any(_is_near(whole, 1) or _is_power_of_scale(whole) for whole in wholes):
+            return mean
+    return 0.0
 
 
 def _is_power_of_scale(value: float) -> bool:
@@ -127,8 +143,37 @@ def _is_near(value: float, wanted: float) -> bool:
     return abs(value / wanted - 1) <= FACTOR_TOLERANCE
 
 
-def _guesses(f: Tensor, g: Tensor, loss: HostLoss) -> Iterator[Tensor]:
+def _smoothed(f: Tensor, g: Tensor, parts: int) -> Iterator[HostLoss]:
+    """Yield cross entropies with the label smoothing under which the gradient shows two shares alone."""
+    for shares in _shares(f, g, parts):
+        others = shares.scatter(-1, shares.argmax(dim=-1, keepdim=True), torch.nan)
+        smoothing = round(f.shape[-1] * float(others.nanmedian()), 4)
+        if SMOOTHINGS[0] <= smoothing <= SMOOTHINGS[1]:
+            cross_entropy = nn.functional.cross_entropy
+            yield HostLoss.of(partial(cross_entropy, label_smoothing=smoothing))
+
+
+def _shares(f: Tensor, g: Tensor, parts: int) -> Iterator[Tensor]:
+    """Yield the share of each class in the targets of a cross entropy: of a mean, of a sum."""
+    if f.ndim == 2:
+        for size in dict.fromkeys((len(f), len(f) * parts, 1)):
+            yield f.softmax(dim=-1) - size * g
+
+
+def _is_smoothed(loss: HostLoss) -> bool:
+    settings = getattr(loss.function, "keywords", {})
+    said = settings.get("label_smoothing", getattr(loss.function, "label_smoothing", 0.0))
+    return isinstance(said, float) and said > 0
+
+
+def _guesses(f: Tensor, g: Tensor, loss: HostLoss, parts: int) -> Iterator[Tensor]:
     """Yield the targets that a loss may have been given, in each coding."""
+    if f.ndim > 1 and _is_smoothed(loss):
+        yield from (shares.argmax(dim=-1) for shares in _shares(f, g, parts))
+        return
+    if f.ndim > 1 and loss.function in OF_LABELS:
+        yield from _binary(f, g, loss)
+        return
     if f.ndim > 1 and loss.function in SQUARES:
         # f - y is a multiple of the gradient, and each row of y sums to 1
         aims = f - g * (f.sum() - len(f)) / g.sum()
@@ -143,6 +188,11 @@ def _guesses(f: Tensor, g: Tensor, loss: HostLoss) -> Iterator[Tensor]:
         if not silent.any():
             yield nn.functional.one_hot(classes, f.shape[-1]).double()
         return
+    yield from _binary(f, g, loss)
+
+
+def _binary(f: Tensor, g: Tensor, loss: HostLoss) -> Iterator[Tensor]:
+    """Yield targets of two values for each output."""
     for low, high in CODINGS:
         lows, highs = torch.full_like(f, low), torch.full_like(f, high)
         try:
@@ -150,7 +200,7 @@ def _guesses(f: Tensor, g: Tensor, loss: HostLoss) -> Iterator[Tensor]:
             slope_high = value_and_slope(loss, f, highs)[1]
         except Exception:
             continue
-        for size in (len(f), 1):  # of a mean, of a sum
+        for size in dict.fromkeys((f.numel(), len(f), 1)):  # of a mean, of a sum
             nearer = (size * g - slope_high).abs() < (size * g - slope_low).abs()
             yield torch.where(nearer, highs, lows)
         yield torch.where(g < 0, highs, lows)
@@ -169,7 +219,8 @@ def _fit(f: Tensor, g: Tensor, loss: HostLoss, targets: Tensor) -> tuple[float, 
 def _other_targets(targets: Tensor, f: Tensor) -> Tensor:
     """Return targets of which every one is wrong."""
     if targets.ndim > 1:
-        return targets.roll(1, dims=-1)
+        one_hot = bool((targets.sum(dim=-1) == 1).all())
+        return targets.roll(1, dims=-1) if one_hot else 1 - targets
     if f.ndim > 1:
         return torch.where(targets < 0, targets, (targets + 1) % f.shape[-1])
     low, high = CODINGS[1] if (targets < 0).any() else CODINGS[0]

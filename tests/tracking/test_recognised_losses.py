@@ -6,6 +6,7 @@ import torch.nn.functional as nnf
 from torch import nn
 
 from phasetrack import ClusterGeometry, attach
+from phasetrack.tracking import batch_collector
 from phasetrack.tracking.loss_recognition import recognised, usual_losses
 
 D, M = 6, 16
@@ -56,19 +57,32 @@ def one_hot(y):
     return nnf.one_hot(y, 3).float()
 
 
+def labels(y):
+    """Each sample has its class's label and the one before."""
+    return (one_hot(y) + one_hot((y + 2) % 3)).clamp_max(1)
+
+
 SEEN = {
     "mean": nnf.cross_entropy,
     "sum": lambda f, y: nnf.cross_entropy(f, y, reduction="sum"),
     "another index ignored": lambda f, y: nnf.cross_entropy(f, y.where(y > 0, -1), ignore_index=-1),
     "squares": lambda f, y: nnf.mse_loss(f, one_hot(y)),
     "sum of squares": lambda f, y: nnf.mse_loss(f, one_hot(y), reduction="sum"),
+    "squared distance": lambda f, y: (f - one_hot(y)).square().sum(dim=1).mean(),
+    "smoothed labels": lambda f, y: nnf.cross_entropy(f, y, label_smoothing=0.1),
+    "sum of smoothed labels": lambda f, y: nnf.cross_entropy(
+        f, y, label_smoothing=0.25, reduction="sum"
+    ),
+    "several labels": lambda f, y: nnf.binary_cross_entropy_with_logits(f, labels(y)),
+    "several labels, added up": lambda f, y: (
+        nnf.binary_cross_entropy_with_logits(f, labels(y), reduction="none").sum(dim=1).mean()
+    ),
     "half squared distance": lambda f, y: (f - one_hot(y)).square().sum(dim=1).mean() / 2,
 }
 NOT_SEEN = {
     "a multiple": lambda f, y: 0.3 * nnf.cross_entropy(f, y),
     "a negative multiple": lambda f, y: -0.3 * nnf.cross_entropy(f, y),
     "what is climbed": lambda f, y: -nnf.mse_loss(f, one_hot(y)),
-    "smoothed labels": lambda f, y: nnf.cross_entropy(f, y, label_smoothing=0.1),
     "temperature": lambda f, y: nnf.cross_entropy(f / 2, y),
     "weights": lambda f, y: nnf.cross_entropy(f, y, weight=torch.tensor([0.2, 1.0, 3.0])),
     "a penalty": lambda f, y: nnf.cross_entropy(f, y) + 0.1 * f.square().mean(),
@@ -81,11 +95,57 @@ def test_value_is_the_loops(form):
     assert tracker.history["loss/train"].tolist() == pytest.approx(values)
 
 
+def test_confident_outputs_show_the_labels_that_were_smoothed():
+    torch.manual_seed(0)
+    y = torch.randint(3, (M,))
+    f = 4.0 * one_hot(y) + 0.5 * torch.randn(M, 3)
+    f.requires_grad_(True)
+    value = nnf.cross_entropy(f, y, label_smoothing=0.1)
+    value.backward()
+    found = recognised(f, f.grad, usual_losses(True))
+    assert found is not None and torch.equal(found.targets, y)
+    again = recognised(f, f.grad, [found.loss], known=1)
+    assert again is not None and float(again.value) == pytest.approx(value.item(), rel=1e-5)
+
+
+def test_probabilities_of_one_output():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(D, 8), nn.Tanh(), nn.Linear(8, 1), nn.Sigmoid(), nn.Flatten(0))
+    optimizer, values = torch.optim.SGD(model.parameters(), lr=0.1), []
+    geometry = ClusterGeometry(CENTRES, [-1, 1, 1])
+    with attach(model, optimizer, geometry=geometry, strict=True) as tracker:
+        for _ in range(3):
+            y = torch.randint(3, (M,))
+            optimizer.zero_grad()
+            p = model(CENTRES[y] + torch.randn(M, D))
+            value = nnf.binary_cross_entropy(p, (y > 0).float())
+            value.backward()
+            values.append((value.item(), (((p > 0.5) != (y > 0)).float().mean().item())))
+            optimizer.step()
+    read = zip(tracker.history["loss/train"], tracker.history["error/train"], strict=True)
+    assert [each for pair in read for each in pair] == pytest.approx(
+        [each for pair in values for each in pair]
+    )
+
+
 @pytest.mark.parametrize("form", NOT_SEEN)
 def test_loss_that_only_resembles_a_usual_one_is_absent(form):
     with pytest.warns(UserWarning, match="not that of a usual loss on classes"):
         tracker, _ = followed(network(), NOT_SEEN[form])
     assert "loss/train" not in tracker.history
+
+
+@pytest.mark.filterwarnings("ignore::phasetrack.TrackingWarning")
+def test_a_loss_that_is_never_recognised_is_looked_for_ever_more_rarely(monkeypatch):
+    tries = []
+
+    def counted(*args, **options):
+        tries.append(len(tries))
+        return recognised(*args, **options)
+
+    monkeypatch.setattr(batch_collector, "recognised", counted)
+    followed(network(), NOT_SEEN["temperature"], steps=100)
+    assert 10 < len(tries) < 25
 
 
 @pytest.mark.parametrize("halved", [False, True])
