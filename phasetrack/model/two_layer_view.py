@@ -215,6 +215,8 @@ class TwoLayerView(LayerView):
             hidden_inputs=made_inside,
             lookup=seen.first.lookup,
             turns=(),
+            compared=False,
+            link="identity",
         )
         if problem or not known:
             return view._doubted(problem)
@@ -359,8 +361,8 @@ class TwoLayerView(LayerView):
         if self.reproduction is None and "scale" not in self.declared:  # no pass was seen
             return self._unreproduced(verdict.distance)
         note = (
-            "the loss is given values that are not the model's output through a known function "
-            f"(relative difference {verdict.distance:.2g}); margins are those of the model's output"
+            "the loss is given values that are not the model's output through a known function; clean "
+            "margins are those of the model's output"
         )
         return replace(self, link=UNKNOWN_LINK, compared=True, notes=(*self.notes, note))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from enum import Enum
 from functools import partial
 from typing import Any, TypeVar
@@ -27,6 +28,7 @@ from phasetrack.tracking.first_samples import FirstSamples
 from phasetrack.tracking.geometry_search import GeometrySearch
 from phasetrack.tracking.hooks import PicklableHook
 from phasetrack.tracking.host_loss import HostLoss, LossKeeper
+from phasetrack.tracking.model_attributes import CHANGED, ModelAttributes, compute_alike
 from phasetrack.tracking.process_group import BatchExchange, Processes
 from phasetrack.tracking.schedules import Schedule, following, schedule_name
 from phasetrack.tracking.snapshot import Snapshot
@@ -117,7 +119,8 @@ class Capture:
             stuck=self._say_no_steps,
             keep_inputs=keep_inputs,
         )
-        self._standing = StandingLayers(model, view)
+        self._model, self._standing = model, StandingLayers(model, view)
+        self._attributes, self._before_change = ModelAttributes(model), view
         self._counter, self._rounds = StepCounter(optimizer, view), StepRounds()
         self._maker = SnapshotMaker(
             geometry,
@@ -244,8 +247,19 @@ class Capture:
         """Take over what the first pass showed of the layers."""
         site = self.view.site
         self._tried(partial(self._batch.see, seen))
+        alike = self._tried(partial(compute_alike, self.view, self._before_change))
+        self._attributes.remember(same_formula=bool(alike))
         if self.view.site is not site and not self.closed:
             self._hooks.move(self.view.site, on=self._collecting)
+
+    def _look_again(self, changed: str) -> None:
+        """Doubt the formula, and have the next pass show it anew."""
+        if not self._watch.waiting:
+            self._before_change = self.view
+            self._watch = self.view.watched(self._model, self._on_seen, self._batch.unseen)
+        reason = CHANGED.format(name=changed)
+        self._batch.view = replace(self.view, doubt=reason)
+        self._say(reason)
 
     def _on_forward(
         self, _: nn.Module, args: tuple[Any, ...], named: dict[str, Any], output: object
@@ -284,10 +298,12 @@ class Capture:
             return
         self._state = CaptureState.RECORDING
         try:
-            if replaced := self._standing.replaced():
+            if replaced := self._tried(self._standing.replaced):
                 self._say(replaced_layer(replaced, self.step))
                 self.close()
                 return
+            if changed := self._tried(self._attributes.changed):
+                self._tried(partial(self._look_again, changed))
             if (args or kwargs) and has_closure((*args, *kwargs.values())):
                 self._pending = self._tried(self._maker.before)
                 self._batch.arrivals.kept_version = self._batch.weights_version()

@@ -1,0 +1,93 @@
+"""Numbers, texts, functions and modules that a model keeps as attributes, and forward() may use."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from phasetrack.model.two_layer_view import TwoLayerView
+
+# A function's values are compared here: -3 to 3 holds where activations bend.
+_GRID = torch.linspace(-3, 3, 61, dtype=torch.float64, device="cpu")
+
+# How far two factors may be apart, relative to them, and be the same.
+ROUNDING = 1e-6
+# Why a formula does not hold: the pass that showed it was another one.
+CHANGED = (
+    "an attribute of the model ({name}) is not what it was in the pass that showed the formula; it is read "
+    "again off the next pass"
+)
+
+
+class ModelAttributes:
+    """Remembers the attributes of a model, and says which one has changed since.
+
+    Args:
+        model: the model.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._harmless: set[tuple[int, str]] = set()  # those that change and leave the formula
+        self._suspected: set[tuple[int, str]] = set()
+        self._kept: list[tuple[dict[str, Any], str, object]] = []
+
+    def remember(self, *, same_formula: bool) -> None:
+        """Remember the attributes as they are in a pass that was followed.
+
+        Args:
+            same_formula: whether it showed the formula of the pass before; the attributes that
+                changed in between are then looked at no more.
+        """
+        if same_formula:
+            self._harmless |= self._suspected
+        self._suspected = set()
+        self._kept = [
+            (table, key, value)
+            for table, key, value in _attributes(self._model)
+            if (id(table), key) not in self._harmless
+        ]
+
+    def changed(self) -> str:
+        """Return the name of an attribute that is not what it was; empty while all are."""
+        changed = [
+            (table, key) for table, key, value in self._kept if _differs(table.get(key), value)
+        ]
+        self._suspected |= {(id(table), key) for table, key in changed}
+        return changed[0][1] if changed else ""
+
+
+def _attributes(model: nn.Module) -> Iterator[tuple[dict[str, Any], str, object]]:
+    for module in model.modules():
+        for table in (vars(module), module._modules):
+            for key, value in table.items():
+                plain = isinstance(value, int | float | str | None)
+                if plain or (callable(value) and not key.startswith("_")):
+                    yield table, key, value
+
+
+def compute_alike(one: TwoLayerView, other: TwoLayerView) -> bool:
+    """Whether two views of the same weights have the same formula now."""
+    mine, theirs = one.current_formula(), other.current_formula()
+    same = [
+        (view.formula.doubt, view.bias_scaled, view.link, view.first.factor, view.bias_at)
+        for view in (one, other)
+    ]
+    scales = [math.nan if each.scale is None else each.scale for each in (mine, theirs)]
+    return (
+        same[0] == same[1]
+        and math.isclose(*scales, rel_tol=ROUNDING)
+        and _are_alike(mine.activation, theirs.activation)
+    )
+
+
+def _are_alike(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
+    return one is other or torch.equal(one(_GRID), other(_GRID))
+
+
+def _differs(found: object, kept: object) -> bool:
+    return found is not kept and (type(found) is not type(kept) or bool(found != kept))

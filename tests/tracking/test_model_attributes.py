@@ -1,0 +1,111 @@
+"""Attributes that forward() uses and that change in training: readings are right or absent."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import nn
+
+from phasetrack import ClusterGeometry, TrackingWarning, attach
+
+D, P, STEPS = 6, 8, 9
+CENTRES = 2.0 * torch.eye(D)[:3]
+GEOMETRY = ClusterGeometry(CENTRES, [0, 1, 2])
+
+
+class Net(nn.Module):
+    """Divides its outputs by an attribute, and bends by a function or a module that is one."""
+
+    def __init__(self, act, *, counts):
+        super().__init__()
+        self.hidden, self.head, self.act = nn.Linear(D, P), nn.Linear(P, 3), act
+        self.temperature, self.counts, self.calls, self.last = 2.0, counts, 0, None
+
+    def forward(self, x):
+        if self.counts:
+            self.calls += 1
+            self.last = float(x[0, 0])
+        return self.head(self.act(self.hidden(x))) / self.temperature
+
+
+def anneal(model, step):
+    model.temperature = 2.0 / (1 + step // 3)
+
+
+def anneal_always(model, step):
+    model.temperature = 2.0 / (1 + step)
+
+
+def bend(model, step):
+    model.act = F.gelu if step >= 4 else torch.tanh
+
+
+def exchange(model, step):
+    if step == 4:
+        model.act = nn.ELU()
+
+
+def nothing(*_):
+    pass
+
+
+def margins(model):
+    with torch.no_grad():
+        f = model(CENTRES)
+    own = f.diagonal()
+    return (own - f.masked_fill(torch.eye(3, dtype=torch.bool), -torch.inf).amax(1)).tolist()
+
+
+def trained(model, change, **options):
+    right, optimizer = [], torch.optim.SGD(model.parameters(), lr=0.3)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with attach(model, optimizer, geometry=GEOMETRY, **options) as tracker:
+            for step in range(STEPS):
+                change(model, step)
+                y = torch.randint(3, (20,))
+                optimizer.zero_grad()
+                F.cross_entropy(model(CENTRES[y] + torch.randn(20, D)), y).backward()
+                right.append(margins(model))
+                optimizer.step()
+    said = [str(w.message) for w in said if issubclass(w.category, TrackingWarning)]
+    return tracker, np.array(right), said
+
+
+@pytest.mark.parametrize(
+    ("change", "act", "missing"),
+    [
+        (nothing, torch.tanh, 1),  # counters that leave the formula are asked about once
+        (anneal, torch.tanh, 3),
+        (anneal_always, torch.tanh, 5),
+        (bend, torch.tanh, 2),
+        (exchange, nn.Tanh(), 2),
+    ],
+)
+def test_clean_margins_are_right_or_absent(change, act, missing):
+    torch.manual_seed(0)
+    tracker, right, said = trained(Net(act, counts=change is nothing), change)
+    read = np.array([tracker.history[f"margin/clean/c{c}"] for c in range(3)]).T
+    absent = np.isnan(read).any(axis=1)
+    assert 0 < absent.sum() <= missing
+    np.testing.assert_allclose(read[~absent], right[~absent], rtol=1e-4, atol=1e-5)
+    assert all("an attribute of the model" in line for line in said)
+    assert len(set(said)) == len(said) <= 3
+    assert not np.isnan(tracker.history["loss/train"]).any()
+
+
+def test_a_pass_in_evaluation_mode_does_not_hide_dropout():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(D, P), nn.ReLU(), nn.Dropout(0.5), nn.Linear(P, 3))
+
+    def look_first(model, step):
+        if step == 0:
+            model.eval()(CENTRES)
+            model.train()
+
+    tracker, _, said = trained(model, look_first)
+    assert np.isnan(tracker.history["margin/clean/c0"]).all()
+    assert "dropout" in tracker.undefined["margin/clean/c0"]
+    assert len(said) == 2
