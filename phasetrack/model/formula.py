@@ -24,7 +24,7 @@ UNKNOWN_LINK = "unknown"
 # Why nothing that rests on the formula can be read before the factor on its sum is known.
 UNMEASURED = (
     "the factor between the layers' output and the model's has not been measured: no forward pass "
-    "with gradients showed it"
+    "with gradients showed an output for each of the first layer's inputs"
 )
 
 

@@ -222,7 +222,8 @@ class LayerView:
         if not isinstance(found, Tensor):
             return None
         width = self.first.shape[1]
-        if found.ndim == 2 and found.shape[1] == width and not self.lookup:
+        strided = found.layout is torch.strided
+        if strided and found.ndim == 2 and found.shape[1] == width and not self.lookup:
             return found.detach() if found.requires_grad else found
         return as_rows(found.detach(), width, lookup=self.lookup)
 

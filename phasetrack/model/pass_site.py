@@ -12,7 +12,7 @@ from phasetrack.model.comparison import thinned
 from phasetrack.model.products import Product, as_rows
 
 # The arguments of modules in a pass, by place or name; those of the followed module come first.
-Given = Mapping[nn.Module, Mapping[int | str, object]]
+Given = Mapping[nn.Module, Mapping[int | str, Tensor]]
 
 
 class Site(NamedTuple):
@@ -29,7 +29,7 @@ class Site(NamedTuple):
 
     module: nn.Module | None
     argument: int | str | None
-    given: Mapping[int | str, object]
+    given: Mapping[int | str, Tensor]
     has_other_inputs: bool
 
 
@@ -41,26 +41,28 @@ def site_of(given: Given, first: Product, owner: nn.Module) -> Site:
         first: the first product.
         owner: the module that holds the first layer.
     """
-    tables = {
-        module: dict(_tables(arguments, first))
-        for module, arguments in sorted(given.items(), key=lambda item: item[0] is not owner)
-    }
     followed = next(iter(given), None)
-    own = [] if followed is None else list(tables[followed].values())
-    differs = bool(own) and not any(own)
-    for module, found in tables.items():
-        for argument, is_same in found.items():
-            if is_same:
+    arguments = {} if followed is None else given[followed]
+    width = first.inputs.shape[1]
+    own = [rows for at, rows in _tables(arguments, first) if arguments[at].shape[-1:] == (width,)]
+    differs = bool(own) and not any(_same_numbers(rows, first.inputs) for rows in own)
+    for module in sorted(given, key=lambda module: module is not owner):
+        for argument, rows in _tables(given[module], first):
+            if torch.equal(rows, first.inputs):
                 return Site(module, argument, given[module], differs)
     return Site(None, None, {}, differs)
 
 
 def _tables(
-    arguments: Mapping[int | str, object], first: Product
-) -> Iterator[tuple[int | str, bool]]:
-    """Yield the arguments that are samples like the product's inputs, and whether they are these."""
+    arguments: Mapping[int | str, Tensor], first: Product
+) -> Iterator[tuple[int | str, Tensor]]:
+    """Yield the arguments that have the size of the product's inputs, as rows like these."""
     for argument, value in arguments.items():
-        if isinstance(value, Tensor):
-            rows = as_rows(value.detach(), first.inputs.shape[1], lookup=first.lookup)
-            if rows is not None and len(rows := thinned(rows)) == len(first.inputs):
-                yield argument, torch.equal(rows.cpu().to(first.inputs), first.inputs)
+        rows = as_rows(value.detach(), first.inputs.shape[1], lookup=first.lookup)
+        if rows is not None and len(rows := thinned(rows)) == len(first.inputs):
+            yield argument, rows.cpu().to(first.inputs)
+
+
+def _same_numbers(rows: Tensor, inputs: Tensor) -> bool:
+    """Whether rows hold the inputs' numbers, in whatever order: of a table that is transposed, say."""
+    return torch.equal(rows.flatten().sort().values, inputs.flatten().sort().values)

@@ -37,7 +37,7 @@ from phasetrack.model.operations import (
     way,
 )
 from phasetrack.model.pass_site import Site, site_of
-from phasetrack.model.products import Product, Use, as_product, compared_with_stored
+from phasetrack.model.products import Product, Use, as_product, compared_with_stored, heads_last
 
 # Operations that are noted behind the two weights; a longer pass is given up.
 MOST_OPERATIONS = 4096
@@ -126,7 +126,7 @@ class PassTrace(TorchFunctionMode):
         self._followed: list[Operation] = []  # in their order
         self._open = True
         self._all_data = False
-        self._given: dict[nn.Module, dict[int | str, object]] = {}
+        self._given: dict[nn.Module, dict[int | str, Tensor]] = {}
 
     # --- the pass ----------------------------------------------------------------------------
 
@@ -445,9 +445,8 @@ class PassTrace(TorchFunctionMode):
             if each.is_floating_point() and each.numel() == samples * heads:
                 operation = self._trail(each).operation
                 follows = way(second.operation, operation) is not None
-                turned = each.ndim > 1 and heads > 1 and each.shape[-1] != heads == each.shape[0]
-                table = (each.movedim(0, -1) if turned else each).reshape(samples, heads)
-                fitting.append((not follows, thinned(table.detach()), operation))
+                table = heads_last(each.detach(), heads).reshape(samples, heads)
+                fitting.append((not follows, thinned(table), operation))
         if not fitting:
             return None, None
         _, rows, operation = min(fitting, key=lambda entry: entry[0])

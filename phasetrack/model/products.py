@@ -70,6 +70,7 @@ def as_rows(values: Tensor, width: int, *, lookup: bool) -> Tensor | None:
         width: inputs of the layer.
         lookup: whether indices stand for unit vectors.
     """
+    values = dense(values)
     if lookup:
         if values.is_floating_point() or values.dtype == torch.bool:
             return None
@@ -77,6 +78,19 @@ def as_rows(values: Tensor, width: int, *, lookup: bool) -> Tensor | None:
     if not values.numel() or values.numel() % width:
         return None
     return values.reshape(-1, width)
+
+
+def dense(values: Tensor) -> Tensor:
+    """Return a sparse tensor as a dense one, and any other as it is."""
+    return values if values.layout is torch.strided else values.to_dense()
+
+
+def heads_last(values: Tensor, heads: int) -> Tensor:
+    """Return outputs with a number per head in the last dimension: (K, m) and (B, K, T) have it elsewhere."""
+    if values.ndim < 2 or heads == 1 or values.shape[-1] == heads:
+        return values
+    places = [place for place in range(min(values.ndim - 1, 2)) if values.shape[place] == heads]
+    return values.movedim(places[0], -1) if places else values
 
 
 def as_product(
@@ -98,6 +112,7 @@ def as_product(
     matrix = _matrix(stored)
     if matrix is None or not result.is_floating_point():
         return None
+    data, result = dense(data), dense(result)
     if not data.is_floating_point():
         return _as_lookup(name, data, matrix, result)
     for axis, turned, out_axis in _layouts(name, args, data, stored, data_first):

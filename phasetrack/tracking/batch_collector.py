@@ -17,6 +17,7 @@ from phasetrack.measures.cluster_moments import cluster_moments
 from phasetrack.model.formula import UNKNOWN_LINK
 from phasetrack.model.geometry import Geometry
 from phasetrack.model.pass_trace import SeenPass
+from phasetrack.model.products import heads_last
 from phasetrack.model.two_layer_view import TwoLayerView
 from phasetrack.tracking.arrivals import Arrivals
 from phasetrack.tracking.backward import backward_pass, gradients_are_there, is_transformed
@@ -221,20 +222,24 @@ class BatchCollector:
         f, origin = next(((f, origin) for f, origin in found if origin.is_ours), (None, None))
         if f is None or origin is None:
             return
-        columns = f.shape[-1] if f.ndim > 1 else 1
-        single = self._is_single or columns == 1
-        outputs = f.detach().reshape((-1,) if single else (-1, columns)).clone()
+        outputs = self._as_rows(f).clone()
         # until the targets are found the network's own outputs stand in their place
         call = LossCall(
             outputs, outputs, None, None, None, self.weights_version(), self._loss.current
         )
         self._on_gradient(f, partial(self._note_slopes, call, origin.seen))
 
+    def _as_rows(self, values: Tensor) -> Tensor:
+        """Return outputs or their gradient, detached, (m,) or (m, n)."""
+        values = heads_last(values.detach(), self.view.heads)
+        columns = values.shape[-1] if values.ndim > 1 else 1
+        return values.reshape((-1,) if self._is_single or columns == 1 else (-1, columns))
+
     def _note_slopes(self, call: LossCall, seen: Pass | None, gradient: Tensor) -> None:
         """Note the gradient that arrived at the network's outputs."""
         if call.slopes is None:  # by now the first pass has been followed to its end
             self._place(call, seen or self._marks.claimed())
-        slopes = gradient.detach().reshape(call.targets.shape)
+        slopes = self._as_rows(gradient)
         call.slopes = slopes.clone() if call.slopes is None else call.slopes + slopes
         self.arrivals.add(call)
 

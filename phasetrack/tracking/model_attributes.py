@@ -55,7 +55,9 @@ class ModelAttributes:
     def changed(self) -> str:
         """Return the name of an attribute that is not what it was; empty while all are."""
         changed = [
-            (table, key) for table, key, value in self._kept if _differs(table.get(key), value)
+            (table, key)
+            for table, key, value in self._kept
+            if table.get(key) is not value and _differs(table.get(key), value)
         ]
         self._suspected |= {(id(table), key) for table, key in changed}
         return changed[0][1] if changed else ""
@@ -65,8 +67,8 @@ def _attributes(model: nn.Module) -> Iterator[tuple[dict[str, Any], str, object]
     for module in model.modules():
         for table in (vars(module), module._modules):
             for key, value in table.items():
-                plain = isinstance(value, int | float | str | None)
-                if plain or (callable(value) and not key.startswith("_")):
+                kept = isinstance(value, int | float | str | None) or callable(value)
+                if kept and not key.startswith("_"):
                     yield table, key, value
 
 
@@ -90,4 +92,4 @@ def _are_alike(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
 
 
 def _differs(found: object, kept: object) -> bool:
-    return found is not kept and (type(found) is not type(kept) or bool(found != kept))
+    return type(found) is not type(kept) or bool(found != kept)

@@ -61,8 +61,9 @@ def unseen(seen: Seen, view: TwoLayerView, optimizer: torch.optim.Optimizer) -> 
         yield f"no recorded step had a loss: {seen.reason}"
     if view.scale is None and not view.doubt and not hidden:
         yield (
-            "the factor between the layers' output and the model's was not measured, so that margins "
-            "and all that rests on them are missing; pass scale= to attach(), or let it see the loss"
+            "the factor between the layers' output and the model's was not measured, as no output for "
+            "each of the first layer's inputs was seen, so that margins and all that rests on them are "
+            "missing; pass scale= to attach()"
         )
 
 

@@ -115,6 +115,58 @@ def test_samples_of_weights_in_a_list_are_in_clusters(criterion):
     assert not np.isnan(tracker.history["margin/empirical/c0"]).any()
 
 
+class OverTime(nn.Module):
+    """Takes (B, D, T) and returns a class for each time step, (B, K, T)."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.head = nn.Linear(D, P), nn.Linear(P, 3)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.hidden(x.transpose(1, 2)))).transpose(1, 2)
+
+
+class OfSparse(nn.Module):
+    """Multiplies a sparse table with its first weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.W, self.head = nn.Parameter(torch.randn(D, P) / 3), nn.Linear(P, 3)
+
+    def forward(self, x):
+        return self.head(torch.sparse.mm(x, self.W).relu())
+
+
+def over_time(x, y):
+    return x.reshape(6, 4, D).transpose(1, 2), y.reshape(6, 4)
+
+
+def sparse(x, y):
+    return x.to_sparse(), y
+
+
+@pytest.mark.parametrize("criterion", [None, nn.CrossEntropyLoss()], ids=["in place", "module"])
+@pytest.mark.parametrize(("net", "form"), [(OverTime, over_time), (OfSparse, sparse)])
+def test_samples_in_another_form(net, form, criterion):
+    torch.manual_seed(0)
+    model, margins = net(), []
+
+    def step():
+        x, y = sample()
+        given, targets = form(x, y)
+        f = model(given)
+        rows = f.movedim(1, -1).reshape(-1, 3) if f.ndim > 2 else f
+        own = rows.gather(1, y[:, None])[:, 0] - rows.scatter(1, y[:, None], -torch.inf).amax(1)
+        margins.append([own[y == c].mean().item() for c in range(3)])
+        return (criterion or F.cross_entropy)(f, targets), 0
+
+    tracker, right = trained(model, step, loss=criterion, strict=True)
+    np.testing.assert_allclose(tracker.history["loss/train"], right, rtol=1e-5)
+    read = [tracker.history[f"margin/empirical/c{c}"] for c in range(3)]
+    np.testing.assert_allclose(read, np.transpose(margins), rtol=1e-4, atol=1e-5)
+    assert not np.isnan(tracker.history["margin/clean/c0"]).any() and not tracker.notes
+
+
 def shuffled(model):
     x, y = sample()
     order = torch.randperm(len(x))
