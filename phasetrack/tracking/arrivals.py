@@ -48,7 +48,6 @@ class Arrivals:
         """Add a call whose gradient arrives in the backward pass that is running."""
         if self._gradient_versions:
             self.drop_lost()
-        call.task = backward_pass()
         calls, same = self._calls, (call.version, self.kept_version)
         if calls or self._last_version not in (None, call.version):
             stale = [one for one in calls if one.version not in same]
@@ -71,6 +70,7 @@ class Arrivals:
         task = backward_pass()
         for call in self._calls:
             if call.task == task:
+                call.settle()
                 call.is_accumulated = True
         if parameter.grad is not None:
             self._gradient_versions[parameter] = parameter.grad._version
@@ -79,12 +79,15 @@ class Arrivals:
         """Return the calls that count, of a loss that was seen or of one to be recognised."""
         if any(parameter.grad is None for parameter in self._gradient_versions):
             self.drop_lost()
-        arrived = [call for call in self._calls if (call.slopes is not None) == by_gradient]
-        counted = [call for call in arrived if self._counts(call)]
-        if counted or len({call.task for call in arrived}) != 1:
-            return counted
-        # of a loop that takes gradients and assigns them: those of its only backward pass
-        return arrived if self._has_gradients() else []
+        arrived = [call for call in self._calls if call.is_output == by_gradient]
+        chosen = [call for call in arrived if self._counts(call)]
+        if not chosen and len({call.task for call in arrived}) == 1 and self._has_gradients():
+            # of a loop that takes gradients and assigns them: those of its only backward pass
+            chosen = arrived
+        for call in chosen:
+            if not call.is_accumulated:
+                call.settle()
+        return chosen
 
     def _counts(self, call: LossCall) -> bool:
         # an optimizer that steps within the backward pass comes before the gradients of other layers
@@ -98,11 +101,10 @@ class Arrivals:
         if any(map(self._is_lost, self._gradient_versions)):
             self._gradient_versions.clear()
             self.is_mixed = False
-            self._calls = [
-                call
-                for call in self._calls
-                if not call.is_accumulated or call.version == self.kept_version
-            ]
+            lost = [c for c in self._calls if c.is_accumulated and c.version != self.kept_version]
+            for call in lost:
+                call.forget()
+            self._calls = [call for call in self._calls if call not in lost]
 
     def _is_lost(self, parameter: nn.Parameter) -> bool:
         gradient = parameter.grad

@@ -49,6 +49,9 @@ from phasetrack.tracking.sparse_tries import SparseTries
 from phasetrack.tracking.unseen import PATIENCE
 from phasetrack.tracking.weights_version import WeightsVersion
 
+# Vectors beside the two weights that are watched for writes, at most. Chosen here.
+MOST_BESIDE = 8
+
 
 class BatchCollector:
     """Follows loss calls back to the two layers, and their gradients into the coming step.
@@ -92,7 +95,7 @@ class BatchCollector:
         self.calls = self.total_passes = self.sample_left = 0
         self._detached = self._transformed = self._others = self.is_repeated = False
         watched = [*view.first.parameters, *view.second.parameters]
-        self.weights_version = WeightsVersion(watched)
+        self.weights_version = WeightsVersion([*watched, *_beside(view)])
         self._marks = PassMarks(view.first.parameters, view.second.parameters)
         self.arrivals = Arrivals(watched, stuck)
         # whether a pass is followed now, which tells more than outputs do
@@ -138,7 +141,7 @@ class BatchCollector:
         if chosen and not self._told and not self._guesses.are_due():
             return [], NOT_RECOGNISED
         for call in chosen:
-            assert call.slopes is not None
+            assert call.gradient is not None
             many = call.targets.ndim > 1
             given = self._loss.current
             if many not in self._usual:
@@ -149,7 +152,7 @@ class BatchCollector:
             known = len(own) + 1 if many in self._told else 0
             if own and not isinstance(self._loss.given, nn.Module):
                 known = max(known, 1)
-            found = recognised(call.targets, call.slopes, tried, known=known, parts=len(chosen))
+            found = recognised(call.targets, call.gradient, tried, known=known, parts=len(chosen))
             if found is None:
                 return [], NOT_RECOGNISED
             self._told.add(many)
@@ -224,9 +227,8 @@ class BatchCollector:
             return
         outputs = self._as_rows(f).clone()
         # until the targets are found the network's own outputs stand in their place
-        call = LossCall(
-            outputs, outputs, None, None, None, self.weights_version(), self._loss.current
-        )
+        version, loss = self.weights_version(), self._loss.current
+        call = LossCall(outputs, outputs, None, None, None, version, loss, is_output=True)
         self._on_gradient(f, partial(self._note_slopes, call, origin.seen))
 
     def _as_rows(self, values: Tensor) -> Tensor:
@@ -237,15 +239,14 @@ class BatchCollector:
 
     def _note_slopes(self, call: LossCall, seen: Pass | None, gradient: Tensor) -> None:
         """Note the gradient that arrived at the network's outputs."""
-        if call.slopes is None:  # by now the first pass has been followed to its end
+        if call.task == -1:  # by now the first pass has been followed to its end
             self._place(call, seen or self._marks.claimed())
-        slopes = self._as_rows(gradient)
-        call.slopes = slopes.clone() if call.slopes is None else call.slopes + slopes
+        call.receive(self._as_rows(gradient).clone(), backward_pass())
         self.arrivals.add(call)
 
     def _note_weight(self, call: LossCall, gradient: Tensor) -> None:
         """Note the gradient that arrived at a loss call's value."""
-        call.add_weight(gradient)
+        call.receive(gradient.detach(), backward_pass())
         self.arrivals.add(call)
 
     def _on_gradient(self, values: Tensor, note: Callable[[Tensor], None]) -> None:
@@ -400,6 +401,14 @@ class BatchCollector:
         if self.view.directions is not None:
             return Origin(None, is_ours=True)
         return self._marks.origin(outputs)
+
+
+def _beside(view: TwoLayerView) -> list[nn.Parameter]:
+    """Return the vectors and scalars beside the two weights, such as their biases."""
+    owners = dict.fromkeys((view.first.owner, view.second.owner))
+    small = [p for owner in owners for p in owner.parameters(recurse=False) if p.ndim < 2]
+    layers = {id(p) for weight in (view.first, view.second) for p in weight.parameters}
+    return [p for p in small if id(p) not in layers][:MOST_BESIDE]
 
 
 def _output_tensors(output: object) -> Iterator[Tensor]:

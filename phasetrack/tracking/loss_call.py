@@ -63,9 +63,12 @@ class LossCall:
         reason: why the samples are in no cluster.
         moments: where the samples of each cluster lie (`cluster_moments`), (K, d + 3), of a run's first
             samples; None for all others.
-        weight: the gradient that arrived at the value, as the value; None before it does.
-        task: the backward pass that it arrived in.
-        is_accumulated: whether that backward pass wrote to the gradients of the layers.
+        is_output: whether outputs were followed, whose loss is not seen, and not a value of the loss.
+        gradient: what arrived at the value or the outputs in backward passes that wrote to the
+            layers' gradients, in their shape; None before.
+        arriving: what arrived in the last backward pass, before it wrote; None otherwise.
+        task: the backward pass in which a gradient arrived last; -1 before any.
+        is_accumulated: whether a backward pass in which one arrived wrote to the layers' gradients.
     """
 
     outputs: Tensor
@@ -79,15 +82,26 @@ class LossCall:
     sample: Tensor | None = None
     reason: str = ""
     moments: Tensor | None = None
-    weight: Tensor | None = None
+    is_output: bool = False
+    gradient: Tensor | None = None
+    arriving: Tensor | None = None
     task: int = -1
     is_accumulated: bool = False
-    slopes: Tensor | None = None
 
-    def add_weight(self, gradient: Tensor) -> None:
-        """Note a gradient that arrived at the value."""
-        gradient = gradient.detach()
-        self.weight = gradient if self.weight is None else self.weight + gradient
+    def receive(self, gradient: Tensor, task: int) -> None:
+        """Note a gradient that arrived in a backward pass; what an earlier one left unused is dropped."""
+        earlier = self.arriving if task == self.task else None
+        self.arriving, self.task = gradient if earlier is None else earlier + gradient, task
+
+    def settle(self) -> None:
+        """Count what arrived as a part of the coming step's gradient."""
+        arriving, self.arriving = self.arriving, None
+        if arriving is not None:
+            self.gradient = arriving if self.gradient is None else self.gradient + arriving
+
+    def forget(self) -> None:
+        """Forget what was counted, as the layers' gradients are gone; the graph may be used again."""
+        self.gradient, self.is_accumulated = None, False
 
     def packed(self) -> dict[str, Any]:
         """Return the call for other processes: copies on the host, without loss and inputs."""
@@ -111,7 +125,8 @@ _PACKED = (
     "reason",
     "moments",
     "sample",
-    "weight",
+    "is_output",
+    "gradient",
 )
 
 
@@ -199,7 +214,7 @@ def _weighed(calls: Sequence[LossCall]) -> tuple[Tensor | None, Tensor | None]:
 
 def _total(call: LossCall) -> tuple[Tensor, Tensor, Tensor | None] | None:
     """Return a call's loss, its weight among several, and the weights of its samples if they differ."""
-    value, weight = call.value, call.weight
+    value, weight = call.value, None if call.is_output else call.gradient
     if value is None:
         return None
     if weight is None:

@@ -50,12 +50,12 @@ def unseen(seen: Seen, view: TwoLayerView, optimizer: torch.optim.Optimizer) -> 
         how = (
             "pass use_reentrant=False to the checkpoint that hides it"
             if seen.is_repeated
-            else "call the model itself, not its forward() or a traced copy, and attach to the model "
-            "that torch.compile(model) returns"
+            else "call the model itself, not its forward() or a traced copy; attach to the model that "
+            "torch.compile(model) returns; freeze a layer by requires_grad_(False), not by no_grad()"
         )
         yield (
-            f"no forward pass through {view.names[0]} was seen in {seen.steps} steps, so samples are in "
-            f"no cluster and margins are missing; {how}"
+            f"no forward pass with gradients through {view.names[0]} was seen in {seen.steps} steps, so "
+            f"samples are in no cluster{' and margins are missing' if view.scale is None else ''}; {how}"
         )
     if not seen.batches:
         yield f"no recorded step had a loss: {seen.reason}"

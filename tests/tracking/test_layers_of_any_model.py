@@ -118,7 +118,7 @@ def test_margins_are_absent_while_no_pass_shows_the_factor():
     model = sequential(nn.ReLU())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with (
-        pytest.warns(TrackingWarning, match="no forward pass through 0 was seen"),
+        pytest.warns(TrackingWarning, match="no forward pass with gradients through 0 was seen"),
         attach(model, optimizer, loss=LOSS, geometry=geometry(1)) as tracker,
     ):
         optimizer.step()

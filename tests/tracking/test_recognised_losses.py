@@ -128,6 +128,50 @@ def test_probabilities_of_one_output():
     )
 
 
+def looks_at_outputs(loss, f, model):
+    torch.autograd.grad(loss, f, retain_graph=True)
+    loss.backward()
+
+
+def looks_at_weights(loss, f, model):
+    torch.autograd.grad(loss, list(model.parameters()), retain_graph=True)
+    loss.backward()
+
+
+def curves(loss, f, model):
+    loss.backward(create_graph=True)
+    weights = list(model.parameters())
+    torch.autograd.grad([p.grad for p in weights], weights, [torch.ones_like(p) for p in weights])
+    for p in weights:
+        p.grad = p.grad.detach()
+
+
+def goes_back_twice(loss, f, model):
+    loss.backward(retain_graph=True)
+    model.zero_grad()
+    loss.backward()
+
+
+@pytest.mark.filterwarnings("ignore:Using backward")
+@pytest.mark.parametrize("take", [looks_at_outputs, looks_at_weights, curves, goes_back_twice])
+def test_only_the_backward_pass_of_the_step_counts(take):
+    model, values = network(), []
+    optimizer, geometry = (
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        ClusterGeometry(CENTRES, [0, 1, 2]),
+    )
+    with attach(model, optimizer, geometry=geometry, strict=True) as tracker:
+        for _ in range(3):
+            y = torch.randint(3, (M,))
+            optimizer.zero_grad()
+            f = model(CENTRES[y] + torch.randn(M, D))
+            loss = nnf.cross_entropy(f, y)
+            take(loss, f, model)
+            values.append(loss.item())
+            optimizer.step()
+    assert tracker.history["loss/train"].tolist() == pytest.approx(values)
+
+
 @pytest.mark.parametrize("form", NOT_SEEN)
 def test_loss_that_only_resembles_a_usual_one_is_absent(form):
     with pytest.warns(UserWarning, match="not that of a usual loss on classes"):

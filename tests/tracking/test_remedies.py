@@ -85,6 +85,15 @@ def compiled(model):
     return torch.compile(model, backend="eager")
 
 
+def without_gradients(model):
+    def forward(x):
+        with torch.no_grad():
+            hidden = model[:2](x)
+        return model[2:](hidden)
+
+    return forward
+
+
 def checkpointed(model, reentrant):
     return lambda x: checkpoint(model, x.requires_grad_(), use_reentrant=reentrant)
 
@@ -133,6 +142,11 @@ PASSES = {
         lambda m: (lambda c: {"call": lambda _: MODULE, "loss": MODULE, "forward": c, "model": c})(
             compiled(m)
         ),
+    ),
+    "features without gradients": (
+        "freeze a layer by requires_grad_.False.",
+        lambda m: {"call": lambda _: MODULE, "loss": MODULE, "forward": without_gradients(m)},
+        lambda m: (m[0].requires_grad_(False), {"call": lambda _: MODULE, "loss": MODULE})[1],
     ),
     "a reentrant checkpoint": (
         "pass use_reentrant=False",

@@ -132,3 +132,19 @@ def test_evaluations_of_a_line_search_are_left_out():
         for _ in range(4):
             optimizer.step(closure)
     assert tracker.history["loss/train"].tolist() == pytest.approx(values[::4])
+
+
+@pytest.mark.parametrize("part", ["weight", "bias"])
+def test_a_part_of_a_layer_that_another_optimizer_has_moved_is_reported(part):
+    model, loss, _, geometry, x, y = setting()
+    moved = getattr(model[2], part)
+    rest = [p for p in model.parameters() if p is not moved]
+    first, second = torch.optim.SGD([moved], lr=0.1), torch.optim.SGD(rest, lr=0.1)
+    tracker = attach(model, second, loss=loss, geometry=geometry)
+    with pytest.warns(UserWarning, match="weights changed between the loss call"), tracker:
+        for _ in range(2):
+            model.zero_grad()
+            loss(model(x), y).backward()
+            first.step()
+            second.step()
+    assert "loss/train" not in tracker.history
