@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import takewhile
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -65,11 +67,19 @@ class ModelAttributes:
 
 def _attributes(model: nn.Module) -> Iterator[tuple[dict[str, Any], str, object]]:
     for module in model.modules():
+        moded = _asks_for_its_mode(module)
         for table in (vars(module), module._modules):
             for key, value in table.items():
                 kept = isinstance(value, int | float | str | None) or callable(value)
-                if kept and not key.startswith("_"):
+                if kept and not key.startswith("_") and (moded or key != "training"):
                     yield table, key, value
+
+
+def _asks_for_its_mode(module: nn.Module) -> bool:
+    """Whether a module's own code reads `training`, as dropout's and batch norm's does."""
+    own = takewhile(lambda kind: kind is not nn.Module, type(module).__mro__)
+    functions = (each for kind in own for each in vars(kind).values())
+    return any("training" in f.__code__.co_names for f in functions if isinstance(f, FunctionType))
 
 
 def compute_alike(one: TwoLayerView, other: TwoLayerView) -> bool:

@@ -96,6 +96,19 @@ def test_clean_margins_are_right_or_absent(change, act, missing):
     assert not np.isnan(tracker.history["loss/train"]).any()
 
 
+def test_the_mode_of_a_network_without_dropout_is_no_change():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(D, P), nn.ReLU(), nn.Linear(P, 3))
+
+    def alternate(model, step):
+        model.train(step % 2 == 0)
+
+    tracker, right, said = trained(model, alternate)
+    read = np.array([tracker.history[f"margin/clean/c{c}"] for c in range(3)]).T
+    np.testing.assert_allclose(read, right, rtol=1e-4, atol=1e-5)
+    assert not said
+
+
 def test_a_pass_in_evaluation_mode_does_not_hide_dropout():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(D, P), nn.ReLU(), nn.Dropout(0.5), nn.Linear(P, 3))
