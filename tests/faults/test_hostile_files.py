@@ -25,7 +25,8 @@ from phasetrack.storage.weight_store import read_weights
 from phasetrack.tasks import XOR
 from phasetrack.theory.forecast import predict
 from phasetrack.tracking.replay import replay
-from phasetrack_cli.panels import print_summary, run_table
+from phasetrack_cli.panels import print_summary
+from phasetrack_cli.run_table import run_table
 
 SETTINGS = RunSettings(d=6, width=6, batch=16, steps=8, snapshots=2)
 
