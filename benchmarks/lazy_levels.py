@@ -21,6 +21,7 @@ from torch.func import functional_call, jvp
 import phasetrack
 from phasetrack import LogisticLoss, Thresholds, TwoLayerNet
 from phasetrack.phases.classifier import METRICS, Phase, relabel
+from phasetrack.phases.vocabularies.lazy_rich import DRIFT, LazyRich
 from phasetrack.studies import confidence
 from phasetrack.tasks import make_task
 
@@ -76,7 +77,7 @@ def drawn(seed: int) -> Case | None:
             rate, name = rate / max(ratio, 1.0), f"{name} |a|/|w|={ratio:g}"
     start = {key: value.detach().clone() for key, value in model.named_parameters()}
     loss = LogisticLoss()
-    trained = optimizer(model.parameters(), lr=rate)  # type: ignore[call-arg]
+    trained = optimizer(model.parameters(), lr=rate)
     end = steps
     with phasetrack.attach(model, trained, loss=loss, geometry=task.geometry) as tracker:
         for step in range(steps):
@@ -94,9 +95,10 @@ def drawn(seed: int) -> Case | None:
 
     def twin(x: Tensor) -> Tensor:
         made = jvp(lambda given: functional_call(model, given, (x,)), (start,), (change,))
-        return made[0] + made[1]
+        value: Tensor = made[0] + made[1]
+        return value
 
-    trained = optimizer(list(change.values()), lr=rate)  # type: ignore[call-arg]
+    trained = optimizer(list(change.values()), lr=rate)
     for step in range(end):
         x, y = task.sample(batch, seed=seed, step=step)
         trained.zero_grad()
@@ -121,7 +123,7 @@ def drawn(seed: int) -> Case | None:
         f"drift {readings.get('kernel/drift', math.nan):6.3f} linear {readings.get('kernel/linearisation_error', math.nan):6.3f}",
         flush=True,
     )
-    return Case(f"{kind}", rows, lazy)
+    return Case(kind, rows, lazy)
 
 
 def called_lazy(case: Case, limits: Thresholds) -> bool:
@@ -130,10 +132,16 @@ def called_lazy(case: Case, limits: Thresholds) -> bool:
     return any(alert.name == "LAZY" for _, verdict in verdicts for alert in verdict.alerts)
 
 
+def _drift(case: Case) -> float:
+    """The last kernel drift."""
+    return [row[DRIFT] for _, row in case.rows if math.isfinite(row.get(DRIFT, math.nan))][-1]
+
+
 def errors(cases: Sequence[Case], limits: Thresholds) -> tuple[int, int]:
     """Count the false alarms and the misses."""
     said = [(called_lazy(case, limits), case.lazy) for case in cases]
-    return sum(was and not lazy for was, lazy in said), sum(lazy and not was for was, lazy in said)
+    false = sum(was and lazy is False for was, lazy in said)
+    return false, sum(not was and lazy is True for was, lazy in said)
 
 
 def main(part: str, count: int) -> None:
@@ -146,6 +154,12 @@ def main(part: str, count: int) -> None:
     print(
         f"{count} runs, {len(found)} fitted, {len(cases)} scored: {lazy} lazy, {len(cases) - lazy} not"
     )
+    for limit in (LazyRich().lazy_drift, LazyRich().rich_drift):
+        beyond = [(_drift(case) > limit, case.lazy) for case in cases]
+        print(
+            f"kernel drift {limit:g}: {sum(is_beyond and lazy is True for is_beyond, lazy in beyond)} lazy runs above it, "
+            f"{sum(not is_beyond and lazy is False for is_beyond, lazy in beyond)} others at or under it"
+        )
     if part == "judge":
         false, missed = errors(cases, Thresholds())
         print("false alarms", false, confidence.share(false, len(cases) - lazy))
