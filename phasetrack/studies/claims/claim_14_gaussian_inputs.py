@@ -47,17 +47,17 @@ def evaluate(lab: Lab) -> ClaimResult:
     beside = {"Gaussian": runs[largest], "Boolean": lab.seeds(boolean, seeds, "gathering")}
     fixed = {d: [_samples(run) for run in runs[d]] for d in dims}
     larger = tuple(2 * d for d in dims)
-    found = tuned(lab, RunSettings(task="gaussian", width=width), larger, GOAL)
+    best = tuned(lab, RunSettings(task="gaussian", width=width), larger, GOAL)
     power = f"power of d in the samples to {ERROR:.0%} error"
     findings = [
-        Finding(f"{power}, m and eta tuned", confidence.power(found.samples), high=1.25),
+        Finding(f"{power}, m and eta tuned", confidence.power(best.samples), high=1.25),
         Finding(f"{power}, m = {BATCH} d", confidence.power(fixed)),
         *(
             Finding(
                 f"samples / d to {ERROR:.0%} error at d = {d}, {how}",
                 confidence.mean([n / d for n in values]),
             )
-            for how, samples in (("tuned", found.samples), (f"m = {BATCH} d", fixed))
+            for how, samples in (("tuned", best.samples), (f"m = {BATCH} d", fixed))
             for d, values in samples.items()
         ),
         Finding(
@@ -79,7 +79,7 @@ def evaluate(lab: Lab) -> ClaimResult:
         Finding(f"error at the end, {AWAY} and more from it", confidence.mean(away), high=RELIABLE),
     ]
     words = f"d = {dims[0]} to {dims[-1]}, width {width}, m = {BATCH} d, {base.steps} steps, {seeds} seeds"
-    words += f"; tuned at d = {larger[0]} to {larger[-1]}, (m, eta d / m) = {found.words}"
+    words += f"; tuned at d = {larger[0]} to {larger[-1]}, (m, eta d / m) = {best.words}"
     charts = [_signal_chart(runs[largest][0]), _error_chart(runs[largest])]
     return ClaimResult(findings, charts, f"{words}; blocks and errors at d = {largest}")
 
