@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from phasetrack._seeds import seeded
 from phasetrack.studies import confidence
 from phasetrack.studies.claims.findings import ClaimChart, ClaimResult, Finding, Series
 from phasetrack.studies.claims.lab import TEST_STEP, Lab
@@ -87,7 +88,7 @@ def _tangent(d: int, _: int) -> Kernel:
 
 def _random_features(d: int, seed: int) -> Kernel:
     """Return the kernel of a frozen random first layer."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     count = FEATURES_PER_SQUARE * d * d
     W = torch.randn(d, count, generator=generator, dtype=torch.float64, device="cpu") / math.sqrt(d)
 
