@@ -25,7 +25,7 @@ from phasetrack.phases.vocabularies.lazy_rich import DRIFT, LazyRich
 from phasetrack.studies import confidence
 from phasetrack.tasks import make_task
 
-FIRST_SEED = {"choose": 400_000, "judge": 410_000}
+FIRST_SEED = {"choose": 400_000, "judge": 420_000}
 DRIFTS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
 LINEAR_SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 # The twin is the network linearised at its start, trained alike. Lazy: its error is at most so much above the

@@ -63,7 +63,8 @@ class Thresholds:
             of ours.
         lazy_drift: LAZY if the tangent kernel has moved by no more than this share,
         lazy_linearisation: or if the distance of the outputs from those of the network linearised at its
-            start is at most this share of their way. Both were chosen by the protocol in docs/phases.md.
+            start is at most this share of their way: more than half of it is linear. Both are judged by the
+            protocol in docs/phases.md.
         diverged_factor: DIVERGED above this multiple of the first loss.
     """
 
@@ -90,7 +91,7 @@ class Thresholds:
     non_signal_growth: float = 2.0
     non_signal_odds: float = 10.0
     lazy_drift: float = 0.1
-    lazy_linearisation: float = 0.3
+    lazy_linearisation: float = 0.5
     diverged_factor: float = 10.0
 
     @classmethod

@@ -317,7 +317,7 @@ def test_first_recorded_loss_is_the_reference_of_divergence():
 
 @pytest.mark.parametrize(
     "drift, error, raised",
-    [(0.1, 0.9, True), (5.0, 0.3, True), (0.11, 0.31, False), (math.nan, math.nan, False)],
+    [(0.1, 0.9, True), (5.0, 0.5, True), (0.11, 0.51, False), (math.nan, math.nan, False)],
 )
 def test_lazy_is_fitted_with_the_first_kernel_or_by_the_linearisation(drift, error, raised):
     """By the last reading of the kernel, which most records lack; zeta* does not matter."""
