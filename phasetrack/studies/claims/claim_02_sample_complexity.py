@@ -21,7 +21,7 @@ from phasetrack.studies.sweeps.table import LEARNED
 from phasetrack.theory.settings import RunSettings
 
 # With m = 2 d and eta = 0.2 theory.md 7 has 100 to 134 samples per d.
-GOAL = Goal(LEARNED, "until learned", ratios=(0.5, 1.0, 2.0), most=80)
+GOAL = Goal(LEARNED, "until learned", batches=(8, 32), ratios=(0.5, 1.0, 2.0), most=80)
 
 
 def evaluate(lab: Lab) -> ClaimResult:

@@ -30,7 +30,7 @@ from phasetrack.tasks.registry import make_task
 from phasetrack.theory.settings import RunSettings
 
 ERROR = NEARLY_LEARNED
-GOAL = Goal(ERROR, "until nearly learned", ratios=(8.0, 16.0, 32.0), most=60)
+GOAL = Goal(ERROR, "until nearly learned", batches=(32, 128), ratios=(0.05, 0.1, 0.2), most=900)
 NEAR, AWAY, RELIABLE = 0.25, 0.5, 0.02
 EDGES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5)
 BATCH = 8  # samples per step over d (theory.md 7)
@@ -46,8 +46,7 @@ def evaluate(lab: Lab) -> ClaimResult:
     boolean = replace(base, task="xor", d=largest, batch=BATCH * largest)
     beside = {"Gaussian": runs[largest], "Boolean": lab.seeds(boolean, seeds, "gathering")}
     fixed = {d: [_samples(run) for run in runs[d]] for d in dims}
-    larger = tuple(2 * d for d in dims)
-    best = tuned(lab, RunSettings(task="gaussian", width=width), larger, GOAL)
+    best = tuned(lab, RunSettings(task="gaussian", width=width), dims, GOAL)
     power = f"power of d in the samples to {ERROR:.0%} error"
     findings = [
         Finding(f"{power}, m and eta tuned", confidence.power(best.samples), high=1.25),
@@ -79,7 +78,7 @@ def evaluate(lab: Lab) -> ClaimResult:
         Finding(f"error at the end, {AWAY} and more from it", confidence.mean(away), high=RELIABLE),
     ]
     words = f"d = {dims[0]} to {dims[-1]}, width {width}, m = {BATCH} d, {base.steps} steps, {seeds} seeds"
-    words += f"; tuned at d = {larger[0]} to {larger[-1]}, (m, eta d / m) = {best.words}"
+    words += f"; tuned: (m, eta d / m) = {best.words}"
     charts = [_signal_chart(runs[largest][0]), _error_chart(runs[largest])]
     return ClaimResult(findings, charts, f"{words}; blocks and errors at d = {largest}")
 

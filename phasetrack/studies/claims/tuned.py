@@ -11,7 +11,6 @@ from phasetrack.studies import confidence
 from phasetrack.studies.claims.lab import Lab, Observed
 from phasetrack.theory.settings import RunSettings
 
-BATCHES = (8, 32)
 SEEDS = 4
 # Added to the seed of a block: the runs that choose are not those that are judged.
 TUNING_SEED = 5_000
@@ -47,12 +46,14 @@ class Goal:
     Attributes:
         level: the error on held-out samples.
         variation: of `VARIATIONS`, which ends a run at that error.
+        batches: m.
         ratios: eta d / m; with it the noise of a step is the same for every m and d (theory.md 6b).
         most: samples per d after which a run is given up.
     """
 
     level: float
     variation: str
+    batches: Sequence[int]
     ratios: Sequence[float]
     most: int
 
@@ -66,7 +67,7 @@ def tuned(lab: Lab, base: RunSettings, dims: Sequence[int], goal: Goal) -> Tuned
         dims: the dimensions.
         goal: the error.
     """
-    pairs = list(itertools.product(BATCHES, goal.ratios))
+    pairs = list(itertools.product(goal.batches, goal.ratios))
     grid = {
         (d, m, ratio): replace(
             base,

@@ -76,7 +76,7 @@ def test_tuning_takes_the_pair_with_the_fewest_samples_and_judges_other_seeds(mo
         }
 
     monkeypatch.setattr(Lab, "grid", train)
-    goal = tuning.Goal(0.02, "until learned", ratios=(1.0, 2.0, 4.0), most=50)
+    goal = tuning.Goal(0.02, "until learned", batches=(8, 32), ratios=(1.0, 2.0, 4.0), most=50)
     found = tuning.tuned(Lab(seed=7), RunSettings(width=64), (16, 32), goal)
     assert found.chosen == {16: (8, 2.0), 32: (8, 2.0)}
     assert found.samples == {16: [800.0] * tuning.SEEDS, 32: [800.0] * tuning.SEEDS}
