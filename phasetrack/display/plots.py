@@ -116,7 +116,7 @@ def run_figure(
     with own_settings(SERIF if serif else None):
         lines = 1 + max((row for row, _ in names), default=-1)
         page = new_page(inches, len(charts), inches_of(len(rows) + bool(bands), lines))
-        thresholds = Thresholds(**summary.get("thresholds", {}))
+        thresholds = Thresholds.recorded(summary.get("thresholds", {}))
         for name, axes, chart in zip(_letters(charts), page.panels, charts, strict=True):
             begin_panel(axes, chart)
             shade_phases(axes, history)

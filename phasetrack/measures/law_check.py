@@ -1,8 +1,9 @@
 """Whether the mean-field law holds for the gradient that a step takes (theory.md 6).
 
-Two comparisons. For a bias-free ReLU network sum_j w_j . dL/dw_j = sum_j a_j dL/da_j = mean(dl/df f) on every
+Two comparisons, and a test of the slopes. For a bias-free ReLU network sum_j w_j . dL/dw_j = sum_j a_j dL/da_j = mean(dl/df f) on every
 batch, whatever the data: one factor per layer therefore shows, exactly, that the step's gradient is a multiple of
 the mean loss's. The gradient divided by that factor is then projected on the one that the law predicts.
+Where labels say nothing of the clusters the law follows each batch's noise, and predicts no rate.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ FACTOR_TOLERANCE = 0.02
 ROUNDINGS = 100
 # Where rounding hides a factor, it counts as 1 if the step's own projection is within this ratio of it.
 PLAUSIBLE = 2.0
+# Standard deviations of its chi-squared statistic that the slopes have to be clear of noise by. A heuristic of ours.
+CLEAR = 4.0
 
 
 def gradient_table(W: Tensor, gradient: Tensor, geometry: Geometry) -> Tensor:
@@ -117,14 +120,50 @@ def followed(before: Tensor | None, products: Tensor) -> Tensor:
     step, law = products.unbind(dim=-1)
     known = (step.isfinite() & law.isfinite()).unsqueeze(-1)
     new = torch.stack([step, law, step**2, step * law, law**2, torch.ones_like(law)], dim=-1)
-    keep = new.new_tensor([MEMORY, MEMORY, *[MEMORY**2] * 3, 1.0])
-    rows, kept = (
-        table.where(known, rest).flatten(1).tolist() for table, rest in ((new, 0.0), (keep, 1.0))
+    return _running(before, new, known, [MEMORY, MEMORY, *[MEMORY**2] * 3, 1.0])
+
+
+def followed_slopes(
+    before: Tensor | None, sizes: Tensor, slopes: Tensor, squares: Tensor
+) -> Tensor:
+    """Weighted sums of the loss slopes of each cluster up to each record.
+
+    Args:
+        before: sums at the record before, (C, 2); None at the first.
+        sizes: samples of K records in each cluster, (K, C).
+        slopes: their mean of -label_c dl/df, (K, C); NaN in a record that tells nothing.
+        squares: their mean of (dl/df)^2, (K, C).
+
+    Returns:
+        (K, C, 2): sums over samples of the slope and of its square.
+    """
+    new = torch.stack([sizes * slopes, sizes * squares], dim=-1)
+    known = new.isfinite().all(dim=-1, keepdim=True)
+    return _running(before, new, known, [MEMORY, MEMORY**2])
+
+
+def pulls_clearly(sums: Tensor) -> Tensor:
+    """Whether the slopes of some cluster have a sign: (..., C, 2) to bool (...).
+
+    Without one each cluster adds about a squared normal number, sum^2 / (sum of squares): a chi-squared test.
+    """
+    total, squares = sums.unbind(dim=-1)
+    seen = squares > 0
+    statistic = (total.square() / squares).where(seen, 0.0).sum(dim=-1)
+    count = seen.sum(dim=-1)
+    return statistic > count + CLEAR * (2 * count).sqrt()
+
+
+def _running(before: Tensor | None, new: Tensor, known: Tensor, kept: list[float]) -> Tensor:
+    """Sums up to each of K records, those before weighed by `kept`; unknown records change nothing."""
+    rows, weights = (
+        table.where(known, rest).flatten(1).tolist()
+        for table, rest in ((new, 0.0), (new.new_tensor(kept), 1.0))
     )
     sums = [0.0] * len(rows[0]) if before is None else before.flatten().tolist()
     found = []
-    for row, weights in zip(rows, kept, strict=True):
-        sums = [weight * old + value for weight, old, value in zip(weights, sums, row, strict=True)]
+    for row, weight in zip(rows, weights, strict=True):
+        sums = [keep * old + value for keep, old, value in zip(weight, sums, row, strict=True)]
         found.append(sums)
     return new.new_tensor(found).view(new.shape)
 

@@ -43,7 +43,9 @@ class Expectations(NamedTuple):
     @property
     def activity_variance(self) -> Tensor:
         """Variance of act(u + z), (..., p, K)."""
-        return (self.activity_square - self.activity.square()).clamp_min(0)
+        return torch.addcmul(self.activity_square, self.activity, self.activity, value=-1).clamp_(
+            min=0
+        )
 
 
 class Law(NamedTuple):
@@ -81,12 +83,12 @@ def expectations(centres: Tensor, perp: Tensor, activation: Activation) -> Expec
     if activation is torch.relu:
         ratio = centres / width.clamp_min(torch.finfo(width.dtype).tiny)
         firing = torch.special.ndtr(ratio)
-        tilt = torch.exp(-ratio.square() / 2) / math.sqrt(2 * math.pi)
-        activity = centres * firing + width * tilt
+        # large forecasts wait for memory: no more tables than needed
+        tilt = ratio.square().mul_(-0.5).exp_().div_(math.sqrt(2 * math.pi))
+        activity = torch.addcmul(centres * firing, width, tilt)
         # E[relu^2] = u * E[relu] + s^2 * firing
-        return Expectations(
-            firing, activity, tilt, firing, centres * activity + width.square() * firing
-        )
+        square = torch.addcmul(centres * activity, width.square(), firing)
+        return Expectations(firing, activity, tilt, firing, square)
     z, weights = (torch.from_numpy(part).to(centres) for part in _hermite(NODES))
     at = (centres.unsqueeze(-1) + width.unsqueeze(-1) * z).requires_grad_(True)
     with torch.enable_grad():
@@ -121,16 +123,16 @@ def motion(
             mean is signed, so that labels of both signs at one point may cancel.
         squares: mean of (dl/df)^2 at each point times its share, (..., K).
     """
-    a, pull = neurons.second_layer, pull.unsqueeze(-2)
-    fired = pull * seen.firing
+    a, pull = neurons.second_layer, pull.unsqueeze(-1)
+    fired = seen.firing @ torch.cat([pull * points, pull], dim=-1)
     return Law(
         firing=seen.firing,
         activity=seen.activity,
-        coordinates=a.unsqueeze(-1) * (fired @ points),
-        perp=a * (pull * seen.tilt).sum(dim=-1) * neurons.deviation,
-        second_layer=(pull * seen.activity).sum(dim=-1),
-        noise=(seen.firing_square * squares.unsqueeze(-2)).sum(dim=-1),
-        bias=a * fired.sum(dim=-1),
+        coordinates=a.unsqueeze(-1) * fired[..., :-1],
+        perp=a * (seen.tilt @ pull).squeeze(-1) * neurons.deviation,
+        second_layer=(seen.activity @ pull).squeeze(-1),
+        noise=(seen.firing_square @ squares.unsqueeze(-1)).squeeze(-1),
+        bias=a * fired[..., -1],
     )
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.compiler import is_compiling
 
+from phasetrack._seeds import seeded
 from phasetrack.errors import check_float, check_int
 from phasetrack.model.matmul_backend import PLAIN, Passes
 
@@ -42,7 +43,7 @@ class TwoLayerNet(nn.Module):
             nn.Linear, width, 1, bias=False
         )
         self.scale = 1 / width
-        generator = torch.Generator().manual_seed(seed)
+        generator = seeded(seed)
         directions = torch.randn(width, d, generator=generator, dtype=torch.float64, device="cpu")
         lengths = directions.norm(dim=1, keepdim=True)
         signs = 1 - 2 * torch.randint(0, 2, (1, width), generator=generator, device="cpu")

@@ -13,7 +13,7 @@ TERMS: dict[str, str] = {
     "much perp as signal, and the set outweighs all other neurons.",
     "zeta*": "The smallest zeta for which the network is signal-heavy. It starts far above 1 and falls as "
     "features are found; infinite means that no set of neurons classifies every cluster's centre.",
-    "signal-heavy": "zeta* has come under 1/2, or was under 1 for three records in a row, and has not been above 1 "
+    "signal-heavy": "zeta* has come under 0.8 and has not been above 1 "
     "since: the features are found.",
     "heavy neuron": "A neuron that needs a zeta of at most 1/2; the heavy mass is the share of |a||w| in "
     "such neurons.",
@@ -28,7 +28,7 @@ TERMS: dict[str, str] = {
     "hardly moves.",
     "time": "A step lasts eta, the step size of each neuron; the optimizer's rate is eta times the width.",
     "onset": "The step at which a reading crossed the level of a boundary, interpolated between records.",
-    "detection": "The recorded step at which a boundary was certain, such as zeta* under 1/2 after its "
+    "detection": "The recorded step at which a boundary was certain, such as zeta* under 0.8 after its "
     "onset at 1.",
     "forecast": "The run as the mean-field law predicts it before training, with a band over random starts.",
     "FITTED": "The training loss has met its target and has not been above twice that since.",

@@ -24,7 +24,6 @@ class HeavyWatch(LevelWatch):
             limits.zeta_enter,
             limits.zeta_exit,
             rising=False,
-            records=limits.zeta_records,
             errors=limits.standard_errors,
         )
 
@@ -36,7 +35,6 @@ class HeavyWatch(LevelWatch):
             zeta = float(before[1].get("heaviness/zeta_star", math.nan))
             if not math.isnan(zeta):
                 self._records.append(Measured(int(before[0]), zeta, 1.0, 1.0, math.nan))
-        self._beyond = int(state.get("under", 0))
         onset, self.holds = float(state["onset"]), bool(state["heavy"])
         self._crossed = (
             None if math.isnan(onset) else Onset(onset, math.floor(onset), math.ceil(onset))

@@ -11,10 +11,6 @@ THRESHOLD_WORDS: dict[str, tuple[str, str]] = {
         "onset level of ζ*",
         "The onset of signal-heaviness is the last crossing of this level; the phase ends above it.",
     ),
-    "zeta_records": (
-        "records under the onset level",
-        "The features also count as found after this many records in a row at or under the onset level.",
-    ),
     "linear_exit": (
         "linear exit",
         "The loss leaves its first-order regime once the value error exceeds this share.",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 from phasetrack.errors import check_float, check_int
 
 # The thresholds that count records.
-COUNTS = ("patience", "zeta_records")
+COUNTS = ("patience",)
+# Thresholds that files may still hold, and that decide nothing any more.
+RETIRED = frozenset({"zeta_records"})
 # Records that the alerts may look back at; the time per step is proportional to it.
 MOST_PATIENCE = 10_000
 
@@ -17,9 +21,8 @@ class Thresholds:
     """Every number that decides a label or an alert. The paper gives none.
 
     Attributes:
-        zeta_enter: SIGNAL_HEAVY begins at zeta* <= this (theory.md 8).
-        zeta_records: SIGNAL_HEAVY also begins after this many records in a row at zeta* <= zeta_exit. Networks
-            that start large take long from 1 to 1/2 although they classify from 1 on (theory.md 3).
+        zeta_enter: SIGNAL_HEAVY begins at zeta* <= this: zeta_exit divided by 1.25, the most that zeta* was seen
+            to rise again on its way down (theory.md 8).
         zeta_exit: SIGNAL_HEAVY ends at zeta* > this; its onset is the last crossing of this level
             (theory.md 8).
         linear_exit: value error at which the linear regime ends (theory.md 7).
@@ -58,15 +61,15 @@ class Thresholds:
             at m = 2d,
         non_signal_odds: as long as the signal has grown against the rest by less than this factor; a heuristic
             of ours.
-        lazy_drift: LAZY if the tangent kernel has moved by no more than this share; a heuristic of ours.
-        lazy_linearisation: LAZY also if the distance of the outputs from those of the network linearised at its
-            start is at most this share of their way: more than half of it is linear. A heuristic of ours.
+        lazy_drift: LAZY if the tangent kernel has moved by no more than this share,
+        lazy_linearisation: or if the distance of the outputs from those of the network linearised at its
+            start is at most this share of their way: more than half of it is linear. Both are judged by the
+            protocol in docs/phases.md.
         diverged_factor: DIVERGED above this multiple of the first loss.
     """
 
-    zeta_enter: float = 0.5
+    zeta_enter: float = 0.8
     zeta_exit: float = 1.0
-    zeta_records: int = 3
     linear_exit: float = 0.1
     finding_drift: float = 0.25
     loss_target: float = 0.05
@@ -90,6 +93,16 @@ class Thresholds:
     lazy_drift: float = 0.1
     lazy_linearisation: float = 0.5
     diverged_factor: float = 10.0
+
+    @classmethod
+    def recorded(cls, values: Mapping[str, Any]) -> Thresholds:
+        """Return the thresholds that a file holds; those it lacks take their defaults.
+
+        Raises:
+            ExpectedError: as the class.
+            TypeError: if it holds a name that no version knows.
+        """
+        return cls(**{name: value for name, value in dict(values).items() if name not in RETIRED})
 
     def __post_init__(self) -> None:
         """Check every threshold.

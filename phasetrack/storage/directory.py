@@ -71,7 +71,7 @@ class Run(Results):
     def thresholds(self) -> Thresholds:
         """The thresholds that the run was labelled with."""
         try:
-            return Thresholds(**self.config.get("thresholds", {}))
+            return Thresholds.recorded(self.config.get("thresholds", {}))
         except (TypeError, ExpectedError) as error:
             path = str(self.path / CONFIG)
             raise ExpectedError("run", f"{path!r} is not valid: thresholds: {error}") from None

@@ -153,7 +153,7 @@ class Summary(Struct):
 @lru_cache(maxsize=16, typed=True)
 def _check_thresholds(**thresholds: Any) -> None:
     """Raise TypeError or ValueError for thresholds that are not valid; most runs of a folder have the same."""
-    Thresholds(**thresholds)
+    Thresholds.recorded(thresholds)
 
 
 class _Span(Struct):

@@ -22,12 +22,32 @@ INSTALL = "Run pip install 'phasetrack[claims]'."
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with the ends of its confidence interval, NaN where the data allow no interval."""
+    """An estimate with the ends of its confidence interval, NaN where the data allow no interval.
+
+    Attributes:
+        value: the estimate.
+        low: the lower end.
+        high: the upper end.
+        count: values that the estimate is made of.
+        freedom: degrees of freedom of a Student's t interval; 0 for an interval of another kind.
+        successes: of a share, out of `count`; None for any other estimate.
+        level: confidence of the interval.
+    """
 
     value: float
     low: float
     high: float
     count: int
+    freedom: int = 0
+    successes: int | None = None
+    level: float = LEVEL
+
+    @property
+    def error(self) -> float:
+        """The standard error that a Student's t interval is made of; NaN for any other."""
+        if self.freedom < 1:
+            return math.nan
+        return (self.high - self.low) / 2 / student(self.freedom, self.level)
 
     def __str__(self) -> str:
         """Format value and ends with three digits each, or as whole numbers from 1000 on."""
@@ -49,7 +69,7 @@ def mean(values: Sequence[float], level: float = LEVEL) -> Interval:
     if known.size < 2:
         return Interval(middle, math.nan, math.nan, known.size)
     half = student(known.size - 1, level) * float(known.std(ddof=1)) / math.sqrt(known.size)
-    return Interval(middle, middle - half, middle + half, known.size)
+    return Interval(middle, middle - half, middle + half, known.size, known.size - 1, level=level)
 
 
 def share(successes: int, count: int, level: float = LEVEL) -> Interval:
@@ -66,7 +86,7 @@ def share(successes: int, count: int, level: float = LEVEL) -> Interval:
     # at 0 and 1 the end is exact, and rounding would hide it
     low = max(0.0, middle - half) if successes else 0.0
     high = min(1.0, middle + half) if successes < count else 1.0
-    return Interval(p, low, high, count)
+    return Interval(p, low, high, count, successes=successes, level=level)
 
 
 def share_of(flags: Iterable[bool], level: float = LEVEL) -> Interval:
@@ -77,6 +97,30 @@ def share_of(flags: Iterable[bool], level: float = LEVEL) -> Interval:
     """
     known = [bool(flag) for flag in flags]
     return share(sum(known), len(known), level)
+
+
+def pooled(estimates: Sequence[Interval], level: float = LEVEL) -> Interval:
+    """Return the joint estimate of disjoint samples of one size.
+
+    Shares are counted together. Errors of Student's t intervals add in quadrature, with all their degrees of
+    freedom; of any other estimate the values have an interval of their own.
+
+    >>> str(pooled([mean([1.0, 2.0, 3.0]), mean([3.0, 4.0, 5.0])]))
+    '3 [1.87, 4.13]'
+    """
+    successes = [each.successes for each in estimates if each.successes is not None]
+    if len(successes) == len(estimates):
+        return share(sum(successes), sum(each.count for each in estimates), level)
+    errors = [each.error for each in estimates]
+    if len(estimates) == 1 and not math.isfinite(errors[0]):
+        return estimates[0]
+    if not all(map(math.isfinite, errors)):
+        return mean([each.value for each in estimates], level)
+    value = sum(each.value for each in estimates) / len(estimates)
+    freedom = sum(each.freedom for each in estimates)
+    half = student(freedom, level) * math.hypot(*errors) / len(estimates)
+    count = sum(each.count for each in estimates)
+    return Interval(value, value - half, value + half, count, freedom, level=level)
 
 
 def power(
@@ -103,7 +147,7 @@ def slope(x: ArrayLike, y: ArrayLike, level: float = LEVEL) -> Interval:
     rest = up - up.mean() - steep * (across - across.mean())
     error = math.sqrt(float((rest**2).sum()) / (len(across) - 2) / spread)
     half = student(len(across) - 2, level) * error
-    return Interval(steep, steep - half, steep + half, len(across))
+    return Interval(steep, steep - half, steep + half, len(across), len(across) - 2, level=level)
 
 
 def determination(x: ArrayLike, y: ArrayLike) -> float:

@@ -10,6 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from phasetrack._seeds import seeded
 from phasetrack.errors import ExpectedError, check_float, check_int
 from phasetrack.tasks.philox import uniform
 
@@ -114,7 +115,7 @@ class ModularAddition:
     @cached_property
     def _order(self) -> Tensor:
         """All pairs a q + b in the order of the split, int64 (q^2,)."""
-        generator = torch.Generator(device="cpu").manual_seed(self.seed)
+        generator = seeded(self.seed)
         return torch.randperm(self.modulus**2, generator=generator, device="cpu")
 
     @property

@@ -337,9 +337,9 @@ def _outputs(neurons: Neurons, seen: Expectations) -> Tensor:
     Neurons count as independent given the point, as they are at the start; the spread matters there, for
     large initial weights, and is small by the time that they move together.
     """
-    a, scale = neurons.second_layer.unsqueeze(-1), neurons.output_scale
-    mean = (a * seen.activity).sum(dim=-2) * scale
-    spread = (a.square() * seen.activity_variance).sum(dim=-2).sqrt() * scale
+    a, scale = neurons.second_layer.unsqueeze(-2), neurons.output_scale
+    mean = (a @ seen.activity).squeeze(-2) * scale
+    spread = (a.square() @ seen.activity_variance).squeeze(-2).sqrt() * scale
     values: Tensor = mean.unsqueeze(-1) + spread.unsqueeze(-1) * SPREAD.to(mean)
     return values
 
@@ -368,15 +368,11 @@ def _step(
     squares = (counts * slopes.square().mean(dim=-1)).sum(dim=-1)
     moved: Law = motion(neurons, seen, points, pull, squares)
     a = neurons.second_layer
-
-    def noise(variance: Tensor) -> Tensor:
-        """What a batch adds to the mean of a quantity of that variance at each point."""
-        spread = (squares.unsqueeze(-2) * variance.clamp_min(0) / batch).sqrt()
-        return torch.from_numpy(rng.standard_normal(tuple(variance.shape))) * spread
-
     coordinates, perp, second, bias = neurons.coordinates, neurons.perp, a, neurons.bias
     if settings.train != "second":
-        fired = noise(seen.firing_square - seen.firing.square())
+        varied = torch.addcmul(seen.firing_square, seen.firing, seen.firing, value=-1)
+        spread = varied.clamp_(min=0).mul_(squares.unsqueeze(-2) / batch).sqrt_()
+        fired = torch.from_numpy(rng.standard_normal(tuple(spread.shape))).mul_(spread)
         kicks = a.unsqueeze(-1) * (fired @ points)
         coordinates = coordinates + eta * (moved.coordinates + kicks)
         spread = eta**2 * a.square() * moved.noise * (geometry.dim - geometry.signal_dim) / batch
@@ -385,7 +381,7 @@ def _step(
             bias = bias + eta * (moved.bias + a * fired.sum(dim=-1))
     if settings.train != "first":
         # independent over points: one kick with the sum of their variances
-        varied = (squares.unsqueeze(-2) * seen.activity_variance).sum(dim=-1) / batch
+        varied = (seen.activity_variance @ squares.unsqueeze(-1)).squeeze(-1) / batch
         kicks = torch.from_numpy(rng.standard_normal(tuple(a.shape))) * varied.sqrt()
         second = a + eta * (moved.second_layer + kicks)
     return replace(neurons, coordinates=coordinates, perp=perp, second_layer=second, bias=bias)

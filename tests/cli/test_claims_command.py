@@ -9,8 +9,9 @@ from helpers.command_line import call_here
 @pytest.mark.parametrize(
     "typed, complaint",
     [
-        (["--only", "99"], "--only: 99 is not the number of a claim. Choose from 1 to 16."),
+        (["--only", "99"], "--only: 99 is not the number of a claim. Choose from 1 to 21."),
         (["--seed", "-1"], "--seed: -1 is not an integer from 0"),
+        (["--blocks", "0"], "--blocks: 0 is not an integer from 1 to 100"),
         (["--jobs", "0"], "--jobs: 0 is not an integer from 1 to 1024"),
         (["--report", "none/such.html"], "--report: The folder of 'none/such.html' does not exist"),
     ],
@@ -26,17 +27,17 @@ def test_the_statements_can_be_listed(tmp_path):
     done = call_here("claims", "--list", cwd=tmp_path)
     lines = done.stdout.splitlines()
     assert done.returncode == 0 and [line.split()[0] for line in lines] == [
-        str(number) for number in range(1, 17)
+        str(number) for number in range(1, 22)
     ]
     assert all(len(line) > 20 for line in lines)
     assert call_here("claims", "--list", "--only", "8", cwd=tmp_path).stdout == lines[7] + "\n"
 
 
-def test_half_an_hour_of_work_is_asked_about(tmp_path, monkeypatch):
+def test_two_hours_of_work_is_asked_about(tmp_path, monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):
             return True
 
     monkeypatch.setattr("sys.stdin", Terminal("n\n"))
     done = call_here("claims", cwd=tmp_path)
-    assert done.returncode == 130 and "half an hour" in done.stderr and done.stdout.strip() == ""
+    assert done.returncode == 130 and "two hours" in done.stderr and done.stdout.strip() == ""

@@ -58,8 +58,6 @@ def test_show_labels_again(made):
         "patience=3",
         "--threshold",
         "linear_exit=0.01",
-        "--threshold",
-        "zeta_records=1000",
         "--json",
     ]
     shown = json.loads(call_here("show", out / "mine", *options).stdout)

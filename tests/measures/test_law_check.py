@@ -107,3 +107,30 @@ def test_the_law_is_off_where_that_is_certain(centre, scatter, off):
     found = law_check.is_off(law_check.followed(None, torch.from_numpy(products)))
     assert found[-1].tolist() == [off, off]
     assert not found[: law_check.LEAST_RECORDS - 1].any()
+
+
+def test_slopes_are_summed_as_by_hand_and_batches_that_tell_nothing_change_nothing():
+    rng = np.random.default_rng(5)
+    sizes, slopes, squares = (rng.uniform(1, 2, (4, 3)) for _ in range(3))
+    slopes[2] = np.nan
+    found = law_check.followed_slopes(None, *naive.tensors(sizes, slopes, squares)).numpy()
+    expected = np.zeros((3, 2))
+    for row in (0, 1, 3):
+        new = np.stack([sizes[row] * slopes[row], sizes[row] * squares[row]], axis=1)
+        expected = expected * [law_check.MEMORY, law_check.MEMORY**2] + new
+    np.testing.assert_allclose(found[-1], expected)
+    np.testing.assert_array_equal(found[2], found[1])
+
+
+def test_random_slopes_seldom_pull_clearly_and_slopes_with_a_sign_do():
+    """4 standard deviations of a chi-squared number with 4 degrees of freedom: 0.4 percent of 2000."""
+    rng = np.random.default_rng(6)
+
+    def share(wrong):
+        signs = np.where(rng.random((2000, 4, 50)) < wrong, -1.0, 1.0)
+        sums = np.stack([signs.sum(-1), (signs**2).sum(-1)], axis=-1)
+        return law_check.pulls_clearly(torch.from_numpy(sums)).double().mean().item()
+
+    assert share(0.5) < 0.015
+    assert share(0.3) > 0.95
+    assert not law_check.pulls_clearly(torch.zeros(4, 2)).any()

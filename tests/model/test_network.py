@@ -141,3 +141,18 @@ def test_a_tracker_reads_a_fused_network_as_the_plain_one():
     assert list(plain) == list(fused) and not tracker.undefined.keys() & {"hooks", "batch"}
     for name in plain:
         np.testing.assert_allclose(fused[name], plain[name], rtol=1e-9, atol=1e-12)
+
+
+def test_seeds_of_more_than_32_bits_have_weights_of_their_own():
+    seeds = (1, 1 + 2**32, 1 + 2**33, 2**32 - 1, -1, 2**63 - 1, 2**64 - 1)
+    nets = [TwoLayerNet(6, 5, seed=seed).first.weight for seed in seeds]
+    same = {(a, b) for a in range(7) for b in range(a) if torch.equal(nets[a], nets[b])}
+    assert same == {(6, 4)}  # -1 is 2^64 - 1
+
+
+def test_seeds_of_32_bits_keep_torchs_own_numbers():
+    drawn = torch.randn(
+        5, 6, generator=torch.Generator().manual_seed(2**32 - 1), dtype=torch.float64
+    )
+    expected = 0.1 * drawn / drawn.norm(dim=1, keepdim=True)
+    assert torch.equal(TwoLayerNet(6, 5, seed=2**32 - 1).first.weight, expected.float())

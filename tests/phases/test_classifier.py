@@ -64,7 +64,7 @@ def test_healthy_run():
     assert alerts(verdicts) == []
     found = boundaries(verdicts)
     assert found["signal_heavy"].onset == pytest.approx(50)
-    assert found["signal_heavy"].detected == 52
+    assert found["signal_heavy"].detected == 53
     changes = [v.transition for _, v in verdicts if v.transition]
     assert [(t.before, t.after) for t in changes] == [
         (Phase.SIGNAL_FINDING, Phase.SIGNAL_HEAVY),
@@ -79,14 +79,14 @@ def test_onset_does_not_depend_on_the_recording_interval(every):
 
 
 def test_hysteresis():
-    values = [2, 0.9, 0.6, 0.49, 0.7, 0.99, 0.49, 1.01, 0.8, 0.5]
+    values = [2, 0.9, 0.85, 0.79, 0.9, 0.99, 0.79, 1.01, 0.9, 0.8]
     names = [verdict.phase.name for _, verdict in label(series("zeta", values))]
     finding, heavy = "SIGNAL_FINDING", "SIGNAL_HEAVY"
     assert names == [*[finding] * 3, *[heavy] * 4, *[finding] * 2, heavy]
 
 
 def test_onset_is_the_last_crossing_of_one():
-    verdicts = label(series("zeta", [4, 0.8, 2, 0.5]))
+    verdicts = label(series("zeta", [4, 0.9, 2, 0.5]))
     (boundary,) = [b for _, v in verdicts for b in v.boundaries if b.name == "signal_heavy"]
     assert boundary.onset == pytest.approx(2.5) and boundary.detected == 3
 

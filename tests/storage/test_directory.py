@@ -126,11 +126,11 @@ def test_unfinished_run_is_summarised(tmp_path):
     summary = run.summarise()
     assert summary["phase"] == "SIGNAL_HEAVY" and summary["steps"] == 70
     assert summary["boundaries"][0]["onset"] == pytest.approx(50)
-    boundaries = run.summarise(Thresholds(zeta_enter=0.3, zeta_records=100))["boundaries"]
+    boundaries = run.summarise(Thresholds(zeta_enter=0.3))["boundaries"]
     (later,) = (b for b in boundaries if b["name"] == "signal_heavy")
     assert later["onset"] == pytest.approx(50)
     assert later["detected"] == math.ceil(50 + 10 * math.log(1 / 0.3))
-    strict = run.summarise(Thresholds(zeta_enter=0.01, zeta_records=100, finding_drift=1.0))
+    strict = run.summarise(Thresholds(zeta_enter=0.01, finding_drift=1.0))
     assert strict["phase"] == "SIGNAL_FINDING"
 
 

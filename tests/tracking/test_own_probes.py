@@ -484,4 +484,4 @@ def test_summary():
         {"name", "onset", "detected", "low", "high", "left"} for _ in tracker.boundaries
     ]
     assert summary["timeline"][0]["start"] == 0 and summary["timeline"][-1]["end"] == 59
-    assert summary["forecast"] == {} and summary["thresholds"]["zeta_enter"] == 0.5
+    assert summary["forecast"] == {} and summary["thresholds"]["zeta_enter"] == 0.8

@@ -369,7 +369,7 @@ def _units(history: History) -> dict[str, float]:
 def _thresholds(config: Mapping[str, Any], *, strict: bool = False) -> Thresholds:
     """Return a run's own thresholds, or the defaults if it has none or (unless strict) invalid ones."""
     try:
-        return Thresholds(**config.get("thresholds", {}))
+        return Thresholds.recorded(config.get("thresholds", {}))
     except (TypeError, ValueError) as error:
         if strict:
             raise ExpectedError(

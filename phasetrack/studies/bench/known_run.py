@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from phasetrack._seeds import seeded
 from phasetrack.model.geometry import ClusterGeometry
 from phasetrack.tracking.attach import attach
 from phasetrack.tracking.probes.base import Probe
@@ -89,7 +90,7 @@ class Net(nn.Module):
 
 def generator(seed: int) -> torch.Generator:
     """Return the random numbers of a seed."""
-    return torch.Generator(device="cpu").manual_seed(seed)
+    return seeded(seed)
 
 
 def normal(*shape: int, source: torch.Generator, scale: float = 1.0) -> Tensor:

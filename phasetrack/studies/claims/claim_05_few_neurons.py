@@ -26,7 +26,7 @@ from phasetrack.theory.settings import RunSettings
 def evaluate(lab: Lab) -> ClaimResult:
     """Prune runs that end at the loss target, and the same runs ended at the detected onset."""
     base = RunSettings(d=64, width=128) if lab.quick else RunSettings()
-    seeds = 5 if lab.quick else 10
+    seeds = 5
     ends = lab.seeds(base, seeds)
     onsets = lab.all([(replace(end.settings, steps=_detected(end)), "") for end in ends])
     shares = [float(heavy(run).double().mean()) for run in onsets]

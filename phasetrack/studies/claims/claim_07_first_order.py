@@ -27,7 +27,7 @@ def evaluate(lab: Lab) -> ClaimResult:
     """Measure the errors at the onset over theta."""
     base = RunSettings(d=64, width=128) if lab.quick else RunSettings()
     base = replace(base, gradient_error=True)
-    seeds = 4 if lab.quick else 5
+    seeds = 4
     thetas = (0.03, 0.1, 0.3)
     runs = lab.grid({theta: replace(base, theta=theta) for theta in thetas}, seeds)
     at_onset = {

@@ -17,7 +17,7 @@ HEALTHY = 20  # runs without an alarm whose interval lies below a rate of 0.2
 
 def evaluate(lab: Lab) -> ClaimResult:
     """Provoke each signature, and count alerts over all healthy runs of the lab."""
-    d, seeds = (64, 5) if lab.quick else (128, 20)
+    d, seeds = (64 if lab.quick else 128), 5
     provoked = {
         "SADDLE": RunSettings(d=d, width=128, train="second"),
         "IMBALANCED": RunSettings(d=d, width=4),

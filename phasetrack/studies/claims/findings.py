@@ -118,11 +118,15 @@ class ClaimResult:
         findings: the numbers; those with a required range decide the verdict.
         charts: the charts of the report.
         setting: sizes and seeds, in words.
+        blocks: the verdict of each block of seeds alone; empty for a result of one block.
+        corrected: the verdict by intervals that are corrected for the number of ranges on trial.
     """
 
     findings: Sequence[Finding]
     charts: Sequence[ClaimChart]
     setting: str
+    blocks: Sequence[ClaimVerdict] = ()
+    corrected: ClaimVerdict | None = None
 
     @property
     def verdict(self) -> ClaimVerdict:
@@ -132,10 +136,17 @@ class ClaimResult:
             return ClaimVerdict.CONTRADICTED
         return ClaimVerdict.UNDECIDED if ClaimVerdict.UNDECIDED in each else ClaimVerdict.SUPPORTED
 
+    @property
+    def agreement(self) -> str:
+        """How many blocks of seeds come to the verdict alone, in words."""
+        return f"{sum(each is self.verdict for each in self.blocks)} of {len(self.blocks)}"
+
     def as_json(self) -> dict[str, Any]:
         """Return verdict, setting and findings as a JSON object."""
         return {
             "verdict": self.verdict.value,
+            "corrected": self.corrected.value if self.corrected else "",
+            "blocks": [verdict.value for verdict in self.blocks],
             "setting": self.setting,
             "findings": [
                 {

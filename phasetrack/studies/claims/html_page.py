@@ -9,7 +9,7 @@ from pathlib import Path
 from phasetrack._version import __version__
 from phasetrack.storage.atomic_files import write_output
 from phasetrack.studies.claims.figures import svg
-from phasetrack.studies.claims.findings import ClaimResult, Finding
+from phasetrack.studies.claims.findings import ClaimResult, ClaimVerdict, Finding
 from phasetrack.studies.claims.registry import Claim
 
 PAGE = """<!doctype html>
@@ -38,8 +38,9 @@ svg {{ max-width: 100%; height: auto; }}
 <h1>arXiv 2309.15111 on trial</h1>
 <p>{setting}. Numbers are estimates over seeds with 95 percent intervals. A statement is supported where
 every interval lies in its required range, contradicted where one lies outside, and undecided at these
-sizes otherwise. phasetrack {version}.</p>
-<table><thead><tr><th></th><th>statement</th><th>verdict</th></tr></thead>
+sizes otherwise: once with each interval at 95 percent, once corrected for the number of ranges on this page
+(Bonferroni). Blocks are disjoint sets of seeds; those that come to the first verdict alone are counted. phasetrack {version}.</p>
+<table><thead><tr><th></th><th>statement</th><th>each at 95 %</th><th>corrected</th><th>blocks</th></tr></thead>
 <tbody>{rows}</tbody></table>
 {sections}
 </body>
@@ -77,8 +78,8 @@ def page(results: Sequence[tuple[Claim, ClaimResult]], setting: str) -> str:
     """Return the page of `write_page` as text."""
     rows = "".join(
         f'<tr><td class="number">{claim.number}</td><td><a href="#claim-{claim.number}">'
-        f'{html.escape(claim.statement)}</a></td><td class="{result.verdict.word}">'
-        f"{result.verdict.value}</td></tr>"
+        f"{html.escape(claim.statement)}</a></td>{_verdict(result.verdict)}{_verdict(result.corrected)}"
+        f'<td class="number">{result.agreement}</td></tr>'
         for claim, result in results
     )
     return PAGE.format(
@@ -87,6 +88,10 @@ def page(results: Sequence[tuple[Claim, ClaimResult]], setting: str) -> str:
         rows=rows,
         sections="\n".join(_section(claim, result) for claim, result in results),
     )
+
+
+def _verdict(verdict: ClaimVerdict | None) -> str:
+    return f'<td class="{verdict.word}">{verdict.value}</td>' if verdict else "<td></td>"
 
 
 def _section(claim: Claim, result: ClaimResult) -> str:
@@ -116,11 +121,9 @@ def _table(findings: Sequence[Finding]) -> str:
 
 
 def _row(finding: Finding) -> str:
-    verdict = finding.verdict
-    mark = f'<td class="{verdict.word}">{verdict.value}</td>' if verdict else "<td></td>"
     return (
         f"<tr><td>{html.escape(finding.name)}</td><td class='number'>{finding.estimate}</td>"
-        f"<td class='number'>{html.escape(finding.required_range)}</td>{mark}</tr>"
+        f"<td class='number'>{html.escape(finding.required_range)}</td>{_verdict(finding.verdict)}</tr>"
     )
 
 

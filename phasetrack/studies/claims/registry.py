@@ -89,6 +89,27 @@ CLAIMS = (
     Claim(
         16, "Each failure signature is detected, and healthy runs raise none", "claim_16_failures"
     ),
+    Claim(
+        17,
+        "Phase one takes log d / eta steps, phase two log log d / eta",
+        "claim_17_phase_lengths",
+    ),
+    Claim(18, "A neuron that is heavy at the onset stays heavy", "claim_18_heavy_neurons_stay"),
+    Claim(
+        19,
+        "a^2 - |w|^2 is conserved, and margins follow the balance law",
+        "claim_19_laws_of_growth",
+    ),
+    Claim(
+        20,
+        "Layer-wise training lets the parts outside the signal grow as the signal does",
+        "claim_20_layer_wise",
+    ),
+    Claim(
+        21,
+        "In the second phase outputs are close to those of the clean network",
+        "claim_21_clean_outputs",
+    ),
 )
 
 

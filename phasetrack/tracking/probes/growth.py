@@ -12,9 +12,10 @@ from phasetrack.measures import growth, heaviness
 from phasetrack.tracking.probes.base import Measurement, Probe, Reading
 from phasetrack.tracking.probes.heaviness import needed_zeta
 from phasetrack.tracking.probes.law import (
+    Followed,
     by_the_law,
+    followed,
     law_readings,
-    law_sums,
     unpredictable,
     unpredictable_throughout,
     unpredicted,
@@ -53,7 +54,7 @@ class GrowthProbe(Probe):
         size = torch.stack([neurons.second_layer.square(), neurons.mass], dim=1)
         balance = growth.group_sums(size, heavy)
         balances = (balance[:, 0] / balance[:, 1]).sqrt()
-        sums = law_sums(snapshot)
+        sums = followed(snapshot)
         return {
             **_rates(snapshot, heavy, empty, sums),
             **law_readings(snapshot, sums),
@@ -63,14 +64,16 @@ class GrowthProbe(Probe):
         }
 
 
-def _rates(snapshot: Snapshot, heavy: Tensor, empty: Sequence[Tensor], sums: Tensor) -> Measurement:
+def _rates(
+    snapshot: Snapshot, heavy: Tensor, empty: Sequence[Tensor], sums: Followed
+) -> Measurement:
     """Return the rates over each group of neurons.
 
     Args:
         snapshot: K states.
         heavy: the neurons that are heavy, bool (K, p).
         empty: for each of `GROUPS` whether it has no member, bool (K,).
-        sums: of `law_check.followed` up to the state before each, and up to the last, (K + 1, 2, 6).
+        sums: what is known of the law.
     """
     names = [f"growth/{part}_rate{group}" for part in growth.PARTS for group in GROUPS]
     if missing := snapshot.formula.missing:  # with it the unit of time

@@ -20,6 +20,10 @@ LAW_FAILS = (
     "the step's gradient is not the one that the mean-field law predicts (growth/law_ratio is not 1): the "
     "samples do not lie about the centres of their clusters as the law assumes"
 )
+NO_DIRECTION = (
+    "the loss slopes of the samples of each cluster have no sign that is clear of noise: their labels say "
+    "nothing of the cluster, or the loss is at its least, and the weights follow the noise of each batch"
+)
 NOT_TRAINED = "this layer is not trained"
 FACTOR = (
     "The gradient of a step is {value:.4g} times that of the mean loss, as from a sum over samples, micro-batches "
@@ -37,12 +41,14 @@ class ByTheLaw(NamedTuple):
         squares: `growth.Squares` one step later, (K, parts, p).
         factors: of either layer's gradient against that of the mean loss, (K, 2).
         products: see `law_check.agreement`, (K, 2, 2).
+        slopes: samples of each cluster, and the means of their loss slopes and of the squares, (3, K, C).
         is_known: whether the loss slopes are known, bool (K,).
     """
 
     squares: Tensor
     factors: Tensor
     products: Tensor
+    slopes: Tensor
     is_known: Tensor
 
 
@@ -59,7 +65,8 @@ def _computed(snapshot: Snapshot) -> ByTheLaw:
         table = neurons.perp.new_full((count, len(growth.PARTS), width), torch.nan)
         pair = table.new_full((count, 2), torch.nan)
         known = torch.zeros(count, dtype=torch.bool, device="cpu")
-        return ByTheLaw(table, pair, pair.unsqueeze(-1).expand(count, 2, 2), known)
+        slopes = table.new_full((3, count, len(snapshot.geometry.labels)), torch.nan)
+        return ByTheLaw(table, pair, pair.unsqueeze(-1).expand(count, 2, 2), slopes, known)
     pulls = batch.pulls(snapshot.geometry)
     motion = law(neurons, pulls.slopes, pulls.shares, pulls.squares)
     trained = torch.stack(snapshot.etas, dim=-1) != 0
@@ -81,29 +88,44 @@ def _computed(snapshot: Snapshot) -> ByTheLaw:
         neurons, motion, pulls.shares * pulls.squares, (lengths[0], lengths[1]), batch.size
     )
     known = ~pulls.slopes.isnan().any(dim=-1)
-    return ByTheLaw(torch.stack(parts, dim=1), factors, products, known)
+    slopes = torch.stack([batch.size * pulls.shares, pulls.slopes, pulls.squares])
+    return ByTheLaw(torch.stack(parts, dim=1), factors, products, slopes, known)
 
 
-def law_sums(snapshot: Snapshot) -> Tensor:
-    """Return what is known of the law up to the state before each, and up to the last, (K + 1, 2, 6).
+class Followed(NamedTuple):
+    """What is known of the law up to the state before each of K, and up to the last.
 
-    The last sums are carried to the next states.
+    Attributes:
+        agreement: sums of `law_check.followed`, (K + 1, 2, 6).
+        slopes: sums of `law_check.followed_slopes`, (K + 1, C, 2).
     """
-    before = snapshot.before.carried.get("law") if snapshot.before else None
-    sums = law_check.followed(before, by_the_law(snapshot).products)
-    snapshot.carried["law"] = sums[-1]
-    start = torch.zeros_like(sums[0]) if before is None else before
-    return torch.cat([start.unsqueeze(0), sums])
+
+    agreement: Tensor
+    slopes: Tensor
 
 
-def law_readings(snapshot: Snapshot, sums: Tensor) -> Measurement:
+def followed(snapshot: Snapshot) -> Followed:
+    """Follow the law; the last sums are carried to the next states."""
+    found, carried = by_the_law(snapshot), snapshot.before.carried if snapshot.before else {}
+    columns = []
+    for name, sums in (
+        ("law", law_check.followed(carried.get("law"), found.products)),
+        ("slopes", law_check.followed_slopes(carried.get("slopes"), *found.slopes)),
+    ):
+        snapshot.carried[name] = sums[-1]
+        start = carried.get(name, torch.zeros_like(sums[0]))
+        columns.append(torch.cat([start.unsqueeze(0), sums]))
+    return Followed(*columns)
+
+
+def law_readings(snapshot: Snapshot, sums: Followed) -> Measurement:
     """Return the factors of the step's gradient, its agreement with the law's, and a note on a factor."""
     names = [
         f"growth/{kind}{layer}" for kind in ("gradient_factor", "law_ratio") for layer in LAYERS
     ]
     if reason := snapshot.formula.missing or unpredictable(snapshot):
         return dict.fromkeys(names, Reading.undefined(reason))
-    factors, ratios = by_the_law(snapshot).factors, law_check.ratio(sums[1:])
+    factors, ratios = by_the_law(snapshot).factors, law_check.ratio(sums.agreement[1:])
     columns = torch.cat([factors, ratios], dim=-1).unbind(dim=-1)
     idle = [eta == 0 for eta in snapshot.etas]
     unseen = torch.ones(len(snapshot), dtype=torch.bool, device="cpu")
@@ -139,18 +161,20 @@ def unpredictable_throughout(snapshot: Snapshot, before: Snapshot) -> str:
 
 
 def unpredicted(
-    snapshot: Snapshot, before: Snapshot, sums: Tensor
+    snapshot: Snapshot, before: Snapshot, sums: Followed
 ) -> tuple[tuple[Tensor, str], ...]:
     """Return why the law predicted nothing at the state before each of ours: masks and reasons."""
     # stacked states are alike: a reason that holds for one holds for all
     reasons = [_unlawful(before), *[_unlawful(snapshot)] * (len(snapshot) - 1)]
     lacking = snapshot.shifted(_lacks)
-    failing = law_check.is_off(sums[:-1]).any(dim=-1)
+    failing = law_check.is_off(sums.agreement[:-1]).any(dim=-1)
+    undirected = ~law_check.pulls_clearly(sums.slopes[:-1])
     return (
         *(
             (torch.tensor([reason == each for each in reasons], device="cpu") & lacking, reason)
             for reason in dict.fromkeys(reasons)
         ),
+        (undirected, NO_DIRECTION),
         (failing, LAW_FAILS),
     )
 

@@ -61,7 +61,7 @@ def test_every_claim_names_its_source_and_requirements():
         assert "arXiv" in text and text.count("\nStatement") == 1 and "Required" in text
     assert [claim.number for claim in chosen([4, 1])] == [1, 4]
     with pytest.raises(
-        ExpectedError, match=r"numbers: 99 is not the number of a claim. Choose from 1 to 16."
+        ExpectedError, match=r"numbers: 99 is not the number of a claim. Choose from 1 to 21."
     ):
         chosen([99])
 

@@ -13,9 +13,9 @@ from phasetrack.tasks import XOR
 TASK = XOR(d=16)
 
 
-def model(scale=1.0, seed=0):
+def model(scale=1.0, seed=0, width=24):
     torch.manual_seed(seed)
-    net = nn.Sequential(nn.Linear(16, 24), nn.ReLU(), nn.Linear(24, 1))
+    net = nn.Sequential(nn.Linear(16, width), nn.ReLU(), nn.Linear(width, 1))
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.mul_(scale)
@@ -119,8 +119,8 @@ def test_a_resumed_run_has_the_same_readings(stop):
 def test_lazy_is_told_by_the_kernel_and_not_by_zeta():
     """A large start fits with its first kernel; PyTorch's own start learns features, though zeta* falls late."""
     ends = {}
-    for scale, steps in ((1.0, 200), (8.0, 400)):
-        net = model(scale)
+    for scale, width, steps in ((1.0, 24, 200), (8.0, 256, 200)):
+        net = model(scale, width=width)
         tracker, *rest = attached(net)
         train(net, tracker, *rest, range(steps), batch=256)
         tracker.detach()

@@ -13,7 +13,17 @@ RATE = "growth/signal_rate"
 
 
 def run(
-    steps=30, task="xor", loss=None, eta=ETA, parts=1, factor=1.0, clip=None, spread=1.0, **more
+    steps=30,
+    task="xor",
+    loss=None,
+    eta=ETA,
+    parts=1,
+    factor=1.0,
+    clip=None,
+    spread=1.0,
+    batch=M,
+    relabelled=lambda y, _: y,
+    **more,
 ):
     task, net = make_task(task, D), TwoLayerNet(D, P, seed=0)
     loss = loss or LogisticLoss()
@@ -22,7 +32,8 @@ def run(
     for step in range(steps):
         optimizer.zero_grad()
         for part in range(parts):
-            x, y = task.sample(M, seed=0, step=step * parts + part)
+            x, y = task.sample(batch, seed=0, step=step * parts + part)
+            y = relabelled(y, step)
             x = torch.cat([x[:, :2], spread * x[:, 2:]], dim=1)
             (factor * loss(net(x), y)).backward()
         if clip is not None:
@@ -91,6 +102,35 @@ def test_where_the_law_fails_nothing_is_predicted():
     assert "not the one that the mean-field law predicts" in tracker.undefined[f"{RATE}_predicted"]
 
 
+def drawn(y, step):
+    """Labels that say nothing of the inputs."""
+    signs = torch.randint(0, 2, y.shape, generator=torch.Generator().manual_seed(step))
+    return (2 * signs - 1).to(y)
+
+
+@pytest.mark.parametrize("batch", [8, M])
+def test_nothing_is_predicted_from_labels_that_say_nothing(batch):
+    tracker = run(steps=60, relabelled=drawn, batch=batch, eta=0.05)
+    predicted = tracker.history[f"{RATE}_predicted"]
+    assert np.isnan(predicted).mean() > 0.9
+    assert np.isfinite(tracker.history[RATE][1:]).all()
+    assert "no sign that is clear of noise" in tracker.undefined[f"{RATE}_predicted"]
+
+
+def test_small_batches_predict_once_their_slopes_are_clear():
+    tracker = run(batch=4, eta=0.05)
+    predicted = tracker.history[f"{RATE}_predicted"]
+    assert np.isnan(predicted[1:3]).all()
+    assert np.isfinite(predicted[6:]).all()
+
+
+def test_labels_that_stop_telling_the_clusters_end_the_prediction():
+    tracker = run(steps=120, relabelled=lambda y, step: y if step < 10 else drawn(y, step))
+    predicted = tracker.history[f"{RATE}_predicted"]
+    assert np.isfinite(predicted[1:11]).all()
+    assert np.isnan(predicted[-20:]).all()
+
+
 def test_a_layer_that_is_not_trained_has_no_factor():
     task, net, loss = make_task("xor", D), TwoLayerNet(D, P, seed=0), LogisticLoss()
     optimizer = torch.optim.SGD(net.second.parameters(), lr=ETA * P)
@@ -135,6 +175,7 @@ def test_a_resumed_tracker_predicts_the_same():
     again[0].load_state_dict(state)
     again[1].load_state_dict(weights)
     steps(*again, range(6, 12))
+    assert np.isfinite(whole[0].history[f"{RATE}_predicted"][1:]).all()
     for name in (f"{RATE}_predicted", "growth/law_ratio", "growth/gradient_factor"):
         np.testing.assert_array_equal(again[0].history[name], whole[0].history[name])
     for tracker in (whole[0], again[0]):
