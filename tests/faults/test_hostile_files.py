@@ -21,12 +21,13 @@ from phasetrack.storage.checkpoint import load_checkpoint, save_checkpoint
 from phasetrack.storage.clock_sink import read_clock
 from phasetrack.storage.directory import recorded_settings
 from phasetrack.storage.neuron_sink import read_neurons, saved_neurons
+from phasetrack.storage.results import read_results
 from phasetrack.storage.weight_store import read_weights
 from phasetrack.tasks import XOR
 from phasetrack.theory.forecast import predict
 from phasetrack.tracking.replay import replay
 from phasetrack_cli.panels import print_summary
-from phasetrack_cli.run_table import run_table
+from phasetrack_cli.run_table import listed, run_table
 
 SETTINGS = RunSettings(d=6, width=6, batch=16, steps=8, snapshots=2)
 
@@ -57,7 +58,7 @@ def look_at(path):
         for terminal in (True, False):
             console = Console(file=io.StringIO(), width=width, force_terminal=terminal)
             print_summary(console, summary, run.name)
-            console.print(run_table([run]))
+            console.print(run_table([listed(read_results(path))]))
             assert terminal or "\x1b" not in console.file.getvalue()
     compare([run.config, run.config], [summary, summary])
     recorded_settings(run.config, path)
