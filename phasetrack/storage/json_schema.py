@@ -188,8 +188,8 @@ def read_object(path: Path, opener: Callable[[str, int], int] | None = None) -> 
             if (size := os.fstat(file.fileno()).st_size) > LARGEST_OBJECT:
                 raise ValueError(f"{size} bytes, more than {LARGEST_OBJECT}")
             content = json.loads(file.read().decode("utf-8"))
-    except FileNotFoundError:
-        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(*error.args) from None
     except OSError as error:
         raise ExpectedError("run", f"{str(path)!r} cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:
