@@ -21,7 +21,7 @@ from phasetrack.model.formula import LINKS, FrozenLayers
 from phasetrack.model.layer_weight import Vector, stored_tensors
 from phasetrack.model.neurons import Activation
 from phasetrack.model.operations import Affine, NotReplayable, Operation, Replay, peeled
-from phasetrack.model.pass_trace import SeenPass
+from phasetrack.model.pass_outcome import SeenPass
 from phasetrack.model.products import Product
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from phasetrack.model.comparison import on_host
 from phasetrack.model.layer_search import refuse_unreadable
-from phasetrack.model.pass_trace import SeenPass
+from phasetrack.model.pass_outcome import SeenPass
 from phasetrack.model.two_layer_view import TwoLayerView
 
 # The number of random inputs of a rehearsal, and of those in its samples. Chosen here.

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import FrameType
 from typing import Any, NamedTuple, TypeGuard
 
@@ -22,7 +21,6 @@ from torch.overrides import (
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.weak import WeakIdKeyDictionary
 
-from phasetrack.model.comparison import thinned
 from phasetrack.model.layer_weight import Weight
 from phasetrack.model.operations import (
     CASTS,
@@ -34,45 +32,12 @@ from phasetrack.model.operations import (
     is_sum,
     leaves,
     replaced,
-    way,
 )
-from phasetrack.model.pass_site import Site, site_of
-from phasetrack.model.products import Product, Use, as_product, compared_with_stored, heads_last
+from phasetrack.model.pass_outcome import NotedPass, SeenPass, outcome
+from phasetrack.model.products import Product, Use, as_product
 
 # Operations that are noted behind the two weights; a longer pass is given up.
 MOST_OPERATIONS = 4096
-
-
-@dataclass(frozen=True, eq=False)
-class SeenPass:
-    """What one forward pass did with two weights. Holds copies of at most `comparison.MOST_ROWS` samples.
-
-    Read it at once (`TwoLayerView.resolved`): weights are compared as they stand.
-
-    Attributes:
-        model: the model.
-        swapped: whether the weight named second came first.
-        first: the use of the weight that came first.
-        second: the use of the other one.
-        between: operations from the first product to the second one's inputs; None if the way
-            between them was not seen.
-        after: operations from the second product to the output, or to the last of them where no
-            output has a value per sample; None if none was seen.
-        output: the tensor that the pass returned, a row per sample, (n, outputs), a copy; None if
-            it returned none with a value per sample and output.
-        uses: how often each weight was used in the pass, the first one's number first.
-        site: where the pass shows the first product's inputs.
-    """
-
-    model: nn.Module
-    swapped: bool
-    first: Product
-    second: Product
-    between: tuple[Operation, ...] | None
-    after: tuple[Operation, ...] | None
-    output: Tensor | None
-    uses: tuple[int, int]
-    site: Site
 
 
 class _Trail(NamedTuple):
@@ -371,92 +336,15 @@ class PassTrace(TorchFunctionMode):
 
     def seen(self, model: nn.Module, outputs: object) -> SeenPass | None:
         """Return what the pass did; None, with `failure` set, if it did not use both weights."""
-        pair = self._pair()
-        if self.failure or pair is None:
-            self.failure = self.failure or self._unused()
-            return None
-        first_use, second_use, swapped = pair
-        first_weight, second_weight = self._weights[::-1] if swapped else self._weights
-        first = compared_with_stored(first_use, first_weight)
-        second = compared_with_stored(second_use, second_weight)
-        start = first_use.product.operation
-        (before,) = second.operation.parents or (None,)
-        between = way(start, before)
-        tensors = [each for each in leaves(_plain_containers(outputs)) if is_plain(each)]
-        output, end = self._output(tensors, second)
-        after = way(second.operation, end)
-        if after is None:  # no output has a value per sample: what followed, whatever it led to
-            after = next(
-                filter(None, (way(second.operation, each) for each in reversed(self._followed))),
-                None,
-            )
-        counts = [sum(1 for use in self._uses if use.weights >> place & 1) for place in (0, 1)]
-        if self._weights[0].name == self._weights[1].name:
-            counts = [len(self._uses) - 1] * 2
-        site = site_of(self._given, first, first_weight.owner)
-        return SeenPass(
-            model,
-            swapped,
-            first,
-            second,
-            None if between is None else tuple(between),
-            None if after is None else tuple(after),
-            output,
-            (counts[1], counts[0]) if swapped else (counts[0], counts[1]),
-            site,
-        )
-
-    def _pair(self) -> tuple[Use, Use, bool] | None:
-        """Return the last use of a weight whose inputs descend from the other one, and that one."""
-        for hidden in (False, True):
-            for place, second in reversed(list(enumerate(self._uses))):
-                for first in reversed(self._uses[:place]):
-                    follows = self._follows_unseen if hidden else _follows
-                    if not follows(first, second):
-                        continue
-                    for swapped in (False, True):
-                        bits = (2, 1) if swapped else (1, 2)
-                        if first.weights & bits[0] and second.weights & bits[1]:
-                            return first, second, swapped
+        if not self.failure:
+            tensors = [each for each in leaves(_plain_containers(outputs)) if is_plain(each)]
+            made = [(each, self._trail(each).operation) for each in tensors]
+            noted = NotedPass(self._weights, self._uses, self._followed, self._given)
+            found = outcome(model, noted, made)
+            if isinstance(found, SeenPass):
+                return found
+            self.failure = found
         return None
-
-    def _follows_unseen(self, first: Use, second: Use) -> bool:
-        """Whether one use may have led to another on a way that was not seen, as in a script."""
-        fits = first.product.outputs.shape[1] == second.product.inputs.shape[1]
-        return fits and not second.product.operation.parents
-
-    def _unused(self) -> str:
-        used = 0
-        for use in self._uses:
-            used |= use.weights
-        names = [w.layer_name for place, w in enumerate(self._weights) if not used >> place & 1]
-        if not names:
-            first, second = (weight.layer_name for weight in self._weights)
-            return f"the inputs of neither {first} nor {second} come from the other one"
-        return f"the forward pass did not multiply its inputs by {' or '.join(names)}"
-
-    def _output(
-        self, tensors: list[Tensor], second: Product
-    ) -> tuple[Tensor | None, Operation | None]:
-        """Return the rows of the output that comes from the second layer, and its last operation."""
-        samples, heads = math.prod(second.lead), second.outputs.shape[1]
-        fitting = []
-        for each in tensors:
-            if each.is_floating_point() and each.numel() == samples * heads:
-                operation = self._trail(each).operation
-                follows = way(second.operation, operation) is not None
-                table = heads_last(each.detach(), heads).reshape(samples, heads)
-                fitting.append((not follows, thinned(table), operation))
-        if not fitting:
-            return None, None
-        _, rows, operation = min(fitting, key=lambda entry: entry[0])
-        return rows.cpu().clone(), operation
-
-
-def _follows(first: Use, second: Use) -> bool:
-    """Whether the inputs of one use descend from another."""
-    start = first.product.operation
-    return any(way(start, each) is not None for each in second.product.operation.parents)
 
 
 _PRODUCTS = frozenset(["mul", "rmul", "multiply", "imul"])

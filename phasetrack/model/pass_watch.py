@@ -12,7 +12,8 @@ from torch.compiler import is_dynamo_compiling
 
 from phasetrack._picklable import PicklableHook
 from phasetrack.model.layer_weight import Weight
-from phasetrack.model.pass_trace import PassTrace, SeenPass, unseen
+from phasetrack.model.pass_outcome import SeenPass
+from phasetrack.model.pass_trace import PassTrace, unseen
 
 # Passes that are watched in vain before the watch is given up.
 MOST_PASSES = 5

@@ -38,8 +38,8 @@ from phasetrack.model.layer_search import (
 from phasetrack.model.layer_view import LayerView
 from phasetrack.model.layer_weight import Weight
 from phasetrack.model.network import TwoLayerNet
+from phasetrack.model.pass_outcome import SeenPass
 from phasetrack.model.pass_reading import read_behind, read_between, reproduction_of
-from phasetrack.model.pass_trace import SeenPass
 from phasetrack.model.pass_watch import PassWatch, watch_next_pass
 
 

@@ -16,7 +16,7 @@ from phasetrack.errors import ExpectedError
 from phasetrack.measures.cluster_moments import cluster_moments
 from phasetrack.model.formula import UNKNOWN_LINK
 from phasetrack.model.geometry import Geometry
-from phasetrack.model.pass_trace import SeenPass
+from phasetrack.model.pass_outcome import SeenPass
 from phasetrack.model.products import heads_last
 from phasetrack.model.two_layer_view import TwoLayerView
 from phasetrack.tracking.arrivals import Arrivals

@@ -21,7 +21,7 @@ from torch.utils.hooks import RemovableHandle
 from phasetrack.errors import ExpectedError
 from phasetrack.model.geometry import Geometry
 from phasetrack.model.losses import Loss
-from phasetrack.model.pass_trace import SeenPass
+from phasetrack.model.pass_outcome import SeenPass
 from phasetrack.model.two_layer_view import TwoLayerView
 from phasetrack.tracking.batch_collector import BatchCollector
 from phasetrack.tracking.first_samples import FirstSamples
