@@ -13,8 +13,9 @@ from phasetrack.errors import ExpectedError, check_int
 from phasetrack.model.losses import Loss
 from phasetrack.model.two_layer_view import TwoLayerView
 from phasetrack.phases.history import History
+from phasetrack.storage.atomic_files import replace_file
 from phasetrack.storage.directory import absolute
-from phasetrack.storage.file_names import CONFIG, HISTORY
+from phasetrack.storage.file_names import CONFIG, HINDSIGHT, HISTORY
 from phasetrack.storage.lock import RunLock
 from phasetrack.storage.sink import Sink
 from phasetrack.storage.weight_store import WeightStore
@@ -139,6 +140,34 @@ class RecordedRun(Findings):
                 self._sinks.write(record)
         self._emitting = False
         self._recorder.history.mark_written()
+
+    def write_rest(self) -> None:
+        """Measure and write what waits, in the process that took it, and let others write to the directory."""
+        if os.getpid() == self._owner:
+            with self._lock:
+                self._measure()
+                self._write()
+                self._sinks.leave()
+
+    def _look_back(self) -> None:
+        """Look back on a run without clusters, and write the states that were read again."""
+        last = self._recorder.before
+        loss = self._capture.host_loss if last is None else last.loss
+        time = self._capture.state_dict()["time"]
+
+        def look() -> None:
+            self._undeclared.look_back(
+                (self.step, self.view.frozen()),
+                loss,
+                self._recorder.labels.thresholds,
+                eta=time / self.step if time > 0 else 1.0,
+                guard=self._guard,
+            )
+            rows, write = self._undeclared.rows(), self._sinks.write_whole
+            if rows and self.logdir is not None and self.complete:
+                write(partial(replace_file, self.logdir / HINDSIGHT, rows))
+
+        self._guard.run(look, "the look back")
 
     # --- files, resuming ---------------------------------------------------------------------
 

@@ -23,8 +23,6 @@ from phasetrack.phases.card import as_html, as_text
 from phasetrack.phases.classifier import Alert, Transition
 from phasetrack.phases.run_labels import RunLabels
 from phasetrack.phases.vocabulary import Vocabulary
-from phasetrack.storage.atomic_files import replace_file
-from phasetrack.storage.file_names import HINDSIGHT
 from phasetrack.storage.sink import Sink
 from phasetrack.tracking.capture import Capture
 from phasetrack.tracking.first_samples import FirstSamples
@@ -236,26 +234,6 @@ class Tracker(RecordedRun):
             history = self.history if held else UnreadHistory(lambda: self.history)
             self._sinks.close(summary, history)
 
-    def _look_back(self) -> None:
-        """Look back on a run without clusters, and write the states that were read again."""
-        last = self._recorder.before
-        loss = self._capture.host_loss if last is None else last.loss
-        time = self._capture.state_dict()["time"]
-
-        def look() -> None:
-            self._undeclared.look_back(
-                (self.step, self.view.frozen()),
-                loss,
-                self._recorder.labels.thresholds,
-                eta=time / self.step if time > 0 else 1.0,
-                guard=self._guard,
-            )
-            rows, write = self._undeclared.rows(), self._sinks.write_whole
-            if rows and self.logdir is not None and self.complete:
-                write(partial(replace_file, self.logdir / HINDSIGHT, rows))
-
-        self._guard.run(look, "the look back")
-
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """Copy and pickle as None: a copied model is not tracked, and loads without phasetrack."""
         return type(None), ()
@@ -282,7 +260,7 @@ class Tracker(RecordedRun):
         """Write the records of a tracker that was not detached."""
         if getattr(self, "_closed", True) is False and hasattr(self, "_at_exit"):
             atexit.unregister(self._at_exit)
-            _write_rest(self)
+            self.write_rest()
             self._sinks.release(self._sinks.resumable().values())
 
     def _say_unseen(self) -> None:
@@ -325,16 +303,7 @@ def end_earlier(optimizer: torch.optim.Optimizer, folder: Path | None) -> list[T
 def _write_at_exit(reference: weakref.ref[Tracker]) -> None:
     tracker = reference()
     if tracker is not None:
-        _write_rest(tracker)
-
-
-def _write_rest(tracker: Tracker) -> None:
-    """Measure and write what waits, in the process that took it, and let others write to the directory."""
-    if os.getpid() == tracker._owner:
-        with tracker._lock:
-            tracker._measure()
-            tracker._write()
-            tracker._sinks.leave()
+        tracker.write_rest()
 
 
 def _reads_one_state(probe: Probe) -> bool:
