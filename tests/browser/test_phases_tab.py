@@ -280,10 +280,13 @@ def test_changed_threshold_relabels_as_show_does(tab, server):
         "const s = document.getElementById('threshold-zeta_exit'); s.value = 0.6;"
         "s.dispatchEvent(new Event('input', {bubbles: true}))"
     )
-    value = tab.run(
-        "return document.getElementById('threshold-zeta_exit').parentElement.querySelector('[type=number]').valueAsNumber"
-    )
-    expected = run.summarise(Thresholds(zeta_exit=value))["boundaries"]
+    shown = {
+        name: tab.run(
+            f"return document.getElementById('threshold-{name}').parentElement.querySelector('[type=number]').valueAsNumber"
+        )
+        for name in ("zeta_enter", "zeta_exit")  # one pushes the other
+    }
+    expected = run.summarise(Thresholds(**shown))["boundaries"]
     detected = {b["name"]: b["detected"] for b in expected}
     tab.until(
         f"{FIGURE}.layout.shapes.some(s => s.name === 'detected:signal_heavy' && s.x0 === {detected['signal_heavy']})"
@@ -433,12 +436,12 @@ def test_neurons_follow_the_mouse_and_show_the_detection_level(tab, server):
     ActionChains(tab.driver).move_by_offset(3, 0).perform()
     tab.until(f"document.getElementById('neuron-step').value !== '{last}'")
     line = f"{figure}.layout.shapes.find(s => s.name === 'zeta:dash')"
-    assert tab.until(f"{line}.x1 / {line}.y1") == pytest.approx(0.5)
+    assert tab.until(f"{line}.x1 / {line}.y1") == pytest.approx(0.8)
     tab.run(
-        "const s = document.getElementById('threshold-zeta_enter'); s.value = 0.8;"
+        "const s = document.getElementById('threshold-zeta_enter'); s.value = 0.4;"
         "s.dispatchEvent(new Event('input', {bubbles: true}))"
     )
-    tab.until(f"Math.abs({line}.x1 / {line}.y1 - 0.8) < 0.01")
+    tab.until(f"Math.abs({line}.x1 / {line}.y1 - 0.4) < 0.01")
     said = tab.run("return document.querySelector('#neurons .note').textContent")
     assert "heavy, and drawn larger" in said
 
