@@ -108,6 +108,8 @@ def pooled(estimates: Sequence[Interval], level: float = LEVEL) -> Interval:
     >>> str(pooled([mean([1.0, 2.0, 3.0]), mean([3.0, 4.0, 5.0])]))
     '3 [1.87, 4.13]'
     """
+    if len(estimates) == 1 and estimates[0].level == level:
+        return estimates[0]
     successes = [each.successes for each in estimates if each.successes is not None]
     if len(successes) == len(estimates):
         return share(sum(successes), sum(each.count for each in estimates), level)

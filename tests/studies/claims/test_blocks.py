@@ -99,3 +99,10 @@ def test_blocks_of_a_lab_share_its_runs_but_no_seeds():
     assert second.settings.seed == first.settings.seed + STRIDE
     assert lab.runs == [(first, "")] and other.runs == [(second, "")]
     assert other.block(-1).run(settings) is first
+
+
+def test_one_block_is_its_own_estimate_to_the_bit():
+    one = confidence.mean([0.1, 0.7, 0.4, 0.35])
+    assert confidence.pooled([one]) is one
+    wider = confidence.pooled([one], 0.999)
+    assert wider.low < one.low and wider.value == one.value
