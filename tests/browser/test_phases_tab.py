@@ -443,7 +443,7 @@ def test_neurons_follow_the_mouse_and_show_the_detection_level(tab, server):
     )
     tab.until(f"Math.abs({line}.x1 / {line}.y1 - 0.4) < 0.01")
     said = tab.run("return document.querySelector('#neurons .note').textContent")
-    assert "heavy, and drawn larger" in said
+    assert "need no more, and are drawn larger" in said
 
 
 def test_link_restores_the_view(tab, server):

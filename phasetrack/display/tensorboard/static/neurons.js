@@ -37,7 +37,7 @@ export class NeuronPanel {
   }
 
   // Shows a run with saved neurons at its saved step nearest to `step`; without a run the panel is hidden.
-  // level: the zeta up to which a neuron is heavy
+  // level: the zeta up to which neurons are drawn larger
   async show(run, step, themeName, level) {
     this.element.hidden = !run;
     const turn = ++this.turn;
@@ -63,9 +63,9 @@ export class NeuronPanel {
       const neurons = all.at(-1);
       this.name.textContent = `step ${steps[place]}, ${neurons.signal.length} neurons`;
       const { data, layout } = neuronFigure(neurons, rangesOf(all.slice(0, -1)), run.about, themeName, level);
-      const heavy = neurons.signal.filter((signal, i) => neurons.perp[i] <= level * signal).length;
+      const above = neurons.signal.filter((signal, i) => neurons.perp[i] <= level * signal).length;
       this.caption.textContent = `Run ${shortened(run.id, 40)}. Dotted: |sig| = |perp|, where a neuron needs ζ = 1. Dashed: `
-        + `the detection level ζ = ${Number(level.toPrecision(3))}; the ${heavy} neurons above it are heavy, and drawn larger.`;
+        + `the detection level ζ = ${Number(level.toPrecision(3))}; the ${above} neurons above it need no more, and are drawn larger.`;
       layout.width = Math.min(760, this.figure.clientWidth || 760);
       layout.height = 520;
       await window.Plotly.react(this.figure, data, layout, CONFIG);
