@@ -57,8 +57,8 @@ ALERTS: Mapping[str, AlertWords] = {
     ),
     "LAZY": AlertWords(
         "the data were fitted without signal-heavy features",
-        "the loss met its target ({loss/train}) while zeta* was {heaviness/zeta_star}, and features count "
-        "as found under 1",
+        "the loss met its target ({loss/train}) while the kernel drift was {kernel/drift} and the "
+        "linearisation error {kernel/linearisation_error}: the network stayed close to its linearisation",
         "a large initial scale, a first layer that hardly trains, or a second layer with a larger rate",
         "start the first layer smaller (such as 0.1 of the default), and compare",
     ),
@@ -102,8 +102,8 @@ def alert_sentence(
 ) -> str:
     """Return what an alert says, with its numbers; `words` are those of its vocabulary, or of `ALERTS`.
 
-    >>> alert_sentence("LAZY", 41, {"loss/train": 0.0487, "heaviness/zeta_star": 3.02})
-    'LAZY at step 41: the data were fitted without signal-heavy features; the loss met its target (0.0487) while zeta* was 3.02, and features count as found under 1.'
+    >>> alert_sentence("DIVERGED", 4, {"loss/train": 331.0, "first loss/train": 1.39})
+    'DIVERGED at step 4: training diverged; the loss is 331, and was 1.39 at the start.'
     """
     numbers = {key: _short(value) for key, value in evidence.items()}
     words = words or ALERTS.get(name)

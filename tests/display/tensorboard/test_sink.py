@@ -113,7 +113,8 @@ def test_timeline_holds_all_news(events):
         "* step 1237: boundary signal_heavy, onset 1233.2",
         "* step 1501: boundary linear_exit, onset 1500.5",
         "* alert LAZY at step 2000: the data were fitted without signal-heavy features; the loss met its "
-        "target (0.01) while zeta* was not recorded, and features count as found under 1.",
+        "target (0.01) while the kernel drift was not recorded and the linearisation error not recorded: "
+        "the network stayed close to its linearisation.",
         "* step 2999: boundary fitted, onset 2998.8",
     ]
 
