@@ -10,27 +10,28 @@ PAGE = FOLDER.with_suffix(".md")
 HEAD = '''# Vocabularies
 
 A vocabulary is one published definition of phases: the readings it needs, levels with hysteresis, labels, boundaries and
-alerts. Several speak about one run, and none changes what another says.
+alerts. Several vocabularies label the same run, independently of each other.
 
-- [docs/vocabularies/](vocabularies/) has a page for each: source, readings, labels, boundaries and alerts. Most readings
+- [docs/vocabularies/](vocabularies/) has a page for each vocabulary: source, readings, labels, boundaries and alerts. Most readings
   come from a probe that a run asks for, such as `attach(probes=[*default_probes(), probes.OverlapProbe(directions)])`;
   the page of the vocabulary names it, and the probe's docstring says what it costs.
-- [docs/bench.md](bench.md) says how often each is right on runs whose truth is known.
-- `attach(phases="auto")`, the default, has every vocabulary speak whose readings are recorded. The others cost
+- [The bench](bench.md) says how often each is right on runs whose true boundaries are known.
+- `attach(phases="auto")`, the default, uses every vocabulary whose readings are recorded. The others cost
   nothing and say which probe they need: `tracker.phases["grokking"].missing`.
 - `attach(phases=["lazy-rich"])` names them; `attach(phases=["auto", LazyRich(rich_drift=0.5)])` sets levels. The paper's,
   `finds-then-tunes`, stands first and is always there; its levels are `thresholds=`.
 - `tracker.phases[name]` has `label`, `reason` (of UNDETERMINED), `boundaries`, `alerts` and `applies`. `tracker.phase`,
   `tracker.boundaries` and `tracker.alerts` are those of the paper's. Callbacks get the changes and alerts of all, with
   `.vocabulary`.
-- The column `phase/<name>` of the history holds the label's number: 0 is UNDETERMINED, then in the order of the table.
+- The column `phase/<name>` of the history holds the label's number: 0 is UNDETERMINED, the others follow in the order of the
+  vocabulary's page.
 - `summary.json` has `vocabularies`, `config.json` their sources and levels. `read_run(path).phases` labels a
   recorded run again under these, `run.label_by(...)` under others.
 
 ## One of your own
 
-Derive a frozen dataclass from `Vocabulary`. Its fields are the levels; a `Watch` is a regime with hysteresis, whose outer level
-dates the onset. The rest is names and sentences:
+Derive a frozen dataclass from `Vocabulary`. Its fields are the levels. A `Watch` is a condition with hysteresis: it begins to
+hold at the inner level and ends at the outer one, which also dates the onset. The rest is names and sentences:
 
 ```python
 from collections.abc import Mapping
