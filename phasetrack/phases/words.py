@@ -15,7 +15,7 @@ class AlertWords(NamedTuple):
 
     Attributes:
         title: its meaning in a few words.
-        numbers: the numbers behind it, as a format string over `Numbers`.
+        numbers: the numbers behind it, as a format string over the names of its evidence.
         causes: its usual causes.
         remedy: what to do.
     """
@@ -80,14 +80,6 @@ ONSET_AND_DETECTION = (
 )
 
 
-class Numbers(dict[str, Any]):
-    """The evidence of an alert as short texts, under its own names."""
-
-    def __missing__(self, key: str) -> str:
-        """Say that a number is not recorded, as in a file of another version."""
-        return "not recorded"
-
-
 def alert_title(name: str) -> str:
     """Return the meaning of an alert in a few words; empty for an unknown one.
 
@@ -107,10 +99,10 @@ def alert_sentence(
     """
     numbers = {key: _short(value) for key, value in evidence.items()}
     words = words or ALERTS.get(name)
-    if words is None:
-        known = ", ".join(f"{key} {value}" for key, value in numbers.items())
-        return f"{name} at step {step:.10g}" + (f": {known}." if known else ".")
-    return f"{name} at step {step:.10g}: {words.title}; {_filled(words.numbers, numbers)}."
+    listed = ", ".join(f"{key} {value}" for key, value in numbers.items())
+    parts = [listed] if words is None else [words.title, _filled(words.numbers, numbers, listed)]
+    said = "; ".join(part for part in parts if part)
+    return f"{name} at step {step:.10g}" + (f": {said}." if said else ".")
 
 
 def alert_advice(name: str, words: AlertWords | None = None) -> str:
@@ -146,8 +138,12 @@ def last_onset(summary: Mapping[str, Any], name: str) -> float:
     return float(onsets[-1]) if onsets and onsets[-1] is not None else math.nan
 
 
-def _filled(template: str, numbers: Mapping[str, str]) -> str:
-    return template.format_map(Numbers(numbers))
+def _filled(template: str, numbers: Mapping[str, str], otherwise: str) -> str:
+    """Return a text with its numbers; another one where they are missing, as in a file of another version."""
+    try:
+        return template.format_map(numbers)
+    except KeyError:
+        return otherwise
 
 
 def _short(value: object) -> str:

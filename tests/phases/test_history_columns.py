@@ -16,13 +16,14 @@ from phasetrack.phases.history import Record, Undefined
 
 def test_news_has_one_line_per_event():
     change = Transition(7, Phase.SIGNAL_FINDING, Phase.SIGNAL_HEAVY)
-    alert = Alert("LAZY", 7, {"loss/train": 0.0123456, "kernel/drift": 0.05})
+    numbers = {"loss/train": 0.0123456, "kernel/drift": 0.05, "kernel/linearisation_error": 0.3}
+    alert = Alert("LAZY", 7, numbers)
     record = Record(7, {}, Phase.SIGNAL_HEAVY, "", change, (Boundary("fitted", 6.54, 7),), (alert,))
     assert record.news() == [
         "step 7: SIGNAL_FINDING to SIGNAL_HEAVY",
         "step 7: boundary fitted, onset 6.5",
         "alert LAZY at step 7: the data were fitted without signal-heavy features; the loss met its target "
-        "(0.0123) while the kernel drift was 0.05 and the linearisation error not recorded: the network "
+        "(0.0123) while the kernel drift was 0.05 and the linearisation error 0.3: the network "
         "stayed close to its linearisation.",
     ]
     assert Record(8, {}, Phase.SIGNAL_HEAVY).news() == []

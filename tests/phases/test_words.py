@@ -48,6 +48,12 @@ def test_unknown_alert_keeps_its_numbers():
     assert alert_advice("NEW") == ""
 
 
+def test_evidence_of_another_version_is_listed():
+    assert alert_sentence("LAZY", 3, {"heaviness/zeta_star": 4.2}) == (
+        "LAZY at step 3: the data were fitted without signal-heavy features; heaviness/zeta_star 4.2."
+    )
+
+
 def test_label_is_dated_by_its_onset_not_by_the_last_step():
     assert ended(HEALTHY) == "FITTED from step 140.9 on, 144 steps"
     assert ended({"phase": "SIGNAL_FINDING", "steps": 9}) == "SIGNAL_FINDING, 9 steps"
