@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from phasetrack.display.charts import page_charts
@@ -13,7 +13,7 @@ from phasetrack.display.drawing import Figure
 from phasetrack.display.plots import run_figure
 from phasetrack.errors import ExpectedError, check_choice
 from phasetrack.phases.history import History, Record
-from phasetrack.phases.labels import Alert, Boundary
+from phasetrack.phases.labels import Alert, Boundary, mark_left
 
 # Drawing takes at most this share of the time, however slow it is; a heuristic of ours.
 DRAWING_SHARE = 0.1
@@ -58,7 +58,7 @@ class LiveFigure:
         """Take in one recorded step, and draw if it is time."""
         self._history.append(record.step, record.readings)
         for name in record.left:
-            self._mark_left(name, record.step)
+            mark_left(self._boundaries, name, record.step)
         self._boundaries += record.boundaries
         self._alerts += record.alerts
         if (began := time.monotonic()) >= self._next:
@@ -70,12 +70,6 @@ class LiveFigure:
         """Draw the whole run a last time."""
         if history.count:
             self._draw(history, summary)
-
-    def _mark_left(self, name: str, step: int) -> None:
-        """Note at the last boundary of a name that the run has left it again."""
-        places = [n for n, boundary in enumerate(self._boundaries) if boundary.name == name]
-        if places:
-            self._boundaries[places[-1]] = replace(self._boundaries[places[-1]], left=step)
 
     def _summary(self, phase: str) -> dict[str, Any]:
         """Return what is known of the run so far, as ``summary.json`` has it."""

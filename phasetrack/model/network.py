@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.compiler import is_compiling
 
-from phasetrack._seeds import seeded
 from phasetrack.errors import check_float, check_int
 from phasetrack.model.matmul_backend import PLAIN, Passes
+from phasetrack.model.seeds import seeded
 
 
 class TwoLayerNet(nn.Module):

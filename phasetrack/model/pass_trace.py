@@ -213,17 +213,11 @@ class PassTrace(TorchFunctionMode):
         changed = tuple(step for trail in trails for step in trail.changed)
         if weights and not (keeps or (single and name.strip("_") in _FACTORS)):
             changed = (*changed, name.strip("_"))
+        factor, derived = 1.0 if number is None else number, source is None and not weights
+        trail = _Trail(weights, False, None, source, changed, factor, derived)
         for each in made:
             if weights or source is not None or each.grad_fn is not None:
-                self._trails[each] = _Trail(
-                    weights,
-                    False,
-                    None,
-                    source,
-                    changed,
-                    1.0 if number is None else number,
-                    derived=source is None and not weights,
-                )
+                self._trails[each] = trail
 
     def _trail(self, tensor: Tensor) -> _Trail:
         known: _Trail | None = self._trails.get(tensor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -72,6 +72,14 @@ class Boundary:
     def __repr__(self) -> str:
         """Name, onset and detection."""
         return f"<Boundary {self.name}: onset {self.onset:.1f}, detected at step {self.detected}>"
+
+
+def mark_left(boundaries: list[Boundary], name: str, step: int) -> None:
+    """Note at the last boundary of a name that the run was seen at a step to have left it again."""
+    for place in reversed(range(len(boundaries))):
+        if boundaries[place].name == name:
+            boundaries[place] = replace(boundaries[place], left=step)
+            return
 
 
 @dataclass(frozen=True, repr=False)

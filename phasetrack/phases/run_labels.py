@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any, Self, cast
 
 from phasetrack.phases.classifier import (
@@ -16,7 +16,7 @@ from phasetrack.phases.classifier import (
     Transition,
     Verdict,
 )
-from phasetrack.phases.labels import Judgement
+from phasetrack.phases.labels import Judgement, mark_left
 from phasetrack.phases.vocabularies.finds_then_tunes import FindsThenTunes
 from phasetrack.phases.vocabulary import UNDETERMINED, Vocabulary
 
@@ -83,20 +83,13 @@ class Labels:
         before, recorded = self.label, self.reason != NOTHING_RECORDED
         self.label, self.reason = verdict.label, verdict.reason
         for name in verdict.left:
-            self._mark_left(name, step)
+            mark_left(self.boundaries, name, step)
         self.boundaries += verdict.boundaries
         self.alerts += verdict.alerts
         if recorded and self.label != before:
             old, new = self._phases[before], self._phases[self.label]
             self.transitions.append(Transition(step, old, new, self.vocabulary.name))
         return verdict
-
-    def _mark_left(self, name: str, step: int) -> None:
-        """Note at the last boundary of a name that the run has left its regime again."""
-        for place in reversed(range(len(self.boundaries))):
-            if self.boundaries[place].name == name:
-                self.boundaries[place] = replace(self.boundaries[place], left=step)
-                return
 
     def __repr__(self) -> str:
         """The vocabulary and its present label."""

@@ -10,8 +10,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from phasetrack._seeds import seeded
 from phasetrack.errors import ExpectedError, check_float, check_int
+from phasetrack.model.seeds import seeded
 from phasetrack.tasks.philox import uniform
 
 PAIRS = 4  # stream of random bits, after xor_variants.py's

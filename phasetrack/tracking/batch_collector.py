@@ -49,7 +49,7 @@ from phasetrack.tracking.sparse_tries import SparseTries
 from phasetrack.tracking.unseen import PATIENCE
 from phasetrack.tracking.weights_version import WeightsVersion
 
-# Vectors beside the two weights that are watched for writes, at most. Chosen here.
+# Vectors beside the two weights that are watched for writes, at most.
 MOST_BESIDE = 8
 
 

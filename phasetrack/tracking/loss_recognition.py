@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from phasetrack.model.losses import LogisticLoss, Loss, value_and_slope
+from phasetrack.model.losses import LogisticLoss, Loss, setting_of, value_and_slope
 from phasetrack.tracking.host_loss import IGNORED, SIGNS, UNIT, HostLoss
 
 # How far the gradient of a recognised loss may be from the one that arrived, relative to it, and how
@@ -161,8 +161,7 @@ def _shares(f: Tensor, g: Tensor, parts: int) -> Iterator[Tensor]:
 
 
 def _is_smoothed(loss: HostLoss) -> bool:
-    settings = getattr(loss.function, "keywords", {})
-    said = settings.get("label_smoothing", getattr(loss.function, "label_smoothing", 0.0))
+    said = setting_of(loss.function, "label_smoothing")
     return isinstance(said, float) and said > 0
 
 

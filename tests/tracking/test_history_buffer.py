@@ -44,14 +44,20 @@ NUMBERS = st.floats(allow_nan=True, allow_infinity=True)
 ROWS = st.lists(st.dictionaries(st.sampled_from("abc"), NUMBERS), max_size=30)
 
 
-@given(ROWS, st.lists(st.integers(0, 29)))
-def test_the_whole_is_what_was_recorded(rows, asked):
-    paper, plain = Paper(), History()
-    kept = HistoryBuffer(source=paper)
+def recorded(rows, kept, plain, paper):
+    """Record rows in all three, and yield each step once its records may leave the memory."""
     for step, row in enumerate(rows):
         for history in (kept, plain, paper.history):
             history.append(step, row)
         kept.mark_written()
+        yield step
+
+
+@given(ROWS, st.lists(st.integers(0, 29)))
+def test_the_whole_is_what_was_recorded(rows, asked):
+    paper, plain = Paper(), History()
+    kept = HistoryBuffer(source=paper)
+    for step in recorded(rows, kept, plain, paper):
         if step in asked:
             assert_same(kept.load_all(), plain)
     assert kept.count == len(rows) and kept.last_step == len(rows) - 1
@@ -62,10 +68,8 @@ def test_the_whole_is_what_was_recorded(rows, asked):
 def test_some_metrics_and_the_last_readings_need_no_memory(rows):
     paper, plain = Paper(), History()
     kept = HistoryBuffer(source=paper)
-    for step, row in enumerate(rows):
-        for history in (kept, plain, paper.history):
-            history.append(step, row)
-        kept.mark_written()
+    for _ in recorded(rows, kept, plain, paper):
+        pass
     held, final = kept._history.count, {name: plain[name][-1] for name in plain}
     np.testing.assert_equal(kept.final, final)
     some = kept.read({"a"})

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from phasetrack._seeds import seeded
 from phasetrack.model.geometry import ClusterGeometry
+from phasetrack.model.seeds import seeded
 from phasetrack.tracking.attach import attach
 from phasetrack.tracking.probes.base import Probe
 from phasetrack.tracking.tracker import Tracker

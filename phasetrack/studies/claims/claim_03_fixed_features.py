@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from phasetrack._seeds import seeded
+from phasetrack.model.seeds import seeded
 from phasetrack.studies import confidence
 from phasetrack.studies.claims.findings import ClaimChart, ClaimResult, Finding, Series
 from phasetrack.studies.claims.lab import TEST_STEP, Lab
