@@ -263,8 +263,8 @@ def _offset(neurons: Neurons) -> Tensor | None:
 def _settled(sets: ThresholdSets, mass: Tensor, kind: Mass) -> Certificate:
     """The best threshold set, or the best of all where few enough neurons are contested.
 
-    Where no threshold set classifies every cluster, one look for another set (a millisecond each, so not by the
-    paper's mass, which stands beside).
+    Where no threshold set classifies every cluster, one look for another set (a tenth of a millisecond each, so not by
+    the paper's mass, which stands beside).
     """
     zeta = sets.best(mass)
     contested = sets.contested(zeta, mass)
@@ -282,11 +282,13 @@ def _settled(sets: ThresholdSets, mass: Tensor, kind: Mass) -> Certificate:
             start = None if offset is None else offset[rows]
             needed, size, tried_ones = (table[rows] for table in tables)
             exact[rows] = best_of_subsets(flat[rows], needed, size, tried_ones, gains[rows], start)
-    if kind == "function":
-        for row in (exact.isinf() & is_bound.flatten()).nonzero().flatten().tolist():
-            start = torch.zeros_like(gains[row, 0]) if offset is None else offset[row]
-            network = (tables[0][row], tables[1][row], gains[row], start)
-            exact[row] = attained_by_some(Relaxed._make(map(_table, network)))
+    rows = (exact.isinf() & is_bound.flatten()).nonzero().flatten()
+    if kind == "function" and rows.numel():
+        start = gains.new_zeros(len(rows), gains.shape[-1]) if offset is None else offset[rows]
+        networks = Relaxed._make(
+            map(_table, (tables[0][rows], tables[1][rows], gains[rows], start))
+        )
+        exact[rows] = torch.from_numpy(attained_by_some(networks)).to(exact)
     return Certificate(exact.reshape(zeta.shape), is_bound)
 
 
