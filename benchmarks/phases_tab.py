@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import tempfile
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from _browser import chromium, tensorboard
+from _timing import publish
 from selenium import webdriver
 
 from phasetrack import RunSettings, read_run, train
@@ -154,30 +154,27 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--long", type=int, default=1_000_000, help="0 leaves it out")
-    parser.add_argument("--json", type=Path, default=Path("phases_tab.json"))
+    parser.add_argument("--json", type=Path, default=Path("build/benchmarks/phases_tab.json"))
     asked = parser.parse_args()
-    names = metrics()
-    results: dict[str, object] = {"machine": platform.machine(), "metrics": len(names)}
+    names, found = metrics(), {}
     with tempfile.TemporaryDirectory() as folder:
         many = Path(folder) / "many"
         for number in range(asked.runs):
             write_run(many / f"run-{number:03}", names, asked.steps, number)
-        results["many"] = measure(many, "run-000", asked.steps)
+        found[f"{asked.runs} runs of {asked.steps:,} steps"] = measure(many, "run-000", asked.steps)
         write_run(Path(folder) / "flicker" / "run", names, asked.steps, 0, flicker=True)
-        results["flicker"] = measure(Path(folder) / "flicker", "run", asked.steps)
+        found[f"{asked.steps:,} steps, labels flicker"] = measure(
+            Path(folder) / "flicker", "run", asked.steps
+        )
         if asked.long:
             write_run(Path(folder) / "long" / "run", names, asked.long, 0)
-            results["long"] = measure(Path(folder) / "long", "run", asked.long)
-    titles = {
-        "many": f"{asked.runs} runs of {asked.steps} steps",
-        "flicker": f"{asked.steps} steps, labels flicker",
-        "long": f"{asked.long} steps",
-    }
-    for key, title in titles.items():
-        for what, seconds in dict(results.get(key) or {}).items():  # type: ignore[call-overload]
-            goal = f"  (goal {GOALS[what]:g} s)" if key == "many" and what in GOALS else ""
-            print(f"{title:32} {what:24} {seconds:8.3f} s{goal}")
-    asked.json.write_text(json.dumps(results, indent=2) + "\n")
+            found[f"{asked.long:,} steps"] = measure(Path(folder) / "long", "run", asked.long)
+    rows = [
+        {"case": case, "what": what, "s": seconds, "goal": GOALS.get(what, "")}
+        for case, measured in found.items()
+        for what, seconds in measured.items()
+    ]
+    publish(rows, asked.json, metrics=len(names))
 
 
 if __name__ == "__main__":

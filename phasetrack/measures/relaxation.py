@@ -187,9 +187,8 @@ def _descend(
     def cost(rows: Rows, at: Table) -> Table:
         above = _times(scaled[rows], at)
         soft = np.maximum(above, 0) + np.log1p(np.exp(-np.abs(above)))
-        return (
-            soft.sum(axis=-1) - np.log(at).sum(axis=-1) + (forces[rows] * at).sum(axis=-1)
-        )
+        whole: Table = soft.sum(axis=-1) - np.log(at).sum(axis=-1) + (forces[rows] * at).sum(axis=-1)
+        return whole
 
     inside = np.zeros(values.shape[:2])
     rows = np.arange(len(weights))
@@ -226,7 +225,8 @@ def _newton(values: Table, curved: Table, slope: Table, at: Table) -> Table:
     solved = np.linalg.solve(system, np.stack([at * slope, at], axis=-1))
     down, along = solved[..., 0], solved[..., 1]
     level = (at * down).sum(axis=-1) / (at * along).sum(axis=-1)
-    return at * (level[:, None] * along - down)
+    move: Table = at * (level[:, None] * along - down)
+    return move
 
 
 def _times(table: Table, vector: Table) -> Table:
@@ -246,7 +246,7 @@ def _attained(networks: Relaxed, shares: Table) -> Table:
     np.put_along_axis(fixed, ranked, False, axis=-1)
     needed = np.where(possible, networks.needed, 0.0)
     # of all subsets of the free ones, twice as many with each: margins (N, R, 2^k), needed and mass outside (N, 2^k)
-    margin = (_times(networks.gains.swapaxes(-1, -2), fixed) + networks.offset)[..., None]
+    margin = (_times(networks.gains.swapaxes(-1, -2), fixed.astype(np.float64)) + networks.offset)[..., None]
     most = np.where(fixed, needed, 0.0).max(axis=-1, initial=0.0)[:, None]
     rest = np.where(fixed, 0.0, networks.mass).sum(axis=-1)[:, None]
     each = np.arange(len(shares))
