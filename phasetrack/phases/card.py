@@ -10,7 +10,7 @@ from typing import Any
 
 from phasetrack.phases.boundaries import MILESTONES, onset
 from phasetrack.phases.labels import Phase
-from phasetrack.phases.palette import PHASE_COLOURS
+from phasetrack.phases.palette import ALERT_COLOUR, PHASE_COLOURS
 from phasetrack.phases.verdict import story
 from phasetrack.phases.words import ONSET_AND_DETECTION, alert_advice, alert_sentence, ended
 
@@ -40,7 +40,7 @@ def as_html(title: str, summary: Mapping[str, Any], *, told: bool = True) -> str
     colour = PHASE_COLOURS[Phase[summary.get("phase", Phase.UNDETERMINED.name)]]
     badge = f'<span style="background:{colour};color:#000;padding:1px 8px;border-radius:3px">'
     alerts = "".join(
-        f'<p style="color:#D55E00;margin:4px 0">&#9650; {html.escape(line)}</p>'
+        f'<p style="color:{ALERT_COLOUR};margin:4px 0">&#9650; {html.escape(line)}</p>'
         for line in _alerts(summary)
     )
     return (

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from phasetrack.phases.labels import Phase
 
+# Of an alert.
+ALERT_COLOUR = "#D55E00"
+
 PHASE_COLOURS = {
     Phase.UNDETERMINED: "#999999",
     Phase.SIGNAL_FINDING: "#56B4E9",

@@ -22,6 +22,7 @@ from phasetrack import ExpectedError, read_run, train
 from phasetrack.storage.checkpoint import load_checkpoint
 from phasetrack.tasks import XOR
 from phasetrack.theory.forecast import predict
+from phasetrack.tracking.guard import TrackingWarning
 from phasetrack.training.distributed import Processes
 from phasetrack.training.launcher_env import Place, place
 from phasetrack.training.run import resume
@@ -128,7 +129,8 @@ def test_one_goes_on_when_the_other_was_killed(tmp_path, predicted):
     with pytest.raises(torch.multiprocessing.ProcessExitedException):
         in_two(workers.lose_one, tmp_path, predicted)
     assert read_run(tmp_path / "run").summary["stopped"] == "failed"
-    resume(tmp_path / "run", predicted=predicted)
+    with pytest.warns(TrackingWarning, match="processes 2 then, 1 now"):
+        resume(tmp_path / "run", predicted=predicted)
     train(SETTINGS, out=tmp_path, name="alone", predicted=predicted, threads=1)
     assert_close(tmp_path / "run", tmp_path / "alone")
 
@@ -142,7 +144,7 @@ def torchrun(*options, **process):
 
 def lines_of_ours(errors):
     """Without what torchrun itself has to say of a command that failed."""
-    return re.findall(r"^(?:--[a-z]|run: |to go on: |torchrun: ).*", errors, re.MULTILINE)
+    return re.findall(r"^(?:--[a-z]|run: |to resume: |torchrun: ).*", errors, re.MULTILINE)
 
 
 @pytest.mark.long
@@ -157,7 +159,7 @@ def test_under_torchrun_stopped_and_gone_on_with(tmp_path):
         output, errors = process.communicate()
     assert output.count("phase     ") == 1
     assert read_run(tmp_path / "run").summary["stopped"] == "interrupted"
-    assert lines_of_ours(errors) == [f"to go on: phasetrack run xor --resume {tmp_path}/run"]
+    assert lines_of_ours(errors) == [f"to resume: phasetrack run xor --resume {tmp_path}/run"]
     with torchrun("run", "xor", "--resume", tmp_path / "run") as process:
         output, errors = process.communicate()
     assert process.returncode == 0, errors
