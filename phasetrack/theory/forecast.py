@@ -239,7 +239,8 @@ def predict(
             than `steps` or `predicted_limit` steps.
         draws: how many initialisations are integrated side by side.
         population: where the data lie and which labels they have, a task's `population`; None takes
-            equally likely clusters, each with its own label.
+            equally likely clusters, each with its own label, or with labels that are drawn where the settings
+            shuffle them.
         activation: of the hidden layer; other than `torch.relu` it costs about 30 times as much.
         bias: standard deviation of the first layer's biases at the start, which are trained with it; None
             for a network without biases.
@@ -253,13 +254,13 @@ def predict(
             clusters and no population is given.
     """
     check_int("draws", draws, minimum=1)
-    if population is None and (settings.task in UNEVEN or settings.shuffle_labels):
+    if population is None and settings.task in UNEVEN:
         raise ExpectedError(
             "population",
             f"The clusters of the task {settings.task!r} do not say how its labels are distributed.",
             "Pass the population of the task, make_task(...).population.",
         )
-    data = population or Population.of(geometry)
+    data = population or _even_clusters(geometry, shuffled=settings.shuffle_labels)
     rng = np.random.default_rng([settings.seed, 0xF02ECA57])
     neurons = draw_neurons(geometry, settings.width, settings.theta, draws, rng)
     biases = (
@@ -285,6 +286,12 @@ def predict(
             neurons = _step(neurons, seen, outputs, counts, data.points, settings, rng)
         read_states(passed, table)
     return Forecast(settings, {m: torch.cat(v).movedim(0, 1).numpy() for m, v in table.items()})
+
+
+def _even_clusters(geometry: ClusterGeometry, *, shuffled: bool) -> Population:
+    """Equally likely clusters, each with its own label; with both where labels are shuffled."""
+    even = torch.full((len(geometry.labels),), 0.5, dtype=torch.float64, device="cpu")
+    return Population.of(geometry, positive=even if shuffled else None)
 
 
 def draw_neurons(
