@@ -128,7 +128,15 @@ class Checkpointing:
                 f"The checkpoint was saved with other settings than those in {CONFIG} ({found}).",
                 "Resume from a checkpoint that this run saved.",
             )
-        int(state["step"]), float(state["seconds"])
+        float(state["seconds"])
+        step, counted = int(state["step"]), int(state["tracker"]["capture"]["step"])
+        if not 0 <= step == counted <= self._settings.step_limit:
+            raise ExpectedError(
+                "checkpoint",
+                f"The checkpoint is of step {step}, its tracker counts {counted}, and the run has at most "
+                f"{self._settings.step_limit}.",
+                "Resume from a checkpoint that this run saved.",
+            )
         if failed := [name for name in state["tracker"]["off"] if name.startswith("sink:")]:
             raise ExpectedError(
                 "checkpoint",
