@@ -19,6 +19,8 @@ from .tables import open_table
 
 if TYPE_CHECKING:
     from phasetrack.studies.claims.findings import ClaimResult
+    from phasetrack.studies.claims.kept import KeptResults
+    from phasetrack.studies.claims.lab import Lab
     from phasetrack.studies.claims.registry import Claim
 
 # Processes that may be asked for (beyond every machine).
@@ -45,6 +47,13 @@ def claims(
     figures: Annotated[
         Path | None,
         typer.Option(help="Write each figure as a PNG into this folder.", show_default=False),
+    ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that keeps each result as it comes; the same command takes them from there.",
+            show_default=False,
+        ),
     ] = None,
     jobs: Annotated[
         int | None,
@@ -102,8 +111,10 @@ def claims(
             err=True,
         )
     from phasetrack.studies.claims.blocks import corrected, pooled
+    from phasetrack.studies.claims.kept import KeptResults
     from phasetrack.studies.claims.lab import Lab
 
+    kept = None if keep is None else KeptResults(keep, quick=quick)
     screen = console(stderr=as_json)
     done: list[tuple[Claim, list[ClaimResult]]] = []
     interrupted = False
@@ -116,7 +127,7 @@ def claims(
                     with screen.status(
                         f"{claim.number}. {claim.statement} ({index + 1}/{tries}) ..."
                     ):
-                        found.append(claim.evaluate(lab.block(index)))
+                        found.append(_on_block(claim, lab.block(index), kept))
                 done.append((claim, found))
                 _print(screen, claim, pooled(found), time.monotonic() - started, whole=not as_json)
     except KeyboardInterrupt:  # what is done is still shown
@@ -146,6 +157,16 @@ def claims(
         _save_figures(results, figures)
     if interrupted:
         raise KeyboardInterrupt
+
+
+def _on_block(claim: Claim, lab: Lab, kept: KeptResults | None) -> ClaimResult:
+    """The result of a claim on a block of seeds, which is made unless it was kept."""
+    if kept is not None and (found := kept.find(claim.number, lab.seed)) is not None:
+        return found
+    result = claim.evaluate(lab)
+    if kept is not None:
+        kept.keep(claim.number, lab.seed, result)
+    return result
 
 
 def _print(
@@ -191,16 +212,9 @@ def _print_verdicts(screen: Console, results: list[tuple[Claim, ClaimResult]]) -
 
 def _save_figures(results: list[tuple[Claim, ClaimResult]], folder: Path) -> None:
     from phasetrack.display.plots import save_figure
-    from phasetrack.errors import ExpectedError
+    from phasetrack.storage.atomic_files import make_output_folder
     from phasetrack.studies.claims.figures import figure
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ExpectedError(
-            "figures",
-            f"{str(folder)!r} cannot be written ({error.strerror}).",
-            "Choose a folder that you may write to.",
-        ) from None
+    make_output_folder(folder, "figures")
     for claim, result in results:
         save_figure(figure(result.charts), folder / f"claim-{claim.number:02}.png")

@@ -115,9 +115,7 @@ def attained_by_some(networks: Relaxed) -> Table:
 def _looked_for(networks: Relaxed, zeta: Table) -> Table:
     """`attained_by_some` at a zeta of each network, (N,)."""
     allowed = (networks.needed <= zeta[:, None])[..., None]
-    values = np.where(
-        allowed, zeta[:, None, None] * networks.gains + networks.mass[..., None], 0.0
-    )
+    values = np.where(allowed, zeta[:, None, None] * networks.gains + networks.mass[..., None], 0.0)
     size = np.abs(values).max(axis=(-1, -2), initial=0.0)
     even = np.full_like(networks.offset, 1 / networks.offset.shape[-1])
     width = COARSE * np.where(size > 0, size, 1.0)
@@ -166,9 +164,7 @@ def _dual(network: Relaxed, zeta: float, start: Table) -> tuple[bool, Table, Tab
     return impossible or size == 0, weights, shares
 
 
-def _descend(
-    values: Table, constant: Table, weights: Table, width: Table
-) -> tuple[Table, Table]:
+def _descend(values: Table, constant: Table, weights: Table, width: Table) -> tuple[Table, Table]:
     """Minimise sum width softplus(values @ l / width) + constant . l - width sum log l over the simplex, by Newton.
 
     Args:
@@ -187,7 +183,9 @@ def _descend(
     def cost(rows: Rows, at: Table) -> Table:
         above = _times(scaled[rows], at)
         soft = np.maximum(above, 0) + np.log1p(np.exp(-np.abs(above)))
-        whole: Table = soft.sum(axis=-1) - np.log(at).sum(axis=-1) + (forces[rows] * at).sum(axis=-1)
+        whole: Table = (
+            soft.sum(axis=-1) - np.log(at).sum(axis=-1) + (forces[rows] * at).sum(axis=-1)
+        )
         return whole
 
     inside = np.zeros(values.shape[:2])
@@ -246,7 +244,9 @@ def _attained(networks: Relaxed, shares: Table) -> Table:
     np.put_along_axis(fixed, ranked, False, axis=-1)
     needed = np.where(possible, networks.needed, 0.0)
     # of all subsets of the free ones, twice as many with each: margins (N, R, 2^k), needed and mass outside (N, 2^k)
-    margin = (_times(networks.gains.swapaxes(-1, -2), fixed.astype(np.float64)) + networks.offset)[..., None]
+    margin = (_times(networks.gains.swapaxes(-1, -2), fixed.astype(np.float64)) + networks.offset)[
+        ..., None
+    ]
     most = np.where(fixed, needed, 0.0).max(axis=-1, initial=0.0)[:, None]
     rest = np.where(fixed, 0.0, networks.mass).sum(axis=-1)[:, None]
     each = np.arange(len(shares))

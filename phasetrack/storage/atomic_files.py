@@ -255,6 +255,23 @@ def write_output(path: Path, content: bytes, argument: str = "file") -> None:
         ) from None
 
 
+def make_output_folder(path: Path, argument: str) -> Path:
+    """Make the folder that the user chose, and return it.
+
+    Raises:
+        ExpectedError: naming `argument`, if it cannot be made or is a file.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExpectedError(
+            argument,
+            f"{str(path)!r} cannot be written ({error.strerror}).",
+            "Choose a folder that you may write to.",
+        ) from None
+    return path
+
+
 def overwrite_held(path: Path, content: bytes) -> None:
     """Give a file that this process holds open, such as a lock's, new content without replacing it."""
     descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC | _plain())

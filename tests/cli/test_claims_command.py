@@ -1,9 +1,14 @@
 """`phasetrack claims` as it is typed."""
 
 import io
+import json
 
 import pytest
 from helpers.command_line import call_here
+
+from phasetrack.studies import confidence
+from phasetrack.studies.claims.findings import ClaimResult, Finding
+from phasetrack.studies.claims.registry import Claim
 
 
 @pytest.mark.parametrize(
@@ -41,3 +46,15 @@ def test_two_hours_of_work_is_asked_about(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.stdin", Terminal("n\n"))
     done = call_here("claims", cwd=tmp_path)
     assert done.returncode == 130 and "two hours" in done.stderr and done.stdout.strip() == ""
+
+
+def test_kept_results_are_not_made_again(tmp_path, monkeypatch):
+    result = ClaimResult([Finding("steps", confidence.mean([1.0, 2.0]), low=0.0)], [], "d = 8")
+    made = []
+    monkeypatch.setattr(Claim, "evaluate", lambda _, lab: made.append(lab.seed) or result)
+    typed = ("claims", "--quick", "--only", "8", "--keep", "kept", "--blocks")
+    first = call_here(*typed, "2", "--json", cwd=tmp_path)
+    again = call_here(*typed, "3", "--json", cwd=tmp_path)
+    assert first.returncode == again.returncode == 0, again.stderr
+    assert made == [0, 10_000, 20_000]
+    assert json.loads(again.stdout)["8"]["findings"][0]["count"] == 6

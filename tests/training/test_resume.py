@@ -414,7 +414,9 @@ def test_settings_that_were_changed_are_refused(run):
 def test_a_checkpoint_of_a_step_that_its_tracker_does_not_count_is_left_out(step, run, stopped):
     state = load_checkpoint(run / "checkpoint.pt")
     save_checkpoint(run, {**state, "step": step})
-    with pytest.warns(TrackingWarning, match=rf"The checkpoint is of step {step}, its tracker counts"):
+    with pytest.warns(
+        TrackingWarning, match=rf"The checkpoint is of step {step}, its tracker counts"
+    ):
         resume(run, predicted=PREDICTED)
     assert_whole(run, stopped)
 
