@@ -243,20 +243,20 @@ def _attained(networks: Relaxed, shares: Table) -> Table:
     fixed = possible & (shares > 0.5)
     np.put_along_axis(fixed, ranked, False, axis=-1)
     needed = np.where(possible, networks.needed, 0.0)
-    # of all subsets of the free ones, twice as many with each: margins (N, R, 2^k), needed and mass outside (N, 2^k)
-    margin = (_times(networks.gains.swapaxes(-1, -2), fixed.astype(np.float64)) + networks.offset)[
-        ..., None
-    ]
+    each = np.arange(len(shares))[:, None]
+    free = possible[each, ranked]
+    size = ranked.shape[-1]
+    # of all subsets of the free ones: margins (N, R, 2^k), the mass outside and the largest needed, (N, 2^k)
+    chosen = (np.arange(2**size) >> np.arange(size)[:, None] & 1).astype(np.float64)
+    gains = np.where(free[..., None], networks.gains[each, ranked], 0.0).swapaxes(-1, -2)
+    fixed_gain = _times(networks.gains.swapaxes(-1, -2), fixed.astype(np.float64))
+    margin = gains @ chosen + (fixed_gain + networks.offset)[..., None]
+    mass = np.where(free, networks.mass[each, ranked], 0.0)[:, None]
+    rest = np.where(fixed, 0.0, networks.mass).sum(axis=-1)[:, None] - (mass @ chosen)[:, 0]
     most = np.where(fixed, needed, 0.0).max(axis=-1, initial=0.0)[:, None]
-    rest = np.where(fixed, 0.0, networks.mass).sum(axis=-1)[:, None]
-    each = np.arange(len(shares))
-    for neuron in ranked.T:
-        free = possible[each, neuron][:, None]
-        gain = np.where(free, networks.gains[each, neuron], 0.0)[..., None]
-        margin = np.concatenate([margin, margin + gain], axis=-1)
-        most = np.concatenate([most, np.maximum(most, needed[each, neuron][:, None])], axis=-1)
-        weight = np.where(free, networks.mass[each, neuron][:, None], 0.0)
-        rest = np.concatenate([rest, rest - weight], axis=-1)
+    for neuron in ranked.T:  # twice as many subsets with each
+        with_it = np.maximum(most, needed[each[:, 0], neuron][:, None])
+        most = np.concatenate([most, with_it], axis=-1)
     least = margin.min(axis=1)
     asked = np.divide(rest, least, out=np.full_like(rest, np.inf), where=least > 0)
     smallest: Table = np.maximum(most, asked).min(axis=-1)
