@@ -169,4 +169,4 @@ CHECKS: Mapping[str, Callable[[RunState], Evidence]] = {
 def reading(readings: Mapping[str, float], name: str, if_nan: float = math.nan) -> float:
     """Return a reading, or `if_nan` where it is missing or NaN."""
     value = readings.get(name, math.nan)
-    return if_nan if math.isnan(value) else value
+    return value if value == value else if_nan  # NaN is not itself

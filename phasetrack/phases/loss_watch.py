@@ -193,4 +193,4 @@ def _last(history: History, metric: str) -> float:
 
 def _known(readings: Mapping[str, float], name: str, if_nan: float = math.nan) -> float:
     value = readings.get(name, math.nan)
-    return if_nan if math.isnan(value) else value
+    return value if value == value else if_nan  # NaN is not itself

@@ -51,46 +51,39 @@ class Estimate(NamedTuple):
         return self.mean - errors * self.error > level
 
 
-class _Sums(NamedTuple):
-    """Moments of some records in a row, which `_merged` joins without cancellation (Chan et al.)."""
-
-    records: int
-    samples: float
-    weight: float
-    mean: float
-    squares: float  # weighted squared deviations from the mean, within records and between
-    known: int  # records whose spread is known
-    expected: float  # sum of the variances that fresh samples give the records' means
-    jumps: float  # sum of squared differences between neighbouring records
-    first: float
-    last: float
+# Moments of some records in a row: their number, samples, weight and mean; the weighted squared deviations from the mean,
+# within records and between; the records whose spread is known; the sum of the variances that fresh samples give the
+# records' means; the sum of squared differences between neighbouring records; the first and the last value. A plain
+# tuple, since every record makes several.
+_Sums = tuple[int, float, float, float, float, int, float, float, float, float]
 
 
 def _sums(record: Measured) -> _Sums:
     _, value, samples, weight, spread = record
-    if math.isnan(spread):
-        return _Sums(1, samples, weight, value, 0.0, 0, 0.0, 0.0, value, value)
+    if spread != spread:  # NaN
+        return (1, samples, weight, value, 0.0, 0, 0.0, 0.0, value, value)
     variance = spread * spread
     within = weight * variance
-    return _Sums(1, samples, weight, value, within, 1, variance / samples, 0.0, value, value)
+    return (1, samples, weight, value, within, 1, variance / samples, 0.0, value, value)
 
 
-def _merged(a: _Sums, b: _Sums) -> _Sums:
-    weight = a.weight + b.weight
-    share = b.weight / weight if weight > 0 else 0.5
-    apart = b.mean - a.mean
-    jump = b.first - a.last
-    return _Sums(
-        a.records + b.records,
-        a.samples + b.samples,
-        weight,
-        a.mean + apart * share,
-        a.squares + b.squares + apart * apart * a.weight * share,
-        a.known + b.known,
-        a.expected + b.expected,
-        a.jumps + b.jumps + jump * jump,
-        a.first,
-        b.last,
+def _merged(before: _Sums, after: _Sums) -> _Sums:
+    """The moments of records and of those after them, without cancellation (Chan et al.)."""
+    records, samples, heft, mean, squares, known, expected, jumps, first, last = before
+    more, further, weight, other, scatter, told, fresh, leaps, start, end = after
+    share = weight / (heft + weight) if heft + weight > 0 else 0.5
+    apart, jump = other - mean, start - last
+    return (
+        records + more,
+        samples + further,
+        heft + weight,
+        mean + apart * share,
+        squares + scatter + apart * apart * heft * share,
+        known + told,
+        expected + fresh,
+        jumps + leaps + jump * jump,
+        first,
+        end,
     )
 
 
@@ -153,12 +146,11 @@ class RecentMean:
         """
         samples = samples if samples > 0 else self._least
         weight = weight if 0 <= weight < math.inf else samples
-        self._append(record := Measured(step, value, samples, weight, spread))
-        while (
-            oldest := self._oldest
-        ) is not record and self._samples - oldest.samples >= self._least:
+        self._append(Measured(step, value, samples, weight, spread))
+        while self._has_spare():
             self._drop()
-        while len(self._before) > LEAST_PAST and len(self._before) > len(self):
+        kept = max(LEAST_PAST, len(self._front) + len(self._back))
+        while len(self._before) > kept:
             self._before.popleft()
 
     def estimate(self) -> Estimate:
@@ -166,18 +158,15 @@ class RecentMean:
         sums = self._total()
         if sums is None:
             return Estimate(math.nan, math.nan, enough=False)
-        if self._is_repeated(sums):
-            return Estimate(sums.last, math.sqrt(sums.jumps / (2 * (sums.records - 1))), True, 1)
-        freedom = sums.samples if sums.known == sums.records else sums.records - 1
-        variance = sums.squares / sums.weight if sums.weight > 0 else 0.0
+        records, samples, weight, mean, squares, known, expected, jumps, _, last = sums
+        if self._least_records <= records == known and records > 1:
+            scatter = jumps / (2 * (records - 1))
+            if scatter < REPEATED_SHARE * expected / records:
+                return Estimate(last, math.sqrt(scatter), True, 1)
+        freedom = samples if known == records else records - 1
+        variance = squares / weight if weight > 0 else 0.0
         error = math.sqrt(variance / freedom) if freedom > 0 else 0.0
-        return Estimate(sums.mean, error, sums.samples >= self._least, sums.records)
-
-    def _is_repeated(self, sums: _Sums) -> bool:
-        if sums.records < max(self._least_records, 2) or sums.known < sums.records:
-            return False
-        scatter = sums.jumps / (2 * (sums.records - 1))
-        return scatter < REPEATED_SHARE * sums.expected / sums.records
+        return Estimate(mean, error, samples >= self._least, records)
 
     def _total(self) -> _Sums | None:
         front = self._front[-1][1] if self._front else None
@@ -185,9 +174,11 @@ class RecentMean:
             return front or self._back_sums
         return _merged(front, self._back_sums)
 
-    @property
-    def _oldest(self) -> Measured:
-        return self._front[-1][0] if self._front else self._back[0]
+    def _has_spare(self) -> bool:
+        """Whether the window has enough samples without its oldest record."""
+        front, back = self._front, self._back
+        oldest = front[-1][0] if front else back[0]
+        return self._samples - oldest.samples >= self._least and len(front) + len(back) > 1
 
     def _append(self, record: Measured) -> None:
         self._back.append(record)

@@ -26,7 +26,7 @@ def as_samples(
     if not isinstance(targets, Tensor) or not targets.numel():
         return None
     f, aims = outputs.detach(), targets.detach()
-    if f.ndim == aims.ndim == 1 and len(f) == len(aims):
+    if f.ndim == 1 and f.shape == aims.shape:
         return f, aims
     if f.ndim > 2 and _has_classes_second(f, aims, loss):
         f = f.movedim(1, -1)

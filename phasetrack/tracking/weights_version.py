@@ -34,11 +34,8 @@ class WeightsVersion:
 
     def __call__(self) -> int:
         """Return the number of the weights as they are now."""
-        version, places = 0, []  # loops: asked at every loss call
-        for parameter in self._parameters:
-            version += parameter._version
-        for parameter in self._placed:
-            places.append(parameter.data_ptr())
+        version = sum([parameter._version for parameter in self._parameters])
+        places = [parameter.data_ptr() for parameter in self._placed]
         if places != self._places:
             self._places = places
             self._samples = [_sample(p) for p in self._placed if p.device.type == "cpu"]
