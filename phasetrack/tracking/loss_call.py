@@ -188,8 +188,10 @@ def _cat(parts: Sequence[Tensor]) -> Tensor:
 def _weighed(calls: Sequence[LossCall]) -> tuple[Tensor | None, Tensor | None]:
     """Return the loss of all calls, (), and the weight of each sample, (m,), or None where all are alike.
 
-    Calls count by the gradients that arrived at their values: a loop that divides each by their number
-    weighs all alike. What is summed within the calls is summed over them.
+    The calls of a step are one batch. The loss is their mean, weighed by the gradients that arrived at the values, and of a single
+    call its own value. A factor that the loop puts on its loss is no part of it: a scale, several backward passes that
+    are not divided, a sum that is divided. It is in the gradient, and `growth/gradient_factor` tells it (theory.md 6).
+    What is summed within the calls is summed over them.
     """
     totals = [_total(call) for call in calls]
     if any(total is None for total in totals):

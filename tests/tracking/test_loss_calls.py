@@ -230,7 +230,7 @@ def test_reentrant_checkpoint_is_absent_and_never_mixed_up():
 
 @pytest.mark.parametrize("weights", [(0.5, 0.5), (0.25, 0.75), (1.0, 1.0), (1024.0, 1024.0)])
 def test_calls_count_by_their_weights(weights):
-    """Of each call by the gradient that arrives at its value, a gradient scaler's factor aside."""
+    """The calls of a step are one batch: a mean, whatever factor the loop puts on its loss as a whole."""
 
     def take(loop, step):
         loop.optimizer.zero_grad()
@@ -243,6 +243,24 @@ def test_calls_count_by_their_weights(weights):
 
     loop = Loop(strict=True, lr=1e-3).run(take)
     np.testing.assert_allclose(loop.read, loop.right, rtol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [1 / 64, 0.1, 128.0])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_a_factor_of_the_loop_is_no_part_of_a_loss(factor, reduction):
+    """As of a static scale, a share in a larger objective, a sum that is divided: the loss is that of the call."""
+
+    def take(loop, step):
+        loop.optimizer.zero_grad()
+        value = loop.value(step)
+        loop.right.append(value.item())
+        (factor * value).backward()
+        loop.optimizer.step()
+
+    loss = nn.BCEWithLogitsLoss(reduction=reduction)
+    loop = Loop(loss, strict=True, lr=1e-4).run(take)
+    np.testing.assert_allclose(loop.read, loop.right, rtol=1e-6)
+    assert ("loss/mean" in loop.tracker.history) == (reduction == "sum")
 
 
 def test_many_passes_before_their_loss_calls():
