@@ -26,6 +26,7 @@ from _timing import publish
 
 from phasetrack import RunSettings, train
 from phasetrack.phases.classifier import first_crossing
+from phasetrack.phases.loss_watch import loss_unit
 from phasetrack.tasks import make_task
 from phasetrack.theory.forecast import Forecast, predict
 
@@ -89,14 +90,14 @@ def by_draws(settings: RunSettings) -> dict[str, list[float]]:
         forecast.draws[metric]
         for metric in ("loss/train", "linearization/value_error", "heaviness/zeta_star")
     )
-    limits = settings.thresholds()
+    limits, unit = settings.thresholds(), loss_unit(forecast.constant)
     return {
         "signal_heavy": [first_crossing(enumerate(z), limits.zeta_exit) for z in zetas],
         "linear_exit": [
             first_crossing(enumerate(e), limits.linear_exit, rising=True) for e in errors
         ],
         "loss_halving_step": [first_crossing(enumerate(x), x[0] / 2) for x in losses],
-        "fitted": [first_crossing(enumerate(x), settings.target) for x in losses],
+        "fitted": [first_crossing(enumerate(x), settings.target * unit) for x in losses],
     }
 
 
@@ -140,14 +141,18 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--json", type=Path, default=Path("build/benchmarks/forecast_bands.json"))
     asked = parser.parse_args()
-    settings = {name: RunSettings(**{**BASE, **changed}) for name, changed in SETTINGS.items()}
+    # every run has a seed of its own: the same weights in two settings would not be two truths
+    settings = {
+        name: RunSettings(**{**BASE, **changed, "seed": asked.seed + asked.seeds * number})
+        for number, (name, changed) in enumerate(SETTINGS.items())
+    }
     rows: list[dict[str, object]] = []
     with ProcessPoolExecutor(asked.jobs, get_context("spawn")) as pool:
         begun = {
-            name: pool.map(trained, [replace(one, seed=asked.seed + n) for n in range(asked.seeds)])
+            name: pool.map(trained, [replace(one, seed=one.seed + n) for n in range(asked.seeds)])
             for name, one in settings.items()
         }
-        draws = pool.map(by_draws, [replace(one, seed=asked.seed) for one in settings.values()])
+        draws = pool.map(by_draws, settings.values())
         for (name, runs), drawn in zip(begun.items(), draws, strict=True):
             rows += rows_of(name, list(runs), drawn)
     for boundary in BOUNDARIES:

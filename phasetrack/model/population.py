@@ -44,6 +44,11 @@ class Population:
         return self.weights[:, 1] - self.weights[:, 0]
 
     @property
+    def constant_loss(self) -> float:
+        """The paper's loss, 2 log(1 + exp(-y f)), of the best constant output: twice the entropy of the labels."""
+        return 2 * float(torch.special.entr(self.weights.sum(dim=0)).sum())
+
+    @property
     def is_uninformative(self) -> bool:
         """Whether the labels are independent of the points."""
         even = self.shares * self.mean_labels.sum()

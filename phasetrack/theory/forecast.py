@@ -36,6 +36,7 @@ from phasetrack.phases.boundaries import MILESTONES
 from phasetrack.phases.card import as_html
 from phasetrack.phases.classifier import Phase, Verdict, first_crossing, relabel
 from phasetrack.phases.history import History
+from phasetrack.phases.loss_watch import CONSTANT, PAPERS_CONSTANT, loss_unit
 from phasetrack.phases.summary import summarise_again
 from phasetrack.theory.forecast_range import ForecastRange
 from phasetrack.theory.forecast_readings import (
@@ -87,11 +88,13 @@ class Forecast:
         settings: of the run.
         draws: metric name (`METRICS`) to its value, float64 (draws, steps); step t is column t.
         reason: why the run cannot be predicted, in which case no step is; empty if it can.
+        constant: loss of the best constant output, in whose units a run's target is (`loss_watch.loss_unit`).
     """
 
     settings: RunSettings
     draws: dict[str, NDArray[np.float64]]
     reason: str = ""
+    constant: float = PAPERS_CONSTANT
 
     @property
     def steps(self) -> int:
@@ -127,8 +130,8 @@ class Forecast:
 
     @property
     def fitted(self) -> Band:
-        """Where the loss meets the target."""
-        return self._boundary("loss/train", self.settings.target)
+        """Where the loss meets the target, in units of the best constant's loss as that of a run."""
+        return self._boundary("loss/train", self.settings.target * loss_unit(self.constant))
 
     def __repr__(self) -> str:
         """The task and the predicted boundaries, each with its band."""
@@ -199,7 +202,8 @@ class Forecast:
         """The median trajectory, step by step."""
         medians = {metric: self.median(metric).tolist() for metric in METRICS}
         for step in range(self.steps):
-            yield step, {metric: values[step] for metric, values in medians.items()}
+            known = {metric: values[step] for metric, values in medians.items()}
+            yield step, {**known, CONSTANT: self.constant}
 
     def _boundary(
         self, metric: str, level: float, sign: float = 1.0, *, of_first: bool = False
@@ -269,6 +273,8 @@ def predict(
     neurons = replace(neurons, activation=activation, bias=biases)
     if reason := (limits or ForecastRange()).reason(settings, data, neurons):
         return Forecast(settings, {m: np.empty((draws, 0)) for m in METRICS}, reason)
+    constant = data.constant_loss
+    target = settings.target * loss_unit(constant)
     table: dict[str, list[Tensor]] = {metric: [] for metric in METRICS}
     passed: list[State] = []
     with one_thread():
@@ -278,14 +284,15 @@ def predict(
             counts = _batch(data, settings.batch_size, draws, rng)
             passed.append((neurons, outputs, counts))
             loss = training_loss(both_margins(outputs), counts)
-            settled = (loss <= OVERSHOOT * settings.target) | ~loss.isfinite()
+            settled = (loss <= OVERSHOOT * target) | ~loss.isfinite()
             if len(passed) == STEPS_AT_ONCE:
                 read_states(passed, table)
             if bool(settled.all()):
                 break
             neurons = _step(neurons, seen, outputs, counts, data.points, settings, rng)
         read_states(passed, table)
-    return Forecast(settings, {m: torch.cat(v).movedim(0, 1).numpy() for m, v in table.items()})
+    drawn = {metric: torch.cat(values).movedim(0, 1).numpy() for metric, values in table.items()}
+    return Forecast(settings, drawn, constant=constant)
 
 
 def _even_clusters(geometry: ClusterGeometry, *, shuffled: bool) -> Population:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from phasetrack import LogisticLoss, RunSettings, predict
+from phasetrack import LogisticLoss, RunSettings, predict, train
 from phasetrack.phases.crossings import first_crossing
 from phasetrack.tasks import make_task
 
@@ -110,3 +110,19 @@ def test_other_activations(activation):
 def test_trained_biases(bias):
     trained, forecast = compared("xor", 0.5, bias=bias)
     assert forecast == pytest.approx(trained, rel=0.05)
+
+
+def test_the_target_is_in_units_of_the_best_constant_as_that_of_a_run(tmp_path):
+    """Of unequal classes a constant output leaves less to learn, so that the target is met later."""
+    task, settings = make_task("unbalanced", 32), RunSettings(task="unbalanced", d=32, width=64)
+    found = predict(task.geometry, settings, population=task.population)
+    share = float(task.population.weights[:, 1].sum())
+    entropy = -share * math.log(share) - (1 - share) * math.log(1 - share)
+    assert found.constant == pytest.approx(2 * entropy)
+    level = settings.target * entropy / math.log(2)
+    met = [first_crossing(enumerate(draw), level) for draw in found.draws["loss/train"]]
+    assert found.fitted.value == pytest.approx(np.median(met))
+    summary = train(settings, out=tmp_path, name="run", predicted=found)
+    (fitted,) = [b["onset"] for b in summary["boundaries"] if b["name"] == "fitted"]
+    assert fitted == pytest.approx(found.fitted.value, rel=0.15)  # the law is 4 percent early here
+    assert summary["units"]["loss_target"] == pytest.approx(entropy / math.log(2), rel=0.05)
