@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from phasetrack.phases.crossings import Onset, crossing, local_crossing, surrounding
@@ -13,6 +14,8 @@ from phasetrack.phases.recent_mean import Measured
 # Records that the onset's local fit may reach back over; with a longer way from the crossing to its
 # detection the onset is interpolated between the two records about the crossing.
 LONGEST_FIT = 128
+# Ratio of the longest to the shortest gap between records up to which they count as evenly spaced. A heuristic of ours.
+EVEN = 2.0
 
 
 class LevelWatch:
@@ -45,22 +48,26 @@ class LevelWatch:
         """Whether the reading had a value at some record."""
         return bool(self._records)
 
-    def update(self, step: int, value: float, *, known: bool = True) -> None:
+    def update(self, step: int, value: float, *, known: bool = True, noise: float = 0.0) -> None:
         """Add a record.
 
         Args:
             step: of the record.
             value: of the reading; NaN leaves the regime as it was.
             known: whether the reading says anything at this record; otherwise the regime ends.
+            noise: by which the value has to be beyond the inner level for the regime to begin, and before the
+                outer one for it to end.
         """
+        noise = noise if self._rising else -noise
         inside = known and self._is_beyond(value, self._leave)
         self._beyond = self._beyond + 1 if inside else 0
         if inside:
             self._crossed = self._crossed or self._crossing(step, value)
-            self.holds |= self._is_beyond(value, self._enter)
+            self.holds |= self._is_beyond(value - noise, self._enter)
             self.holds |= 0 < self._needed <= self._beyond
         elif not (known and math.isnan(value)):
-            self._crossed, self.holds = None, False
+            self.holds &= known and self._is_beyond(value + noise, self._leave)
+            self._crossed = self._crossed if self.holds else None
         if not math.isnan(value):
             self._records.append(Measured(step, value, 1.0, 1.0, math.nan))
 
@@ -75,10 +82,17 @@ class LevelWatch:
         return Onset(at, before.step, step)
 
     def onset(self) -> Onset:
-        """Where the reading crossed the outer level on its way beyond the inner one."""
+        """Where the reading crossed the outer level on its way beyond the inner one.
+
+        A line through evenly spaced records averages their noise. Records at log-spaced steps reach over a
+        large part of the run, where no line holds, and the two about the crossing are interpolated.
+        """
         records = surrounding(list(self._records), 1, self._leave, rising=self._rising)
         assert self._crossed is not None
         if len(records) < 2 or self._is_beyond(records[0].value, self._leave):
+            return self._crossed
+        gaps = [after.step - before.step for before, after in pairwise(records)]
+        if max(gaps) > EVEN * min(gaps):
             return self._crossed
         return local_crossing(records, self._leave, self._errors, rising=self._rising)
 

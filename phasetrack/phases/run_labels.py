@@ -32,7 +32,6 @@ class Labels:
     Attributes:
         vocabulary: the definition.
         label: the label of the last recorded step.
-        reason: why that label is UNDETERMINED, or why the vocabulary does not apply; empty otherwise.
         boundaries: boundaries detected so far.
         transitions: changes of label so far.
         alerts: failure signatures so far.
@@ -42,7 +41,7 @@ class Labels:
         self.vocabulary = vocabulary
         self._reader, self._phases = vocabulary.begin(), vocabulary.phases
         self._awaited = set(vocabulary.needs)
-        self.label, self.reason = UNDETERMINED, NOTHING_RECORDED
+        self.label, self._reason = UNDETERMINED, NOTHING_RECORDED
         self.boundaries: list[Boundary] = []
         self.transitions: list[Transition] = []
         self.alerts: list[Alert] = []
@@ -51,6 +50,11 @@ class Labels:
     def applies(self) -> bool:
         """Whether everything that the vocabulary needs has had a value."""
         return not self._awaited
+
+    @property
+    def reason(self) -> str:
+        """Why the vocabulary does not apply, or why its label is UNDETERMINED; empty otherwise."""
+        return self.missing or self._reason
 
     @property
     def awaited(self) -> frozenset[str]:
@@ -80,8 +84,8 @@ class Labels:
         """Label one recorded step; steps ascend from call to call."""
         self.notice(readings)
         verdict = self._reader.update(step, readings)
-        before, recorded = self.label, self.reason != NOTHING_RECORDED
-        self.label, self.reason = verdict.label, verdict.reason
+        before, recorded = self.label, self._reason != NOTHING_RECORDED
+        self.label, self._reason = verdict.label, verdict.reason
         for name in verdict.left:
             mark_left(self.boundaries, name, step)
         self.boundaries += verdict.boundaries
@@ -114,7 +118,7 @@ class Labels:
             entry.update(sentence=alert.sentence, advice=alert.advice)
         return {
             "applies": self.applies,
-            "reason": self.missing or self.reason,
+            "reason": self.missing or self._reason,
             "phase": self.label,
             "meaning": self.vocabulary.labels.get(self.label, ""),
             **events,
@@ -125,7 +129,7 @@ class Labels:
         return {
             "classifier": self._reader.state_dict(),
             "phase": self.label,
-            "reason": self.reason,
+            "reason": self._reason,
             "awaited": sorted(self._awaited),
             "boundaries": [asdict(boundary) for boundary in self.boundaries],
             "transitions": [[t.step, t.before.name, t.after.name] for t in self.transitions],
@@ -136,7 +140,7 @@ class Labels:
         """Return labels that continue from a state, with the levels of these."""
         labels, vocabulary = self._anew(), self.vocabulary
         labels._reader.load_state_dict(state["classifier"])
-        labels.label, labels.reason = self._phases[state["phase"]].name, str(state["reason"])
+        labels.label, labels._reason = self._phases[state["phase"]].name, str(state["reason"])
         # version 0.1.0 kept none: the next record tells
         labels._awaited &= {str(name) for name in state.get("awaited", labels._awaited)}
         labels.boundaries = [Boundary(**boundary) for boundary in state["boundaries"]]
@@ -170,6 +174,11 @@ class RunLabels(Labels):
     def update(self, step: int, readings: Mapping[str, float]) -> Verdict:
         """Label one recorded step; steps ascend from call to call."""
         return cast("Verdict", super().update(step, readings))
+
+    @property
+    def reason(self) -> str:
+        """Why the label is UNDETERMINED; empty otherwise."""
+        return self._reason
 
     @property
     def phase(self) -> Phase:
