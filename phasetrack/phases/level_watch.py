@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any
 
 from phasetrack.phases.crossings import Onset, crossing, local_crossing, surrounding
@@ -14,8 +13,6 @@ from phasetrack.phases.recent_mean import Measured
 # Records that the onset's local fit may reach back over; with a longer way from the crossing to its
 # detection the onset is interpolated between the two records about the crossing.
 LONGEST_FIT = 128
-# Ratio of the longest to the shortest gap between records up to which they count as evenly spaced. A heuristic of ours.
-EVEN = 2.0
 
 
 class LevelWatch:
@@ -82,17 +79,10 @@ class LevelWatch:
         return Onset(at, before.step, step)
 
     def onset(self) -> Onset:
-        """Where the reading crossed the outer level on its way beyond the inner one.
-
-        A line through evenly spaced records averages their noise. Records at log-spaced steps reach over a
-        large part of the run, where no line holds, and the two about the crossing are interpolated.
-        """
+        """Where the reading crossed the outer level on its way beyond the inner one."""
         records = surrounding(list(self._records), 1, self._leave, rising=self._rising)
         assert self._crossed is not None
         if len(records) < 2 or self._is_beyond(records[0].value, self._leave):
-            return self._crossed
-        gaps = [after.step - before.step for before, after in pairwise(records)]
-        if max(gaps) > EVEN * min(gaps):
             return self._crossed
         return local_crossing(records, self._leave, self._errors, rising=self._rising)
 
