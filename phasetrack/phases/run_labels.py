@@ -64,10 +64,19 @@ class Labels:
     @property
     def missing(self) -> str:
         """Why the vocabulary does not apply, with what would record its readings; empty if it does."""
-        needs = self.vocabulary.needs
-        return "; ".join(
-            f"{name} has no value so far: it needs {needs[name]}" for name in sorted(self._awaited)
-        )
+        return self.why_silent({})
+
+    def why_silent(self, undefined: Mapping[str, str]) -> str:
+        """Return why the vocabulary does not apply; empty if it does.
+
+        Args:
+            undefined: metric to the reason why it could not be read.
+        """
+        groups: dict[tuple[str, str], list[str]] = {}
+        for name in sorted(self._awaited):
+            why = undefined.get(name, ""), self.vocabulary.needs[name]
+            groups.setdefault(why, []).append(name)
+        return "; ".join(_silence(names, *why) for why, names in groups.items())
 
     @property
     def number(self) -> float:
@@ -107,18 +116,21 @@ class Labels:
             "alerts": [alert.as_json() for alert in self.alerts],
         }
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self, undefined: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Return the entry of ``summary.json``: `applies`, `reason`, `phase`, `boundaries`, `alerts`.
 
         An alert also has its sentence and advice, which a reader of the file could not know of a
         vocabulary of the user's own.
+
+        Args:
+            undefined: metric to the reason why it could not be read.
         """
         events = self.events()
         for alert, entry in zip(self.alerts, events["alerts"], strict=True):
             entry.update(sentence=alert.sentence, advice=alert.advice)
         return {
             "applies": self.applies,
-            "reason": self.missing or self._reason,
+            "reason": self.why_silent(undefined or {}) or self._reason,
             "phase": self.label,
             "meaning": self.vocabulary.labels.get(self.label, ""),
             **events,
@@ -202,3 +214,13 @@ class RunLabels(Labels):
 
     def _anew(self) -> Self:
         return type(self)(self.thresholds, self.escape_steps)
+
+
+def _silence(names: list[str], undefined: str, need: str) -> str:
+    """Return why some metrics have no value: a known reason, or what would record them."""
+    listed = ", ".join(names)
+    if undefined:
+        return f"{listed} could not be read: {undefined}"
+    if len(names) > 1:
+        return f"{listed} have no value so far: they need {need}"
+    return f"{listed} has no value so far: it needs {need}"

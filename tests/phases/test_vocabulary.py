@@ -126,6 +126,16 @@ def test_vocabulary_without_readings_says_which_probe_it_needs():
     assert spoken.update(1, {"h": 3.0}) and spoken["height"].applies
 
 
+def test_vocabulary_is_silent_for_the_reason_of_its_readings():
+    spoken = several(kind("neural-collapse")(), kind("edge-of-stability")())
+    reason = spoken["neural-collapse"].missing
+    assert (
+        reason.count("they need probes.NeuralCollapseProbe") == 1 and "collapse/angles," in reason
+    )
+    told = spoken.summary({"sharpness/eta_lambda": "the optimizer is Adam"})["edge-of-stability"]
+    assert told["reason"] == "sharpness/eta_lambda could not be read: the optimizer is Adam"
+
+
 def test_vocabulary_that_raises_is_switched_off_alone():
     class Broken(Height):
         name: ClassVar = "broken"
