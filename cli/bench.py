@@ -28,7 +28,7 @@ def bench(
     ] = None,
     seeds: Annotated[int, typer.Option(help="Seeds of each run.")] = 3,
     seed: Annotated[
-        int, typer.Option(help="The first of them; the published table begins at 1000.")
+        int, typer.Option(help="The first of them; the published table begins at 2000.")
     ] = 0,
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Score change points and hidden states as well.")

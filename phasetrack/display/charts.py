@@ -6,7 +6,7 @@ are named after the threshold they show.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -85,15 +85,17 @@ class Chart:
 def charts(metrics: Iterable[str]) -> list[Chart]:
     """Return the interactive charts of runs that recorded `metrics`.
 
-    Curves of other metrics are left out; a chart stays even without curves.
+    Curves of other metrics are left out, and charts without curves, unless there is none with any.
     """
     names = list(dict.fromkeys(metrics))
     margins = _margins(names)
-    return _recorded([LOSS, HEAVINESS, margins, FIRST_ORDER, SIGNAL, SECOND_LAYER, SHARES], names)
+    return drawn(
+        _recorded([LOSS, HEAVINESS, margins, FIRST_ORDER, SIGNAL, SECOND_LAYER, SHARES], names)
+    )
 
 
 def page_charts(metrics: Iterable[str]) -> list[Chart]:
-    """Return the six charts of the printed page, in reading order."""
+    """Return the six charts of the printed page, in reading order; curves of other metrics are left out."""
     names = list(dict.fromkeys(metrics))
     return _recorded([HEAVINESS, SHARES, _page_margins(names), LOSS, FIRST_ORDER, GROWTH], names)
 
@@ -111,6 +113,11 @@ def describe(metrics: Iterable[str]) -> dict[str, Any]:
         "threshold_words": THRESHOLD_WORDS,
         "glossary": TERMS,
     }
+
+
+def drawn(every: Sequence[Chart]) -> list[Chart]:
+    """Return the charts that have curves; all of them if none has any."""
+    return [chart for chart in every if chart.curves] or list(every)
 
 
 def _recorded(every: list[Chart], names: list[str]) -> list[Chart]:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from phasetrack.display.charts import COMPARED, Chart, page_charts
+from phasetrack.display.charts import COMPARED, Chart, drawn, page_charts
 from phasetrack.display.drawing import (
     SERIF,
     Figure,
@@ -93,7 +93,7 @@ def run_figure(
             drawn, and `thresholds` as dotted lines.
         title: usually the run's name; on a ``screen`` the last label stands behind it. None or an empty text leaves it out.
         size: ``screen`` (12 inches) or ``paper`` (7 inches, without a last label in the title).
-        panels: keys of `page_charts`, in the order of the page; None is all.
+        panels: keys of `page_charts`, in the order of the page; None is all that the run has curves of.
         width: inches, 2.5 to 40, instead of those of `size`; the height follows.
         forecast: whether the forecast is drawn.
         serif: whether the font is a serif one, as that of most papers.
@@ -154,7 +154,7 @@ def comparison_figure(
         runs: name to history and summary; a folder that all names share is left out.
         aligned: count steps from each run's onset; runs without one are left out.
         size: ``screen`` or ``paper``.
-        panels: keys of `COMPARED`, in the order of the page; None is all.
+        panels: keys of `COMPARED`, in the order of the page; None is all that a run has a curve of.
         width: inches, 2.5 to 40, instead of those of `size`; the height follows.
         title: above the page.
         serif: whether the font is a serif one.
@@ -170,7 +170,9 @@ def comparison_figure(
             "None of these runs became signal-heavy, so none has an onset.",
             "Compare the runs without aligning them.",
         )
-    charts = _chosen(COMPARED, panels)
+    known = {name for each in shown for name in runs[each][0]}
+    seen = [chart for chart in COMPARED if chart.curves[0].metric in known]
+    charts = _chosen(COMPARED if panels is not None else seen or COMPARED, panels)
     steady = [name for name in shown if not _diverged(runs[name][1])]
     kept = bool(steady) and len(steady) < len(shown)
     shifts = {name: (onsets[name] or 0.0) if aligned else 0.0 for name in shown}
@@ -256,7 +258,9 @@ def _chosen(charts: Sequence[Chart], keys: Sequence[str] | None) -> list[Chart]:
     known = {chart.key: chart for chart in charts}
     if keys is not None and not keys:
         raise ExpectedError("panels", "No panel is named.", f"Name some of {', '.join(known)}.")
-    return [known[check_choice("panels", key, known)] for key in keys or known]
+    if keys is None:
+        return drawn(charts)
+    return [known[check_choice("panels", key, known)] for key in keys]
 
 
 def _measured(chart: Chart) -> Chart:

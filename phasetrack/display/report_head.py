@@ -68,20 +68,31 @@ def _section(run: Told) -> str:
     every = lanes(run.summary)
     colours = lane_colours(every)
     problem = f"<p class='where'>damaged: {html.escape(run.problem)}</p>" if run.problem else ""
-    bars = "".join(_lane(lane, colours[lane.name]) for lane in every)
+    ends = [(lane.stretches[0]["start"], lane.stretches[-1]["end"] + 1) for lane in every]
+    limits = min((low for low, _ in ends), default=0), max((high for _, high in ends), default=0)
+    bars = "".join(_lane(lane, colours[lane.name], limits) for lane in every)
     told = as_html(run.name, {**run.summary, "timeline": ()})  # the lanes have it
     return f"<section>{told}{bars}{_vocabularies(run.summary)}{problem}{_where(run)}</section>"
 
 
-def _lane(lane: Lane, colours: Mapping[str, str]) -> str:
-    """Return the labels of a vocabulary as a bar."""
+def _lane(lane: Lane, colours: Mapping[str, str], limits: tuple[int, int]) -> str:
+    """Return the labels of a vocabulary as a bar over the steps of all of them; a label lasts until the next record."""
+    stretches = merged(lane.stretches)
+    ends = [*(s["start"] for s in stretches[1:]), stretches[-1]["end"] + 1]
     bars = "".join(
-        f'<span style="flex:{s["end"] - s["start"] + 1};background:{colours[s["phase"]]}" '
+        f'<span style="flex:{end - s["start"]};background:{colours[s["phase"]]}" '
         f'title="{html.escape(spoken(s["phase"]))}: steps {s["start"]} to {s["end"]}">'
         f"{html.escape(spoken(s['phase']))}</span>"
-        for s in merged(lane.stretches)
+        for s, end in zip(stretches, ends, strict=True)
     )
-    return f'<div class="lane"><span>{html.escape(lane.name)}</span><span class="bar">{bars}</span></div>'
+    before, after = (
+        f'<i style="flex:{steps}"></i>' if steps > 0 else ""
+        for steps in (stretches[0]["start"] - limits[0], limits[1] - ends[-1])
+    )
+    name = html.escape(lane.name)
+    return (
+        f'<div class="lane"><span>{name}</span><span class="bar">{before}{bars}{after}</span></div>'
+    )
 
 
 def _vocabularies(summary: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from phasetrack.phases.recent_mean import Measured
@@ -12,6 +13,8 @@ from phasetrack.phases.recent_mean import Measured
 POINTS_PER_WINDOW = 4
 # Points from which their scatter about a line counts as its error.
 LEAST_POINTS = 4
+# Ratio of the longest to the shortest gap between points up to which they count as evenly spaced. A heuristic of ours.
+EVEN = 2.0
 
 
 def crossing(step0: float, value0: float, step1: float, value1: float, level: float) -> float:
@@ -80,6 +83,9 @@ def local_crossing(
     the interval then holds the records on either side too. Where the line does not cross the level within
     the records, neighbouring points are interpolated, and the interval is all of the records.
 
+    Records at log-spaced steps reach over a large part of a run, where no line holds: the two about the last crossing
+    are then interpolated, and are the interval.
+
     Args:
         records: in the order of their steps, the last one beyond the level.
         level: to be crossed.
@@ -96,6 +102,8 @@ def local_crossing(
     crossed = first_crossing(((p.step, p.value) for p in points), level, rising=rising)
     if len(points) < 2 or math.isnan(crossed):
         return Onset(last, first, last)
+    if not _evenly_spaced(points):
+        return _between(points, level, rising=rising) or Onset(crossed, first, last)
     line = _line(points, level)
     if line is None or not first <= line.step <= last:
         return Onset(crossed, first, last)
@@ -105,6 +113,21 @@ def local_crossing(
         low = min(low, max((step for step in ends if step <= line.step), default=first))
         high = max(high, min((step for step in ends if step >= line.step), default=last))
     return Onset(line.step, max(low, first), min(high, last))
+
+
+def _evenly_spaced(points: Sequence[_Point]) -> bool:
+    gaps = [after.step - before.step for before, after in pairwise(points)]
+    return max(gaps) <= EVEN * min(gaps)
+
+
+def _between(points: Sequence[_Point], level: float, *, rising: bool) -> Onset | None:
+    """Return the last crossing between neighbouring points; None if no two are about the level."""
+    for before, after in reversed(list(pairwise(points))):
+        near, far = (before, after) if rising else (after, before)
+        if near.value < level <= far.value:
+            at = crossing(before.step, before.value, after.step, after.value, level)
+            return Onset(at, before.step, after.step)
+    return None
 
 
 class _Crossing(NamedTuple):

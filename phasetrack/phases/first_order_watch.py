@@ -20,7 +20,7 @@ METRICS = (
 
 
 class FirstOrderWatch:
-    """Follows the first-order errors of a run; those of held-out samples where it has them.
+    """Follows the first-order errors of a run; those of held-out samples from the first record on that has them.
 
     The value error of several batches is that of their samples together: each batch's counts by its
     samples and their mean change of loss.
@@ -37,6 +37,9 @@ class FirstOrderWatch:
         self._value_error = RecentMean(limits.least_samples, limits.patience)
         self._drift = RecentMean(limits.least_samples, limits.patience)
         self._drift_now = math.nan
+        self._held_out = (
+            False  # whether held-out samples decide; records between their readings have none
+        )
         self.exited = False
 
     @property
@@ -50,6 +53,9 @@ class FirstOrderWatch:
         samples = readings.get("loss/samples", math.nan)
         change = readings.get("linearization/loss_change", math.nan)
         error, exact = _chosen(readings, "value_error")
+        if self._held_out and not exact:
+            return
+        self._held_out = exact
         if math.isfinite(error):
             many = math.nan if exact else samples
             self._value_error.add(step, error, many, weight=many * change)
@@ -82,6 +88,7 @@ class FirstOrderWatch:
             "value_error": self._value_error.state_dict(),
             "drift": self._drift.state_dict(),
             "exited": self.exited,
+            "held_out": [self._held_out, self._drift_now],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -89,6 +96,8 @@ class FirstOrderWatch:
         self._value_error.load_state_dict(state["value_error"])
         self._drift.load_state_dict(state["drift"])
         self.exited = bool(state["exited"])
+        held_out, drift = state.get("held_out", (False, math.nan))
+        self._held_out, self._drift_now = bool(held_out), float(drift)
 
     def load_older_state(self, state: Mapping[str, Any]) -> None:
         """Continue from a classifier's state of version 0.1.0, which judged each record alone."""

@@ -45,22 +45,26 @@ class LevelWatch:
         """Whether the reading had a value at some record."""
         return bool(self._records)
 
-    def update(self, step: int, value: float, *, known: bool = True) -> None:
+    def update(self, step: int, value: float, *, known: bool = True, noise: float = 0.0) -> None:
         """Add a record.
 
         Args:
             step: of the record.
             value: of the reading; NaN leaves the regime as it was.
             known: whether the reading says anything at this record; otherwise the regime ends.
+            noise: by which the value has to be beyond the inner level for the regime to begin, and before the
+                outer one for it to end.
         """
+        noise = noise if self._rising else -noise
         inside = known and self._is_beyond(value, self._leave)
         self._beyond = self._beyond + 1 if inside else 0
         if inside:
             self._crossed = self._crossed or self._crossing(step, value)
-            self.holds |= self._is_beyond(value, self._enter)
+            self.holds |= self._is_beyond(value - noise, self._enter)
             self.holds |= 0 < self._needed <= self._beyond
         elif not (known and math.isnan(value)):
-            self._crossed, self.holds = None, False
+            self.holds &= known and self._is_beyond(value + noise, self._leave)
+            self._crossed = self._crossed if self.holds else None
         if not math.isnan(value):
             self._records.append(Measured(step, value, 1.0, 1.0, math.nan))
 

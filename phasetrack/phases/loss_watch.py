@@ -53,8 +53,9 @@ def drawn_unit(history: History) -> float:
 class LossWatch:
     """Follows the loss of a run.
 
-    The loss is ``held_out/loss`` where a run has it, and otherwise that of the training samples, per
-    sample where the loss is a sum (``loss/mean``). Readings without a number of samples are taken as
+    The loss is ``held_out/loss`` from the first record that has it on, and records between its readings change nothing unless
+    the training loss is not finite. Otherwise it is that of the training samples, per sample where the loss is a sum
+    (``loss/mean``). Readings without a number of samples are taken as
     exact, as those of a forecast are.
 
     Args:
@@ -72,6 +73,7 @@ class LossWatch:
         self._start_sum, self._start_count, self._start_records = 0.0, 0, 0
         self._first = self._constant = math.nan
         self._summed = 1.0  # samples that ``loss/train`` is a sum over
+        self._held_out = False  # whether the held-out loss decides
         self.fitted = self.diverged = False
         self.now = math.nan
 
@@ -92,7 +94,7 @@ class LossWatch:
         return first if math.isnan(self._constant) else max(first, self._constant)
 
     def update(self, step: int, readings: Mapping[str, float]) -> bool:
-        """Take in a record; return whether it has a loss."""
+        """Take in a record; return whether it has a loss that decides."""
         if not any(name in readings for name in ("held_out/loss", "loss/train")):
             return False
         self._constant = _known(readings, CONSTANT, self._constant)
@@ -104,6 +106,10 @@ class LossWatch:
         else:  # one sample throughout: further records add no knowledge of it
             value, samples = held_out, self._limits.least_samples
             spread = _known(readings, "held_out/standard_error") * math.sqrt(samples)
+        between = self._held_out and math.isnan(held_out)
+        self._held_out |= not math.isnan(held_out)
+        if between and math.isfinite(value):
+            return False
         self.now = value
         if math.isfinite(value):
             self._recent.add(step, value, samples, spread=spread)
@@ -160,6 +166,7 @@ class LossWatch:
             "first": self._first,
             "constant": self._constant,
             "summed": self._summed,
+            "held_out": self._held_out,
             "fitted": self.fitted,
             "diverged": self.diverged,
         }
@@ -171,6 +178,7 @@ class LossWatch:
         self._start_sum, self._start_count = float(total), int(count)
         self._start_records, self._constant = int(records), float(state["constant"])
         self._first, self._summed = float(state["first"]), float(state.get("summed", 1.0))
+        self._held_out = bool(state.get("held_out", False))
         self.fitted, self.diverged = bool(state["fitted"]), bool(state["diverged"])
 
     def load_older_state(self, state: Mapping[str, Any]) -> None:

@@ -32,7 +32,6 @@ class Labels:
     Attributes:
         vocabulary: the definition.
         label: the label of the last recorded step.
-        reason: why that label is UNDETERMINED, or why the vocabulary does not apply; empty otherwise.
         boundaries: boundaries detected so far.
         transitions: changes of label so far.
         alerts: failure signatures so far.
@@ -42,7 +41,7 @@ class Labels:
         self.vocabulary = vocabulary
         self._reader, self._phases = vocabulary.begin(), vocabulary.phases
         self._awaited = set(vocabulary.needs)
-        self.label, self.reason = UNDETERMINED, NOTHING_RECORDED
+        self.label, self._reason = UNDETERMINED, NOTHING_RECORDED
         self.boundaries: list[Boundary] = []
         self.transitions: list[Transition] = []
         self.alerts: list[Alert] = []
@@ -53,6 +52,11 @@ class Labels:
         return not self._awaited
 
     @property
+    def reason(self) -> str:
+        """Why the vocabulary does not apply, or why its label is UNDETERMINED; empty otherwise."""
+        return self.missing or self._reason
+
+    @property
     def awaited(self) -> frozenset[str]:
         """The metrics that the vocabulary needs and that have had no value so far."""
         return frozenset(self._awaited)
@@ -60,10 +64,19 @@ class Labels:
     @property
     def missing(self) -> str:
         """Why the vocabulary does not apply, with what would record its readings; empty if it does."""
-        needs = self.vocabulary.needs
-        return "; ".join(
-            f"{name} has no value so far: it needs {needs[name]}" for name in sorted(self._awaited)
-        )
+        return self.why_silent({})
+
+    def why_silent(self, undefined: Mapping[str, str]) -> str:
+        """Return why the vocabulary does not apply; empty if it does.
+
+        Args:
+            undefined: metric to the reason why it could not be read.
+        """
+        groups: dict[tuple[str, str], list[str]] = {}
+        for name in sorted(self._awaited):
+            why = undefined.get(name, ""), self.vocabulary.needs[name]
+            groups.setdefault(why, []).append(name)
+        return "; ".join(_silence(names, *why) for why, names in groups.items())
 
     @property
     def number(self) -> float:
@@ -80,8 +93,8 @@ class Labels:
         """Label one recorded step; steps ascend from call to call."""
         self.notice(readings)
         verdict = self._reader.update(step, readings)
-        before, recorded = self.label, self.reason != NOTHING_RECORDED
-        self.label, self.reason = verdict.label, verdict.reason
+        before, recorded = self.label, self._reason != NOTHING_RECORDED
+        self.label, self._reason = verdict.label, verdict.reason
         for name in verdict.left:
             mark_left(self.boundaries, name, step)
         self.boundaries += verdict.boundaries
@@ -103,18 +116,21 @@ class Labels:
             "alerts": [alert.as_json() for alert in self.alerts],
         }
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self, undefined: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Return the entry of ``summary.json``: `applies`, `reason`, `phase`, `boundaries`, `alerts`.
 
         An alert also has its sentence and advice, which a reader of the file could not know of a
         vocabulary of the user's own.
+
+        Args:
+            undefined: metric to the reason why it could not be read.
         """
         events = self.events()
         for alert, entry in zip(self.alerts, events["alerts"], strict=True):
             entry.update(sentence=alert.sentence, advice=alert.advice)
         return {
             "applies": self.applies,
-            "reason": self.missing or self.reason,
+            "reason": self.why_silent(undefined or {}) or self._reason,
             "phase": self.label,
             "meaning": self.vocabulary.labels.get(self.label, ""),
             **events,
@@ -125,7 +141,7 @@ class Labels:
         return {
             "classifier": self._reader.state_dict(),
             "phase": self.label,
-            "reason": self.reason,
+            "reason": self._reason,
             "awaited": sorted(self._awaited),
             "boundaries": [asdict(boundary) for boundary in self.boundaries],
             "transitions": [[t.step, t.before.name, t.after.name] for t in self.transitions],
@@ -136,7 +152,7 @@ class Labels:
         """Return labels that continue from a state, with the levels of these."""
         labels, vocabulary = self._anew(), self.vocabulary
         labels._reader.load_state_dict(state["classifier"])
-        labels.label, labels.reason = self._phases[state["phase"]].name, str(state["reason"])
+        labels.label, labels._reason = self._phases[state["phase"]].name, str(state["reason"])
         # version 0.1.0 kept none: the next record tells
         labels._awaited &= {str(name) for name in state.get("awaited", labels._awaited)}
         labels.boundaries = [Boundary(**boundary) for boundary in state["boundaries"]]
@@ -172,6 +188,11 @@ class RunLabels(Labels):
         return cast("Verdict", super().update(step, readings))
 
     @property
+    def reason(self) -> str:
+        """Why the label is UNDETERMINED; empty otherwise."""
+        return self._reason
+
+    @property
     def phase(self) -> Phase:
         """The label of the last recorded step."""
         return Phase[self.label]
@@ -193,3 +214,13 @@ class RunLabels(Labels):
 
     def _anew(self) -> Self:
         return type(self)(self.thresholds, self.escape_steps)
+
+
+def _silence(names: list[str], undefined: str, need: str) -> str:
+    """Return why some metrics have no value: a known reason, or what would record them."""
+    listed = ", ".join(names)
+    if undefined:
+        return f"{listed} could not be read: {undefined}"
+    if len(names) > 1:
+        return f"{listed} have no value so far: they need {need}"
+    return f"{listed} has no value so far: it needs {need}"

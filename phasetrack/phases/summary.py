@@ -63,7 +63,7 @@ def summarise(
         "forecast": dict(forecast or {}),
         "undefined": dict(undefined),
         "notes": list(notes),
-        "vocabularies": _with_timelines(spoken, history),
+        "vocabularies": _with_timelines(spoken, history, undefined),
         "thresholds": asdict(labels.thresholds),
         "units": labels.units,
     }
@@ -75,8 +75,10 @@ def read_by_summary(vocabularies: VocabularySet) -> set[str]:
     return {LOSS, PHASE, *map(column, vocabularies), *rates}
 
 
-def _with_timelines(spoken: VocabularySet, history: History) -> dict[str, dict[str, Any]]:
-    told = spoken.summary()
+def _with_timelines(
+    spoken: VocabularySet, history: History, undefined: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    told = spoken.summary(undefined)
     for name, labels in spoken.items():
         told[name]["timeline"] = timeline(history, column(name), labels.vocabulary.phases)
     return told

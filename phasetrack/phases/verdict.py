@@ -156,7 +156,8 @@ def _why(summary: Mapping[str, Any], worst: str, found: float, fitted: float) ->
             f"At the end zeta* is {zeta:.3g}, where features count as found under {level:g}"
         )
     if not math.isnan(fitted):
-        parts.append(f"the loss met its target{_target(summary)} at step {fitted:.0f}")
+        decided = "held-out loss" if "held_out/loss" in final else "loss"
+        parts.append(f"the {decided} met its target{_target(summary)} at step {fitted:.0f}")
     elif _known(loss := final.get("loss/train")):
         parts.append(f"the loss is {loss:.3g}")
     elif missing := _missing(summary):

@@ -87,6 +87,7 @@ class Watch:
         leave: the outer level, at which it ends; its crossing is the onset.
         rising: whether the regime is above the levels.
         records: records in a row beyond the outer level after which the regime also begins; 0: never.
+        noise: how far beyond a level the quantity has to be, at the present record, to decide.
     """
 
     quantity: str | Callable[[Seen], float]
@@ -94,6 +95,7 @@ class Watch:
     leave: float
     rising: bool
     records: int = 0
+    noise: Callable[[Seen], float] = lambda _: 0.0
 
     def value(self, seen: Seen) -> float:
         """Return the quantity at the present record."""
@@ -195,7 +197,7 @@ class LevelReader:
         for name, watch in self._watches.items():
             level = self._levels[name]
             before, first = level.holds, not level.begun
-            level.update(step, watch.value(seen))
+            level.update(step, watch.value(seen), noise=watch.noise(seen))
             seen.holds[name] = level.holds
             if level.holds and not before and not first and name in vocabulary.boundaries:
                 at = level.onset()

@@ -101,9 +101,13 @@ class VocabularySet(Mapping[str, Labels]):
             columns[key] = one.number
         return columns
 
-    def summary(self) -> dict[str, dict[str, Any]]:
-        """Return the entry ``vocabularies`` of ``summary.json``."""
-        told = {name: labels.summary() for name, labels in self.items()}
+    def summary(self, undefined: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
+        """Return the entry ``vocabularies`` of ``summary.json``.
+
+        Args:
+            undefined: metric to the reason why it could not be read.
+        """
+        told = {name: labels.summary(undefined) for name, labels in self.items()}
         for name, reason in self.failed.items():
             told[name] |= {"applies": False, "reason": reason}
         return told

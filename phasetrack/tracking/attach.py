@@ -102,9 +102,9 @@ def attach(
         sample: a fixed set on which kernels and clusters are read, inputs (m, d) and targets as the loss takes
             them; by default the run's own first samples, at most 4096 and 16 MB.
         held_out: likewise, a set that is not trained on: ``held_out/loss`` and ``held_out/error`` are read at 20
-            recorded steps per factor of ten, at the cost of a forward pass over the set each; a look back
-            tests its span on it. With `sample` of the training set, `probes.GeneralisationProbe` reads both,
-            and the vocabulary ``grokking`` speaks.
+            recorded steps per factor of ten, at the cost of a forward pass over the set each; this loss, not
+            that of the training, then decides FITTED, and a look back tests its span on the set. With `sample` of the
+            training set, `probes.GeneralisationProbe` reads both, and the vocabulary ``grokking`` speaks.
         probes: in place of the default probes; functions from a `State` to readings are fine.
         sinks: further sinks.
         thresholds: the levels of the paper's vocabulary.

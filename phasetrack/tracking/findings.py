@@ -114,7 +114,7 @@ class Findings:
             "reason": labels.reason,
             "steps": steps,
             **labels.events(),
-            "vocabularies": self._recorder.vocabularies.summary(),
+            "vocabularies": self._recorder.vocabularies.summary(self.undefined),
             "undefined": self.undefined,
             "forecast": {} if forecast is None else forecast.bands(),
             "thresholds": {"loss_target": labels.thresholds.loss_target},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -31,33 +32,35 @@ class Reservoir:
 
     Attributes:
         offered: samples looked at so far, up to `size`.
+        kept: distinct samples kept so far.
         known: largest share of known samples among `RECENT` in a row so far.
     """
 
     def __init__(self, size: int) -> None:
-        self.size, self.offered, self.known = size, 0, 0.0
+        self.size, self.offered, self.kept, self.known = size, 0, 0, 0.0
         self._inputs: list[Tensor] = []
         self._targets: list[Tensor] = []
-        self._keys = torch.zeros(0, dtype=torch.float64, device="cpu")
+        self._keys = torch.zeros(0, dtype=torch.float64, device="cpu")  # ascending
         self._recent: deque[tuple[int, int]] = deque()  # of each offer: known samples, samples
 
     @classmethod
     def of(cls, inputs: Tensor, targets: Tensor) -> Reservoir:
         """A full reservoir of a given sample, all of which is kept."""
         made = cls(len(inputs))
-        made._inputs, made._targets = [inputs.detach().cpu()], [targets.detach().cpu()]
-        made._keys, made.offered = _keys(made._inputs[0]), len(inputs)
+        made.offered = len(inputs)
+        made._keep(inputs.detach().cpu(), targets.detach().cpu())
         return made
+
+    def _keep(self, inputs: Tensor, targets: Tensor) -> None:
+        self._inputs.append(inputs)
+        self._targets.append(targets)
+        self.kept += len(inputs)
+        self._keys = torch.cat([self._keys, _keys(inputs)]).sort().values
 
     @property
     def left(self) -> int:
         """How many more samples are wanted."""
         return self.size - self.offered
-
-    @property
-    def kept(self) -> int:
-        """Distinct samples kept so far."""
-        return sum(map(len, self._inputs))
 
     @property
     def inputs(self) -> Tensor:
@@ -77,15 +80,13 @@ class Reservoir:
             targets: (m,) or (m, outputs).
         """
         keys = _keys(inputs.detach())
-        known = torch.isin(keys, self._keys)
+        known = _among(keys, self._keys)
         self._note(int(known.sum()), len(known))
         if not self.left:
             return
         rows = _firsts(keys[: self.left], known)
         self.offered += len(keys[: self.left])
-        self._inputs.append(inputs[rows].detach().cpu())
-        self._targets.append(targets[rows].detach().cpu())
-        self._keys = torch.cat([self._keys, keys[rows]])
+        self._keep(inputs[rows].detach().cpu(), targets[rows].detach().cpu())
 
     def _note(self, known: int, count: int) -> None:
         """Take the share of known samples among the recent ones."""
@@ -117,7 +118,7 @@ class Reservoir:
         found = Reservoir(int(state["size"]))
         inputs, targets = (_tensor(state[name]) for name in ("inputs", "targets"))
         if len(inputs):
-            found._inputs, found._targets, found._keys = [inputs], [targets], _keys(inputs)
+            found._keep(inputs, targets)
         found.offered, found.known = int(state["offered"]), float(state["known"])
         return found
 
@@ -127,10 +128,22 @@ def _keys(inputs: Tensor) -> Tensor:
     rows = inputs.cpu().double()
     if len(rows) == 1:  # a row that is the only one is summed in another order
         return _keys(torch.cat([rows, rows]))[:1]
-    draw = torch.Generator().manual_seed(KEY_SEED)
-    weights = torch.randn(rows.shape[1], generator=draw, dtype=torch.float64, device="cpu")
     # elementwise and row by row: a product of matrices would round by the number of rows
-    return (rows * weights).sum(dim=1)
+    return (rows * _weights(rows.shape[1])).sum(dim=1)
+
+
+@cache
+def _weights(width: int) -> Tensor:
+    draw = torch.Generator().manual_seed(KEY_SEED)
+    return torch.randn(width, generator=draw, dtype=torch.float64, device="cpu")
+
+
+def _among(keys: Tensor, ascending: Tensor) -> Tensor:
+    """Return whether each key is one of some ascending ones."""
+    if not len(ascending):
+        return torch.zeros(len(keys), dtype=torch.bool, device="cpu")
+    places = torch.searchsorted(ascending, keys).clamp_max(len(ascending) - 1)
+    return ascending[places] == keys
 
 
 def _firsts(keys: Tensor, known: Tensor) -> Tensor:

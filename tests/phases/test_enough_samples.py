@@ -9,7 +9,7 @@ from phasetrack import PhaseClassifier, Thresholds
 from phasetrack.phases.classifier import relabel
 from phasetrack.phases.crossings import local_crossing
 from phasetrack.phases.history import History
-from phasetrack.phases.loss_watch import drawn_unit
+from phasetrack.phases.loss_watch import LossWatch, drawn_unit
 from phasetrack.phases.recent_mean import Measured, RecentMean
 from phasetrack.phases.run_labels import RunLabels
 
@@ -162,6 +162,34 @@ def test_a_sum_is_compared_per_sample_and_held_out_loss_comes_first():
     assert labelled([(0, row | {"held_out/loss": 0.7})])[0] == ["SIGNAL_HEAVY"]
     unsure = {"held_out/loss": 0.045, "held_out/standard_error": 0.01}
     assert labelled([(0, row | unsure)])[0] == ["SIGNAL_HEAVY"]
+
+
+def test_training_between_sparse_held_out_readings_decides_nothing():
+    """A set learned by heart: its own loss is met at every record, that of other samples at the last alone."""
+    rows = [(s, {LOSS: 0.001, "linearization/slope_drift": 1.0}) for s in range(100)]
+    for step, loss in {0: 2.0, 30: 1.5, 60: 1.0, 99: 0.01}.items():
+        rows[step][1].update({"held_out/loss": loss, "held_out/slope_drift": 0.0})
+    names, labels = labelled(rows)
+    assert [b.detected for b in fitted_in(labels)] == [99] and names[-2:] != ["FITTED"] * 2
+    watch = LossWatch(Thresholds())
+    watch.update(0, rows[0][1])
+    restored = LossWatch(Thresholds())
+    restored.load_state_dict(watch.state_dict())
+    restored.update(1, rows[1][1])
+    assert not restored.fitted and not restored.diverged
+    restored.update(2, {LOSS: math.inf})
+    assert restored.diverged
+
+
+@pytest.mark.parametrize("rising", [False, True])
+def test_crossing_between_log_spaced_records_is_interpolated(rising):
+    sign = 1 if rising else -1
+    records = [
+        Measured(s, (s / 70) ** (1.5 * sign), 1.0, 1.0, math.nan)
+        for s in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+    ]
+    onset = local_crossing(records, 1.0, 2.0, rising=rising)
+    assert (onset.low, onset.high) == (64, 128) and onset.step == pytest.approx(70, rel=0.05)
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.1])

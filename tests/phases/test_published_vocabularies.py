@@ -67,7 +67,28 @@ def test_each_plateau_ends_in_a_drop_of_its_own():
 
 def test_slope_within_its_noise_changes_nothing():
     assert dropped([0.0, 1.0, 0.0], errors=0.5)[1] == ["PLATEAU"] * 3
-    assert dropped([0.0, 3.0, 0.3], errors=0.5)[1] == ["PLATEAU", "DROP", "DROP"]
+    assert dropped([0.0, 3.0, 0.2, -0.4], errors=0.2)[1] == ["PLATEAU", "DROP", "DROP", "PLATEAU"]
+
+
+def test_drop_under_noise_begins_where_the_slope_itself_left_the_flat_level():
+    labels, found = dropped([0.0, 0.3, 0.1, 0.2, 0.4, 2.0], errors=0.4)
+    assert found[-2:] == ["PLATEAU", "DROP"]
+    assert 3 < labels.boundaries[0].onset < 4
+
+
+def test_valley_of_the_slope_parts_drops_that_run_into_each_other():
+    labels, found = dropped([0.0, 2.0, 4.0, 3.0, 2.0, 2.2, 3.0, 6.0, 9.0])
+    assert found == ["PLATEAU"] + ["DROP"] * 8
+    assert [(b.detected, b.left) for b in labels.boundaries] == [(1, 6), (6, None)]
+    second = labels.boundaries[1]
+    assert (second.onset, second.low, second.high) == (4, 2, 6)
+
+
+def test_valley_within_the_noise_or_too_shallow_parts_nothing():
+    slopes = [0.0, 4.0, 2.9, 4.0, 3.5, 5.0]
+    assert len(dropped(slopes)[0].boundaries) == 2
+    assert len(dropped(slopes, errors=0.15)[0].boundaries) == 1
+    assert len(dropped([0.0, 4.0, 3.5, 4.0, 3.5, 5.0])[0].boundaries) == 1
 
 
 def test_neither_is_said_of_a_loss_that_rises_or_is_gone():

@@ -10,6 +10,7 @@ from helpers.vocabulary import Height
 from phasetrack.errors import ExpectedError
 from phasetrack.phases.classifier import Thresholds
 from phasetrack.phases.history import History
+from phasetrack.phases.level_watch import LevelWatch
 from phasetrack.phases.run_labels import Labels, RunLabels
 from phasetrack.phases.summary import summarise_again
 from phasetrack.phases.vocabularies import chosen, kind, names, of_config
@@ -31,6 +32,28 @@ def test_boundary_is_dated_by_the_outer_level_and_marked_when_left():
     labels, _ = labelled([2 ** (step - 1.5) for step in range(4)] + [0.5])
     (up,) = labels.boundaries
     assert (up.onset, up.detected, up.left) == (pytest.approx(1.5), 3, 4)
+
+
+def test_readings_at_log_spaced_steps_are_dated_between_the_records_about_the_crossing():
+    # a power of the steps: a line through all of them in plain steps would cross at 1.6 times the step
+    labels = Labels(Height())
+    for step in (1, 2, 3, 4, 6, 10, 16, 25, 40):
+        labels.update(step, {"h": (step / 14) ** 1.2})
+    (up,) = labels.boundaries
+    assert (up.low, up.high) == (10, 16) and up.onset == pytest.approx(14, rel=0.03)
+
+
+def test_noise_decides_nothing():
+    watch = LevelWatch(2.0, 1.0, rising=True)
+    begun = [watch.holds for value in (0.5, 2.5, 3.5) if watch.update(9, value, noise=1.0) is None]
+    left = [watch.holds for value in (0.5, -0.5) if watch.update(9, value, noise=1.0) is None]
+    assert (begun, left) == ([False, False, True], [True, False])
+    falling = LevelWatch(1.0, 2.0, rising=False)
+    begun = [
+        falling.holds for value in (3.0, 0.5, -0.5) if falling.update(9, value, noise=1) is None
+    ]
+    left = [falling.holds for value in (2.5, 3.5) if falling.update(9, value, noise=1.0) is None]
+    assert (begun, left) == ([False, False, True], [True, False])
 
 
 def test_regime_of_the_start_has_no_boundary():
@@ -99,7 +122,18 @@ def test_vocabulary_without_readings_says_which_probe_it_needs():
     entry = spoken.summary()["height"]
     assert not entry["applies"] and entry["phase"] == "UNDETERMINED"
     assert entry["reason"] == "h has no value so far: it needs a probe of h"
+    assert spoken["height"].reason == entry["reason"] and entry["reason"] in repr(spoken["height"])
     assert spoken.update(1, {"h": 3.0}) and spoken["height"].applies
+
+
+def test_vocabulary_is_silent_for_the_reason_of_its_readings():
+    spoken = several(kind("neural-collapse")(), kind("edge-of-stability")())
+    reason = spoken["neural-collapse"].missing
+    assert (
+        reason.count("they need probes.NeuralCollapseProbe") == 1 and "collapse/angles," in reason
+    )
+    told = spoken.summary({"sharpness/eta_lambda": "the optimizer is Adam"})["edge-of-stability"]
+    assert told["reason"] == "sharpness/eta_lambda could not be read: the optimizer is Adam"
 
 
 def test_vocabulary_that_raises_is_switched_off_alone():

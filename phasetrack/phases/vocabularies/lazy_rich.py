@@ -34,7 +34,7 @@ class LazyRich(Vocabulary):
     needs: ClassVar = {DRIFT: "probes.KernelProbe()"}
     labels: ClassVar = {
         "LAZY": "The tangent kernel is that of the start: the network is a linear model so far.",
-        "RICH": "The tangent kernel has moved: the network learns features.",
+        "RICH": "The tangent kernel has moved: the features are not those of the start.",
     }
     boundaries: ClassVar = {
         "rich": "the kernel's drift left the lazy level on its way to the rich one"

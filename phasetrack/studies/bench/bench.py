@@ -11,7 +11,7 @@ from phasetrack.studies.bench.known_run import KnownRun
 from phasetrack.studies.bench.score import RunScore, as_json, of_json, scored, total
 
 # The seeds of the published table; no level was chosen on them.
-FIRST_SEED = 1000
+FIRST_SEED = 2000
 SEEDS = 10
 
 

@@ -265,6 +265,12 @@ def test_slope_is_the_same_for_every_block_and_through_a_resume():
             assert readings(one, metric.name) == readings(other, metric.name) != {}
 
 
+def test_trend_of_the_loss_is_no_noise():
+    history = slopes([3 * math.exp(-t / 20) for t in range(100)]).history
+    slope, error = (readings(history, f"plateau/{n}") for n in ("slope", "slope_error"))
+    assert max(error[step] / slope[step] for step in slope) < 0.1
+
+
 def test_noise_shows_in_the_error_of_the_slope():
     rng = np.random.default_rng(0)
     history = slopes(rng.gamma(4.0, 0.25, 600)).history
@@ -274,6 +280,6 @@ def test_noise_shows_in_the_error_of_the_slope():
 
 
 def test_loss_of_zero_has_no_slope_and_a_reason():
-    tracker = slopes([0.0] * 60)
+    tracker = slopes([0.0] * 90)
     assert readings(tracker.history, "plateau/slope") == {}
     assert "positive" in tracker.undefined["plateau/slope"]

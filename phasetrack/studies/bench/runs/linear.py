@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from phasetrack.studies.bench.known_run import (
     any_geometry,
     followed,
     generator,
+    normal,
     repeated,
 )
 from phasetrack.tracking.probes.base import Probe, StackProbe
@@ -72,6 +74,47 @@ def _apart(seed: int) -> Played:
 def _close(seed: int) -> Played:
     (c,) = _uniform(seed, 1)
     return linear_modes((4.0, 2.0, 1.0), 0.001 * 4 ** (c - 0.5), eta=0.01, steps=500)
+
+
+def noisy_mode(strength: float, noise: float, start: float, *, seed: int, eta: float) -> Played:
+    """Train A W on 16 whitened inputs to a map of rank one, with fresh noise on the targets at each step.
+
+    The truth is the step at which the raw weights have half of the singular value.
+    """
+    source = generator(seed)
+    x = math.sqrt(2) * torch.eye(2, dtype=torch.float64, device="cpu").repeat(8, 1)
+    y = x * torch.tensor([strength, 0.0], dtype=torch.float64, device="cpu")
+    root = math.sqrt(start) * torch.eye(2, dtype=torch.float64, device="cpu")
+    net, half = Net(root, root), strength / 2
+    drop = Crossing("drop", half, half, rising=True)
+    steps = int(4 * half_way(strength, start, eta))
+
+    def look(step: int) -> None:
+        with torch.no_grad():
+            drop.add(step, float((net.second.weight @ net.first.weight)[0, 0]))
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            yield x, y + normal(*y.shape, source=source, scale=noise)
+
+    rows, seconds = followed(
+        net,
+        torch.optim.SGD(net.parameters(), lr=eta),
+        nn.MSELoss(),
+        batches(),
+        steps=steps,
+        geometry=any_geometry(2, 2),
+        probes=[LOSS, PlateauProbe(), RankProbe()],
+        look=look,
+    )
+    return Played(rows, drop.events, steps, seconds)
+
+
+def _noisy(seed: int) -> Played:
+    a, b, c = _uniform(seed, 3)
+    strength = 1 + 3 * a
+    noise = strength * 10 ** (-1.5 + 1.25 * b)
+    return noisy_mode(strength, noise, 10.0 ** (-6 + 3 * c), seed=seed, eta=0.01)
 
 
 # --- edge of stability: f = u v, Lewkowycz et al., arXiv 2003.02218 -----------------------------
@@ -193,6 +236,12 @@ RUNS = (
         "singular values 4, 2 and 1 from a start of about 0.001, whose drops run into each other",
         frozenset({"drop"}),
         _close,
+    ),
+    KnownRun(
+        "linear mode under noise",
+        "one singular value, and targets with noise of 3 to 56 percent of it; half-way by the raw weights at every step",
+        frozenset({"drop"}),
+        _noisy,
     ),
     KnownRun(
         "f = u v, stable",

@@ -30,7 +30,7 @@ METRICS = (
 NOT_POSITIVE = "the mean loss of a stretch is not a positive number"
 # How many stretches apart those are that are compared, and how many records each has at least: heuristics of ours.
 LAG = 2
-LEAST_RECORDS = 4
+LEAST_RECORDS = 6
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,8 @@ class _Memory:
 
     Attributes:
         first: the first loss.
-        stretches: (index, records, sum of log steps, sum of losses, sum of their squares) of each, the present one last.
+        stretches: (index, records, sum of log steps, sum of losses, sum of squared jumps from record to record, last loss)
+            of each, the present one last.
     """
 
     def __init__(self, first: float, stretches: list[list[float]]) -> None:
@@ -83,7 +84,7 @@ class _Memory:
 
     @classmethod
     def of(cls, table: Tensor | None) -> _Memory:
-        """Continue from a table, float64 (n, 5); None begins."""
+        """Continue from a table, float64 (n, 6); None begins."""
         if table is None:
             return cls(math.nan, [])
         (first, *_), *stretches = table.tolist()
@@ -91,7 +92,7 @@ class _Memory:
 
     def table(self) -> Tensor:
         """Return all of it as a table."""
-        rows = [[self.first, 0.0, 0.0, 0.0, 0.0], *self.stretches]
+        rows = [[self.first, 0.0, 0.0, 0.0, 0.0, 0.0], *self.stretches]
         return torch.tensor(rows, dtype=torch.float64, device="cpu")
 
     def take(self, index: int, step: int, loss: float) -> tuple[float, ...] | None:
@@ -101,10 +102,11 @@ class _Memory:
         found = None
         if not self.stretches or self.stretches[-1][0] != index:
             found = self._compared()
-            self.stretches = [*self.stretches[-LAG:], [index, 0.0, 0.0, 0.0, 0.0]]
+            self.stretches = [*self.stretches[-LAG:], [index, 0.0, 0.0, 0.0, 0.0, loss]]
         present = self.stretches[-1]
-        added = (1.0, math.log(step + 1), loss, loss * loss)
-        present[1:] = [total + more for total, more in zip(present[1:], added, strict=True)]
+        added = (1.0, math.log(step + 1), loss, (loss - present[-1]) ** 2)
+        sums = [total + more for total, more in zip(present[1:], added, strict=False)]
+        present[1:] = [*sums, loss]
         return found
 
     def _compared(self) -> tuple[float, ...] | None:
@@ -123,8 +125,11 @@ class _Memory:
 
 
 def _mean(stretch: list[float]) -> tuple[float, float, float]:
-    """Return the mean log step and loss of a stretch, and the relative standard error of the loss."""
-    _, count, steps, losses, squares = stretch
+    """Return the mean log step and loss of a stretch, and the relative standard error of the loss.
+
+    Half the mean squared jump is the variance of the noise, free of the trend (von Neumann, Ann. Math. Stat. 12, 1941).
+    """
+    _, count, steps, losses, jumps, _ = stretch
     mean = losses / count
-    spread = max(squares / count - mean * mean, 0.0) * count / (count - 1)
+    spread = jumps / (2 * (count - 1))
     return steps / count, mean, math.sqrt(spread / count) / mean if mean else math.nan
