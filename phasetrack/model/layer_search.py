@@ -39,10 +39,25 @@ def unwrapped(model: nn.Module) -> nn.Module:
         model = inner
 
 
+def compiled_around(model: nn.Module, *owners: nn.Module) -> nn.Module | None:
+    """Return the outermost module of a model that torch.compile has made around some others; None if there is none.
+
+    Hooks inside its graph are not called, and its own are.
+    """
+    for module in model.modules():
+        if hasattr(module, "_orig_mod"):
+            inside = set(module.modules())
+            if inside.issuperset(owners):
+                return module
+    return None
+
+
 def input_site(model: nn.Module, first: Weight) -> nn.Module:
     """Return the module that is given the inputs; hooks inside a compiled graph are not called."""
-    whole = hasattr(model, "_orig_mod") or isinstance(unwrapped(model), FusedTwoLayerNet)
-    return model if whole else first.owner
+    if isinstance(unwrapped(model), FusedTwoLayerNet):
+        return model
+    compiled = compiled_around(model, first.owner)
+    return first.owner if compiled is None else compiled
 
 
 def entries(model: nn.Module, first: Weight, second: Weight, *, block: bool) -> list[nn.Module]:

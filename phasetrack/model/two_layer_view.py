@@ -28,6 +28,7 @@ from phasetrack.model.layer_search import (
     activation_between,
     bias_of,
     checked_readout,
+    compiled_around,
     entries,
     input_site,
     layouts,
@@ -136,8 +137,9 @@ class TwoLayerView(LayerView):
         Compiled models are not watched, nor is `TwoLayerNet`, of which nothing is left to see.
         """
         inner = unwrapped(model)
-        known = isinstance(inner, TwoLayerNet)
-        modules = [] if known or (inner is not model and hasattr(model, "_orig_mod")) else entries(
+        owners = self.first.owner, self.second.owner
+        compiled = any(compiled_around(model, owner) is not None for owner in owners)
+        modules = [] if compiled or isinstance(inner, TwoLayerNet) else entries(
             inner, self.first, self.second, block=self.directions is not None
         )  # fmt: skip
         return watch_next_pass(modules, inner, (self.first, self.second), done, failed)

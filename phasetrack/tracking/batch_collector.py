@@ -40,6 +40,7 @@ from phasetrack.tracking.missing_batch import (
     NOT_RECOGNISED,
     OTHER_WEIGHTS,
     OTHERS_OUTPUTS,
+    UNDER_CHECKPOINT,
     UNDER_TRANSFORM,
     not_called,
 )
@@ -174,6 +175,8 @@ class BatchCollector:
             return NO_GRADIENT
         if self._transformed:
             return UNDER_TRANSFORM
+        if self.is_repeated and not self.total_passes:
+            return UNDER_CHECKPOINT
         self.recognises = True  # the loss that is given may not be the one that is called
         return OTHERS_OUTPUTS if self._others else not_called(self._loss.given)
 

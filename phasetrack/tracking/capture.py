@@ -28,7 +28,7 @@ from phasetrack.tracking.first_samples import FirstSamples
 from phasetrack.tracking.geometry_search import GeometrySearch
 from phasetrack.tracking.hooks import PicklableHook
 from phasetrack.tracking.host_loss import HostLoss, LossKeeper
-from phasetrack.tracking.model_attributes import CHANGED, ModelAttributes, compute_alike
+from phasetrack.tracking.model_attributes import CHANGED, ModelAttributes, attribute_root, compute_alike
 from phasetrack.tracking.process_group import BatchExchange, Processes
 from phasetrack.tracking.schedules import Schedule, following, schedule_name
 from phasetrack.tracking.snapshot import Snapshot
@@ -120,7 +120,7 @@ class Capture:
             keep_inputs=keep_inputs,
         )
         self._model, self._standing = model, StandingLayers(model, view)
-        self._attributes, self._before_change = ModelAttributes(model), view
+        self._attributes, self._before_change = ModelAttributes(attribute_root(model, view)), view
         self._counter, self._rounds = StepCounter(optimizer, view), StepRounds()
         self._maker = SnapshotMaker(
             geometry,
@@ -381,6 +381,7 @@ class Capture:
             self._maker.batches,
             batch.total_passes,
             batch.is_repeated,
+            any(getattr(m, "_compiled_call_impl", None) for m in self._model.modules()),
             batch.arrivals.other_writes,
             self._maker.no_batch,
         )

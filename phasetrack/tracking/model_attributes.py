@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from phasetrack.model.layer_search import entries, unwrapped
 from phasetrack.model.two_layer_view import TwoLayerView
 
 # A function's values are compared here: -3 to 3 holds where activations bend.
@@ -25,11 +26,19 @@ CHANGED = (
 )
 
 
+def attribute_root(model: nn.Module, view: TwoLayerView) -> nn.Module:
+    """Return the module whose attributes a formula may depend on: the block, or the model without wrappers."""
+    inner = unwrapped(model)
+    if view.directions is None:
+        return inner
+    return next(iter(entries(inner, view.first, view.second, block=True)), inner)
+
+
 class ModelAttributes:
     """Remembers the attributes of a model, and says which one has changed since.
 
     Args:
-        model: the model.
+        model: the model, or the part of it that holds the two layers (`attribute_root`).
     """
 
     def __init__(self, model: nn.Module) -> None:
