@@ -20,7 +20,6 @@ from phasetrack.model.losses import Loss
 from phasetrack.storage.atomic_files import replace_file
 from phasetrack.tracking.guard import warn
 
-
 # Said where the Trainer compiles the model, which it shows to no callback.
 COMPILED = (
     "the Trainer compiles the whole model (torch_compile=True), and hooks within its graph are not called, so that "

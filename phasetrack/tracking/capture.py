@@ -28,7 +28,12 @@ from phasetrack.tracking.first_samples import FirstSamples
 from phasetrack.tracking.geometry_search import GeometrySearch
 from phasetrack.tracking.hooks import PicklableHook
 from phasetrack.tracking.host_loss import HostLoss, LossKeeper
-from phasetrack.tracking.model_attributes import CHANGED, ModelAttributes, attribute_root, compute_alike
+from phasetrack.tracking.model_attributes import (
+    CHANGED,
+    ModelAttributes,
+    attribute_root,
+    compute_alike,
+)
 from phasetrack.tracking.process_group import BatchExchange, Processes
 from phasetrack.tracking.schedules import Schedule, following, schedule_name
 from phasetrack.tracking.snapshot import Snapshot
