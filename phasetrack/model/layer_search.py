@@ -39,17 +39,20 @@ def unwrapped(model: nn.Module) -> nn.Module:
         model = inner
 
 
-def compiled_around(model: nn.Module, *owners: nn.Module) -> nn.Module | None:
-    """Return the outermost module of a model that torch.compile has made around some others; None if there is none.
+def compiled_around(model: nn.Module, owner: nn.Module) -> nn.Module | None:
+    """Return the outermost module that torch.compile has made around another one; None if there is none.
 
     Hooks inside its graph are not called, and its own are.
     """
     for module in model.modules():
-        if hasattr(module, "_orig_mod"):
-            inside = set(module.modules())
-            if inside.issuperset(owners):
-                return module
+        if hasattr(module, "_orig_mod") and any(each is owner for each in module.modules()):
+            return module
     return None
+
+
+def is_compiled_around(model: nn.Module, *weights: Weight) -> bool:
+    """Whether torch.compile has made a module around one of some layers, so that no pass can be followed."""
+    return any(compiled_around(model, weight.owner) is not None for weight in weights)
 
 
 def input_site(model: nn.Module, first: Weight) -> nn.Module:

@@ -28,9 +28,9 @@ from phasetrack.model.layer_search import (
     activation_between,
     bias_of,
     checked_readout,
-    compiled_around,
     entries,
     input_site,
+    is_compiled_around,
     layouts,
     refuse_unreadable,
     two_weights,
@@ -137,8 +137,7 @@ class TwoLayerView(LayerView):
         Compiled models are not watched, nor is `TwoLayerNet`, of which nothing is left to see.
         """
         inner = unwrapped(model)
-        owners = self.first.owner, self.second.owner
-        compiled = any(compiled_around(model, owner) is not None for owner in owners)
+        compiled = is_compiled_around(model, self.first, self.second)
         modules = [] if compiled or isinstance(inner, TwoLayerNet) else entries(
             inner, self.first, self.second, block=self.directions is not None
         )  # fmt: skip

@@ -162,6 +162,21 @@ class Unrelated(Configured):
         return self.logits(x)
 
 
+@pytest.mark.parametrize("counts", [False, True])
+def test_a_compiled_model_is_compared_again_after_a_change(counts):
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    model = Net(torch.tanh, counts=False)
+    change = anneal if not counts else lambda m, step: setattr(m, "calls", step)
+    model = torch.compile(model, backend="aot_eager")
+    tracker, right, said = trained(model, lambda m, step: change(m._orig_mod, step))
+    read = np.array([tracker.history[f"margin/clean/c{c}"] for c in range(3)]).T
+    absent = np.isnan(read).any(axis=1)
+    assert 0 < absent.sum() <= 3 and not absent[7:].any()
+    np.testing.assert_allclose(read[~absent], right[~absent], rtol=1e-3, atol=1e-5)
+    assert all("is not what it was" in line for line in said) and len(said) <= 2
+
+
 def test_settings_that_the_code_does_not_name_are_no_change():
     torch.manual_seed(0)
     change = lambda model, step: set_everywhere(model, 2.0 / (1 + step))  # noqa: E731
