@@ -20,6 +20,13 @@ from phasetrack.model.losses import Loss
 from phasetrack.storage.atomic_files import replace_file
 from phasetrack.tracking.guard import warn
 
+# Said where the Trainer compiles the model, which it shows to no callback.
+COMPILED = (
+    "the Trainer compiles the whole model (torch_compile=True), and hooks within its graph are not called, so that "
+    "losses and margins are missing; compile the module that holds the two layers instead, as in model.net = "
+    "torch.compile(model.net)"
+)
+
 
 class PhasetrackCallback(FollowedRun, TrainerCallback):
     """Follows the model of a Trainer from the start of train to its end.
@@ -66,6 +73,8 @@ class PhasetrackCallback(FollowedRun, TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Attach to the model and to torch's own optimizer inside the Trainer's."""
+        if args.torch_compile:
+            warn(COMPILED)
         again = self._training and args.auto_find_batch_size and state.global_step == 0
         self.begin(
             kwargs["model"],

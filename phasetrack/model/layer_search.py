@@ -39,10 +39,28 @@ def unwrapped(model: nn.Module) -> nn.Module:
         model = inner
 
 
+def compiled_around(model: nn.Module, owner: nn.Module) -> nn.Module | None:
+    """Return the outermost module that torch.compile has made around another one; None if there is none.
+
+    Hooks inside its graph are not called, and its own are.
+    """
+    for module in model.modules():
+        if hasattr(module, "_orig_mod") and any(each is owner for each in module.modules()):
+            return module
+    return None
+
+
+def is_compiled_around(model: nn.Module, *weights: Weight) -> bool:
+    """Whether torch.compile has made a module around one of some layers, so that no pass can be followed."""
+    return any(compiled_around(model, weight.owner) is not None for weight in weights)
+
+
 def input_site(model: nn.Module, first: Weight) -> nn.Module:
     """Return the module that is given the inputs; hooks inside a compiled graph are not called."""
-    whole = hasattr(model, "_orig_mod") or isinstance(unwrapped(model), FusedTwoLayerNet)
-    return model if whole else first.owner
+    if isinstance(unwrapped(model), FusedTwoLayerNet):
+        return model
+    compiled = compiled_around(model, first.owner)
+    return first.owner if compiled is None else compiled
 
 
 def entries(model: nn.Module, first: Weight, second: Weight, *, block: bool) -> list[nn.Module]:

@@ -30,6 +30,7 @@ from phasetrack.model.layer_search import (
     checked_readout,
     entries,
     input_site,
+    is_compiled_around,
     layouts,
     refuse_unreadable,
     two_weights,
@@ -136,8 +137,8 @@ class TwoLayerView(LayerView):
         Compiled models are not watched, nor is `TwoLayerNet`, of which nothing is left to see.
         """
         inner = unwrapped(model)
-        known = isinstance(inner, TwoLayerNet)
-        modules = [] if known or (inner is not model and hasattr(model, "_orig_mod")) else entries(
+        compiled = is_compiled_around(model, self.first, self.second)
+        modules = [] if compiled or isinstance(inner, TwoLayerNet) else entries(
             inner, self.first, self.second, block=self.directions is not None
         )  # fmt: skip
         return watch_next_pass(modules, inner, (self.first, self.second), done, failed)

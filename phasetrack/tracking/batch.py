@@ -28,6 +28,10 @@ LOSS_DIFFERS = (
     "sum over samples, or depends on more than outputs and targets"
 )
 
+CANCELS = (
+    "the loop's loss counts some samples as much against as it counts others for, so that no loss per "
+    "sample comes to it"
+)
 OF_PROBABILITIES = (
     "the loss takes probabilities, and what the network puts out before them is not known; give the "
     "loss logits, or let a forward pass be seen from the first layer to the loss"
@@ -78,7 +82,8 @@ class Batch:
         inputs: for each state a tuple of references to its micro-batches' inputs, (m_i, d) each, on
             their device; empty unless a probe needs them.
         value: the loss that the loop got, float64 (K,); None where it is the mean over the samples.
-        weights: how much each sample counts, float64 (K, m) of mean 1; None where all count alike.
+        weights: how much each sample counts, float64 (K, m) of mean 1; None where all count alike, NaN
+                where they cancel.
         precision: the dtype that the loop computed its loss from.
         reason: why the samples are in no cluster; empty where they are in one.
     """
@@ -164,7 +169,11 @@ class Batch:
             said = str(error) if isinstance(error, ExpectedError) else repr(error)
             reason = f"the loss cannot be evaluated again on the host: {said}"[:300]
             return SampleLosses(None, ((self._all_states(), reason),))
-        return SampleLosses(found, ((self._unlike_the_loop(found.values), LOSS_DIFFERS),))
+        cancels = ~self._all_states()
+        if self.weights is not None:
+            cancels = self.weights.isnan().any(dim=-1)
+        unlike = self._unlike_the_loop(found.values)
+        return SampleLosses(found, ((cancels, CANCELS), (unlike, LOSS_DIFFERS)))
 
     @property
     def first_order(self) -> FirstOrder:

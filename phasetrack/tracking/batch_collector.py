@@ -40,6 +40,7 @@ from phasetrack.tracking.missing_batch import (
     NOT_RECOGNISED,
     OTHER_WEIGHTS,
     OTHERS_OUTPUTS,
+    UNDER_CHECKPOINT,
     UNDER_TRANSFORM,
     not_called,
 )
@@ -107,6 +108,7 @@ class BatchCollector:
         self._samples_left = FIRST_SAMPLES  # whose inputs are compared with the clusters
         self._guesses = SparseTries(PATIENCE)
         self._told: set[bool] = set()  # where the first of them has been recognised
+        self._parts = 1  # the most calls of a step whose loss was recognised
 
     def reset(self) -> None:
         """Forget the batch so far; the next one begins."""
@@ -152,10 +154,15 @@ class BatchCollector:
             known = len(own) + 1 if many in self._told else 0
             if own and not isinstance(self._loss.given, nn.Module):
                 known = max(known, 1)
-            found = recognised(call.targets, call.gradient, tried, known=known, parts=len(chosen))
+            args = call.targets, call.gradient, tried
+            # the last step of an epoch may have fewer parts than the loop divides by
+            sizes = dict.fromkeys((len(chosen), self._parts))
+            ways = (recognised(*args, known=known, parts=n) for n in sizes)
+            found = next((way for way in ways if way is not None), None)
             if found is None:
                 return [], NOT_RECOGNISED
             self._told.add(many)
+            self._parts = max(self._parts, len(chosen))
             self._keep_first(many, found.loss)
             is_linked = call.outputs is not call.targets
             call.loss = found.loss.of_logits(self.view.link) if is_linked else found.loss
@@ -174,6 +181,8 @@ class BatchCollector:
             return NO_GRADIENT
         if self._transformed:
             return UNDER_TRANSFORM
+        if self.is_repeated and not self.total_passes:
+            return UNDER_CHECKPOINT
         self.recognises = True  # the loss that is given may not be the one that is called
         return OTHERS_OUTPUTS if self._others else not_called(self._loss.given)
 

@@ -20,6 +20,7 @@ from torch.utils.hooks import RemovableHandle
 
 from phasetrack.errors import ExpectedError
 from phasetrack.model.geometry import Geometry
+from phasetrack.model.layer_search import is_compiled_around
 from phasetrack.model.losses import Loss
 from phasetrack.model.pass_outcome import SeenPass
 from phasetrack.model.two_layer_view import TwoLayerView
@@ -28,7 +29,12 @@ from phasetrack.tracking.first_samples import FirstSamples
 from phasetrack.tracking.geometry_search import GeometrySearch
 from phasetrack.tracking.hooks import PicklableHook
 from phasetrack.tracking.host_loss import HostLoss, LossKeeper
-from phasetrack.tracking.model_attributes import CHANGED, ModelAttributes, compute_alike
+from phasetrack.tracking.model_attributes import (
+    CHANGED,
+    ModelAttributes,
+    attribute_root,
+    compute_alike,
+)
 from phasetrack.tracking.process_group import BatchExchange, Processes
 from phasetrack.tracking.schedules import Schedule, following, schedule_name
 from phasetrack.tracking.snapshot import Snapshot
@@ -120,7 +126,7 @@ class Capture:
             keep_inputs=keep_inputs,
         )
         self._model, self._standing = model, StandingLayers(model, view)
-        self._attributes, self._before_change = ModelAttributes(model), view
+        self._attributes, self._before_change = ModelAttributes(attribute_root(model, view)), view
         self._counter, self._rounds = StepCounter(optimizer, view), StepRounds()
         self._maker = SnapshotMaker(
             geometry,
@@ -161,6 +167,9 @@ class Capture:
                 attaching.callback(handle.remove)
             self._watch = view.watched(model, self._on_seen, self._batch.unseen)
             self._batch.is_tracing = lambda: self._watch.tracing
+            # no pass of a compiled model is followed: its outputs are compared, and again after a change
+            self._as_attached = view if is_compiled_around(model, view.first, view.second) else None
+            self._compares_again = self._as_attached is not None
             attaching.pop_all()
         _CAPTURES[optimizer] = ref(self)
 
@@ -254,12 +263,23 @@ class Capture:
 
     def _look_again(self, changed: str) -> None:
         """Doubt the formula, and have the next pass show it anew."""
-        if not self._watch.waiting:
+        if not self._watch.waiting and self._as_attached is None:
             self._before_change = self.view
             self._watch = self.view.watched(self._model, self._on_seen, self._batch.unseen)
         reason = CHANGED.format(name=changed)
-        self._batch.view = replace(self.view, doubt=reason)
+        if self._as_attached is None:
+            self._batch.view = replace(self.view, doubt=reason)
+        else:
+            self._before_change, self._compares_again = self.view, True
+            self._batch.view = self._as_attached
         self._say(reason)
+
+    def _note_comparison(self) -> None:
+        """Remember the attributes of a compiled model once its outputs have been compared."""
+        if self.view.compared:
+            alike = self._tried(partial(compute_alike, self.view, self._before_change))
+            self._attributes.remember(same_formula=bool(alike))
+            self._compares_again = False
 
     def _on_forward(
         self, _: nn.Module, args: tuple[Any, ...], named: dict[str, Any], output: object
@@ -302,7 +322,9 @@ class Capture:
                 self._say(replaced_layer(replaced, self.step))
                 self.close()
                 return
-            if changed := self._tried(self._attributes.changed):
+            if self._compares_again:
+                self._tried(self._note_comparison)
+            elif changed := self._tried(self._attributes.changed):
                 self._tried(partial(self._look_again, changed))
             if (args or kwargs) and has_closure((*args, *kwargs.values())):
                 self._pending = self._tried(self._maker.before)
@@ -381,6 +403,7 @@ class Capture:
             self._maker.batches,
             batch.total_passes,
             batch.is_repeated,
+            any(getattr(m, "_compiled_call_impl", None) for m in self._model.modules()),
             batch.arrivals.other_writes,
             self._maker.no_batch,
         )

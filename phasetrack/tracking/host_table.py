@@ -108,8 +108,12 @@ def _as_the_loss_takes_them(targets: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _unlike(weights: Tensor) -> Tensor | None:
-    """Return weights (K, m) with mean 1, exactly 1 in a state whose samples count alike; None if all do."""
-    weights = weights / weights.mean(dim=-1, keepdim=True)
+    """Return weights (K, m) with mean 1, exactly 1 in a state whose samples count alike; None if all do.
+
+    NaN in a state whose weights cancel.
+    """
+    mean, size = weights.mean(dim=-1, keepdim=True), weights.abs().mean(dim=-1, keepdim=True)
+    weights = weights / mean.where(mean.abs() > ALIKE * size, torch.nan)
     alike = (weights - 1).abs().amax(dim=-1, keepdim=True) <= ALIKE
     return None if alike.all() else torch.where(alike, 1.0, weights)
 

@@ -23,6 +23,10 @@ NOT_THE_OUTPUT = (
 INPUTS_OVERWRITTEN = "the inputs were overwritten before the optimizer step"
 
 
+# A sum of weights of less than this share of their sizes is none. Far above the rounding of float32.
+CANCELLED = 1e-6
+
+
 class KeptInputs(NamedTuple):
     """A reference to the inputs of a pass, and their version at that time."""
 
@@ -202,7 +206,9 @@ def _weighed(calls: Sequence[LossCall]) -> tuple[Tensor | None, Tensor | None]:
     device = values[0].device
     value = torch.stack([widened(v.to(device)) for v in values])
     weight = torch.stack([widened(w.to(device)) for w in weights])
-    total = (weight * value).sum() / weight.sum()
+    total, sum_of_weights = (weight * value).sum(), weight.sum()
+    cancels = sum_of_weights.abs() <= CANCELLED * weight.abs().sum()  # what is left has no mean
+    total = total / torch.where(cancels, 1.0, sum_of_weights)
     if calls[0].loss.is_sum:
         total = total * len(calls)
     shares = [

@@ -19,6 +19,10 @@ OUTPUT_NOT_SEEN = (
     "not its forward() or a traced copy, and attach to the model that torch.compile(model) returns; or "
     "give attach() the loss module that the loop calls"
 )
+UNDER_CHECKPOINT = (
+    "the forward pass ran without gradients, and again within the backward pass: pass "
+    "use_reentrant=False to the checkpoint that hides it"
+)
 NOT_RECOGNISED = (
     "no loss call was seen, and the gradient at the network's outputs is not that of a usual loss on "
     "classes: pass the loss to attach() as loss=, a module that the loop calls or a function that it "

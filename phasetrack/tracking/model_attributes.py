@@ -1,4 +1,4 @@
-"""Numbers, texts, functions and modules that a model keeps as attributes, and forward() may use."""
+"""Numbers, texts, functions and modules that a model's forward() may use, and that may change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from phasetrack.model.layer_search import entries, unwrapped
 from phasetrack.model.two_layer_view import TwoLayerView
+from phasetrack.tracking.named_values import PLAIN, Place, named_values
 
 # A function's values are compared here: -3 to 3 holds where activations bend.
 _GRID = torch.linspace(-3, 3, 61, dtype=torch.float64, device="cpu")
@@ -20,23 +22,31 @@ _GRID = torch.linspace(-3, 3, 61, dtype=torch.float64, device="cpu")
 ROUNDING = 1e-6
 # Why a formula does not hold: the pass that showed it was another one.
 CHANGED = (
-    "an attribute of the model ({name}) is not what it was in the pass that showed the formula; it is read "
-    "again off the next pass"
+    "an attribute of the model ({name}), or a setting that its code names, is not what it was in the pass that "
+    "showed the formula; it is read again off the next pass"
 )
 
 
+def attribute_root(model: nn.Module, view: TwoLayerView) -> nn.Module:
+    """Return the module whose attributes a formula may depend on: the block, or the model without wrappers."""
+    inner = unwrapped(model)
+    if view.directions is None:
+        return inner
+    return next(iter(entries(inner, view.first, view.second, block=True)), inner)
+
+
 class ModelAttributes:
-    """Remembers the attributes of a model, and says which one has changed since.
+    """Remembers the attributes of a model and the settings that its code names, and says which one has changed.
 
     Args:
-        model: the model.
+        model: the model, or the part of it that holds the two layers (`attribute_root`).
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._harmless: set[tuple[int, str]] = set()  # those that change and leave the formula
         self._suspected: set[tuple[int, str]] = set()
-        self._kept: list[tuple[dict[str, Any], str, object]] = []
+        self._kept: list[tuple[Place, object]] = []
 
     def remember(self, *, same_formula: bool) -> None:
         """Remember the attributes as they are in a pass that was followed.
@@ -48,31 +58,29 @@ class ModelAttributes:
         if same_formula:
             self._harmless |= self._suspected
         self._suspected = set()
-        self._kept = [
-            (table, key, value)
-            for table, key, value in _attributes(self._model)
-            if (id(table), key) not in self._harmless
-        ]
+        places = {(id(place.owner), place.key): place for place in _places(self._model)}
+        self._kept = [(p, p.value()) for key, p in places.items() if key not in self._harmless]
 
     def changed(self) -> str:
         """Return the name of an attribute that is not what it was; empty while all are."""
         changed = [
-            (table, key)
-            for table, key, value in self._kept
-            if table.get(key) is not value and _differs(table.get(key), value)
+            place
+            for place, value in self._kept
+            if (found := place.value()) is not value and _differs(found, value)
         ]
-        self._suspected |= {(id(table), key) for table, key in changed}
-        return changed[0][1] if changed else ""
+        self._suspected |= {(id(place.owner), place.key) for place in changed}
+        return changed[0].name if changed else ""
 
 
-def _attributes(model: nn.Module) -> Iterator[tuple[dict[str, Any], str, object]]:
+def _places(model: nn.Module) -> Iterator[Place]:
     for module in model.modules():
         moded = _asks_for_its_mode(module)
         for table in (vars(module), module._modules):
             for key, value in table.items():
-                kept = isinstance(value, int | float | str | None) or callable(value)
+                kept = isinstance(value, PLAIN) or callable(value)
                 if kept and not key.startswith("_") and (moded or key != "training"):
-                    yield table, key, value
+                    yield Place(table, table, key)
+        yield from named_values(module)
 
 
 def _asks_for_its_mode(module: nn.Module) -> bool:

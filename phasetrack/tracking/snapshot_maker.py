@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -123,10 +123,9 @@ class SnapshotMaker:
         after_step: bool = False,
     ) -> Snapshot:
         step = self._counter.step
-        parts = self._exchange.gather(step, lambda: [c.packed() for c in calls])
+        parts = self._exchange.gather(step, lambda: ([c.packed() for c in calls], reason))
         if parts is not None:
-            loss = self._loss.current
-            calls = [LossCall.unpacked(values, loss) for part in parts for values in part]
+            calls, reason = self._whole(parts, calls)
         self.made += 1
         self._sample(calls)  # of all processes together
         if (found := self.search.look(max(self._view.heads, 2))) is not None:
@@ -155,6 +154,16 @@ class SnapshotMaker:
             sample=self.first_samples.sample,
             noise=self.first_samples.noise,
         )
+
+    def _whole(
+        self, parts: Sequence[tuple[list[dict[str, Any]], str]], own: list[LossCall]
+    ) -> tuple[list[LossCall], str]:
+        """Return the calls of all processes, or why one of them has none."""
+        missing = next((reason for _, reason in parts if reason), "")
+        if missing:
+            return [], missing
+        loss = own[-1].loss if own else self._loss.current  # one that was recognised, for example
+        return [LossCall.unpacked(values, loss) for part, _ in parts for values in part], ""
 
     def _layers(self) -> LayerState:
         """Copy the weights before the step, still on their device; read large ones at once."""

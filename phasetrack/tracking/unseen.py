@@ -8,11 +8,19 @@ from typing import NamedTuple
 import torch
 
 from phasetrack.model.two_layer_view import TwoLayerView
+from phasetrack.tracking.missing_batch import OUTPUT_NOT_SEEN, UNDER_CHECKPOINT
 from phasetrack.tracking.optimizers import inner_names
 
 # Optimizer steps after which a tracker says what it has not seen, and writes to the weights by
 # something else after which it says that its optimizer takes no steps. A heuristic of ours.
 PATIENCE = 10
+
+# Remedies where no forward pass was seen.
+CHECKPOINTED = "pass use_reentrant=False to the checkpoint that hides it"
+COMPILED_IN_PLACE = (
+    "compile the model by torch.compile(model) instead of model.compile(), call the module that it "
+    "returns, and attach to that one"
+)
 
 
 class Seen(NamedTuple):
@@ -24,6 +32,7 @@ class Seen(NamedTuple):
         batches: recorded steps that had a batch.
         passes: forward passes with gradients.
         is_repeated: whether passes ran without gradients, and again within a backward pass.
+        is_compiled: whether a module of the model is compiled in place, so that its hooks are not called.
         other_writes: updates of the weights by something that is not the tracked optimizer.
         reason: why the last recorded step had no batch.
     """
@@ -33,6 +42,7 @@ class Seen(NamedTuple):
     batches: int
     passes: int
     is_repeated: bool
+    is_compiled: bool
     other_writes: int
     reason: str
 
@@ -48,8 +58,10 @@ def unseen(seen: Seen, view: TwoLayerView, optimizer: torch.optim.Optimizer) -> 
     hidden = not seen.passes and view.directions is None
     if hidden:
         how = (
-            "pass use_reentrant=False to the checkpoint that hides it"
+            CHECKPOINTED
             if seen.is_repeated
+            else COMPILED_IN_PLACE
+            if seen.is_compiled
             else "call the model itself, not its forward() or a traced copy; attach to the model that "
             "torch.compile(model) returns; freeze a layer by requires_grad_(False), not by no_grad()"
         )
@@ -57,7 +69,7 @@ def unseen(seen: Seen, view: TwoLayerView, optimizer: torch.optim.Optimizer) -> 
             f"no forward pass with gradients through {view.names[0]} was seen in {seen.steps} steps, so "
             f"samples are in no cluster{' and margins are missing' if view.scale is None else ''}; {how}"
         )
-    if not seen.batches:
+    if not seen.batches and not (hidden and seen.reason in (OUTPUT_NOT_SEEN, UNDER_CHECKPOINT)):
         yield f"no recorded step had a loss: {seen.reason}"
     if view.scale is None and not view.doubt and not hidden:
         yield (

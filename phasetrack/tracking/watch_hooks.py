@@ -9,7 +9,7 @@ from weakref import WeakMethod
 
 from torch import nn
 
-from phasetrack.model.layer_search import entries, unwrapped
+from phasetrack.model.layer_search import entries, is_compiled_around, unwrapped
 from phasetrack.model.losses import Loss
 from phasetrack.model.two_layer_view import TwoLayerView
 from phasetrack.tracking.hooks import SwitchableHook, do_nothing
@@ -158,8 +158,9 @@ def _call(method: WeakMethod[Any], argument: object) -> None:
 
 
 def _entry(model: nn.Module, view: TwoLayerView) -> nn.Module:
-    """Return the smallest module that holds both layers; the whole model around a block."""
-    if view.directions is not None or hasattr(model, "_orig_mod"):
+    """Return the smallest module that holds both layers; the whole model around a block or a compiled part."""
+    compiled = is_compiled_around(model, view.first, view.second)
+    if view.directions is not None or compiled:  # hooks inside a compiled graph are not called
         return model
     inner = unwrapped(model)
     called = entries(inner, view.first, view.second, block=True)

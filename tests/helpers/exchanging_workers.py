@@ -74,6 +74,35 @@ def again_with_the_same_weights(rank):
     return Training(rank).run()
 
 
+def loss_in_place(rank):
+    training = Training(rank, tracks=False)
+    training.loss = lambda f, y: nn.functional.binary_cross_entropy_with_logits(f, (y > 0).float())
+    training.tracker = attach(training.ddp, training.optimizer, geometry=TASK.geometry)
+    found = training.run()
+    return found | {"errors": training.tracker.history["linearization/value_error"].tolist()}
+
+
+def accumulates_without_synchronising(rank):
+    """The wrapper's switch goes on and off, which leaves the layers as they are."""
+    training = Training(rank)
+    for step in range(STEPS):
+        x, y = TASK.sample(PART, seed=rank, step=step)
+        training.optimizer.zero_grad()
+        half = PART // 2
+        with training.ddp.no_sync():
+            first = training.loss(training.ddp(x[:half]), y[:half]) / 2
+            first.backward()
+        second = training.loss(training.ddp(x[half:]), y[half:]) / 2
+        second.backward()
+        training.own.append(first.item() + second.item())
+        training.optimizer.step()
+    tracker = training.tracker
+    tracker.detach()
+    history = tracker.history
+    read = dict(zip(history.steps.tolist(), history["loss/train"].tolist(), strict=True))
+    return {"own": training.own, "read": read, "note": " ".join(tracker.notes)}
+
+
 def bare_module(rank):
     return Training(rank, model=lambda ddp: ddp.module).run()
 
@@ -177,6 +206,8 @@ def store_alone(rank):
 
 SITUATIONS = (
     all_attach,
+    loss_in_place,
+    accumulates_without_synchronising,
     again_with_the_same_weights,
     bare_module,
     model_around_the_wrapper,

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import nn
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
 
-from phasetrack import ExpectedError, LogisticLoss, TwoLayerNet
+from phasetrack import ExpectedError, LogisticLoss, TrackingWarning, TwoLayerNet
 from phasetrack.integrations.transformers import PhasetrackCallback
 from phasetrack.tasks import XOR
 
@@ -93,6 +94,25 @@ def test_accumulated_gradients_are_one_step(tmp_path):
     callback = PhasetrackCallback(TASK.geometry, loss=model.criterion, strict=True)
     fit([callback], model, tmp_path, accumulated=3, steps=4)
     assert callback.tracker.history.steps.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.slow
+def test_a_model_that_the_trainer_compiles_is_reported_and_the_remedy_works(tmp_path):
+    def run(model, **options):
+        torch._dynamo.reset()
+        callback = PhasetrackCallback(TASK.geometry, strict=True)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", TrackingWarning)
+            fit([callback], model, tmp_path, steps=2, **options)
+        lines = [str(each.message) for each in said if each.category is TrackingWarning]
+        return callback.tracker, [line for line in lines if "torch_compile=True" in line]
+
+    compiled = {"torch_compile": True, "torch_compile_backend": "aot_eager"}
+    assert len(run(Model(), **compiled)[1]) == 1
+    model = Model()
+    model.net = torch.compile(model.net, backend="aot_eager")
+    tracker, said = run(model)
+    assert not said and tracker.history["loss/train"] == pytest.approx(2 * np.log(2), rel=0.1)
 
 
 # --- the loss ----------------------------------------------------------------------------------

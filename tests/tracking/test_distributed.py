@@ -96,12 +96,25 @@ def whole_batch(processes):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "situation",
-    ["all_attach", "again_with_the_same_weights", "bare_module", "model_around_the_wrapper"],
+    [
+        "all_attach",
+        "loss_in_place",
+        "accumulates_without_synchronising",
+        "again_with_the_same_weights",
+        "bare_module",
+        "model_around_the_wrapper",
+    ],
 )
 def test_every_process_reads_the_whole_batch(found, situation):
     for process in found[situation]:
         np.testing.assert_allclose(read(process), whole_batch(found[situation]), atol=1e-6)
         assert process["note"] == ""
+
+
+@pytest.mark.slow
+def test_a_loss_in_place_has_first_order_errors_in_every_process(found):
+    errors = np.array([process["errors"] for process in found["loss_in_place"]])
+    assert np.isfinite(errors).all() and (errors[0] == errors[1]).all()
 
 
 def test_two_models_are_exchanged_apart(found):

@@ -263,6 +263,24 @@ def test_a_factor_of_the_loop_is_no_part_of_a_loss(factor, reduction):
     assert ("loss/mean" in loop.tracker.history) == (reduction == "sum")
 
 
+def test_samples_that_count_against_others_have_no_mean():
+    """As of unlearning: what is to be kept minus what is to be forgotten."""
+
+    def take(loop, step):
+        loop.optimizer.zero_grad()
+        value = loop.value(2 * step) - loop.value(2 * step + 1)
+        loop.right.append(value.item())
+        value.backward()
+        loop.optimizer.step()
+
+    tracker = (loop := Loop(lr=1e-3).run(take)).tracker
+    np.testing.assert_allclose(loop.read, loop.right, rtol=1e-4, atol=1e-6)
+    for name in ("loss/spread", "linearization/value_error"):
+        assert np.isnan(tracker.history[name]).all()
+        assert "as much against" in tracker.undefined[name]
+    assert np.isfinite(tracker.history["error/train"]).all()
+
+
 def test_many_passes_before_their_loss_calls():
     """Each finds its own inputs, however many passes lie between."""
 

@@ -1,6 +1,7 @@
 """Attributes that forward() uses and that change in training: readings are right or absent."""
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -94,6 +95,118 @@ def test_clean_margins_are_right_or_absent(change, act, missing):
     assert all("an attribute of the model" in line for line in said)
     assert len(set(said)) == len(said) <= 3
     assert not np.isnan(tracker.history["loss/train"]).any()
+
+
+# --- settings elsewhere -----------------------------------------------------------------------
+
+TEMPERATURE, SETTINGS = 2.0, {"deep": {"temperature": 2.0}}
+
+
+class OfTheClass:
+    temperature = 2.0
+
+
+def divided_by_a_global(outputs):
+    return outputs / TEMPERATURE
+
+
+class Configured(Net):
+    """Has the same temperature in many places; its outputs are as they come."""
+
+    shared = 2.0
+
+    def __init__(self):
+        super().__init__(torch.tanh, counts=False)
+        self.config, self.table, self.entries = SimpleNamespace(temperature=2.0), {}, [2.0]
+        set_everywhere(self, 2.0)
+
+    def logits(self, x):
+        return self.head(self.act(self.hidden(x)))
+
+
+def set_everywhere(model, temperature):
+    global TEMPERATURE  # noqa: PLW0603
+    TEMPERATURE = SETTINGS["deep"]["temperature"] = OfTheClass.temperature = temperature
+    model.config.temperature = model.table["temperature"] = temperature
+    model.entries[0] = Configured.shared = temperature
+
+
+PLACES = {
+    "attribute of an attribute": lambda self, x: self.logits(x) / self.config.temperature,
+    "dictionary": lambda self, x: self.logits(x) / self.table["temperature"],
+    "list": lambda self, x: self.logits(x) / self.entries[0],
+    "module-level name": lambda self, x: self.logits(x) / TEMPERATURE,
+    "module-level dictionary": lambda self, x: self.logits(x) / SETTINGS["deep"]["temperature"],
+    "helper": lambda self, x: divided_by_a_global(self.logits(x)),
+    "other class": lambda self, x: self.logits(x) / OfTheClass.temperature,
+    "own class": lambda self, x: self.logits(x) / self.shared,
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_settings_that_the_code_names_are_seen_to_change(place):
+    torch.manual_seed(0)
+    model = type("Annealed", (Configured,), {"forward": PLACES[place]})()
+    tracker, right, said = trained(model, lambda m, step: set_everywhere(m, 2.0 / (1 + step // 3)))
+    read = np.array([tracker.history[f"margin/clean/c{c}"] for c in range(3)]).T
+    absent = np.isnan(read).any(axis=1)
+    assert np.flatnonzero(absent).tolist() == [3, 6]  # where the temperature changes
+    np.testing.assert_allclose(read[~absent], right[~absent], rtol=1e-4, atol=1e-5)
+    assert len(said) == 1
+
+
+class Unrelated(Configured):
+    """Its code names none of the settings."""
+
+    def forward(self, x):
+        return self.logits(x)
+
+
+@pytest.mark.parametrize("counts", [False, True])
+def test_a_compiled_model_is_compared_again_after_a_change(counts):
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    model = Net(torch.tanh, counts=False)
+    change = anneal if not counts else lambda m, step: setattr(m, "calls", step)
+    model = torch.compile(model, backend="aot_eager")
+    tracker, right, said = trained(model, lambda m, step: change(m._orig_mod, step))
+    read = np.array([tracker.history[f"margin/clean/c{c}"] for c in range(3)]).T
+    absent = np.isnan(read).any(axis=1)
+    assert 0 < absent.sum() <= 3 and not absent[7:].any()
+    np.testing.assert_allclose(read[~absent], right[~absent], rtol=1e-3, atol=1e-5)
+    assert all("is not what it was" in line for line in said) and len(said) <= 2
+
+
+def test_settings_that_the_code_does_not_name_are_no_change():
+    torch.manual_seed(0)
+    change = lambda model, step: set_everywhere(model, 2.0 / (1 + step))  # noqa: E731
+    tracker, right, said = trained(Unrelated(), change)
+    read = np.array([tracker.history[f"margin/clean/c{c}"] for c in range(3)]).T
+    np.testing.assert_allclose(read, right, rtol=1e-4, atol=1e-5)
+    assert not said
+
+
+def test_attributes_around_a_block_are_not_looked_at():
+    class Large(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.block, self.head = (
+                nn.Sequential(nn.Linear(D, P), nn.ReLU(), nn.Linear(P, 4)),
+                nn.Linear(4, 3),
+            )
+            self.scale = 1.0
+
+        def forward(self, x):
+            return self.head(self.block(x)) * self.scale
+
+    torch.manual_seed(0)
+    block = {"layers": ("block.0", "block.2"), "readout": torch.eye(4)[:3]}
+    change = lambda model, step: setattr(model, "scale", 1.0 + step)  # noqa: E731
+    _, _, said = trained(Large(), change, **block)
+    assert not any("is not what it was" in line for line in said)
+
+
+# --- the mode ---------------------------------------------------------------------------------
 
 
 def test_the_mode_of_a_network_without_dropout_is_no_change():

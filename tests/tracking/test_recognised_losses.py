@@ -233,6 +233,25 @@ def test_parts_of_a_step_and_a_gradient_scaler(divided, scale):
     assert tracker.history["loss/train"].tolist() == pytest.approx(means)
 
 
+def test_a_last_step_with_fewer_parts_is_recognised():
+    """As at the end of an epoch: the loss is divided by three, and two parts are left."""
+    torch.manual_seed(0)
+    model, geometry = network(), ClusterGeometry(CENTRES, [0, 1, 2])
+    optimizer, means = torch.optim.SGD(model.parameters(), lr=0.1), []
+    with attach(model, optimizer, geometry=geometry, strict=True) as tracker:
+        for parts in (3, 3, 2):
+            optimizer.zero_grad()
+            values = []
+            for _ in range(parts):
+                y = torch.randint(3, (M,))
+                loss = nnf.cross_entropy(model(CENTRES[y] + torch.randn(M, D)), y)
+                values.append(loss.item())
+                (loss / 3).backward()
+            means.append(sum(values) / parts)
+            optimizer.step()
+    assert tracker.history["loss/train"].tolist() == pytest.approx(means)
+
+
 def test_a_sum_over_as_many_samples_as_a_scale_is_a_sum():
     torch.manual_seed(0)
     f, y = torch.randn(2048, 3), torch.randint(3, (2048,))

@@ -268,6 +268,48 @@ def test_compiled_models(order, every):
     assert same(run(False), run(True))
 
 
+class Around(nn.Module):
+    """A model that holds both layers in one module of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = net().float()
+
+    def forward(self, x):
+        return self.net(x)
+
+
+@pytest.mark.parametrize("loss", [None, LogisticLoss()], ids=["in place", "given"])
+def test_a_compiled_part_of_a_model_is_read(loss):
+    def run(compiles):
+        torch._dynamo.reset()
+        model = Around()
+        if compiles:
+            model.net = torch.compile(model.net, backend="aot_eager")
+        optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+        with attach(model, optimizer, loss=loss, geometry=TASK.geometry, strict=True) as tracker:
+            for number in range(3):
+                step(model, optimizer, loss or LogisticLoss(), number)
+        return tracker.history
+
+    read, plain = run(True), run(False)
+    for name in ("loss/train", "margin/clean/mu1", "margin/empirical/mu1", "heaviness/zeta_star"):
+        np.testing.assert_allclose(read[name], plain[name], rtol=1e-4, err_msg=name)
+
+
+def test_a_model_compiled_in_place_says_the_remedy_that_works():
+    torch._dynamo.reset()
+    model, loss = net().float(), LogisticLoss()
+    model.compile(backend="aot_eager")
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    with pytest.warns(TrackingWarning, match=r"torch\.compile\(model\) instead of model\.compile"):
+        tracker = attach(model, optimizer, geometry=TASK.geometry)
+        for number in range(3):
+            step(model, optimizer, loss, number)
+        tracker.detach()
+    assert len(tracker.notes) == 1
+
+
 def test_mixed_precision():
     """bfloat16 autocast and a loss scaler: the scale must not reach the readings."""
     model, loss = net().float(), LogisticLoss()
