@@ -17,6 +17,8 @@ from phasetrack.phases.labels import others_told
 from phasetrack.phases.timeline import merged
 from phasetrack.phases.words import ONSET_AND_DETECTION
 
+# Pixels of a letter in a bar, and of a bar in a window of 1280.
+LETTER, BAR = 6.5, 930
 STYLE = """
 #head { max-width: 1100px; margin: 0 auto; padding: 16px 20px 24px; }
 #head h1 { font-size: 20px; margin: 0 0 4px; }
@@ -74,13 +76,18 @@ def _section(run: Told) -> str:
 
 
 def _lane(lane: Lane, colours: Mapping[str, str]) -> str:
-    """Return the labels of a vocabulary as a bar."""
-    bars = "".join(
-        f'<span style="flex:{s["end"] - s["start"] + 1};background:{colours[s["phase"]]}" '
-        f'title="{html.escape(spoken(s["phase"]))}: steps {s["start"]} to {s["end"]}">'
-        f"{html.escape(spoken(s['phase']))}</span>"
-        for s in merged(lane.stretches)
-    )
+    """Return the labels of a vocabulary as a bar; a short stretch has its label as a tooltip alone."""
+    stretches = merged(lane.stretches)
+    steps = stretches[-1]["end"] - stretches[0]["start"] + 1
+    bars = ""
+    for stretch in stretches:
+        label, length = spoken(stretch["phase"]), stretch["end"] - stretch["start"] + 1
+        words = html.escape(f"{label}: steps {stretch['start']} to {stretch['end']}")
+        fits = len(label) * LETTER < BAR * length / steps
+        bars += (
+            f'<span style="flex:{length};background:{colours[stretch["phase"]]}" title="{words}">'
+            f"{html.escape(label) if fits else ''}</span>"
+        )
     return f'<div class="lane"><span>{html.escape(lane.name)}</span><span class="bar">{bars}</span></div>'
 
 
