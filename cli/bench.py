@@ -18,30 +18,43 @@ def bench(
     vocabulary: Annotated[
         list[str] | None,
         typer.Option(
-            help="Score this one in place of all: a name, or module:name of your own; repeatable.",
+            help="Score this definition alone: a vocabulary's name, or MODULE:NAME of your own; repeatable (default: all).",
             show_default=False,
         ),
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(help="Only the run of this name; repeatable.", show_default=False),
+        typer.Option(
+            help="Score on the run of this name alone; repeatable (names: --list; default: all).",
+            show_default=False,
+        ),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Seeds of each run.")] = 3,
+    seeds: Annotated[
+        int, typer.Option(help="Repetitions of each run, at least 1, each with its own seed.")
+    ] = 3,
     seed: Annotated[
-        int, typer.Option(help="The first of them; the published table begins at 2000.")
+        int,
+        typer.Option(
+            help="Seed of the first repetition, 0 to 2^62; the table in docs/bench.md begins at 2000."
+        ),
     ] = 0,
     baselines: Annotated[
-        bool, typer.Option("--baselines", help="Score change points and hidden states as well.")
+        bool,
+        typer.Option(
+            "--baselines",
+            help="Also score two general detectors: change points (ruptures) and hidden states (hmmlearn).",
+        ),
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Write all scores to this JSON file.", show_default=False)
+        Path | None,
+        typer.Option(help="Also write all scores to this JSON file.", show_default=False),
     ] = None,
     as_json: opt.Json = False,
-    listed: Annotated[bool, typer.Option("--list", help="List the runs, and play none.")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="List the runs; score none.")] = False,
 ) -> None:
-    """Score definitions of phases on runs whose truth is known: delays, misses, false alarms, lead and cost.
+    """Score definitions of phases on runs whose boundaries are known: delays, misses, false alarms, cost.
 
-    The same seed gives the same scores, but for the cost. All runs take about a minute per seed.
+    The same seed gives the same scores, except the cost. All runs take about a minute per repetition.
     """
     from phasetrack._threads import one_thread
     from phasetrack.errors import check_int

@@ -33,20 +33,26 @@ def claims(
     quick: Annotated[
         bool,
         typer.Option(
-            "--quick", help="Small sizes, one block of seeds: minutes in place of two hours."
+            "--quick",
+            help="Use small sizes and one block of seeds: about ten minutes in place of two hours.",
         ),
     ] = False,
     only: Annotated[
         list[int] | None,
-        typer.Option(help="Only the statement of this number; repeatable.", show_default=False),
+        typer.Option(
+            help="Test the statement of this number alone; repeatable (numbers: --list).",
+            show_default=False,
+        ),
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option(help="Write all of it, with figures, as one HTML page.", show_default=False),
+        typer.Option(
+            help="Write the results, with figures, to this HTML file.", show_default=False
+        ),
     ] = None,
     figures: Annotated[
         Path | None,
-        typer.Option(help="Write each figure as a PNG into this folder.", show_default=False),
+        typer.Option(help="Write each figure to this folder, as a PNG.", show_default=False),
     ] = None,
     keep: Annotated[
         Path | None,
@@ -58,33 +64,38 @@ def claims(
     jobs: Annotated[
         int | None,
         typer.Option(
-            help="Processes at work at once; the numbers do not depend on it.",
-            show_default="one a core",
+            help="Worker processes, at least 1; the numbers are the same for any number of them.",
+            show_default="one per core",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the first run of each setting.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            help="Seed of the first run of each setting; further runs take the seeds after it."
+        ),
+    ] = 0,
     blocks: Annotated[
         int | None,
         typer.Option(
-            help="Disjoint blocks of seeds, which every statement is tried on.",
+            help="Disjoint blocks of seeds, at least 1; every statement is tested on each.",
             show_default="1 with --quick, 5 without",
         ),
     ] = None,
     as_json: opt.Json = False,
     listed: Annotated[
-        bool, typer.Option("--list", help="List the statements and their numbers, and test none.")
+        bool, typer.Option("--list", help="List the statements with their numbers; test none.")
     ] = False,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Start the full sizes without a question.")
+        bool, typer.Option("--yes", "-y", help="Start the full sizes without asking.")
     ] = False,
 ) -> None:
-    """Put the statements of arXiv 2309.15111 on trial here, with numbers, intervals and verdicts.
+    """Test the statements of arXiv 2309.15111 on this machine: numbers, intervals, verdicts.
 
-    The same seed gives the same numbers. Exit code 0 whatever the verdicts are. On a terminal all full
-    sizes, which take about two hours on two cores, start after a question.
+    The same seed gives the same numbers. The full sizes take about two hours on two cores; on a terminal
+    the command asks before it starts them. The exit code is 0 whatever the verdicts are.
 
-    A statement has two verdicts: with every interval at 95 percent, and with intervals that are corrected for the
-    number of ranges on trial in this call.
+    Each statement gets two verdicts: one with every interval at 95 percent, one with intervals corrected for
+    the number of ranges that this call tests.
     """
     from phasetrack._cores import available_cores
     from phasetrack._threads import one_thread

@@ -31,17 +31,23 @@ def inspect(
     target: Annotated[
         str,
         typer.Argument(
-            metavar="MODULE:FACTORY", help="Where the model is made: my_module:make_model."
+            metavar="MODULE:FACTORY",
+            help="A function that makes your model, or the model itself, such as my_module:make_model.",
         ),
     ],
     first: Annotated[
-        str | None, typer.Option(help="Name of the first layer.", show_default=False)
+        str | None,
+        typer.Option(
+            help="Name of the first layer, such as 0 or encoder.fc1 (default: found).",
+            show_default=False,
+        ),
     ] = None,
     second: Annotated[
-        str | None, typer.Option(help="Name of the second layer.", show_default=False)
+        str | None,
+        typer.Option(help="Name of the second layer (default: found).", show_default=False),
     ] = None,
 ) -> None:
-    """Show which two layers of a model phasetrack would follow, before anyone trains."""
+    """Show which two layers of a model phasetrack would follow, before training."""
     from phasetrack.model.pass_rehearsal import rehearsed
     from phasetrack.model.two_layer_view import TwoLayerView
 

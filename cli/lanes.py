@@ -25,15 +25,16 @@ def drawn(found: Sequence[Lane], width: int, *, plain: bool) -> RenderableType:
     bar_width = max(min(LONGEST, width - names - 1), 10)
     parts: list[RenderableType] = [Text()]
     for lane in found:
-        parts += _bar(lane, max(last, 1), bar_width, names, plain=plain)
+        name = Text(lane.name.ljust(names + 1) if names else "", "dim")
+        bar, entries = _bar(lane, max(last, 1), bar_width, plain=plain)
+        parts.append(name + bar)
+        parts += _legend(entries, width, indent=len(name))
     return Group(*parts)
 
 
-def _bar(lane: Lane, last: int, width: int, names: int, *, plain: bool) -> Iterator[Text]:
-    bar, legend = Text(), Text()
-    if names:
-        bar.append(lane.name.ljust(names + 1), "dim")
-        legend.append(" " * (names + 1))
+def _bar(lane: Lane, last: int, width: int, *, plain: bool) -> tuple[Text, list[Text]]:
+    """Return the bar of a lane, and its legend's entries."""
+    bar, entries = Text(), []
     places, marks, reached = lane.places, PLAIN_MARKS if plain else MARKS, 0
     for stretch, following in zip(
         lane.stretches, [*lane.stretches[1:], {"start": last}], strict=True
@@ -44,9 +45,19 @@ def _bar(lane: Lane, last: int, width: int, names: int, *, plain: bool) -> Itera
         bar.append(mark * (edge - reached), colour)
         reached = edge
         span = f"{stretch['start']}-{stretch['end']}"
-        legend.append(mark, colour).append(f" {stretch['phase']} {span}  ", "dim")
-    yield bar
-    yield legend
+        entries.append(Text(mark, colour).append(f" {stretch['phase']} {span}", "dim"))
+    return bar, entries
+
+
+def _legend(entries: Sequence[Text], width: int, indent: int) -> Iterator[Text]:
+    """Yield the lines of a legend, under the bar; no entry is broken."""
+    line = Text(" " * indent)
+    for entry in entries:
+        if len(line) > indent and len(line) + len(entry) > width:
+            yield line
+            line = Text(" " * indent)
+        line += entry + Text("  ")
+    yield line
 
 
 def in_words(lane: Lane) -> str:

@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from inspect import cleandoc
 from typing import Annotated, Any
 
 import typer
@@ -33,6 +34,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
+
+
+def _unwrapped(text: str) -> str:
+    r"""Return a docstring with a line per paragraph, for the terminal to wrap.
+
+    >>> _unwrapped('Train.\n\n    One or\n    more runs.')
+    'Train.\\n\\nOne or more runs.'
+    """
+    return "\n\n".join(" ".join(part.split()) for part in cleandoc(text).split("\n\n"))
 
 
 def _print_version(wanted: bool) -> None:
@@ -62,16 +72,26 @@ def _check_processes(
 EXAMPLES: dict[Callable[..., None], str] = {
     run: "Examples: phasetrack run xor --d 512; phasetrack run xor --theta 10 --name lazy; "
     "phasetrack run xor --resume lazy.",
+    forecast: "Examples: phasetrack forecast xor --d 512; phasetrack forecast two-xors --d 64 --json.",
+    plan: "Example: phasetrack plan --d 1000000 --gpus 64.",
     sweep: "Example: phasetrack sweep xor --grid d=64,128 --grid theta=0.03,0.1 --seeds 5 --plot.",
+    claims: "Examples: phasetrack claims --list; phasetrack claims --quick --only 8.",
     bench: "Examples: phasetrack bench --list; phasetrack bench --vocabulary grokking; "
     "phasetrack bench --vocabulary my_module:MyVocabulary.",
-    claims: "Examples: phasetrack claims --list; phasetrack claims --quick --only 8.",
+    list_runs: "Examples: phasetrack list; phasetrack list --out sweeps --json.",
+    show: "Examples: phasetrack show; phasetrack show mine --zeta 0.3; "
+    "phasetrack show mine --threshold patience=20.",
+    plot: "Examples: phasetrack plot mine; phasetrack plot mine --file mine.pdf --size paper --width 3.25 "
+    "--panels zeta,loss.",
+    compare: "Examples: phasetrack compare; phasetrack compare mine xor-d512-s0 --file both.png --align.",
+    report: "Examples: phasetrack report; phasetrack report mine xor-d512-s0 --file runs.html.",
+    replay: "Examples: phasetrack run xor --snapshots 5 --name saved; phasetrack replay saved.",
+    tensorboard: "Examples: phasetrack tensorboard --open; phasetrack tensorboard --out sweeps --port 0.",
+    inspect: "Example: phasetrack inspect my_module:make_model.",
 }
-for command in (run, forecast, plan, sweep, claims, bench, show):
-    app.command(epilog=EXAMPLES.get(command))(command)
-app.command("list")(list_runs)
-for command in (plot, compare, report, replay, tensorboard, inspect):
-    app.command()(command)
+NAMES = {list_runs: "list"}
+for command, example in EXAMPLES.items():
+    app.command(NAMES.get(command), epilog=example, help=_unwrapped(command.__doc__ or ""))(command)
 
 
 def main() -> None:

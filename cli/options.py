@@ -27,72 +27,86 @@ SETTINGS: dict[str, Any] = {
     "d": Annotated[
         int,
         typer.Option(
-            "--d", help="Input dimension, >= 2 (512: both phases show, in seconds on a processor)."
+            "--d",
+            help="Input dimension, 2 to 2^20 (512: both phases show, in seconds on a processor).",
         ),
     ],
     "width": Annotated[
         int,
-        typer.Option(help="Number of neurons p (512: as many as d; from 32 on it hardly matters)."),
+        typer.Option(
+            help="Number of neurons, p, 1 to 2^20 (512: as many as d; from 32 on p hardly matters)."
+        ),
     ],
     "batch": Annotated[
         int | None,
         typer.Option(
-            help="Fresh samples per step, m (default: 4 d; the paper asks for d polylog(d)).",
+            help="Fresh samples per step, m, at least 1 (default: 4 d; the paper asks for d polylog(d)).",
             show_default=False,
         ),
     ],
     "eta": Annotated[
         float,
         typer.Option(
-            help="Step size of each neuron; SGD's learning rate is eta * width (0.2; the paper asks "
+            help="Step size of each neuron, > 0; SGD's learning rate is eta * width (0.2; the paper asks "
             "for eta <= theta, which takes more steps)."
         ),
     ],
     "theta": Annotated[
         float,
-        typer.Option(help="Initial |w| and |a| of each neuron (0.1; paper: 1 / polylog(d))."),
+        typer.Option(help="Initial |w| and |a| of each neuron, > 0 (0.1; paper: 1 / polylog(d))."),
     ],
     "steps": Annotated[
         int | None,
         typer.Option(
-            help="Take exactly this many steps (default: until the loss target, at most 3 times the "
+            help="Take exactly this many steps (default: stop at the loss target, or after 3 times the "
             "predicted number of steps).",
             show_default=False,
         ),
     ],
     "seed": Annotated[
-        int, typer.Option(help="Random seed of the weights and the samples (any number repeats).")
+        int,
+        typer.Option(
+            help="Random seed of the weights and the samples, 0 to 2^63 - 1; the same seed repeats the run."
+        ),
     ],
     "train": Annotated[
-        str, typer.Option(help="Which layers move: both, first or second (both: the paper).")
+        str, typer.Option(help="Layers that are trained: both, first or second (both: the paper).")
     ],
     "target": Annotated[
         float,
         typer.Option(
             "--target",
             "--loss-target",
-            help="Loss at which a run is FITTED (0.05: test error is long zero).",
+            help="Training loss per sample at which a run is FITTED and stops; from 10^-6 to 1.386, the loss at "
+            "output 0 (0.05: by then the test error has long been 0).",
         ),
     ],
     "every": Annotated[
-        int, typer.Option(help="Record every n-th step (1: the whole run is in the history).")
+        int,
+        typer.Option(
+            help="Record every n-th step, n at least 1 (1: the history has the whole run)."
+        ),
     ],
     "micro_batch": Annotated[
         int | None,
         typer.Option(
-            help="Samples in memory at once; the result stays the same up to rounding (default: chosen "
+            help="Samples in memory at once, 1 to the batch; results agree up to rounding (default: chosen "
             "from d, batch, width and memory).",
             show_default=False,
         ),
     ],
     "shuffle_labels": Annotated[
-        bool, typer.Option("--shuffle-labels", help="Labels without signal: a run that must fail.")
+        bool,
+        typer.Option(
+            "--shuffle-labels",
+            help="Give each sample the label of another: a run that must fail (xor only).",
+        ),
     ],
     "gradient_error": Annotated[
         bool,
         typer.Option(
             "--gradient-error",
-            help="Also read the gradient's first-order error (two backward passes per record).",
+            help="Also record the gradient's first-order error, for two backward passes more per record.",
         ),
     ],
     "snapshots": Annotated[
@@ -100,7 +114,7 @@ SETTINGS: dict[str, Any] = {
         typer.Option(
             "--snapshots",
             "--save-weights",
-            help="Save the weights at every n-th step, for `phasetrack replay` (default: never).",
+            help="Save the weights at every n-th recorded step, for `phasetrack replay` (default: never).",
             show_default=False,
         ),
     ],
@@ -121,13 +135,14 @@ SWEEP = (*FORECAST, "every")
 Device = Annotated[
     str,
     typer.Option(
-        help="cpu or cuda[:index]; samples do not depend on it.", rich_help_panel="Machine"
+        help="cpu, cuda or cuda:INDEX; samples and first weights are the same on each.",
+        rich_help_panel="Machine",
     ),
 ]
 Threads = Annotated[
     int | None,
     typer.Option(
-        help="Threads of torch (default: torch's choice).",
+        help="Threads of torch, at least 1 (default: torch's choice).",
         show_default=False,
         rich_help_panel="Machine",
     ),
@@ -135,26 +150,26 @@ Threads = Annotated[
 Matmul = Annotated[
     str,
     typer.Option(
-        help="How the processor multiplies matrices: default, onednn, digits (8-bit integers, for "
-        "inputs that are signs), or auto: the fastest with the error of float32. config.json "
+        help="How the processor multiplies matrices: default (torch), onednn, digits (8-bit integers, for "
+        "inputs of -1 and 1) or auto, the fastest with the error of float32; config.json "
         "records the choice.",
         rich_help_panel="Machine",
     ),
 ]
-Out = Annotated[Path, typer.Option(help="Folder of runs.")]
+Out = Annotated[Path, typer.Option(help="Folder of the runs.")]
 Name = Annotated[
     str | None,
     typer.Option(
-        help="The run's directory in OUT (default: task, d and seed, such as xor-d512-s0, with -2, -3, "
-        "... where that is taken).",
+        help="Name of the run's directory in OUT (default: task, d and seed, such as xor-d512-s0, followed "
+        "by -2, -3, ... where that name is taken).",
         show_default=False,
     ),
 ]
 Resume = Annotated[
     Path | None,
     typer.Option(
-        help="Resume a run that was stopped or killed, from its last checkpoint: a path, or a name in OUT; "
-        "leave other options out, or repeat them unchanged.",
+        help="Resume a stopped or killed run, a path or a name in OUT, from its last checkpoint; "
+        "leave the other options out, or repeat them unchanged.",
         metavar="RUN",
         show_default=False,
     ),
@@ -162,55 +177,62 @@ Resume = Annotated[
 CheckpointSteps = Annotated[
     int | None,
     typer.Option(
-        help="Save a checkpoint at every n-th step (default: by --checkpoint-seconds).",
+        help="Save a checkpoint at every n-th step, n at least 1 (default: by --checkpoint-seconds).",
         show_default=False,
     ),
 ]
 CheckpointSeconds = Annotated[
     float | None,
     typer.Option(
-        help="Save a checkpoint every n seconds (default: 60), or so rarely that saving takes 1 "
-        "percent of the time.",
+        help="Save a checkpoint every so many seconds, or more rarely where saving would take more than "
+        "1 percent of the time (default: 60).",
         show_default=False,
     ),
 ]
 RunName = Annotated[
     Path | None,
     typer.Argument(
-        help="A run: its name in OUT, the beginning of the name, or a path (default: the newest).",
+        help="A run: its name in OUT, the beginning of its name, or a path (default: the newest run).",
         metavar="RUN",
         show_default=False,
     ),
 ]
+_SEVERAL = "Runs: names in OUT, beginnings of names, or paths"
 RunNames = Annotated[
     list[Path] | None,
     typer.Argument(
-        help="Runs: names in OUT, beginnings of names, or paths (default: the newest).",
-        metavar="RUN...",
-        show_default=False,
+        help=f"{_SEVERAL} (default: the newest run).", metavar="RUN...", show_default=False
+    ),
+]
+RunsToCompare = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        help=f"{_SEVERAL} (default: the two newest runs).", metavar="RUN...", show_default=False
     ),
 ]
 
-Size = Annotated[str, typer.Option(help="screen, or paper: 7 inches wide, 300 dots per inch.")]
+Size = Annotated[
+    str, typer.Option(help="screen, or paper: 7 inches wide, 300 dots per inch, without a title.")
+]
 Panels = Annotated[
     str | None,
     typer.Option(
-        help="Panels in this order, such as zeta,loss; of zeta, shares, margins, loss, first-order, growth "
-        "(default: all).",
+        help="Panels to draw, in this order, of zeta, shares, margins, loss, first-order and growth, such as "
+        "zeta,loss (default: all).",
         show_default=False,
     ),
 ]
 Width = Annotated[
     float | None,
     typer.Option(
-        help="Width in inches, 2.5 to 40, such as 3.25 for one column (default: that of --size).",
+        help="Width in inches, 2.5 to 40, such as 3.25 for one column (default: by --size).",
         show_default=False,
     ),
 ]
-Serif = Annotated[bool, typer.Option("--serif", help="Draw in a serif font.")]
+Serif = Annotated[bool, typer.Option("--serif", help="Set the texts in a serif font.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SummaryJson = Annotated[
-    bool, typer.Option("--json", help="Print JSON, with the keys of summary.json.")
+    bool, typer.Option("--json", help="Print JSON with the keys of summary.json.")
 ]
 
 

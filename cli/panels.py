@@ -203,25 +203,21 @@ def _phase(summary: Mapping[str, Any]) -> Text:
 
 
 def _steps(summary: Mapping[str, Any]) -> Table:
-    table = open_table("boundary", "onset", "detected", "forecast", "10 to 90 %")
+    forecast = summary.get("forecast", {})
+    predicted_columns = ("forecast", "10 to 90 %") if forecast else ()
+    table = open_table("boundary", "onset", "detected", *predicted_columns)
     measured = {b["name"]: (b["onset"], b["detected"]) for b in summary.get("boundaries", ())}
     if "loss_halving_step" in summary:
         measured["loss_halving_step"] = (summary["loss_halving_step"], None)
-    forecast = summary.get("forecast", {})
     for label, name, predicted in STEPS:
         onset, detected = measured.get(name, (math.nan, None))
         band = forecast.get(predicted, {"value": math.nan, "low": math.nan, "high": math.nan})
-        table.add_row(
-            label,
-            step_text(onset),
-            "" if detected is None else str(detected),
-            step_text(band["value"]),
-            _range(band),
-        )
+        cells = [label, step_text(onset), "" if detected is None else str(detected)]
+        table.add_row(*cells, *((step_text(band["value"]), _range(band)) if forecast else ()))
     titles = {name: label for label, name, _ in STEPS}
     for boundary in _in_hindsight(summary):
         title = f"{titles.get(boundary['name'], boundary['name'])}, in hindsight"
-        table.add_row(title, step_text(boundary["onset"]), "", "", "")
+        table.add_row(title, step_text(boundary["onset"]))
     return table
 
 

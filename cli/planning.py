@@ -30,29 +30,37 @@ PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 def plan(
     *,
     task: Annotated[
-        str, typer.Argument(help="The distribution, as for run.", metavar="[TASK]")
+        str,
+        typer.Argument(
+            help="The distribution to learn, as for `phasetrack run`.", metavar="[TASK]"
+        ),
     ] = "xor",
     options: dict[str, Any],
-    gpus: Annotated[int, typer.Option(help="GPUs in the last column (8: one server).")] = 8,
+    gpus: Annotated[
+        int, typer.Option(help="GPUs in the last column, at least 1 (8: one server).")
+    ] = 8,
     gpu_tflops: Annotated[
-        float, typer.Option(help=f"Peak float32 arithmetic of a GPU, 10^12/s (19.5: {A100}).")
+        float, typer.Option(help=f"Peak float32 rate of a GPU, 10^12 FLOP/s (19.5: {A100}).")
     ] = 19.5,
     gpu_share: Annotated[
-        float, typer.Option(help="Share of it that matrix products reach (0.6: careful).")
+        float,
+        typer.Option(
+            help="Share of that rate that matrix products reach, 0 to 1 (0.6: a careful guess)."
+        ),
     ] = 0.6,
     gpu_bandwidth: Annotated[
-        float, typer.Option(help=f"Bandwidth of its memory, GB/s (2039: {A100}).")
+        float, typer.Option(help=f"Bandwidth of a GPU's memory, GB/s (2039: {A100}).")
     ] = 2039.0,
-    gpu_memory: Annotated[float, typer.Option(help=f"Its memory, GB (80: {A100}).")] = 80.0,
+    gpu_memory: Annotated[float, typer.Option(help=f"Memory of a GPU, GB (80: {A100}).")] = 80.0,
     gpu_link: Annotated[
-        float, typer.Option(help=f"Link between GPUs, GB/s in one direction (300: {A100}).")
+        float, typer.Option(help=f"Rate between two GPUs, GB/s in one direction (300: {A100}).")
     ] = 300.0,
     as_json: opt.Json = False,
 ) -> None:
     """Predict boundaries, samples, memory, FLOPs and time of a run, on a core and on GPUs.
 
-    Trains nothing: steps are forecast, this machine's pace is measured in about a second, and that
-    of GPUs is computed from the figures given.
+    Trains nothing: the command forecasts the steps, measures this machine's pace in about a second, and
+    computes that of GPUs from the figures given.
     """
     settings = RunSettings(task=task, **options)
     from phasetrack.training.cost_estimate import Gpu

@@ -34,10 +34,10 @@ def run(
     checkpoint_steps: opt.CheckpointSteps = None,
     checkpoint_seconds: opt.CheckpointSeconds = None,
 ) -> None:
-    """Train on a task with the probes attached and write the run to OUT/NAME.
+    """Train the paper's network on a task, phases tracked, and write the run to OUT/NAME.
 
-    Exit codes: 0, the run came to its end; 1, it diverged; 3, its history or summary could not be
-    written; 130, it was interrupted; 143, it was terminated. After the last three --resume continues it.
+    Exit codes: 0, the run reached its end; 1, it diverged; 3, its history or summary could not be
+    written; 130, interrupted; 143, terminated. After the last three --resume continues the run.
     """
     options = {"task": task, **options}
     if resume is None:
@@ -98,7 +98,7 @@ def run(
 
 @opt.settings_options(*opt.FORECAST)
 def forecast(*, task: opt.Task, options: dict[str, Any], as_json: opt.SummaryJson = False) -> None:
-    """Predict a whole run, boundaries and band, without training."""
+    """Predict a run before training: its boundaries, each with a band of 10 to 90 percent."""
     settings = RunSettings(task=task, **options)
     from phasetrack.tasks.registry import make_task
     from phasetrack.theory.forecast import predict

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,8 @@ from .output import complain, console, show_summary
 if TYPE_CHECKING:
     from phasetrack.phases.classifier import Thresholds
 
+# The panel of `show --help` with the levels to label a run by; without them the run's own stay.
+LABELS = "Labels (default: the thresholds of the run)"
 # Columns that the names of settings and results take beside the runs.
 NAMES_BESIDE = 40
 
@@ -31,35 +34,49 @@ def show(
         typer.Option(
             "--zeta",
             "--zeta-enter",
-            help="Label again: SIGNAL_HEAVY begins at zeta* <= this.",
+            help="Level of zeta* at or under which SIGNAL_HEAVY begins, > 0 (new runs: 0.8).",
+            rich_help_panel=LABELS,
             show_default=False,
         ),
     ] = None,
     zeta_exit: Annotated[
         float | None,
-        typer.Option(help="... and ends, and has its onset, here.", show_default=False),
+        typer.Option(
+            help="Level of zeta* where SIGNAL_HEAVY has its onset, and over which it ends (new runs: 1).",
+            show_default=False,
+            rich_help_panel=LABELS,
+        ),
     ] = None,
     linear_exit: Annotated[
         float | None,
-        typer.Option(help="... value error that ends the linear regime.", show_default=False),
+        typer.Option(
+            help="Value error at which the linear regime ends, 0 to 1 (new runs: 0.1).",
+            show_default=False,
+            rich_help_panel=LABELS,
+        ),
     ] = None,
     target: Annotated[
         float | None,
         typer.Option(
             "--target",
             "--loss-target",
-            help="... loss at which the run is FITTED.",
+            help="Training loss per sample at which the run is FITTED (new runs: 0.05, or 0.025 where the loss has no "
+            "factor 2).",
+            rich_help_panel=LABELS,
             show_default=False,
         ),
     ] = None,
     threshold: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=VALUE", help="... any other threshold; repeatable.", show_default=False
+            metavar="NAME=VALUE",
+            help="Any other field of `phasetrack.Thresholds`; repeatable.",
+            show_default=False,
+            rich_help_panel=LABELS,
         ),
     ] = None,
 ) -> None:
-    """Show a run, as it was labelled or labelled again with other thresholds."""
+    """Show a run with the labels it was given, or label it again with other thresholds."""
     recorded = read_named(run, out)
     chosen = {
         "zeta_enter": zeta,
@@ -80,7 +97,7 @@ def show(
 
 
 def list_runs(out: opt.Out = Path("runs"), as_json: opt.SummaryJson = False) -> None:
-    """List the runs in a folder, oldest first; unreadable ones are named on stderr."""
+    """List the runs in a folder, oldest first; name unreadable runs on stderr."""
     from phasetrack.storage.results import find_runs, read_results
 
     from .run_table import list_alerts, listed, run_table
@@ -114,7 +131,7 @@ def plot(
     file: Annotated[
         Path | None,
         typer.Option(
-            help="File to write; its ending decides: .png, .pdf, .svg (default: RUN/run.png).",
+            help="File to write, a .png, .pdf or .svg (default: RUN/run.png).",
             show_default=False,
         ),
     ] = None,
@@ -124,16 +141,16 @@ def plot(
     title: Annotated[
         str | None,
         typer.Option(
-            help="Title above the panels (default: the run's name; none on paper).",
+            help="Title above the panels (default: the run's name, or none with --size paper).",
             show_default=False,
         ),
     ] = None,
     no_forecast: Annotated[
-        bool, typer.Option("--no-forecast", help="Leave the forecast out.")
+        bool, typer.Option("--no-forecast", help="Draw without the forecast.")
     ] = False,
     serif: opt.Serif = False,
 ) -> None:
-    """Draw a run on one page: lanes of labels, boundaries, measured beside predicted."""
+    """Draw a run on one page: lanes of labels, boundaries, readings beside their forecast."""
     recorded = read_named(run, out)
     from phasetrack.display.plots import save_figure
 
@@ -151,25 +168,31 @@ def plot(
 
 
 def compare(
-    runs: opt.RunNames = None,
+    runs: opt.RunsToCompare = None,
     out: opt.Out = Path("runs"),
     file: Annotated[
         Path | None,
         typer.Option(
-            help="Draw the runs over each other, too: .png, .pdf or .svg.", show_default=False
+            help="Also draw the runs over each other, in this .png, .pdf or .svg.",
+            show_default=False,
         ),
     ] = None,
     align: Annotated[
-        bool, typer.Option("--align", help="Count the figure's steps from each run's onset.")
+        bool,
+        typer.Option(
+            "--align", help="Count the figure's steps from each run's onset of signal-heaviness."
+        ),
     ] = False,
     size: opt.Size = "screen",
     panels: opt.Panels = None,
     width: opt.Width = None,
-    title: Annotated[str, typer.Option(help="Title of the figure.", show_default=False)] = "",
+    title: Annotated[
+        str, typer.Option(help="Title above the panels (default: none).", show_default=False)
+    ] = "",
     serif: opt.Serif = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Compare runs: the settings that differ, and all results. Default: the two newest."""
+    """Compare runs: the settings that differ, then all results."""
     from phasetrack.storage.directory import read_run
 
     recorded = [read_run(run) for run in named_runs(runs, out, least=2)]
@@ -222,7 +245,7 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Write runs as one HTML file, in words and charts, which opens without a network."""
+    """Write runs as one HTML file, in words and charts, that opens offline."""
     from phasetrack.display.html_report import default_file, write_report
 
     paths = named_runs(runs, out, least=1)
@@ -235,7 +258,7 @@ def report(
 def replay(
     run: opt.RunName = None, out: opt.Out = Path("runs"), as_json: opt.SummaryJson = False
 ) -> None:
-    """Measure a run's saved weights again, against the signal span found at its end."""
+    """Measure the weights that a run saved again, against the signal span found at its end."""
     recorded = read_named(run, out)
     from phasetrack.storage.directory import recorded_settings
     from phasetrack.tracking.replay import replay as measure_again
@@ -257,10 +280,10 @@ def _threshold(text: str) -> dict[str, Any]:
     kinds: dict[str, type] = {name: type(value) for name, value in asdict(Thresholds()).items()}
     name, _, value = text.partition("=")
     if name not in kinds:
+        near = get_close_matches(name, kinds, 1)
+        known = f"Did you mean {near[0]!r}?" if near else f"NAME is one of {', '.join(kinds)}."
         raise ExpectedError(
-            "threshold",
-            f"{text!r} names no threshold.",
-            f"Write NAME=VALUE with NAME one of {', '.join(kinds)}.",
+            "threshold", f"{text!r} names no threshold.", f"Write NAME=VALUE. {known}"
         )
     try:
         return {name: kinds[name](value)}

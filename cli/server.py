@@ -15,15 +15,20 @@ from phasetrack.errors import ExpectedError, check_int, printable
 
 
 def tensorboard(
-    out: Annotated[Path, typer.Option("--out", "--logdir", help="Folder of runs.")] = Path("runs"),
+    out: Annotated[Path, typer.Option("--out", "--logdir", help="Folder of the runs.")] = Path(
+        "runs"
+    ),
     port: Annotated[
-        int, typer.Option(help="Port on localhost, 0 for any free one (6006: TensorBoard's own).")
+        int,
+        typer.Option(
+            help="Port on localhost, up to 65535; 0 takes any free port (6006: TensorBoard's own)."
+        ),
     ] = 6006,
     open_browser: Annotated[
-        bool, typer.Option("--open", help="Open the Phases tab in the browser, too.")
+        bool, typer.Option("--open", help="Also open the Phases tab in the browser.")
     ] = False,
 ) -> None:
-    """Open TensorBoard on the runs in a folder, on localhost only."""
+    """Serve the runs in a folder with TensorBoard and its Phases tab, on localhost only."""
     check_int("port", port, minimum=0, maximum=65535)
     if not out.is_dir():
         raise ExpectedError(

@@ -40,38 +40,43 @@ def sweep(
     task: opt.Task,
     grid: Annotated[
         list[str],
-        typer.Option(help="NAME=VALUE,VALUE,...: an option of `run`; repeatable.", metavar="AXIS"),
+        typer.Option(
+            help="Values of an option of `phasetrack run`, such as d=64,128; repeatable.",
+            metavar="NAME=VALUE,...",
+        ),
     ],
     seeds: Annotated[
-        int, typer.Option(help="Runs per combination, with seeds from --seed on.")
+        int, typer.Option(help="Runs per combination, at least 1, with the seeds from --seed on.")
     ] = 1,
     options: dict[str, Any],
     out: Annotated[
         Path,
         typer.Option(
-            help="Folder of the runs and their table; sweeps with runs in common share it."
+            help="Folder of the runs and their table, points.csv; several sweeps may share a folder."
         ),
     ] = Path("sweeps"),
     jobs: Annotated[
         int | None,
-        typer.Option(help="Processes at work at once (default: one a core).", show_default=False),
+        typer.Option(
+            help="Worker processes, at least 1 (default: one per core).", show_default=False
+        ),
     ] = None,
     ray: Annotated[
         str | None,
         typer.Option(
-            help="On Ray instead: local, or a cluster's ADDRESS (phasetrack[ray]).",
+            help="Run on Ray: local, auto, or a cluster's HOST:PORT (needs the extra `ray`).",
             show_default=False,
         ),
     ] = None,
     plot: Annotated[
         bool,
-        typer.Option("--plot", help="Draw OUT/curves.png, and of two axes OUT/phases.png."),
+        typer.Option("--plot", help="Draw OUT/curves.png and, for two axes, OUT/phases.png."),
     ] = False,
 ) -> None:
-    """Run every combination of settings, several seeds each, and tabulate what comes of them.
+    """Train every combination of settings, over several seeds, and tabulate the results.
 
-    What has a result in OUT is not computed again, so that an interrupted sweep continues when it is
-    called again. Exit code 1: some runs failed (they are listed); 130: interrupted.
+    Runs that have a result in OUT are not trained again: repeat the command to continue an interrupted
+    sweep. Exit codes: 0, all runs ended; 1, some runs failed (the command lists them); 130, interrupted.
     """
     base = RunSettings(task=task, **options)
     from phasetrack.errors import ExpectedError

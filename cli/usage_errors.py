@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from difflib import get_close_matches
 from typing import Any
 
 import typer
@@ -72,11 +73,14 @@ def complain_of_usage(error: Any) -> int:
         error.show()
         return 2
     command = error.ctx.command_path if error.ctx else "phasetrack"
-    advice = OTHER_NAMES.get(getattr(error, "option_name", ""), "")
-    message = (
-        f"No such option: {error.option_name} ({advice})" if advice else error.format_message()
-    )
-    return complain(command, f"{message.rstrip('.')}; see {command} --help")
+    message = error.format_message()
+    if option := getattr(error, "option_name", ""):
+        near = get_close_matches(option, error.possibilities or (), 1)
+        hint = f". Did you mean '{near[0]}'?" if near else "."
+        known = f" ({OTHER_NAMES[option]})." if option in OTHER_NAMES else hint
+        message = f"No such option: {option}{known}"
+    ended = message if message.endswith(("?", ".")) else f"{message}."
+    return complain(command, f"{ended} See {command} --help.")
 
 
 def _typed(names: list[str]) -> str | None:

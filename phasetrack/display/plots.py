@@ -46,6 +46,7 @@ from phasetrack.display.strip import (
     bands_of,
     draw_strip,
     inches_of,
+    lines_of,
     mark_strip,
     marks_of,
     stacked,
@@ -125,7 +126,8 @@ def run_figure(
             mark_alerts(axes, summary)
             finish_panel(axes, name, legend=True, inches=page.panel_inches)
         page.strip.set_xlim(*limits)
-        draw_strip(page.strip, rows, names, bands, limits=limits, inches=page.strip_inches)
+        wide, marked = page.strip_inches, lines_of(summary)
+        draw_strip(page.strip, rows, names, bands, limits=limits, inches=wide, lines=marked)
         mark_strip(page.strip, summary)
         handles = [*_label_patches(rows), *_line_handles(summary)]
         if bands:

@@ -17,6 +17,8 @@ from phasetrack.phases.labels import others_told
 from phasetrack.phases.timeline import merged
 from phasetrack.phases.words import ONSET_AND_DETECTION
 
+# Pixels of a letter in a bar, and of a bar in a window of 1280.
+LETTER, BAR = 6.5, 930
 STYLE = """
 #head { max-width: 1100px; margin: 0 auto; padding: 16px 20px 24px; }
 #head h1 { font-size: 20px; margin: 0 0 4px; }
@@ -76,15 +78,21 @@ def _section(run: Told) -> str:
 
 
 def _lane(lane: Lane, colours: Mapping[str, str], limits: tuple[int, int]) -> str:
-    """Return the labels of a vocabulary as a bar over the steps of all of them; a label lasts until the next record."""
+    """Return the labels of a vocabulary as a bar over the steps of all of them; a label lasts until the next record.
+
+    A short stretch has its label as a tooltip alone.
+    """
     stretches = merged(lane.stretches)
     ends = [*(s["start"] for s in stretches[1:]), stretches[-1]["end"] + 1]
-    bars = "".join(
-        f'<span style="flex:{end - s["start"]};background:{colours[s["phase"]]}" '
-        f'title="{html.escape(spoken(s["phase"]))}: steps {s["start"]} to {s["end"]}">'
-        f"{html.escape(spoken(s['phase']))}</span>"
-        for s, end in zip(stretches, ends, strict=True)
-    )
+    bars = ""
+    for stretch, end in zip(stretches, ends, strict=True):
+        label, length = spoken(stretch["phase"]), end - stretch["start"]
+        words = html.escape(f"{label}: steps {stretch['start']} to {stretch['end']}")
+        fits = len(label) * LETTER < BAR * length / (limits[1] - limits[0])
+        bars += (
+            f'<span style="flex:{length};background:{colours[stretch["phase"]]}" title="{words}">'
+            f"{html.escape(label) if fits else ''}</span>"
+        )
     before, after = (
         f'<i style="flex:{steps}"></i>' if steps > 0 else ""
         for steps in (stretches[0]["start"] - limits[0], limits[1] - ends[-1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from phasetrack.display.drawing import Axes
@@ -95,6 +96,7 @@ def draw_strip(
     *,
     limits: tuple[float, float],
     inches: float,
+    lines: Sequence[float] = (),
 ) -> None:
     """Draw lanes under each other, names above them, and the forecast in a lane of its own.
 
@@ -105,6 +107,7 @@ def draw_strip(
         bands: first and last step of each forecast.
         limits: the steps at both ends.
         inches: width of the strip, which decides where a label has room in its stretch.
+        lines: steps of the lines that `mark_strip` draws; no label stands on one.
     """
     small = small_font(axes) - 0.5
     colours = lane_colours(row.lane for row in rows)
@@ -118,8 +121,9 @@ def draw_strip(
             bar = [(start, end - start)]
             axes.broken_barh(bar, (place + 0.08, 0.84), color=colour, alpha=OPACITY, linewidth=0)
             label = spoken(stretch["phase"])
-            if (end - start) * per_step > len(label) * small * CHARACTER * 1.15:
-                middle = ((start + end) / 2, place + 0.5)
+            left, right = _widest_gap(start, end, lines)
+            if (right - left) * per_step > len(label) * small * CHARACTER * 1.15:
+                middle = ((left + right) / 2, place + 0.5)
                 axes.text(*middle, label, fontsize=small, ha="center", va="center", clip_on=True)
     count = len(rows) + bool(bands)
     for low, high in bands:
@@ -162,6 +166,23 @@ def draw_strip(
                 "shrinkB": 0,
             },
         )
+
+
+def lines_of(summary: Mapping[str, Any]) -> list[float]:
+    """Return the steps of the lines through the lanes: onsets, detections, alerts."""
+    steps = [b[end] for b in summary.get("boundaries", ()) for end in ("onset", "detected")]
+    steps += [alert["step"] for alert in summary.get("alerts", ())]
+    return [step for step in steps if math.isfinite(step)]
+
+
+def _widest_gap(start: float, end: float, lines: Sequence[float]) -> tuple[float, float]:
+    """Return the widest part of a stretch that no line crosses.
+
+    >>> _widest_gap(0.0, 9.0, [8.0, 2.0, 70.0])
+    (2.0, 8.0)
+    """
+    edges = [start, *sorted(step for step in lines if start < step < end), end]
+    return max(pairwise(edges), key=lambda gap: gap[1] - gap[0])
 
 
 def mark_strip(axes: Axes, summary: Mapping[str, Any]) -> None:

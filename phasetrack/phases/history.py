@@ -166,6 +166,11 @@ class History(Mapping[str, NDArray[np.float64]]):
         values[: len(column)] = column
         return values
 
+    def __contains__(self, name: object) -> bool:
+        """Whether a metric was recorded."""
+        self._fill_columns()
+        return name in self._columns
+
     def _close_to(self, name: object) -> str:
         """Return the metrics that a wrong name may have meant, or all."""
         parts = [known for known in self._columns if str(name) in known.split("/")]

@@ -88,11 +88,14 @@ def _told_without(summary: Mapping[str, Any]) -> Story:
         told = story({**back, "undefined": {}})
         spoken = told.verdict if _knows_features(back) else _share(back)
         return Story(_ending(summary, " ".join([*said, spoken])), f"{back['sentence']} {loss}", "")
-    verdict = (
-        " ".join(said)
-        or "Whether features are found cannot be said without clusters or directions."
-    )
+    verdict = " ".join(said) or f"Whether features are found cannot be said{_unread(summary)}."
     return Story(_ending(summary, verdict), f"{loss} {back.get('sentence', '')}".strip(), "")
+
+
+def _unread(summary: Mapping[str, Any]) -> str:
+    """Return why zeta* could not be read."""
+    reason = str(summary.get("undefined", {}).get("heaviness/zeta_star", ""))
+    return f": {reason.rstrip('.')}" if reason else " without clusters or directions"
 
 
 def _share(back: Mapping[str, Any]) -> str:
@@ -165,7 +168,19 @@ def _why(summary: Mapping[str, Any], worst: str, found: float, fitted: float) ->
     if not parts:
         return summary.get("reason", "") and f"{summary['reason'].capitalize()}."
     text = "; ".join(parts)
-    return f"{text[0].upper()}{text[1:]}.{_beside_forecast(summary)}"
+    return f"{text[0].upper()}{text[1:]}.{_served_later(summary, found)}{_beside_forecast(summary)}"
+
+
+def _served_later(summary: Mapping[str, Any], found: float) -> str:
+    """Return that a cluster which was left behind was served later: a signal-heavy network serves every cluster."""
+    behind = [
+        alert["step"]
+        for alert in summary.get("alerts", ())
+        if alert["name"] == "IMBALANCED" and not alert["evidence"].get("margin/min", 0.0) > 0
+    ]
+    if not behind or not behind[0] < found:
+        return ""
+    return f" The cluster that was left behind at step {behind[0]} was served by step {found:.0f}."
 
 
 def _target(summary: Mapping[str, Any]) -> str:

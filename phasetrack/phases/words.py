@@ -40,7 +40,7 @@ ALERTS: Mapping[str, AlertWords] = {
         "heavy neurons hold {heaviness/heavy_mass} of the weights, and the smallest clean margin is only "
         "{margin/balance} of the largest",
         "too few neurons to serve every cluster, clusters of unequal frequency, or label noise",
-        "widen the network or start it smaller, and look at the clean margin of each cluster",
+        "look at the clean margin of each cluster; where one does not rise later, widen the network or start it smaller",
     ),
     "NON_SIGNAL_GROWTH": AlertWords(
         "noise is learned beside the signal",

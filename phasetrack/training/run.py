@@ -49,7 +49,15 @@ from phasetrack.training.step import stepper
 from phasetrack.training.stop_signals import StopSignals
 from phasetrack.training.stopping import LOOK_EVERY, End
 
-__all__ = ["FRESH_STEP", "LEAST_SAMPLE", "fresh_sample", "resume", "run_name", "train"]
+__all__ = [
+    "FRESH_STEP",
+    "LEAST_SAMPLE",
+    "forecast_of",
+    "fresh_sample",
+    "resume",
+    "run_name",
+    "train",
+]
 
 # Why a run stops before its last step. Of several processes' reasons the last in this order counts.
 STOPS = ("", "interrupted", "terminated", "fitted", "diverged")
@@ -110,7 +118,7 @@ def train(
 
         def begin() -> _Start:
             chosen, path = resolve_settings(settings, where, matmul, processes.count)
-            forecast = predicted or _forecast(chosen)
+            forecast = predicted or forecast_of(chosen)
             config = run_config(chosen, forecast, device, saving, path, processes.count)
             locks.append(new_run(absolute(out, "out"), name, config, default=run_name(chosen)))
             return _Start(locks[0].folder, chosen, path, forecast)
@@ -180,7 +188,7 @@ def resume(
 
             def begin() -> _Start:
                 locks.append(locked_run(directory))
-                forecast = predicted or _forecast(settings)
+                forecast = predicted or forecast_of(settings)
                 path = _recorded_matmul(wanted, settings, where, asked=matmul is not None)
                 return _Start(directory, settings, path, forecast)
 
@@ -196,8 +204,8 @@ def resume(
             return job.run(schedule)
 
 
-def _forecast(settings: RunSettings) -> Forecast:
-    """Return the forecast of a run."""
+def forecast_of(settings: RunSettings) -> Forecast:
+    """Predict a run from its task's population, as `train` does before it."""
     task = task_of(settings)
     return predict(task.geometry, settings, population=task.population)
 

@@ -28,7 +28,7 @@ def summary(**others):
     }
 
 
-def printed(found, width=60):
+def printed(found, width=70):
     console = Console(file=io.StringIO(), width=200, color_system=None)
     console.print(drawn(found, width, plain=True))
     return console.file.getvalue().splitlines()
@@ -64,3 +64,13 @@ def test_lanes_are_aligned_at_the_same_steps():
 def test_a_lane_alone_has_no_name():
     (_, bar, _) = printed(lanes({"timeline": PHASES}))
     assert bar.startswith("-") and PAPERS not in bar
+
+
+def test_a_long_legend_breaks_between_labels_under_its_bar():
+    start = len(PAPERS) + 1
+    lines = [line.rstrip() for line in printed(lanes(summary()), width=52)]
+    assert lines[-2:] == [
+        " " * start + "- LAZY 0-24  . UNDETERMINED 25-49",
+        " " * start + "= RICH 50-99",
+    ]
+    assert max(map(len, lines)) <= 52

@@ -138,7 +138,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(arguments, complaint, tmp_path)
         (["--target", "-1"], "--target: -1 is not a finite number > 0."),
         (
             ["--threshold", "nonsense"],
-            "--threshold: 'nonsense' names no threshold. Write NAME=VALUE with NAME one of zeta_enter",
+            "--threshold: 'nonsense' names no threshold. Write NAME=VALUE. NAME is one of zeta_enter",
         ),
         (["--threshold", "patience=x"], "--threshold: 'patience=x' holds no number"),
         (
@@ -252,7 +252,8 @@ def test_help_names_the_origin_of_every_default():
     ):
         (line,) = re.findall(rf"^\W*--{option}[\s,].*", shown, re.MULTILINE)
         assert re.search(
-            r"processor|paper|predicted|history|repeats|as many as|test error", line
+            r"processor|paper|predicted|history|repeats|as many as|test error|loss at output 0",
+            line,
         ), line
 
 
@@ -431,6 +432,9 @@ def test_replay_looks_back_at_saved_weights(made, tmp_path):
         (["forecast", "xor", "--hidden", "8"], "the number of neurons is --width"),
         (["sweep", "xor", "--epochs", "3"], "count --steps"),
         (["run", "XOR"], "Did you mean 'xor'?"),
+        (["run", "xor", "--widht", "3"], "No such option: --widht. Did you mean '--width'? See"),
+        (["lst"], "No such command 'lst'. Did you mean 'list'? See"),
+        (["show", str(OLD / "finished"), "--threshold", "patince=3"], "Did you mean 'patience'?"),
         (["run", "two_xors"], "Did you mean 'two-xors'?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

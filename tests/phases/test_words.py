@@ -139,6 +139,23 @@ def test_a_run_without_zeta_is_not_said_to_lack_features():
     assert "signal-heavy" not in told.text
     silent = story(without_zeta(vocabularies={"finds-then-tunes": {"applies": False}}))
     assert "cannot be said without clusters" in silent.verdict
+    dropout = {"heaviness/zeta_star": "dropout acts between the layers"}
+    unread = story(
+        without_zeta(vocabularies={"finds-then-tunes": {"applies": False}}, undefined=dropout)
+    )
+    assert (
+        unread.verdict
+        == "Whether features are found cannot be said: dropout acts between the layers."
+    )
+
+
+@pytest.mark.parametrize(
+    ("margin", "step", "later"), [(-0.02, 21, True), (0.3, 21, False), (-0.02, 99, False)]
+)
+def test_a_cluster_that_was_left_behind_and_served_later_is_told(margin, step, later):
+    alert = {"name": "IMBALANCED", "step": step, "evidence": {"margin/min": margin}}
+    why = story(HEALTHY | {"alerts": [alert]}).why
+    assert (f"left behind at step {step} was served by step" in why) is later
 
 
 def test_a_look_back_that_is_trusted_tells_the_story():

@@ -10,7 +10,7 @@ from phasetrack.studies import confidence
 from phasetrack.studies.sweeps.sweep import Sweep
 from phasetrack.studies.sweeps.table import tabulate
 
-# Each number is a mean over seeds, followed by ± half of its 95 percent interval.
+# Each number is a mean over seeds, followed by ± half of its 95 percent interval; the forecast is one for all seeds.
 COLUMNS = ("runs", "fitted", "onset", "forecast", "target met", "samples to 2 %")
 
 
@@ -33,8 +33,10 @@ def by_combination(sweep: Sweep) -> Iterator[tuple[dict[str, Any], list[str]]]:
 def _cell(estimate: confidence.Interval) -> str:
     if math.isnan(estimate.value):
         return "-"
-    half = "" if math.isnan(estimate.high) else f" ±{_number(estimate.high - estimate.value)}"
-    return f"{_number(estimate.value)}{half}"
+    half = estimate.high - estimate.value
+    # not known of one seed; 0 of the forecast that all seeds share
+    spread = f" ±{_number(half)}" if half > 0 else ""
+    return f"{_number(estimate.value)}{spread}"
 
 
 def _number(value: float) -> str:

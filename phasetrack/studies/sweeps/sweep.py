@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from phasetrack._cores import available_cores
@@ -84,14 +84,15 @@ class Sweep:
             clear(self.folder, point)
         begun(missing)
         failed: dict[str, str] = {}
-        jobs = [Job((point,), max(1, cores // count), self.folder) for point in missing]
+        first = self.grid.base.seed
+        jobs = [Job((point,), max(1, cores // count), self.folder, first) for point in missing]
         try:
             if ray is None:
                 results = run_locally(jobs, count)
             else:
                 from phasetrack.studies.sweeps.ray_backend import run_on_ray
 
-                jobs = [Job(job.points, 1, self.folder) for job in jobs]
+                jobs = [replace(job, threads=1) for job in jobs]
                 results = run_on_ray(jobs, ray, cores if workers is None else workers)
             for outcomes in results if jobs else ():
                 for outcome in outcomes:

@@ -23,5 +23,7 @@ class Metric(NamedTuple):
 
     def matches(self, name: str) -> bool:
         """Whether a recorded name belongs to this metric."""
-        pattern = re.sub(r"<\w+>", "[^/]+", re.escape(self.name).replace(r"\<", "<"))
-        return re.fullmatch(pattern.replace(r"\>", ">"), name) is not None
+        if "<" not in self.name:
+            return name == self.name
+        literals = re.split(r"<\w+>", self.name)
+        return re.fullmatch("[^/]+".join(map(re.escape, literals)), name) is not None

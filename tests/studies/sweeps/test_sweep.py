@@ -26,6 +26,7 @@ from phasetrack.studies.sweeps.ray_backend import run_on_ray
 from phasetrack.studies.sweeps.summary import COLUMNS, by_combination
 from phasetrack.studies.sweeps.sweep import Sweep
 from phasetrack.studies.sweeps.table import tabulate
+from phasetrack.training.run import forecast_of
 
 BASE = RunSettings(d=8, width=16, batch=64, target=0.6)
 
@@ -47,6 +48,16 @@ def test_swept_runs_equal_single_runs(swept, tmp_path):
     run = read_run(sweep.folder / point.name)
     assert run.summary["boundaries"] == alone["boundaries"]
     assert list(run.path.glob("events.out.tfevents.*"))
+
+
+def test_seeds_of_a_combination_share_the_forecast_of_the_first_seed(swept):
+    sweep, _ = swept
+    first, second = (point for point in sweep.points if point.settings.eta == 0.4)
+    bands = [str(read_run(sweep.folder / p.name).config["forecast"]) for p in (first, second)]
+    own = [str(forecast_of(point.settings).bands()) for point in (first, second)]
+    assert bands == [own[0]] * 2 and own[1] != own[0]
+    cells = next(cells for chosen, cells in by_combination(sweep) if chosen == {"eta": 0.4})
+    assert float(cells[COLUMNS.index("forecast")]) > 0 and "±" in cells[COLUMNS.index("onset")]
 
 
 def test_table_has_a_row_per_run(swept):
