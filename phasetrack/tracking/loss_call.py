@@ -192,9 +192,9 @@ def _cat(parts: Sequence[Tensor]) -> Tensor:
 def _weighed(calls: Sequence[LossCall]) -> tuple[Tensor | None, Tensor | None]:
     """Return the loss of all calls, (), and the weight of each sample, (m,), or None where all are alike.
 
-    The calls of a step are one batch. The loss is their mean, weighed by the gradients that arrived at the values, and of a single
-    call its own value. A factor that the loop puts on its loss is no part of it: a scale, several backward passes that
-    are not divided, a sum that is divided. It is in the gradient, and `growth/gradient_factor` tells it (theory.md 6).
+    The calls of a step are one batch. The loss is their mean, weighed by the gradients that arrived at the values; a single call
+    has its own value. The loss leaves out a factor that the loop multiplies it by: a scale, several backward passes
+    without a division, the division of a sum. `growth/gradient_factor` has that factor (theory.md 6).
     What is summed within the calls is summed over them.
     """
     totals = [_total(call) for call in calls]
