@@ -152,11 +152,6 @@ def slope(x: ArrayLike, y: ArrayLike, level: float = LEVEL) -> Interval:
     return Interval(steep, steep - half, steep + half, len(across), len(across) - 2, level=level)
 
 
-def determination(x: ArrayLike, y: ArrayLike) -> float:
-    """Return R^2 of the least-squares line of y over x."""
-    return float(np.corrcoef(np.asarray(x), np.asarray(y))[0, 1] ** 2)
-
-
 def student(dof: int, level: float = LEVEL) -> float:
     """Return the multiple of the standard error that a two-sided Student's t interval reaches to.
 

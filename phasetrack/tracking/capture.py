@@ -40,7 +40,6 @@ from phasetrack.tracking.schedules import Schedule, following, schedule_name
 from phasetrack.tracking.snapshot import Snapshot
 from phasetrack.tracking.snapshot_maker import Before, SnapshotMaker
 from phasetrack.tracking.standing_layers import StandingLayers
-from phasetrack.tracking.step_copies import StepSizes
 from phasetrack.tracking.step_counter import StepCounter
 from phasetrack.tracking.step_rounds import StepRounds, has_closure, is_skipped
 from phasetrack.tracking.unseen import PATIENCE, Seen, no_steps, replaced_layer, unseen
@@ -215,10 +214,6 @@ class Capture:
     def closed(self) -> bool:
         """Whether the hooks are off for good."""
         return self._state is CaptureState.CLOSED
-
-    def step_sizes(self) -> StepSizes:
-        """Return the length of the coming step for each layer, from the optimizer's own groups."""
-        return self._counter.sizes()
 
     def observe_loss(self, args: tuple[Any, ...], named: Mapping[str, Any], result: object) -> None:
         """Take note of a call of a loss that is not a module; never raises."""

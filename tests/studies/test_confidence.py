@@ -69,7 +69,6 @@ def test_slope():
     assert (got.value, got.low, got.high) == pytest.approx(
         (line.slope, line.slope - half, line.slope + half)
     )
-    assert intervals.determination(x, y) == pytest.approx(line.rvalue**2)
 
 
 def test_too_few_data_have_no_interval():
