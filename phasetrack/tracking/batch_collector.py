@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from phasetrack._precision import is_away, unrounded
+from phasetrack._precision import unrounded
 from phasetrack.errors import ExpectedError
 from phasetrack.measures.cluster_moments import cluster_moments
 from phasetrack.model.formula import UNKNOWN_LINK
@@ -45,7 +44,7 @@ from phasetrack.tracking.missing_batch import (
     not_called,
 )
 from phasetrack.tracking.pass_marks import Origin, Pass, PassMarks
-from phasetrack.tracking.samples import as_samples
+from phasetrack.tracking.samples import as_samples, finite
 from phasetrack.tracking.sparse_tries import SparseTries
 from phasetrack.tracking.unseen import PATIENCE
 from phasetrack.tracking.weights_version import WeightsVersion
@@ -344,7 +343,7 @@ class BatchCollector:
                 call.reason = NOT_THE_OUTPUT
                 return
             call.traces = self.geometry.traces(rows)
-            call.finite = _finite(call.outputs, rows)
+            call.finite = finite(call.outputs, rows)
             if self._samples_left > 0 and not self.geometry.no_clusters:
                 self._samples_placed += len(rows)
                 clusters = self.geometry.nearest(call.traces)
@@ -434,19 +433,3 @@ def _output_tensors(output: object) -> Iterator[Tensor]:
     for value in values:
         if isinstance(value, Tensor | list | tuple | Mapping):
             yield from _output_tensors(value)
-
-
-def _finite(outputs: Tensor, inputs: Tensor) -> Tensor | None:
-    """Return whether no input is NaN or infinite, bool (); None where the outputs are finite."""
-    # not on a GPU, where the host would wait; and the sum of finite outputs may overflow
-    if not is_away(outputs) and math.isfinite(outputs.sum()):
-        return None
-    return _all_finite(outputs) | _all_finite(inputs)
-
-
-def _all_finite(values: Tensor) -> Tensor:
-    """Return whether all values are finite, bool (); in one pass."""
-    if not (values.is_floating_point() and values.numel()):
-        return torch.ones((), dtype=torch.bool, device=values.device)
-    largest: Tensor = torch.linalg.vector_norm(values, math.inf)
-    return largest < math.inf

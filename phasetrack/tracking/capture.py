@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from phasetrack.errors import ExpectedError
 from phasetrack.model.geometry import Geometry
 from phasetrack.model.layer_search import is_compiled_around
 from phasetrack.model.losses import Loss
@@ -45,6 +44,7 @@ from phasetrack.tracking.step_rounds import StepRounds, has_closure, is_skipped
 from phasetrack.tracking.unseen import PATIENCE, Seen, no_steps, replaced_layer, unseen
 from phasetrack.tracking.view_state import state_of_view
 from phasetrack.tracking.watch_hooks import Watchers, WatchHooks
+from phasetrack.tracking.watchable import check_watchable
 
 T = TypeVar("T")
 # What follows an optimizer; a second tracker on one is refused.
@@ -111,7 +111,13 @@ class Capture:
             keeps_inputs=keep_inputs,
             say=say,
         )
-        _check(optimizer, view, shared_inputs=self.exchange.shared and keep_inputs)
+        capture = _CAPTURES.get(optimizer, lambda: None)()
+        check_watchable(
+            optimizer,
+            view,
+            tracked=capture is not None and not capture.closed,
+            shared_inputs=self.exchange.shared and keep_inputs,
+        )
         self.optimizer = optimizer
         self._schedule, self._receive = schedule, receive
         self._failed, self._say = failed, say
@@ -437,26 +443,3 @@ class Capture:
         self._batch.reset()
         if not self.closed:
             self._set_watching(step > recorded and bool(self._schedule(step)))
-
-
-def _check(optimizer: torch.optim.Optimizer, view: TwoLayerView, *, shared_inputs: bool) -> None:
-    capture = _CAPTURES.get(optimizer, lambda: None)()
-    if capture is not None and not capture.closed:
-        raise ExpectedError(
-            "optimizer",
-            "The optimizer has a tracker attached already.",
-            "Call detach() on that tracker first.",
-        )
-    if shared_inputs:
-        raise ExpectedError(
-            "probes",
-            "A probe needs the inputs of a model that several processes train.",
-            "Leave out the gradient error.",
-        )
-    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    if not any(id(p) in trained for w in (view.first, view.second) for p in w.parameters):
-        raise ExpectedError(
-            "optimizer",
-            f"The optimizer trains neither {view.names[0]} nor {view.names[1]}.",
-            "Pass the optimizer that is given these parameters.",
-        )

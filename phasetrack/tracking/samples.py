@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
+from phasetrack._precision import is_away
 from phasetrack.model.losses import Loss
 
 # The losses that take the classes in the second dimension, as PyTorch documents them.
@@ -54,3 +57,19 @@ def _has_classes_second(f: Tensor, aims: Tensor, loss: Loss | None) -> bool:
     if aims.shape != second or aims.is_floating_point():
         return False
     return known or aims.shape != f.shape[:-1] or aims.dtype == torch.bool
+
+
+def finite(outputs: Tensor, inputs: Tensor) -> Tensor | None:
+    """Return whether no input is NaN or infinite, bool (); None where the outputs are finite."""
+    # not on a GPU, where the host would wait; and the sum of finite outputs may overflow
+    if not is_away(outputs) and math.isfinite(outputs.sum()):
+        return None
+    return _all_finite(outputs) | _all_finite(inputs)
+
+
+def _all_finite(values: Tensor) -> Tensor:
+    """Return whether all values are finite, bool (); in one pass."""
+    if not (values.is_floating_point() and values.numel()):
+        return torch.ones((), dtype=torch.bool, device=values.device)
+    largest: Tensor = torch.linalg.vector_norm(values, math.inf)
+    return largest < math.inf
