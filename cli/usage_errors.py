@@ -74,7 +74,8 @@ def complain_of_usage(error: Any) -> int:
         return 2
     command = error.ctx.command_path if error.ctx else "phasetrack"
     message = error.format_message()
-    if option := getattr(error, "option_name", ""):
+    option = getattr(error, "option_name", "")
+    if option and hasattr(error, "possibilities"):  # an option that there is not
         near = get_close_matches(option, error.possibilities or (), 1)
         hint = f". Did you mean '{near[0]}'?" if near else "."
         known = f" ({OTHER_NAMES[option]})." if option in OTHER_NAMES else hint

@@ -31,7 +31,8 @@ alerts. Several vocabularies label the same run, independently of each other.
 ## One of your own
 
 Derive a frozen dataclass from `Vocabulary`. Its fields are the levels. A `Watch` is a condition with hysteresis: it begins to
-hold at the inner level and ends at the outer one, which also dates the onset. The rest is names and sentences:
+hold at the inner level and ends at the outer one, which also dates the onset; `noise=` says how far beyond a level a noisy
+quantity has to be. The rest is names and sentences:
 
 ```python
 from collections.abc import Mapping
