@@ -66,6 +66,12 @@ def test_everything_follows_d(d):
     assert RunSettings(d=d, batch=7).batch_size == 7
 
 
+@pytest.mark.parametrize("theta, known", [(0.01, True), (1.0, True), (1.5, False), (20.0, False)])
+def test_the_escape_time_is_a_yardstick_of_small_starts_alone(theta, known):
+    """The fit is of small starts; of large ones with small batches SADDLE was raised in runs that learn."""
+    assert RunSettings(theta=theta).has_escape_time == known
+
+
 def test_a_micro_batch_may_be_the_whole_batch():
     assert RunSettings(d=10, micro_batch=40).micro_batch == 40
     assert RunSettings(d=10, batch=50, micro_batch=45).micro_batch == 45
