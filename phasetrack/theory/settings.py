@@ -158,11 +158,6 @@ class RunSettings:
             )
 
     @property
-    def has_escape_time(self) -> bool:
-        """Whether the closed form of the escape time, made for XOR and small starts, is a yardstick for this run."""
-        return self.task not in UNEVEN and self.theta <= LARGEST_FITTED_START
-
-    @property
     def batch_size(self) -> int:
         """Samples a step, m."""
         return self.batch or BATCH_PER_DIMENSION * self.d
@@ -177,9 +172,13 @@ class RunSettings:
         return self.micro_batch or self.batch_size
 
     @property
-    def escape_steps(self) -> float:
-        """Predicted steps until the loss halves, in closed form (theory.md 6)."""
-        return escape_time(self.d, self.theta) / self.eta
+    def escape_steps(self) -> float | None:
+        """Predicted steps until the loss halves, in closed form (theory.md 6).
+
+        None where that form, made for XOR and small starts, is not a yardstick.
+        """
+        known = self.task not in UNEVEN and self.theta <= LARGEST_FITTED_START
+        return escape_time(self.d, self.theta) / self.eta if known else None
 
     @property
     def predicted_steps(self) -> float:

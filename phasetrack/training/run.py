@@ -278,8 +278,7 @@ class _Job:
             sinks=sinks if leads else (),
             thresholds=settings.thresholds(),
             forecast=predicted if leads else None,
-            # the closed form is XOR's; SADDLE has no yardstick where it does not hold
-            escape_steps=settings.escape_steps if settings.has_escape_time else None,
+            escape_steps=settings.escape_steps,
         )
         # reading a loss would wait for a GPU, and each of several processes knows only its part of it
         self._notes = device.type == "cpu" and processes.count == 1

@@ -45,7 +45,7 @@ def run_config(
         "command": command(),
         "settings": settings.to_dict(),
         "thresholds": asdict(settings.thresholds()),
-        "escape_steps": settings.escape_steps if settings.has_escape_time else None,
+        "escape_steps": settings.escape_steps,
         "step_limit": settings.step_limit,
         "forecast": predicted.bands() if predicted else {},
         "checkpoints": dict(saving),

@@ -6,7 +6,10 @@ import math
 import pytest
 
 from phasetrack import ExpectedError, RunSettings
+from phasetrack.tasks import XOR
+from phasetrack.theory.forecast import predict
 from phasetrack.theory.settings import TASK_NAMES, escape_time, tail_time
+from phasetrack.tracking.recorder import new_labels
 
 
 @pytest.mark.parametrize(
@@ -69,7 +72,12 @@ def test_everything_follows_d(d):
 @pytest.mark.parametrize("theta, known", [(0.01, True), (1.0, True), (1.5, False), (20.0, False)])
 def test_the_escape_time_is_a_yardstick_of_small_starts_alone(theta, known):
     """The fit is of small starts; of large ones with small batches SADDLE was raised in runs that learn."""
-    assert RunSettings(theta=theta).has_escape_time == known
+    settings = RunSettings(d=16, width=16, batch=8, theta=theta)
+    assert (settings.escape_steps is not None) == known
+    assert RunSettings(task="noisy").escape_steps is None
+    # out of the forecast's range nothing else tells the escape: SADDLE is not raised then
+    forecast = predict(XOR(16).geometry, settings)
+    assert known or (forecast.reason and new_labels(None, None, forecast).escape_steps is None)
 
 
 def test_a_micro_batch_may_be_the_whole_batch():

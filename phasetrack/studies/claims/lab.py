@@ -342,7 +342,7 @@ def _train(settings: RunSettings, variation_name: str) -> Observed:
             *variation.probes(task, settings),
         ],
         thresholds=settings.thresholds(),
-        escape_steps=settings.escape_steps if settings.has_escape_time else None,
+        escape_steps=settings.escape_steps,
         strict=True,
     ) as tracker:
         for step in range(settings.step_limit):
