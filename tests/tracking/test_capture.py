@@ -12,8 +12,8 @@ from torch import nn
 from phasetrack import ExpectedError, LogisticLoss, TwoLayerNet, attach
 from phasetrack.measures import heaviness
 from phasetrack.tasks import XOR
-from phasetrack.tracking import batch_collector
 from phasetrack.tracking.probes.default import default_probes
+from phasetrack.tracking.samples import finite
 from phasetrack.tracking.tracker import TrackingWarning
 
 D, P, M = 10, 12, 64
@@ -525,5 +525,5 @@ def test_in_place_changes_after_the_loss_do_not_reach_the_readings():
     ],
 )
 def test_inputs_are_doubted_where_outputs_are_not_finite(outputs, inputs, sound):
-    found = batch_collector._finite(torch.tensor(outputs), torch.tensor(inputs))
+    found = finite(torch.tensor(outputs), torch.tensor(inputs))
     assert (found if found is None else found.item()) is sound
