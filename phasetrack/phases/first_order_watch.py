@@ -37,9 +37,8 @@ class FirstOrderWatch:
         self._value_error = RecentMean(limits.least_samples, limits.patience)
         self._drift = RecentMean(limits.least_samples, limits.patience)
         self._drift_now = math.nan
-        self._held_out = (
-            False  # whether held-out samples decide; records between their readings have none
-        )
+        # whether held-out samples decide: records between their readings then change nothing
+        self._held_out = False
         self.exited = False
 
     @property

@@ -12,7 +12,7 @@ TERMS: dict[str, str] = {
     "zeta": "Noise over signal: a set of neurons is zeta-signal-heavy if each has at most zeta times as "
     "much perp as signal, and the set outweighs all other neurons.",
     "zeta*": "The smallest zeta for which the network is signal-heavy. It starts far above 1 and falls as "
-    "features are found; infinite means that no set of neurons classifies every cluster's centre.",
+    "features are found; infinite means that no set was found that classifies every cluster's centre.",
     "signal-heavy": "zeta* has come under 0.8 and has not been above 1 "
     "since: the features are found.",
     "heavy neuron": "A neuron that needs a zeta of at most 1/2; the heavy mass is the share of |a||w| in "

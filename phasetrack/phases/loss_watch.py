@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from phasetrack.phases.alerts import reading
 from phasetrack.phases.crossings import Onset, local_crossing, surrounding
 from phasetrack.phases.recent_mean import Estimate, RecentMean
 from phasetrack.phases.thresholds import Thresholds
@@ -97,15 +98,15 @@ class LossWatch:
         """Take in a record; return whether it has a loss that decides."""
         if not any(name in readings for name in ("held_out/loss", "loss/train")):
             return False
-        self._constant = _known(readings, CONSTANT, self._constant)
-        self._summed = _known(readings, "loss/samples", 1.0) if "loss/mean" in readings else 1.0
-        held_out = _known(readings, "held_out/loss")
+        self._constant = reading(readings, CONSTANT, self._constant)
+        self._summed = reading(readings, "loss/samples", 1.0) if "loss/mean" in readings else 1.0
+        held_out = reading(readings, "held_out/loss")
         if math.isnan(held_out):
-            value = _known(readings, "loss/mean", readings.get("loss/train", math.nan))
-            samples, spread = _known(readings, "loss/samples"), _known(readings, "loss/spread")
+            value = reading(readings, "loss/mean", readings.get("loss/train", math.nan))
+            samples, spread = reading(readings, "loss/samples"), reading(readings, "loss/spread")
         else:  # one sample throughout: further records add no knowledge of it
             value, samples = held_out, self._limits.least_samples
-            spread = _known(readings, "held_out/standard_error") * math.sqrt(samples)
+            spread = reading(readings, "held_out/standard_error") * math.sqrt(samples)
         between = self._held_out and math.isnan(held_out)
         self._held_out |= not math.isnan(held_out)
         if between and math.isfinite(value):
@@ -197,8 +198,3 @@ def _last(history: History, metric: str) -> float:
     """Return the last known value of a metric; NaN if there is none."""
     values = reversed(history[metric].tolist() if metric in history else [])
     return next((value for value in values if math.isfinite(value)), math.nan)
-
-
-def _known(readings: Mapping[str, float], name: str, if_nan: float = math.nan) -> float:
-    value = readings.get(name, math.nan)
-    return value if value == value else if_nan  # NaN is not itself

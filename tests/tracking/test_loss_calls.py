@@ -247,7 +247,7 @@ def test_calls_count_by_their_weights(weights):
 
 @pytest.mark.parametrize("factor", [1 / 64, 0.1, 128.0])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_a_factor_of_the_loop_is_no_part_of_a_loss(factor, reduction):
+def test_loss_leaves_out_a_factor_of_the_loop(factor, reduction):
     """As of a static scale, a share in a larger objective, a sum that is divided: the loss is that of the call."""
 
     def take(loop, step):
